@@ -1,0 +1,256 @@
+"""One place for compile options, the disk cache, and the stubs that cells implement.
+
+Every kernel is a module-level function decorated with :func:`jit`. It compiles at its first call, not at import, and
+the machine code is kept on disk, so a second process compiles nothing. A kernel that serves many cells calls *stubs*
+(made by :func:`stub`), and each cell registers its bodies with :func:`implements`; the type of the first argument, a
+NamedTuple class, picks the body, in compiled code and in plain Python alike. With ``NUMBA_DISABLE_JIT=1`` everything
+here runs as plain Python.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import os
+import pickle
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import llvmlite
+import numba
+from numba.core import config
+from numba.core.caching import FunctionCache
+from numba.core.serialize import dumps
+from numba.extending import overload
+
+__all__ = ["FASTMATH", "implements", "jit", "prange", "register_sources", "stub"]
+
+prange = numba.prange
+
+#: Additions may be reordered and fused, divisions by a constant become products, the sign of zero is free. Not in the
+#: set: `nnan` and `ninf`, because a NaN in the data must come out as NaN; and `afn`, which loosens the functions.
+FASTMATH = frozenset({"contract", "reassoc", "nsz", "arcp"})
+
+DISABLED = bool(config.DISABLE_JIT)
+
+_ENGINE = Path(__file__).resolve().parent
+_SOURCE_FOLDERS = (_ENGINE, _ENGINE.parent / "cells")
+
+_extra_sources: set[str] = set()
+_implementation_sources: dict[type, set[str]] = {}
+_warned = False
+
+
+def jit(
+    fn: Callable | None = None, *, parallel: bool = False, fastmath: bool = True, inline: str = "never"
+) -> Any:
+    """Compile `fn` at its first call with the options that all kernels share, and keep the result on disk.
+
+    Parameters
+    ----------
+    fn : function
+        A module-level function. One that closes over other functions would never hit the disk cache.
+    parallel : bool
+        Let `prange` loops run on several threads. Costs compile time, so only thin wrappers should ask for it.
+    fastmath : bool
+        Allow the reorderings of :data:`FASTMATH`. Turn it off where the order of operations is the point.
+    inline : {"never", "always"}
+        Numba's own inlining, before typing. LLVM inlines small functions without it.
+
+    Returns
+    -------
+    dispatcher
+        The compiled function, or `fn` itself where `NUMBA_DISABLE_JIT` is set.
+    """
+    if fn is None:
+        return functools.partial(jit, parallel=parallel, fastmath=fastmath, inline=inline)
+    if DISABLED:
+        return fn
+    options: dict[str, Any] = {
+        "nopython": True,
+        "nogil": True,
+        "error_model": "numpy",
+        "boundscheck": False,
+        "parallel": parallel,
+        "fastmath": set(FASTMATH) if fastmath else False,
+        "inline": inline,
+    }
+    described = repr(
+        [(key, sorted(value) if isinstance(value, set) else value) for key, value in options.items()]
+    )
+    digest = hashlib.sha256((_sources_digest() + described).encode()).hexdigest()[:12]
+    # Numba names cache files after the qualified name and stamps them with the function's own file only. With the
+    # digest in the name, a change of any other engine or cell file leads to another name, never to stale code.
+    fn.__qualname__ = f"{fn.__qualname__}_{digest}"
+    dispatcher = numba.jit(**options)(fn)
+    try:
+        dispatcher._cache = _Cache(fn)
+    except (RuntimeError, OSError) as error:
+        _warn_no_cache(error)
+    return dispatcher
+
+
+def stub(fn: Callable) -> Callable:
+    """Make `fn`, whose body is its docstring, a function that cells implement.
+
+    The call is resolved by the type of the first argument: at compile time inside kernels, at run time in plain Python.
+    """
+    dispatch = functools.singledispatch(_missing(fn))
+    functools.update_wrapper(dispatch, fn)
+    if not DISABLED:
+        # One template that looks the body up at typing time: cells may register before or after it is made.
+        @overload(dispatch, jit_options=_overload_options(), strict=False)
+        def pick(cell, *args):  # noqa: ANN001, ANN002, ANN202
+            cls = getattr(cell, "instance_class", None)
+            body = None if cls is None else dispatch.dispatch(cls)
+            return None if body is dispatch.dispatch(object) else body
+
+    return dispatch
+
+
+def implements(stub: Callable, cell_type: type) -> Callable[[Callable], Callable]:
+    """Register the decorated function as the body of `stub` for cells of `cell_type`.
+
+    Parameters
+    ----------
+    stub : function
+        Made by :func:`stub`.
+    cell_type : type
+        A NamedTuple class of numbers; nested tuples can't enter parallel loops. Its name must be unique.
+
+    Returns
+    -------
+    decorator
+        It returns the function unchanged.
+    """
+    if not hasattr(stub, "register"):
+        raise TypeError(f"implements() needs a function made by engine.jit.stub, got {stub!r}")
+    if not (isinstance(cell_type, type) and issubclass(cell_type, tuple) and hasattr(cell_type, "_fields")):
+        raise TypeError(f"implements() needs a NamedTuple class as cell_type, got {cell_type!r}")
+
+    def register(body: Callable) -> Callable:
+        stub.register(cell_type)(body)  # type: ignore[attr-defined]
+        source = inspect.getsourcefile(body)
+        if source is not None:
+            _implementation_sources.setdefault(cell_type, set()).add(source)
+        return body
+
+    return register
+
+
+def register_sources(*sources: str | os.PathLike | ModuleType) -> None:
+    """Let cached code depend on further source files.
+
+    The file of every body given to :func:`implements` counts already; this is for modules which such a body imports.
+
+    Parameters
+    ----------
+    *sources : path or module
+    """
+    for source in sources:
+        path = source.__file__ if isinstance(source, ModuleType) else os.fspath(source)
+        if path is None or not os.path.isfile(path):
+            raise ValueError(
+                f"register_sources() needs source files or modules that have one, got {source!r}"
+            )
+        _extra_sources.add(str(path))
+
+
+def _overload_options() -> dict[str, Any]:
+    return {"nogil": True, "error_model": "numpy", "boundscheck": False, "fastmath": set(FASTMATH)}
+
+
+def _missing(fn: Callable) -> Callable:
+    def missing(cell: Any, *args: Any) -> Any:
+        raise NotImplementedError(
+            f"{fn.__name__} has no body for {type(cell).__name__}: "
+            f"register one with @implements({fn.__name__}, {type(cell).__name__})"
+        )
+
+    return missing
+
+
+@functools.cache
+def _sources_digest() -> str:
+    files = [path for folder in _SOURCE_FOLDERS for path in sorted(folder.glob("*.py"))]
+    return _digest_files(files)
+
+
+def _digest_files(files: Iterable[str | os.PathLike]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(os.path.basename(path).encode() + b"\0")
+        try:
+            digest.update(Path(path).read_bytes())
+        except OSError:  # A frozen application has no sources, and nobody edits it.
+            digest.update(b"?")
+    return digest.hexdigest()
+
+
+def _warn_no_cache(error: Exception) -> None:
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(
+            f"compiled kernels can't be kept on disk, so every new process compiles them again ({error}). "
+            "Set NUMBA_CACHE_DIR to a writable folder to change that.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def _cell_classes(types: Iterable[Any]) -> Iterator[type]:
+    for type_ in types:
+        cls = getattr(type_, "instance_class", None)
+        if cls is not None:
+            yield cls
+
+
+class _Cache(FunctionCache):
+    """Numba's cache of one function, with one file per compiled signature instead of an index.
+
+    With Numba's index two processes which compile two signatures at once can both take the name of the first free
+    data file, and a later process then runs code of the wrong signature. Here the name is a digest of the key, and
+    files appear by an atomic rename, so no order of events mixes them up. The key also covers the files of those cells
+    which the signature names, which may live outside this package.
+    """
+
+    def __init__(self, py_func: Callable) -> None:
+        super().__init__(py_func)
+        self._stamp = repr((numba.__version__, llvmlite.__version__, self._impl.locator.get_source_stamp()))
+
+    def _path(self, sig: Any, codegen: Any) -> str:
+        sources = {
+            s for cls in _cell_classes(sig) for s in _implementation_sources.get(cls, ())
+        } | _extra_sources
+        outside = [s for s in sources if Path(s).resolve().parent not in _SOURCE_FOLDERS]
+        key = repr((self._stamp, self._index_key(sig, codegen), _digest_files(sorted(outside))))
+        name = f"{self._impl.filename_base}.{hashlib.sha256(key.encode()).hexdigest()[:24]}.nbc"
+        return os.path.join(self._cache_path, name)
+
+    def _load_overload(self, sig: Any, target_context: Any) -> Any:
+        if not self._enabled:
+            return None
+        try:
+            with open(self._path(sig, target_context.codegen()), "rb") as file:
+                reduced = pickle.load(file)
+        except (OSError, EOFError, pickle.UnpicklingError):
+            return None
+        result = self._impl.rebuild(target_context, reduced)
+        return result if tuple(result.signature.args) == tuple(sig) else None
+
+    def _save_overload(self, sig: Any, data: Any) -> None:
+        if not self._enabled or not self._impl.check_cachable(data):
+            return
+        payload = dumps(self._impl.reduce(data))
+        path = self._path(sig, data.codegen)
+        try:
+            self._impl.locator.ensure_cache_path()
+            with self._cache_file._open_for_write(path) as file:
+                file.write(payload)
+        except OSError as error:
+            _warn_no_cache(error)
