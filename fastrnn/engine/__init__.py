@@ -1,1 +1,1 @@
-"""The compiled engine: time loops, matrix products, vector mathematics, and the compile options they share."""
+"""The compiled engine: time loops, matrix products, vector mathematics, and their compile options."""

@@ -1,19 +1,22 @@
 """One place for compile options, the disk cache, and the stubs that cells implement.
 
-Every kernel is a module-level function decorated with :func:`jit`. It compiles at its first call, not at import, and
-the machine code is kept on disk, so a second process compiles nothing. A kernel that serves many cells calls *stubs*
-(made by :func:`stub`), and each cell registers its bodies with :func:`implements`; the type of the first argument, a
-NamedTuple class, picks the body, in compiled code and in plain Python alike. With ``NUMBA_DISABLE_JIT=1`` everything
-here runs as plain Python.
+Every kernel is a module-level function decorated with :func:`jit`. It compiles at its first call, not at
+import, and the machine code is kept on disk, so a second process compiles nothing. A kernel that serves many
+cells calls *stubs* (made by :func:`stub`), and each cell registers its bodies with :func:`implements`; the
+type of the first argument, a NamedTuple class, picks the body, in compiled code and in plain Python alike.
+With ``NUMBA_DISABLE_JIT=1`` everything here runs as plain Python.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import inspect
 import os
 import pickle
+import re
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -31,14 +34,18 @@ __all__ = ["FASTMATH", "implements", "jit", "prange", "register_sources", "stub"
 
 prange = numba.prange
 
-#: Additions may be reordered and fused, divisions by a constant become products, the sign of zero is free. Not in the
-#: set: `nnan` and `ninf`, because a NaN in the data must come out as NaN; and `afn`, which loosens the functions.
+#: Additions may be reordered and fused, divisions may become products, the sign of zero is free. Not in the
+#: set: `nnan` and `ninf`, because a NaN in the data must come out as NaN; and `afn`, which loosens functions.
 FASTMATH = frozenset({"contract", "reassoc", "nsz", "arcp"})
 
-DISABLED = bool(config.DISABLE_JIT)
+DISABLED = bool(config.DISABLE_JIT)  # type: ignore[attr-defined]
 
 _ENGINE = Path(__file__).resolve().parent
 _SOURCE_FOLDERS = (_ENGINE, _ENGINE.parent / "cells")
+
+#: Variables that change the code which our intrinsics emit.
+_CODE_VARIABLES = ("FASTRNN_VECTOR_BITS",)
+_DAY = 86400.0
 
 _extra_sources: set[str] = set()
 _implementation_sources: dict[type, set[str]] = {}
@@ -55,7 +62,7 @@ def jit(
     fn : function
         A module-level function. One that closes over other functions would never hit the disk cache.
     parallel : bool
-        Let `prange` loops run on several threads. Costs compile time, so only thin wrappers should ask for it.
+        Let `prange` loops run on several threads. It costs compile time: only for thin wrappers.
     fastmath : bool
         Allow the reorderings of :data:`FASTMATH`. Turn it off where the order of operations is the point.
     inline : {"never", "always"}
@@ -79,12 +86,11 @@ def jit(
         "fastmath": set(FASTMATH) if fastmath else False,
         "inline": inline,
     }
-    described = repr(
-        [(key, sorted(value) if isinstance(value, set) else value) for key, value in options.items()]
-    )
-    digest = hashlib.sha256((_sources_digest() + described).encode()).hexdigest()[:12]
-    # Numba names cache files after the qualified name and stamps them with the function's own file only. With the
-    # digest in the name, a change of any other engine or cell file leads to another name, never to stale code.
+    described = [(key, sorted(value) if isinstance(value, set) else value) for key, value in options.items()]
+    described += [(name, os.environ.get(name)) for name in _CODE_VARIABLES]
+    digest = hashlib.sha256((_sources_digest() + repr(described)).encode()).hexdigest()[:12]
+    # Numba names cache files after the qualified name and stamps them with the function's own file only. With
+    # the digest in the name, a change of any other engine or cell file never leads to stale code.
     fn.__qualname__ = f"{fn.__qualname__}_{digest}"
     dispatcher = numba.jit(**options)(fn)
     try:
@@ -97,14 +103,14 @@ def jit(
 def stub(fn: Callable) -> Callable:
     """Make `fn`, whose body is its docstring, a function that cells implement.
 
-    The call is resolved by the type of the first argument: at compile time inside kernels, at run time in plain Python.
+    The type of the first argument picks the body: at compile time in kernels, at run time in plain Python.
     """
     dispatch = functools.singledispatch(_missing(fn))
     functools.update_wrapper(dispatch, fn)
     if not DISABLED:
         # One template that looks the body up at typing time: cells may register before or after it is made.
         @overload(dispatch, jit_options=_overload_options(), strict=False)
-        def pick(cell, *args):  # noqa: ANN001, ANN002, ANN202
+        def pick(cell, *args):
             cls = getattr(cell, "instance_class", None)
             body = None if cls is None else dispatch.dispatch(cls)
             return None if body is dispatch.dispatch(object) else body
@@ -145,7 +151,7 @@ def implements(stub: Callable, cell_type: type) -> Callable[[Callable], Callable
 def register_sources(*sources: str | os.PathLike | ModuleType) -> None:
     """Let cached code depend on further source files.
 
-    The file of every body given to :func:`implements` counts already; this is for modules which such a body imports.
+    The file of every body given to :func:`implements` counts already; this is for what such a body imports.
 
     Parameters
     ----------
@@ -160,7 +166,7 @@ def register_sources(*sources: str | os.PathLike | ModuleType) -> None:
         _extra_sources.add(str(path))
 
 
-def _overload_options() -> dict[str, Any]:
+def _overload_options() -> Any:
     return {"nogil": True, "error_model": "numpy", "boundscheck": False, "fastmath": set(FASTMATH)}
 
 
@@ -213,10 +219,10 @@ def _cell_classes(types: Iterable[Any]) -> Iterator[type]:
 class _Cache(FunctionCache):
     """Numba's cache of one function, with one file per compiled signature instead of an index.
 
-    With Numba's index two processes which compile two signatures at once can both take the name of the first free
-    data file, and a later process then runs code of the wrong signature. Here the name is a digest of the key, and
-    files appear by an atomic rename, so no order of events mixes them up. The key also covers the files of those cells
-    which the signature names, which may live outside this package.
+    With Numba's index two processes which compile two signatures at once can both take the name of the first
+    free data file, and a later process then runs code of the wrong signature. Here the name is a digest of
+    the key, and files appear by an atomic rename, so no order of events mixes them up. The key also covers
+    the files of those cells which the signature names, which may live outside this package.
     """
 
     def __init__(self, py_func: Callable) -> None:
@@ -235,12 +241,15 @@ class _Cache(FunctionCache):
     def _load_overload(self, sig: Any, target_context: Any) -> Any:
         if not self._enabled:
             return None
+        path = self._path(sig, target_context.codegen())
         try:
-            with open(self._path(sig, target_context.codegen()), "rb") as file:
+            with open(path, "rb") as file:
                 reduced = pickle.load(file)
-        except (OSError, EOFError, pickle.UnpicklingError):
+            result = self._impl.rebuild(target_context, reduced)
+            if time.time() - os.path.getmtime(path) > _DAY / 2:
+                os.utime(path)  # _prune() goes by age: this one is in use.
+        except Exception:  # Missing, cut short, or of classes that have moved: whatever it is, compile anew.
             return None
-        result = self._impl.rebuild(target_context, reduced)
         return result if tuple(result.signature.args) == tuple(sig) else None
 
     def _save_overload(self, sig: Any, data: Any) -> None:
@@ -253,4 +262,19 @@ class _Cache(FunctionCache):
             with self._cache_file._open_for_write(path) as file:
                 file.write(payload)
         except OSError as error:
-            _warn_no_cache(error)
+            # On Windows a file which another process reads can't be replaced, but then it is there already.
+            if not os.path.exists(path):
+                _warn_no_cache(error)
+        else:
+            self._prune()
+
+    def _prune(self) -> None:
+        """Remove this function's files that belong to other sources and weren't used for a day."""
+        stem, _, rest = self._impl.filename_base.rpartition("_")
+        digest = rest.partition("-")[0]
+        pattern = re.compile(re.escape(stem) + r"_(?!" + digest + r")[0-9a-f]{12}-\d+\.py.*\.nbc")
+        for entry in os.scandir(self._cache_path):
+            if pattern.fullmatch(entry.name):
+                with contextlib.suppress(OSError):
+                    if time.time() - entry.stat().st_mtime > _DAY:
+                        os.unlink(entry.path)

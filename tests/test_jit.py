@@ -1,0 +1,272 @@
+"""The disk cache and the stubs: what a second process, another source file, or no disk at all leads to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from fastrnn.engine import jit as jit_module
+from fastrnn.engine.jit import DISABLED, implements, jit, register_sources, stub
+
+needs_jit = pytest.mark.skipif(DISABLED, reason="nothing is compiled with NUMBA_DISABLE_JIT=1")
+
+DRIVER = """
+from pkg.engine.jit import jit, prange, stub
+
+@stub
+def step(cell, x, i):
+    "What one element gives."
+
+@jit
+def total(cell, x):
+    s = x[0] * 0
+    for i in range(x.shape[0]):
+        s += step(cell, x, i)
+    return s
+
+@jit(parallel=True)
+def each(cell, x):
+    y = x.copy()
+    for i in prange(x.shape[0]):
+        y[i] = step(cell, x, i)
+    return y
+"""
+
+CELL = """
+from typing import NamedTuple
+from pkg.engine.driver import step
+from pkg.engine.jit import implements
+
+class ScaleCell(NamedTuple):
+    factor: float
+
+@implements(step, ScaleCell)
+def scale(cell, x, i):
+    return cell.factor * x[i]
+"""
+
+MAIN = """
+import sys
+import numpy as np
+from pkg.cells.scale import ScaleCell
+from pkg.engine.driver import each, total
+
+x = np.arange(4, dtype=sys.argv[1] if len(sys.argv) > 1 else "float64")
+out = [float(total(ScaleCell(2.0), x)), float(each(ScaleCell(2.0), x).sum())]
+hits = [sum(f.stats.cache_hits.values()) for f in (total, each) if hasattr(f, "stats")]
+print(out, hits)
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A package with the same folders as ours, one driver and one cell."""
+    for folder in ("pkg", "pkg/engine", "pkg/cells"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "__init__.py").touch()
+    shutil.copy(jit_module.__file__, tmp_path / "pkg/engine/jit.py")
+    (tmp_path / "pkg/engine/driver.py").write_text(DRIVER)
+    (tmp_path / "pkg/cells/scale.py").write_text(CELL)
+    (tmp_path / "main.py").write_text(MAIN)
+    return tmp_path
+
+
+def environment(package: Path, **extra: str) -> dict[str, str]:
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("NUMBA_", "FASTRNN_"))}
+    return env | {"NUMBA_CACHE_DIR": str(package / "cache"), "PYTHONDONTWRITEBYTECODE": "1"} | extra
+
+
+def run(package: Path, *args: str, **extra: str) -> tuple[str, str]:
+    command = [sys.executable, "-W", "always", "main.py", *args]
+    done = subprocess.run(
+        command, cwd=package, env=environment(package, **extra), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip(), done.stderr
+
+
+@needs_jit
+def test_second_process_compiles_nothing(package: Path) -> None:
+    assert run(package)[0] == "[12.0, 12.0] [0, 0]"
+    assert run(package)[0] == "[12.0, 12.0] [1, 1]"
+    assert run(package, "float32")[0] == "[12.0, 12.0] [0, 0]"
+    assert run(package)[0] == "[12.0, 12.0] [1, 1]"
+
+
+@needs_jit
+def test_changed_cell_file_recompiles(package: Path) -> None:
+    run(package)
+    cell = package / "pkg/cells/scale.py"
+    cell.write_text(CELL.replace("cell.factor * x[i]", "cell.factor * x[i] + 1"))
+    assert run(package)[0] == "[16.0, 16.0] [0, 0]"
+    assert run(package)[0] == "[16.0, 16.0] [1, 1]"
+
+
+@needs_jit
+def test_changed_cell_file_outside_the_package_recompiles(package: Path) -> None:
+    (package / "theirs.py").write_text(CELL)
+    (package / "main.py").write_text(MAIN.replace("pkg.cells.scale", "theirs"))
+    run(package)
+    assert run(package)[0] == "[12.0, 12.0] [1, 1]"
+    (package / "theirs.py").write_text(CELL.replace("cell.factor * x[i]", "cell.factor * x[i] + 1"))
+    assert run(package)[0] == "[16.0, 16.0] [0, 0]"
+
+
+@needs_jit
+def test_environment_that_changes_code_recompiles(package: Path) -> None:
+    run(package)
+    assert run(package, FASTRNN_VECTOR_BITS="128")[0] == "[12.0, 12.0] [0, 0]"
+    assert run(package)[0] == "[12.0, 12.0] [1, 1]"
+
+
+@needs_jit
+def test_corrupt_cache_file_recompiles(package: Path) -> None:
+    run(package)
+    files = list((package / "cache").rglob("*.nbc"))
+    assert len(files) == 2
+    for file in files:
+        file.write_bytes(file.read_bytes()[:100])
+    assert run(package)[0] == "[12.0, 12.0] [0, 0]"
+    assert run(package)[0] == "[12.0, 12.0] [1, 1]"
+
+
+@needs_jit
+def test_files_of_old_sources_are_removed(package: Path) -> None:
+    run(package)
+    old = list((package / "cache").rglob("*.nbc"))
+    for file in old:
+        os.utime(file, (1e9, 1e9))
+    (package / "pkg/cells/scale.py").write_text(CELL + "\n# changed\n")
+    run(package)
+    assert not any(file.exists() for file in old)
+    assert len(list((package / "cache").rglob("*.nbc"))) == 2
+
+
+@needs_jit
+def test_unwritable_cache_works_with_one_warning(package: Path) -> None:
+    blocker = package / "file"
+    blocker.touch()  # A file where a folder is wanted stops root too, who may write anywhere.
+    for folder in ("pkg/engine", "pkg/cells"):
+        (package / folder / "__pycache__").touch()
+    home = {"HOME": str(blocker), "XDG_CACHE_HOME": str(blocker), "LOCALAPPDATA": str(blocker)}
+    out, err = run(package, NUMBA_CACHE_DIR=str(blocker), **home)
+    assert out == "[12.0, 12.0] [0, 0]"
+    assert err.count("can't be kept on disk") == 1
+    assert "NUMBA_CACHE_DIR" in err
+
+
+@needs_jit
+def test_eight_processes_on_an_empty_cache(package: Path) -> None:
+    kinds = ["float32", "float64", "int64", "int32"] * 2
+    running = [
+        subprocess.Popen(
+            [sys.executable, "main.py", kind],
+            cwd=package,
+            env=environment(package),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for kind in kinds
+    ]
+    outs = [process.communicate(timeout=300)[0].strip() for process in running]
+    assert [process.returncode for process in running] == [0] * 8
+    assert all(out.startswith("[12.0, 12.0]") for out in outs)
+    for kind in kinds[:4]:
+        assert run(package, kind)[0] == "[12.0, 12.0] [1, 1]"
+
+
+def test_runs_without_jit(package: Path) -> None:
+    assert run(package, NUMBA_DISABLE_JIT="1")[0] == "[12.0, 12.0] []"
+
+
+class JitTestScale(NamedTuple):
+    factor: float
+
+
+class JitTestShift(NamedTuple):
+    shift: float
+    times: int
+
+
+class JitTestOther(NamedTuple):
+    value: float
+
+
+@stub
+def put(cell: NamedTuple, x: np.ndarray, i: int) -> float:
+    """What element i becomes."""
+
+
+@implements(put, JitTestScale)
+def put_scale(cell, x, i):
+    return cell.factor * x[i]
+
+
+@implements(put, JitTestShift)
+def put_shift(cell, x, i):
+    return x[i] + cell.times * cell.shift
+
+
+@jit
+def put_all(cell, x):
+    out = 0.0
+    for i in range(x.shape[0]):
+        out += put(cell, x, i)
+    return out
+
+
+@pytest.mark.parametrize(("cell", "expected"), [(JitTestScale(2.0), 12.0), (JitTestShift(1.5, 2), 18.0)])
+def test_cell_type_picks_the_body(cell: NamedTuple, expected: float) -> None:
+    x = np.arange(4.0)
+    assert put_all(cell, x) == expected
+    assert sum(put(cell, x, i) for i in range(4)) == expected
+
+
+def test_missing_body_names_the_cell() -> None:
+    with pytest.raises(NotImplementedError, match=r"put has no body for JitTestOther.*@implements"):
+        put(JitTestOther(1.0), np.zeros(1), 0)
+    with pytest.raises(Exception, match="JitTestOther"):
+        put_all(JitTestOther(1.0), np.zeros(1))
+
+
+@pytest.mark.parametrize("fastmath", [True, False])
+def test_nan_stays_nan(fastmath: bool) -> None:
+    def worst(x):
+        best = -np.inf
+        for i in range(x.shape[0]):
+            if x[i] != x[i]:
+                return x[i]
+            best = max(best, x[i])
+        return best
+
+    compiled = jit(worst, fastmath=fastmath)
+    assert np.isnan(compiled(np.array([1.0, np.nan, 2.0])))
+    assert compiled(np.array([1.0, 3.0, 2.0])) == 3.0
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: implements(len, JitTestScale), "made by engine.jit.stub"),
+        (lambda: implements(put, dict), "NamedTuple class"),
+        (lambda: register_sources("no/such/file.py"), "no/such/file.py"),
+    ],
+)
+def test_bad_arguments_say_so(call, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        call()
+
+
+@needs_jit
+def test_division_by_zero_is_as_in_numpy() -> None:
+    def divide(x, y):
+        return x / y
+
+    assert jit(divide)(1.0, 0.0) == np.inf
