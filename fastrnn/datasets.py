@@ -1,0 +1,308 @@
+"""Data sets for tests, examples and benchmarks.
+
+The airline series is part of the package. The others are read from a folder, `folder` or else the one that the
+environment variable ``FASTRNN_DATA`` names; nothing is downloaded. Where a file is missing, the error says what it is
+called and where its public home is.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "DataNotFoundError",
+    "Federalist",
+    "Series",
+    "Vowels",
+    "data_folder",
+    "load_airline",
+    "load_etth1",
+    "load_federalist",
+    "load_imdb",
+    "load_japanese_vowels",
+    "load_sms_spam",
+    "load_vic_elec",
+    "read_ts",
+]
+
+HOMES = {
+    "imdb.jsonl.gz": (
+        "Large Movie Review Dataset, https://ai.stanford.edu/~amaas/data/sentiment/ ; one gzipped JSON object a "
+        'line: {"split": "train" or "test", "label": 0 or 1, "text": ...}'
+    ),
+    "federalist": (
+        "the Federalist papers, public domain (https://www.gutenberg.org/ebooks/18); one text file a paper in the "
+        "folders hamilton, madison and unknown"
+    ),
+    "sms_spam.csv": (
+        "SMS Spam Collection, https://archive.ics.uci.edu/dataset/228/sms+spam+collection ; latin-1 CSV with the "
+        "columns v1 (ham or spam) and v2 (text)"
+    ),
+    "japanese_vowels": (
+        "https://www.timeseriesclassification.com/description.php?Dataset=JapaneseVowels ; the files "
+        "JapaneseVowels_TRAIN.ts and JapaneseVowels_TEST.ts"
+    ),
+    "series/ETTh1.csv": "https://github.com/zhouhaoyi/ETDataset, ETT-small/ETTh1.csv",
+    "series/vic_elec.csv": (
+        "the R package tsibbledata, https://tsibbledata.tidyverts.org (vic_elec), as CSV with the columns "
+        "Time, Demand, Temperature, Date, Holiday"
+    ),
+}
+
+
+class DataNotFoundError(FileNotFoundError):
+    """A data set that is not part of the package isn't where it was looked for."""
+
+
+class Series(NamedTuple):
+    """A series with equally spaced steps."""
+
+    time: NDArray
+    """(n_steps,) datetime64."""
+    values: NDArray
+    """(n_steps,) or (n_steps, n_features) float64."""
+    names: tuple[str, ...]
+    """What each feature is."""
+
+
+class Vowels(NamedTuple):
+    """Ragged sequences, split as published."""
+
+    X_train: list[NDArray]
+    """270 arrays of shape (n_timesteps_i, 12), float32."""
+    y_train: NDArray
+    """(270,) labels '1' to '9', the speakers."""
+    X_test: list[NDArray]
+    y_test: NDArray
+
+
+class Federalist(NamedTuple):
+    """Texts of the papers by their author."""
+
+    hamilton: list[str]
+    madison: list[str]
+    unknown: list[str]
+
+
+def data_folder(folder: str | os.PathLike | None = None) -> Path:
+    """Give the folder with the data: `folder`, or else what ``FASTRNN_DATA`` says.
+
+    Raises
+    ------
+    DataNotFoundError
+        If neither names an existing folder.
+    """
+    chosen = folder if folder is not None else os.environ.get("FASTRNN_DATA")
+    if not chosen:
+        raise DataNotFoundError(
+            "no data folder: set the environment variable FASTRNN_DATA to it, or pass folder=. "
+            f"It holds any of {', '.join(HOMES)}"
+        )
+    path = Path(chosen).expanduser()
+    if not path.is_dir():
+        named = "folder" if folder is not None else "FASTRNN_DATA"
+        raise DataNotFoundError(f"{named}={str(chosen)!r} is no folder")
+    return path
+
+
+def _find(folder: str | os.PathLike | None, name: str) -> Path:
+    path = data_folder(folder) / name
+    if not path.exists():
+        raise DataNotFoundError(f"{path} is missing; it comes from {HOMES[name]}")
+    return path
+
+
+def _read_columns(path: Path, encoding: str = "utf-8") -> dict[str, list[str]]:
+    with open(path, encoding=encoding, newline="") as file:
+        rows = csv.reader(file)
+        names = next(rows)
+        columns = list(zip(*rows, strict=True))
+    return {name: list(column) for name, column in zip(names, columns, strict=True) if name}
+
+
+def load_airline() -> Series:
+    """Monthly airline passengers, 1949 to 1960, in thousands; shipped with the package.
+
+    Returns
+    -------
+    Series
+        144 steps, one variable of shape (144,).
+
+    References
+    ----------
+    Box, G. E. P. and Jenkins, G. M. (1976). Time Series Analysis: Forecasting and Control, series G.
+    """
+    columns = _read_columns(Path(__file__).parent / "data" / "airline.csv")
+    time = np.array(columns["month"], dtype="datetime64[M]")
+    return Series(time, np.array(columns["passengers"], dtype=float), ("passengers",))
+
+
+def load_etth1(folder: str | os.PathLike | None = None) -> Series:
+    """Electricity transformer, hourly over two years: six loads and the oil temperature ``OT``, the usual target.
+
+    Returns
+    -------
+    Series
+        17,420 steps, 7 variables.
+
+    References
+    ----------
+    Zhou, H. et al. (2021). Informer: beyond efficient transformer for long sequence time-series forecasting. AAAI.
+    """
+    columns = _read_columns(_find(folder, "series/ETTh1.csv"))
+    time = np.array(columns.pop("date"), dtype="datetime64[h]")
+    return Series(time, np.array(list(columns.values()), dtype=float).T.copy(), tuple(columns))
+
+
+def load_vic_elec(folder: str | os.PathLike | None = None) -> Series:
+    """Victoria's electricity demand (MW), temperature (Celsius) and holidays (0 or 1), by half-hours, 2012 to 2014.
+
+    Returns
+    -------
+    Series
+        52,608 steps, 3 variables; time is in UTC.
+    """
+    columns = _read_columns(_find(folder, "series/vic_elec.csv"))
+    time = np.array([stamp.rstrip("Z") for stamp in columns["Time"]], dtype="datetime64[m]")
+    holiday = np.array(columns["Holiday"]) == "TRUE"
+    values = [
+        np.array(columns["Demand"], float),
+        np.array(columns["Temperature"], float),
+        holiday.astype(float),
+    ]
+    return Series(time, np.stack(values, axis=1), ("demand", "temperature", "holiday"))
+
+
+def read_ts(path: str | os.PathLike, dtype: str | type = np.float32) -> tuple[list[NDArray], NDArray]:
+    """Read a ``.ts`` file of the UCR/UEA archive with class labels; the sequences may be of any lengths.
+
+    Parameters
+    ----------
+    path : path
+        The file: after a head of lines that start with ``#`` or ``@``, one case a line, channels parted by ``:``,
+        the label last.
+    dtype : dtype
+        Type of the values.
+
+    Returns
+    -------
+    X : list of ndarray of shape (n_timesteps_i, n_channels)
+    y : ndarray of str
+    """
+    X, y = [], []
+    with open(path, encoding="utf-8") as file:
+        head: dict[str, str] = {}
+        for line in file:
+            word, _, rest = line.strip().partition(" ")
+            if word.lower() == "@data":
+                break
+            head[word.lower()] = rest.lower()
+        else:
+            raise ValueError(f"{path} has no @data line; is it a .ts file?")
+        if head.get("@timestamps") == "true" or not head.get("@classlabel", "").startswith("true"):
+            raise ValueError(f"{path} has time stamps or no class labels, which this reader doesn't know")
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            *channels, label = line.strip().split(":")
+            steps = [np.array(c.replace("?", "nan").split(","), dtype=dtype) for c in channels]
+            if len({len(s) for s in steps}) != 1:
+                raise ValueError(f"{path}: the channels of case {number} differ in length")
+            X.append(np.stack(steps, axis=1))
+            y.append(label)
+    return X, np.array(y)
+
+
+def load_japanese_vowels(folder: str | os.PathLike | None = None) -> Vowels:
+    """Nine speakers say two vowels: 12 cepstrum coefficients over 7 to 29 steps; who speaks?
+
+    References
+    ----------
+    Kudo, M., Toyama, J. and Shimbo, M. (1999). Multidimensional curve classification using passing-through regions.
+    Pattern Recognition Letters 20, 1103-1111.
+    """
+    home = _find(folder, "japanese_vowels")
+    train, test = (read_ts(home / f"JapaneseVowels_{part}.ts") for part in ("TRAIN", "TEST"))
+    return Vowels(*train, *test)
+
+
+def load_sms_spam(folder: str | os.PathLike | None = None) -> tuple[list[str], NDArray]:
+    """SMS messages and whether they are spam, in the file's order.
+
+    Returns
+    -------
+    texts : list of str
+        5,572 messages.
+    y : ndarray of shape (5572,), int64
+        1 is spam.
+
+    References
+    ----------
+    Almeida, T. A., Hidalgo, J. M. G. and Yamakami, A. (2011). Contributions to the study of SMS spam filtering. DocEng.
+    """
+    columns = _read_columns(_find(folder, "sms_spam.csv"), encoding="latin-1")
+    return columns["v2"], (np.array(columns["v1"]) == "spam").astype(np.int64)
+
+
+def load_imdb(split: str = "train", folder: str | os.PathLike | None = None) -> tuple[list[str], NDArray]:
+    """Movie reviews and whether they are positive. The file is sorted by class: shuffle before you split it.
+
+    Parameters
+    ----------
+    split : {"train", "test"}
+        Which half.
+    folder : path or None
+        Where ``imdb.jsonl.gz`` is.
+
+    Returns
+    -------
+    texts : list of str
+        25,000 reviews.
+    y : ndarray of shape (25000,), int64
+        1 is positive.
+
+    References
+    ----------
+    Maas, A. L. et al. (2011). Learning word vectors for sentiment analysis. ACL.
+    """
+    if split not in ("train", "test"):
+        raise ValueError(f"split={split!r} is unknown; pass 'train' or 'test'")
+    with gzip.open(_find(folder, "imdb.jsonl.gz"), "rt", encoding="utf-8") as file:
+        rows = [row for row in map(json.loads, file) if row["split"] == split]
+    return [row["text"] for row in rows], np.array([row["label"] for row in rows], dtype=np.int64)
+
+
+# The file's head names the author on a line of its own; a model would read it there.
+_AUTHOR_LINE = re.compile(r"^\s*(HAMILTON|MADISON|JAY)(\s+(AND|OR|WITH)\s+(HAMILTON|MADISON|JAY))*\s*$", re.M)
+
+
+def load_federalist(folder: str | os.PathLike | None = None, *, drop_author_line: bool = True) -> Federalist:
+    """Federalist papers by Hamilton, by Madison, and five whose author was long in dispute.
+
+    Parameters
+    ----------
+    folder : path or None
+        Where ``federalist`` is.
+    drop_author_line : bool
+        Whether to leave out the line that names the author. Without this, the answer stands in the text.
+    """
+    home = _find(folder, "federalist")
+
+    def paper_number(path: Path) -> tuple[int, str]:
+        digits = re.search(r"\d+", path.stem)
+        return (int(digits.group()) if digits else 0, path.stem)
+
+    groups = []
+    for author in Federalist._fields:
+        texts = [p.read_text("utf-8") for p in sorted((home / author).glob("*.txt"), key=paper_number)]
+        groups.append([_AUTHOR_LINE.sub("", text) for text in texts] if drop_author_line else texts)
+    return Federalist(*groups)

@@ -1,0 +1,244 @@
+"""Text to integer tokens, in Keras's words: a tokenizer for words or characters, padding, character windows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["FILTERS", "Tokenizer", "pad_sequences", "text_to_word_sequence", "text_windows"]
+
+FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
+"""Characters that part words. The apostrophe isn't among them: "don't" is one word."""
+
+
+def text_to_word_sequence(
+    text: str, filters: str = FILTERS, lower: bool = True, split: str = " "
+) -> list[str]:
+    """Split a text into words.
+
+    Parameters
+    ----------
+    text : str
+        The text.
+    filters : str
+        Each of these characters is replaced by `split`.
+    lower : bool
+        Whether to lower-case the text first.
+    split : str
+        What stands between words.
+
+    Returns
+    -------
+    list of str
+        The words, without empty ones.
+    """
+    if lower:
+        text = text.lower()
+    text = text.translate({ord(character): split for character in filters})
+    return [word for word in text.split(split) if word]
+
+
+class Tokenizer:
+    """Words or characters to integers, the most frequent ones first.
+
+    Index 0 is never given to a word: it is left for padding. The indices are Keras's: 1 is the out-of-vocabulary
+    token if `oov_token` is set, then come the words in falling order of their counts, words of the same count in
+    the order in which they were first seen.
+
+    Parameters
+    ----------
+    num_words : int or None
+        Keep words with an index below this, that is the ``num_words - 1`` most frequent ones (counting the
+        out-of-vocabulary token). None keeps all. An `Embedding` behind it needs ``input_dim=num_words``.
+    filters : str
+        Characters that part words (ignored with ``char_level=True``).
+    lower : bool
+        Whether to lower-case.
+    split : str
+        What stands between words.
+    char_level : bool
+        Whether each character is a token.
+    oov_token : str or None
+        What stands for unknown words. None leaves them out of the sequences.
+
+    Attributes
+    ----------
+    word_counts : dict of str to int
+        How often each token was seen, in the order of first sight.
+    word_docs : dict of str to int
+        In how many texts each token was seen.
+    word_index : dict of str to int
+        The index of each token, also of those beyond `num_words`.
+    index_word : dict of int to str
+        The other way round.
+    document_count : int
+        How many texts were seen.
+
+    Examples
+    --------
+    >>> tokenizer = Tokenizer(oov_token="<unk>")
+    >>> tokenizer.fit_on_texts(["The cat sat.", "The dog, the cat!"])
+    >>> tokenizer.texts_to_sequences(["The bird sat"])
+    [[2, 1, 4]]
+    """
+
+    def __init__(
+        self,
+        num_words: int | None = None,
+        filters: str = FILTERS,
+        lower: bool = True,
+        split: str = " ",
+        char_level: bool = False,
+        oov_token: str | None = None,
+    ) -> None:
+        if num_words is not None and num_words < 2:
+            raise ValueError(f"num_words={num_words!r} keeps no word; pass at least 2, or None for all words")
+        if not split:
+            raise ValueError("split='' can't part words; pass a separator, or char_level=True for characters")
+        self.num_words = num_words
+        self.filters = filters
+        self.lower = lower
+        self.split = split
+        self.char_level = char_level
+        self.oov_token = oov_token
+        self.word_counts: dict[str, int] = {}
+        self.word_docs: dict[str, int] = {}
+        self.word_index: dict[str, int] = {}
+        self.index_word: dict[int, str] = {}
+        self.document_count = 0
+
+    def _tokens(self, text: str | Sequence[str]) -> Sequence[str]:
+        if not isinstance(text, str):  # already split
+            return [token.lower() for token in text] if self.lower else text
+        if self.char_level:
+            return text.lower() if self.lower else text
+        return text_to_word_sequence(text, self.filters, self.lower, self.split)
+
+    def fit_on_texts(self, texts: Iterable[str | Sequence[str]]) -> None:
+        """Count the tokens of `texts` and give them indices; a further call goes on counting."""
+        if isinstance(texts, str):
+            raise ValueError("texts is one string; pass a list of strings, [texts] for a single one")
+        counts, docs = Counter(self.word_counts), Counter(self.word_docs)
+        for text in texts:
+            tokens = self._tokens(text)
+            counts.update(tokens)
+            docs.update(set(tokens))
+            self.document_count += 1
+        self.word_counts, self.word_docs = dict(counts), dict(docs)
+        by_count = sorted(
+            counts, key=counts.__getitem__, reverse=True
+        )  # stable: ties keep the order of sight
+        if self.oov_token is not None:
+            by_count = [self.oov_token] + [word for word in by_count if word != self.oov_token]
+        self.word_index = {word: i for i, word in enumerate(by_count, start=1)}
+        self.index_word = {i: word for word, i in self.word_index.items()}
+
+    def texts_to_sequences(self, texts: Iterable[str | Sequence[str]]) -> list[list[int]]:
+        """Give the tokens of each text; unknown ones become the out-of-vocabulary token or fall away."""
+        if isinstance(texts, str):
+            raise ValueError("texts is one string; pass a list of strings, [texts] for a single one")
+        if not self.word_index:
+            raise ValueError("this Tokenizer has seen no text; call fit_on_texts first")
+        limit = self.num_words if self.num_words is not None else len(self.word_index) + 1
+        known = {word: i for word, i in self.word_index.items() if i < limit}
+        if self.oov_token is None:
+            return [[known[token] for token in self._tokens(text) if token in known] for text in texts]
+        oov = self.word_index[self.oov_token]
+        return [[known.get(token, oov) for token in self._tokens(text)] for text in texts]
+
+    def sequences_to_texts(self, sequences: Iterable[Iterable[int]]) -> list[str]:
+        """Give the texts of token sequences; padding and unknown indices fall away."""
+        limit = self.num_words if self.num_words is not None else len(self.word_index) + 1
+        glue = "" if self.char_level else self.split
+        oov = self.oov_token
+        texts = []
+        for sequence in sequences:
+            words = []
+            for token in sequence:
+                word = self.index_word.get(int(token)) if token < limit else None
+                if word is not None:
+                    words.append(word)
+                elif oov is not None and token != 0:
+                    words.append(oov)
+            texts.append(glue.join(words))
+        return texts
+
+    @property
+    def vocabulary_size(self) -> int:
+        """One more than the largest index that a sequence can hold: what an `Embedding` needs as input_dim."""
+        known = len(self.word_index) + 1
+        return known if self.num_words is None else min(self.num_words, known)
+
+
+def pad_sequences(
+    sequences: Iterable[Sequence | NDArray],
+    maxlen: int | None = None,
+    dtype: str | np.dtype | type = "int32",
+    padding: str = "pre",
+    truncating: str = "pre",
+    value: float = 0.0,
+) -> NDArray:
+    """Bring sequences to one length.
+
+    Parameters
+    ----------
+    sequences : list of sequences
+        Each of shape (n_timesteps_i,) or (n_timesteps_i, ...), the trailing shape the same for all.
+    maxlen : int or None
+        The common length; None takes the longest.
+    dtype : dtype
+        Type of the result.
+    padding : {"pre", "post"}
+        Where short sequences are filled up.
+    truncating : {"pre", "post"}
+        Where long sequences are cut.
+    value : float
+        What they are filled with.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, maxlen, ...)
+
+    Raises
+    ------
+    ValueError
+        If an argument is unknown or the sequences differ in their trailing shape.
+    """
+    for name, choice in (("padding", padding), ("truncating", truncating)):
+        if choice not in ("pre", "post"):
+            raise ValueError(f"{name}={choice!r} is unknown; pass 'pre' or 'post'")
+    if maxlen is not None and maxlen < 1:
+        raise ValueError(f"maxlen={maxlen!r} leaves no step; pass at least 1, or None for the longest length")
+    rows = list(sequences)
+    for i, row in enumerate(rows):
+        if not hasattr(row, "__len__"):
+            raise ValueError(f"sequences[{i}] is {row!r}, which has no length; pass a list of sequences")
+    if maxlen is None:
+        maxlen = max((len(row) for row in rows), default=0)
+    trailing = next((np.shape(row)[1:] for row in rows if len(row)), ())
+    out = np.full((len(rows), maxlen, *trailing), value, dtype=dtype)
+    for i, row in enumerate(rows):
+        if not len(row):
+            continue
+        kept = np.asarray(row[-maxlen:] if truncating == "pre" else row[:maxlen], dtype=dtype)
+        if kept.shape[1:] != trailing:
+            raise ValueError(f"sequences[{i}] has steps of shape {kept.shape[1:]}, others of {trailing}")
+        if padding == "post":
+            out[i, : len(kept)] = kept
+        else:
+            out[i, maxlen - len(kept) :] = kept
+    return out
+
+
+def text_windows(text: str, width: int, step: int = 1) -> list[str]:
+    """Cut a text into windows of `width` characters, `step` characters apart; the rest at the end falls away.
+
+    Windows overlap if ``step < width``: a random split of them into training and test then leaks.
+    """
+    for name, number in (("width", width), ("step", step)):
+        if number < 1:
+            raise ValueError(f"{name}={number!r} must be at least 1")
+    return [text[i : i + width] for i in range(0, len(text) - width + 1, step)]

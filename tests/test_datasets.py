@@ -1,0 +1,160 @@
+import gzip
+import json
+
+import numpy as np
+import pytest
+
+from fastrnn import datasets
+
+
+def test_airline_is_shipped():
+    series = datasets.load_airline()
+    assert series.values.shape == series.time.shape == (144,)
+    assert series.values[0] == 112
+    assert series.values[-1] == 432
+    assert series.values.sum() == 40363
+    assert series.time[0] == np.datetime64("1949-01")
+    assert np.all(np.diff(series.time) == np.timedelta64(1, "M"))
+
+
+LOADERS = [
+    datasets.load_etth1,
+    datasets.load_vic_elec,
+    datasets.load_japanese_vowels,
+    datasets.load_sms_spam,
+    datasets.load_imdb,
+    datasets.load_federalist,
+]
+
+
+@pytest.mark.parametrize("loader", LOADERS, ids=lambda f: f.__name__)
+def test_missing_files_say_where_they_come_from(loader, tmp_path, monkeypatch):
+    with pytest.raises(datasets.DataNotFoundError, match="is missing; it comes from"):
+        loader(folder=tmp_path)
+    monkeypatch.delenv("FASTRNN_DATA", raising=False)
+    with pytest.raises(datasets.DataNotFoundError, match="set the environment variable FASTRNN_DATA"):
+        loader()
+    monkeypatch.setenv("FASTRNN_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(datasets.DataNotFoundError, match="FASTRNN_DATA=.*nowhere' is no folder"):
+        loader()
+    monkeypatch.setenv("FASTRNN_DATA", str(tmp_path))
+    with pytest.raises(datasets.DataNotFoundError, match="is missing"):
+        loader()
+
+
+TS = """#comment
+@problemName x
+@timeStamps false
+@classLabel true a b
+@data
+1,2,3:4,5,6:a
+7,?:9,10:b
+"""
+
+
+def test_read_ts_gives_ragged_sequences(tmp_path):
+    path = tmp_path / "x.ts"
+    path.write_text(TS)
+    X, y = datasets.read_ts(path)
+    np.testing.assert_array_equal(X[0], [[1, 4], [2, 5], [3, 6]])
+    np.testing.assert_array_equal(X[1], [[7, 9], [np.nan, 10]])
+    assert X[0].dtype == np.float32
+    assert y.tolist() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1,2:a\n", "no @data line"),
+        (TS.replace("@timeStamps false", "@timeStamps true"), "time stamps"),
+        (TS.replace("@classLabel true a b", "@classLabel false"), "no class labels"),
+        (TS.replace("4,5,6", "4,5"), "case 1 differ in length"),
+    ],
+)
+def test_read_ts_rejects(text, message, tmp_path):
+    path = tmp_path / "x.ts"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        datasets.read_ts(path)
+
+
+def test_imdb_reads_one_half(tmp_path):
+    rows = [{"split": s, "label": i, "text": f"{s} {i}"} for s in ("train", "test") for i in (0, 1)]
+    with gzip.open(tmp_path / "imdb.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    texts, y = datasets.load_imdb("test", folder=tmp_path)
+    assert texts == ["test 0", "test 1"]
+    assert y.tolist() == [0, 1]
+    with pytest.raises(ValueError, match="split='valid'"):
+        datasets.load_imdb("valid", folder=tmp_path)
+
+
+def test_sms_spam_reads_latin_1_and_unnamed_columns(tmp_path):
+    (tmp_path / "sms_spam.csv").write_bytes(
+        'v1,v2,,,\nham,"caf\xe9, yes",,,\nspam,win \xa3100,,,\n'.encode("latin-1")
+    )
+    texts, y = datasets.load_sms_spam(tmp_path)
+    assert texts == ["caf\xe9, yes", "win \xa3100"]
+    assert y.tolist() == [0, 1]
+
+
+def test_federalist_drops_the_line_that_names_the_author(tmp_path):
+    for author in datasets.Federalist._fields:
+        (tmp_path / "federalist" / author).mkdir(parents=True)
+    for number in (10, 2):
+        path = tmp_path / "federalist" / "madison" / f"paper_{number}.txt"
+        path.write_text(f"Paper {number}\n\nHAMILTON AND MADISON\n\nText by Madison\n")
+    papers = datasets.load_federalist(tmp_path)
+    assert [text.split()[1] for text in papers.madison] == ["2", "10"]
+    assert all("MADISON" not in text and "Text by Madison" in text for text in papers.madison)
+    assert "MADISON" in datasets.load_federalist(tmp_path, drop_author_line=False).madison[0]
+
+
+@pytest.fixture
+def data():
+    try:
+        return datasets.data_folder()
+    except datasets.DataNotFoundError as error:
+        pytest.skip(str(error))
+
+
+def load(loader, *args, **kwargs):
+    try:
+        return loader(*args, **kwargs)
+    except datasets.DataNotFoundError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.needs_data
+def test_real_series(data):
+    etth1 = load(datasets.load_etth1, data)
+    assert etth1.values.shape == (17420, 7)
+    assert etth1.names[-1] == "OT"
+    demand = load(datasets.load_vic_elec, data)
+    assert demand.values.shape == (52608, 3)
+    for series in (etth1, demand):
+        assert np.isfinite(series.values).all()
+        assert len(np.unique(np.diff(series.time))) == 1
+    assert set(np.unique(demand.values[:, 2])) == {0, 1}
+
+
+@pytest.mark.needs_data
+def test_real_vowels(data):
+    vowels = load(datasets.load_japanese_vowels, data)
+    assert len(vowels.X_train) == len(vowels.y_train) == 270
+    assert len(vowels.X_test) == len(vowels.y_test) == 370
+    lengths = [len(x) for x in vowels.X_train + vowels.X_test]
+    assert (min(lengths), max(lengths)) == (7, 29)
+    assert {x.shape[1] for x in vowels.X_train + vowels.X_test} == {12}
+
+
+@pytest.mark.needs_data
+def test_real_texts(data):
+    texts, y = load(datasets.load_sms_spam, data)
+    assert (len(texts), y.sum()) == (5572, 747)
+    texts, y = load(datasets.load_imdb, folder=data)
+    assert (len(texts), y.sum()) == (25000, 12500)
+    papers = load(datasets.load_federalist, data)
+    assert [len(group) for group in papers] == [17, 15, 5]
+    heads = [text[:400] for group in papers for text in group]
+    assert not any("HAMILTON" in head or "MADISON" in head for head in heads)
