@@ -40,6 +40,18 @@ FASTMATH = frozenset({"contract", "reassoc", "nsz", "arcp"})
 
 DISABLED = bool(config.DISABLE_JIT)  # type: ignore[attr-defined]
 
+#: The compile options of all kernels.
+OPTIONS: dict[str, Any] = {
+    "nopython": True,
+    "nogil": True,
+    "error_model": "numpy",
+    "boundscheck": False,
+    "fastmath": set(FASTMATH),
+}
+
+#: Symbols that kernels refer to -> what provides them (see `linking`).
+EXTERNALS: dict[str, Callable[[], None]] = {}
+
 _ENGINE = Path(__file__).resolve().parent
 _SOURCE_FOLDERS = (_ENGINE, _ENGINE.parent / "cells")
 
@@ -77,27 +89,31 @@ def jit(
         return functools.partial(jit, parallel=parallel, fastmath=fastmath, inline=inline)
     if DISABLED:
         return fn
-    options: dict[str, Any] = {
-        "nopython": True,
-        "nogil": True,
-        "error_model": "numpy",
-        "boundscheck": False,
+    options = {
+        **OPTIONS,
+        "fastmath": OPTIONS["fastmath"] if fastmath else False,
         "parallel": parallel,
-        "fastmath": set(FASTMATH) if fastmath else False,
         "inline": inline,
     }
-    described = [(key, sorted(value) if isinstance(value, set) else value) for key, value in options.items()]
-    described += [(name, os.environ.get(name)) for name in _CODE_VARIABLES]
-    digest = hashlib.sha256((_sources_digest() + repr(described)).encode()).hexdigest()[:12]
-    # Numba names cache files after the qualified name and stamps them with the function's own file only. With
-    # the digest in the name, a change of any other engine or cell file never leads to stale code.
-    fn.__qualname__ = f"{fn.__qualname__}_{digest}"
-    dispatcher = numba.jit(**options)(fn)
+    dispatcher = numba.jit(**options)(stamped(fn, options))
     try:
         dispatcher._cache = _Cache(fn)
     except (RuntimeError, OSError) as error:
         _warn_no_cache(error)
     return dispatcher
+
+
+def stamped(fn: Callable, options: dict[str, Any]) -> Callable:
+    """Append a digest of all sources and of the compile options to the qualified name of `fn`.
+
+    Numba names cache files after the qualified name and stamps them with the function's own file only. With the
+    digest in the name, a change of any other engine or cell file never leads to stale code.
+    """
+    described = [(key, sorted(value) if isinstance(value, set) else value) for key, value in options.items()]
+    described += [(name, os.environ.get(name)) for name in _CODE_VARIABLES]
+    digest = hashlib.sha256((_sources_digest() + repr(described)).encode()).hexdigest()[:12]
+    fn.__qualname__ = f"{fn.__qualname__}_{digest}"
+    return fn
 
 
 def stub(fn: Callable) -> Callable:
@@ -216,6 +232,11 @@ def _cell_classes(types: Iterable[Any]) -> Iterator[type]:
             yield cls
 
 
+def _externals(library: Any) -> list[str]:
+    """The symbols of `EXTERNALS` that compiled code refers to."""
+    return [f.name for f in library._final_module.functions if f.is_declaration and f.name in EXTERNALS]
+
+
 class _Cache(FunctionCache):
     """Numba's cache of one function, with one file per compiled signature instead of an index.
 
@@ -244,7 +265,9 @@ class _Cache(FunctionCache):
         path = self._path(sig, target_context.codegen())
         try:
             with open(path, "rb") as file:
-                reduced = pickle.load(file)
+                symbols, reduced = pickle.load(file)
+            for symbol in symbols:
+                EXTERNALS[symbol]()
             result = self._impl.rebuild(target_context, reduced)
             if time.time() - os.path.getmtime(path) > _DAY / 2:
                 os.utime(path)  # _prune() goes by age: this one is in use.
@@ -255,7 +278,7 @@ class _Cache(FunctionCache):
     def _save_overload(self, sig: Any, data: Any) -> None:
         if not self._enabled or not self._impl.check_cachable(data):
             return
-        payload = dumps(self._impl.reduce(data))
+        payload = dumps((_externals(data.library), self._impl.reduce(data)))
         path = self._path(sig, data.codegen)
         try:
             self._impl.locator.ensure_cache_path()

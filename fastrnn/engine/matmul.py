@@ -1,0 +1,379 @@
+"""The micro-kernel and the products built on it.
+
+One register tile does every product of the library: ``C (+)= A @ B`` where ``A`` has any strides (each of its
+elements is broadcast), and the rows of ``B`` and ``C`` are contiguous (they are loaded and stored as vectors).
+A tile keeps ``ROWS x VECTORS`` accumulators in registers over the whole inner dimension, so that per step of it only
+``VECTORS`` loads and ``ROWS`` broadcasts feed ``ROWS * VECTORS`` fused multiply-adds.
+
+=============  =====================  ==================  ====================
+host           vector (float32)       tile                accumulators
+=============  =====================  ==================  ====================
+AVX-512        16 lanes (512 bit)     4 rows x 4 vectors  16 of 32 registers
+AVX2 + FMA     8 lanes (256 bit)      6 rows x 2 vectors  12 of 16 registers
+anything else  4 lanes (128 bit)      4 rows x 2 vectors  8 of 16 registers
+=============  =====================  ==================  ====================
+
+Weights are *packed*: cut into panels of ``VECTORS * lanes`` columns, each stored row after row without gaps and
+zero-padded to whole vectors, so that the kernel reads memory in one straight line. ``B`` may also be used as it lies
+(``product_tn``, for weight gradients, whose right operand is used once).
+
+Remainders are tiles of their own (fewer rows, fewer vectors, a lane mask on the last vector), so that odd sizes cost
+what they compute. The order of additions depends on the shape only: the same result on every run.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from llvmlite import binding, ir
+from numba import config, types
+from numba.core import cgutils
+from numba.extending import intrinsic, overload
+
+from fastrnn.engine.jit import jit
+from fastrnn.engine.linking import outline
+
+# --------------------------------------------------------------------------------------------------------------------
+# The host's vectors
+
+
+def _vector_bits() -> int:
+    """Width of the vectors that the code generator will really have (it can be told to target another CPU)."""
+    forced = os.environ.get("FASTRNN_VECTOR_BITS")
+    if forced:
+        return int(forced)
+    if config.CPU_FEATURES is not None:
+        features = {f[1:] for f in config.CPU_FEATURES.split(",") if f.startswith("+")}
+    elif config.CPU_NAME == "generic":
+        features = set()
+    else:
+        features = {name for name, on in binding.get_host_cpu_features().items() if on}
+    if "avx512f" in features:
+        return 512
+    return 256 if {"avx2", "fma"} <= features else 128
+
+
+VECTOR_BITS = _vector_bits()
+ROWS, VECTORS = {512: (4, 4), 256: (6, 2), 128: (4, 2)}[VECTOR_BITS]
+
+
+def lanes(dtype: Any) -> int:
+    """Elements of ``dtype`` in one vector."""
+    return VECTOR_BITS // (8 * np.dtype(dtype).itemsize)
+
+
+_LANES_32 = VECTOR_BITS // 32
+_LANES_64 = VECTOR_BITS // 64
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Intrinsics: what Numba's Python can't say
+
+
+@intrinsic
+def address(typingctx, array):
+    """Address of the first element of an array."""
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.ptrtoint(data, context.get_value_type(types.intp))
+
+    return types.intp(array), codegen
+
+
+class _Emitter:
+    """Emits the tile's LLVM code at the builder's position; all quantities in bytes, addresses as integers."""
+
+    def __init__(self, builder: Any, scalar: Any, size: int) -> None:
+        self.builder, self.scalar, self.size = builder, scalar, size
+        self.lanes = VECTOR_BITS // (8 * size)
+        self.vector = ir.VectorType(scalar, self.lanes)
+        self.index = ir.VectorType(ir.IntType(32), self.lanes)
+        self.bits = ir.VectorType(ir.IntType(1), self.lanes)
+        self.word = ir.IntType(64)
+        self.nothing = ir.Constant(self.vector, [0.0] * self.lanes)
+        name = f"v{self.lanes}f{8 * size}"
+        pointer, i32 = self.vector.as_pointer(), ir.IntType(32)
+
+        def intrinsic_function(stem: str, result: Any, arguments: list) -> Any:
+            return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, arguments), stem)
+
+        # fmuladd, not fma: where the target has no fused instruction it becomes two, never a library call.
+        self.fma = intrinsic_function(f"llvm.fmuladd.{name}", self.vector, [self.vector] * 3)
+        self.masked_load = intrinsic_function(
+            f"llvm.masked.load.{name}.p0", self.vector, [pointer, i32, self.bits, self.vector]
+        )
+        self.masked_store = intrinsic_function(
+            f"llvm.masked.store.{name}.p0", ir.VoidType(), [self.vector, pointer, i32, self.bits]
+        )
+
+    def plus(self, base: Any, step: Any, times: int) -> Any:
+        return self.builder.add(base, self.builder.mul(step, ir.Constant(self.word, times)))
+
+    def splat(self, value: Any, kind: Any) -> Any:
+        undefined = ir.Constant(kind, ir.Undefined)
+        first = self.builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+        return self.builder.shuffle_vector(first, undefined, ir.Constant(self.index, [0] * self.lanes))
+
+    def mask(self, n_valid: Any) -> Any:
+        lane = ir.Constant(self.index, list(range(self.lanes)))
+        return self.builder.icmp_signed("<", lane, self.splat(self.builder.trunc(n_valid, ir.IntType(32)), self.index))
+
+    def at(self, base: Any, column: int) -> Any:
+        where = self.builder.add(base, ir.Constant(self.word, column * self.lanes * self.size))
+        return self.builder.inttoptr(where, self.vector.as_pointer())
+
+    def load(self, base: Any, column: int, mask: Any) -> Any:
+        if mask is None:
+            return self.builder.load(self.at(base, column), align=self.size)
+        align = ir.Constant(ir.IntType(32), self.size)
+        return self.builder.call(self.masked_load, [self.at(base, column), align, mask, self.nothing])
+
+    def store(self, value: Any, base: Any, column: int, mask: Any) -> None:
+        if mask is None:
+            self.builder.store(value, self.at(base, column), align=self.size)
+        else:
+            align = ir.Constant(ir.IntType(32), self.size)
+            self.builder.call(self.masked_store, [value, self.at(base, column), align, mask])
+
+    def tile(self, rows: int, vectors: int, masked: bool, operands: Any, done: Any) -> None:
+        """``rows x vectors`` of C; ``masked``: the last vector has ``tail`` lanes only. Ends with a jump to done."""
+        builder = self.builder
+        a, a_row, a_k, b, b_k, k, c, c_row, tail, accumulate = operands
+        mask = self.mask(tail) if masked else None
+        masks = [None] * (vectors - 1) + [mask]
+        cells = [(i, j) for i in range(rows) for j in range(vectors)]
+        c_rows = [self.plus(c, c_row, i) for i in range(rows)]
+        a_rows = [self.plus(a, a_row, i) for i in range(rows)]
+        entry = builder.block
+        read, start, loop, body, end = (
+            builder.append_basic_block(name) for name in ("read", "start", "loop", "body", "end")
+        )
+        builder.cbranch(builder.icmp_signed("!=", accumulate, ir.Constant(self.word, 0)), read, start)
+
+        builder.position_at_end(read)
+        before = [self.load(c_rows[i], j, masks[j]) for i, j in cells]
+        builder.branch(start)
+
+        builder.position_at_end(start)
+        first = []
+        for value in before:
+            phi = builder.phi(self.vector)
+            phi.add_incoming(self.nothing, entry)
+            phi.add_incoming(value, read)
+            first.append(phi)
+        builder.branch(loop)
+
+        builder.position_at_end(loop)
+        left_steps, a_at, b_at = (builder.phi(self.word) for _ in range(3))
+        sums = [builder.phi(self.vector) for _ in cells]
+        for phi, value in zip(
+            [left_steps, a_at, b_at, *sums], [k, ir.Constant(self.word, 0), b, *first], strict=True
+        ):
+            phi.add_incoming(value, start)
+        builder.cbranch(builder.icmp_signed(">", left_steps, ir.Constant(self.word, 0)), body, end)
+
+        builder.position_at_end(body)
+        right = [self.load(b_at, j, masks[j]) for j in range(vectors)]
+        new = []
+        for i in range(rows):
+            where = builder.inttoptr(builder.add(a_rows[i], a_at), self.scalar.as_pointer())
+            left = self.splat(builder.load(where, align=self.size), self.vector)
+            new += [builder.call(self.fma, [left, right[j], sums[i * vectors + j]]) for j in range(vectors)]
+        after = [
+            builder.sub(left_steps, ir.Constant(self.word, 1)),
+            builder.add(a_at, a_k),
+            builder.add(b_at, b_k),
+            *new,
+        ]
+        for phi, value in zip([left_steps, a_at, b_at, *sums], after, strict=True):
+            phi.add_incoming(value, body)
+        builder.branch(loop)
+
+        builder.position_at_end(end)
+        for (i, j), value in zip(cells, sums, strict=True):
+            self.store(value, c_rows[i], j, masks[j])
+        builder.branch(done)
+
+
+@intrinsic
+def _tile(typingctx, zero, shape, a, a_row, a_k, b, b_k, k, c, c_row, tail, accumulate):
+    """One register tile; ``shape`` is ``(rows - 1) * 2 * VECTORS + 2 * (vectors - 1) + masked``.
+
+    Addresses and strides in bytes, as integers; ``zero`` carries the dtype. Every shape is a case of one switch:
+    the unmasked cases exist for full panels only, a narrower panel always takes the masked case.
+    """
+
+    def codegen(context, builder, signature, args):
+        kind = signature.args[0]
+        emit = _Emitter(builder, context.get_value_type(kind), 4 if kind == types.float32 else 8)
+        done = builder.append_basic_block("done")
+        cases = builder.switch(args[1], done)
+        for rows in range(1, ROWS + 1):
+            for vectors in range(1, VECTORS + 1):
+                for masked in (0, 1):
+                    if not masked and vectors < VECTORS and VECTOR_BITS > 128:
+                        continue
+                    block = builder.append_basic_block(f"tile{rows}x{vectors}")
+                    number = (rows - 1) * 2 * VECTORS + 2 * (vectors - 1) + masked
+                    cases.add_case(ir.Constant(emit.word, number), block)
+                    builder.position_at_end(block)
+                    emit.tile(rows, vectors, bool(masked), args[2:], done)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(zero, *([n] * 11)), codegen
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# One loop nest for every product
+
+
+def _gemm(zero, size, a, a_row, a_k, b, b_k, b_panel, m, n, k, c, c_row, accumulate):
+    """``C (m, n) (+)= A (m, k) @ B (k, n)`` on addresses and byte strides.
+
+    Panels of B outside, row tiles inside: a panel is read from L2 (or L3) once and serves every row tile. ``b_k == 0``
+    says that B is packed, each panel as wide as its columns rounded up to whole vectors.
+    """
+    n_lanes = _LANES_32 if size == 4 else _LANES_64
+    width = VECTORS * n_lanes
+    for j in range(0, n, width):
+        columns = min(width, n - j)
+        vectors = (columns + n_lanes - 1) // n_lanes
+        tail = columns - (vectors - 1) * n_lanes
+        masked = 0 if columns == width or (VECTOR_BITS == 128 and tail == n_lanes) else 1
+        if b_k == 0:
+            b_row, panel = vectors * n_lanes * size, b + j * k * size
+        else:
+            b_row, panel = b_k, b + (j // width) * b_panel
+        shape = 2 * (vectors - 1) + masked
+        for i in range(0, m, ROWS):
+            rows = min(ROWS, m - i)
+            _tile(
+                zero,
+                (rows - 1) * 2 * VECTORS + shape,
+                a + i * a_row,
+                a_row,
+                a_k,
+                panel,
+                b_row,
+                k,
+                c + i * c_row + j * size,
+                c_row,
+                tail,
+                accumulate,
+            )
+
+_N = types.intp
+_gemm_float32 = outline("gemm_float32", types.void, (types.float32, *([_N] * 13)))(_gemm)
+_gemm_float64 = outline("gemm_float64", types.void, (types.float64, *([_N] * 13)))(_gemm)
+
+
+def gemm(dtype_of, *args):
+    """`_gemm` for the dtype of an array; see there for the rest of the arguments."""
+
+
+@overload(gemm, strict=False)
+def _pick_gemm(dtype_of, *args):
+    if dtype_of.dtype == types.float32:
+        return lambda dtype_of, *args: _gemm_float32(np.float32(0), *args)
+    return lambda dtype_of, *args: _gemm_float64(0.0, *args)
+
+
+def packed_size(k: int, n: int, dtype: Any) -> int:
+    """Elements that a packed ``(k, n)`` matrix takes."""
+    n_lanes = lanes(dtype)
+    return k * (-(-n // n_lanes) * n_lanes)
+
+
+@jit
+def pack(b, out):
+    """Pack ``b`` of shape ``(k, n)``, any strides, into the 1-D array ``out`` of ``packed_size(k, n)`` elements."""
+    k, n = b.shape
+    n_lanes = _LANES_32 if b.itemsize == 4 else _LANES_64
+    width = VECTORS * n_lanes
+    at = 0
+    for j in range(0, n, width):
+        columns = min(width, n - j)
+        padded = (columns + n_lanes - 1) // n_lanes * n_lanes
+        for i in range(k):
+            for l in range(columns):  # noqa: E741
+                out[at + l] = b[i, j + l]
+            for l in range(columns, padded):  # noqa: E741
+                out[at + l] = 0
+            at += padded
+
+
+def unpack(packed: np.ndarray, k: int, n: int) -> np.ndarray:
+    """The ``(k, n)`` matrix behind ``packed`` (for tests and for running without a compiler)."""
+    n_lanes = lanes(packed.dtype)
+    width = VECTORS * n_lanes
+    out = np.empty((k, n), packed.dtype)
+    for j in range(0, n, width):
+        columns = min(width, n - j)
+        padded = -(-columns // n_lanes) * n_lanes
+        out[:, j : j + columns] = packed[j * k : j * k + k * padded].reshape(k, padded)[:, :columns]
+    return out
+
+
+def product(a, packed, n, c, accumulate):
+    """``c[:, :n] (+)= a @ B`` with B packed from ``(a.shape[1], n)``. The rows of ``c`` are contiguous."""
+    result = a @ unpack(packed, a.shape[1], n)
+    c[:, :n] = c[:, :n] + result if accumulate else result
+
+
+@overload(product)
+def _product(a, packed, n, c, accumulate):
+    def impl(a, packed, n, c, accumulate):
+        gemm(
+            packed,
+            packed.itemsize,
+            address(a),
+            a.strides[0],
+            a.strides[1],
+            address(packed),
+            0,
+            0,
+            a.shape[0],
+            n,
+            a.shape[1],
+            address(c),
+            c.strides[0],
+            1 if accumulate else 0,
+        )
+
+    return impl
+
+
+def product_tn(a, b, c, accumulate):
+    """``c (+)= a.T @ b`` for ``a (k, m)`` and ``b (k, n)`` as they lie: the weight gradient of a block of rows."""
+    result = a.T @ b
+    c[:] = c + result if accumulate else result
+
+
+@overload(product_tn)
+def _product_tn(a, b, c, accumulate):
+    def impl(a, b, c, accumulate):
+        size = b.itemsize
+        n_lanes = _LANES_32 if size == 4 else _LANES_64
+        gemm(
+            b,
+            size,
+            address(a),
+            a.strides[1],
+            a.strides[0],
+            address(b),
+            b.strides[0],
+            VECTORS * n_lanes * size,
+            a.shape[1],
+            b.shape[1],
+            a.shape[0],
+            address(c),
+            c.strides[0],
+            1 if accumulate else 0,
+        )
+
+    return impl
