@@ -1,0 +1,56 @@
+"""Shared fixtures: seeds, real data, and test ids that name what is tested."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+def data_folder() -> Path | None:
+    """The folder with the real data sets: FASTRNN_DATA, or ``shared/data`` beside the repository."""
+    named = os.environ.get("FASTRNN_DATA")
+    candidates = [Path(named)] if named else [Path(__file__).resolve().parents[2] / "shared" / "data"]
+    return next((folder for folder in candidates if folder.is_dir()), None)
+
+
+def pytest_collection_modifyitems(items):
+    if data_folder() is not None:
+        return
+    skip = pytest.mark.skip(
+        reason="no real data: set FASTRNN_DATA to the folder with imdb.jsonl.gz, sms_spam.csv, ..."
+    )
+    for item in items:
+        if "needs_data" in item.keywords:
+            item.add_marker(skip)
+
+
+def pytest_make_parametrize_id(config, val, argname):
+    """Options as ``mask-go_backwards``, dtypes by name, so that an id says what failed."""
+    if isinstance(val, dict):
+        return "+".join(k if v is True else f"{k}={v}" for k, v in val.items()) or "default"
+    if isinstance(val, type) and issubclass(val, np.generic):
+        return np.dtype(val).name
+    return None
+
+
+@pytest.fixture
+def data_dir() -> Path:
+    folder = data_folder()
+    if folder is None:
+        pytest.skip("no real data: set FASTRNN_DATA to the folder that holds it")
+    return folder
+
+
+@pytest.fixture
+def rng(request) -> np.random.Generator:
+    """A generator seeded by the test's own id: each test has its own numbers, the same on every run."""
+    return np.random.default_rng(list(request.node.nodeid.encode()))
+
+
+@pytest.fixture(autouse=True)
+def _seed_global_generators():
+    # Nothing should draw from NumPy's global generator; if it does, it does so the same way on each run.
+    np.random.seed(0)  # noqa: NPY002
