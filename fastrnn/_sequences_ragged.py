@@ -1,0 +1,175 @@
+"""Sequences of unequal length in one block of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+
+def as_object_array(sequences: Iterable[Any]) -> np.ndarray:
+    """Put sequences into a one-dimensional object array, which scikit-learn's tools don't look inside.
+
+    ``np.array(list_of_arrays, dtype=object)`` gives a three-dimensional array when all lengths happen to be
+    equal; this never does.
+    """
+    items = list(sequences)
+    out = np.empty(len(items), dtype=object)
+    for i, item in enumerate(items):
+        out[i] = item
+    return out
+
+
+class Ragged:
+    """Sequences of unequal length in one block of memory.
+
+    Parameters
+    ----------
+    values : ndarray of shape (total_timesteps, n_features) or (total_timesteps,)
+        The steps of all sequences, one sequence after the other; one dimension for tokens and labels.
+    offsets : ndarray of int64, shape (n_samples + 1,)
+        Sequence i is ``values[offsets[i]:offsets[i + 1]]``.
+    starts : ndarray of int64, shape (n_samples,), optional
+        For sequences that came out of a padded array: the step in that array at which each one begins.
+    n_timesteps : int, optional
+        The number of steps of that padded array.
+
+    Notes
+    -----
+    Holds ``sum(lengths)`` steps; a padded array of the same data holds ``n_samples * max(lengths)``.
+    Indexing with an integer gives one sequence, with a slice, an integer array or a mask another Ragged.
+    """
+
+    def __init__(
+        self,
+        values: np.ndarray,
+        offsets: np.ndarray,
+        *,
+        starts: np.ndarray | None = None,
+        n_timesteps: int | None = None,
+    ) -> None:
+        values, offsets = np.asarray(values), np.asarray(offsets, dtype=np.int64)
+        if offsets.ndim != 1 or offsets.size == 0 or offsets[0] != 0 or offsets[-1] != len(values):
+            raise ValueError(
+                f"offsets must rise from 0 to len(values) = {len(values)} in one dimension, got an array of "
+                f"shape {offsets.shape}"
+            )
+        if np.any(np.diff(offsets) < 0):
+            raise ValueError("offsets must not fall")
+        self.values = values
+        self.offsets = offsets
+        self.starts = starts
+        self.n_timesteps = n_timesteps
+
+    @classmethod
+    def from_list(cls, sequences: Iterable[Any], dtype: Any = None) -> Ragged:
+        """Join a list of arrays of shape (n_timesteps_i, n_features) or (n_timesteps_i,)."""
+        arrays = [np.asarray(sequence) for sequence in sequences]
+        offsets = np.zeros(len(arrays) + 1, np.int64)
+        np.cumsum([len(a) for a in arrays], out=offsets[1:])
+        values = np.concatenate(arrays) if arrays else np.zeros((0, 1))
+        return cls(values if dtype is None else values.astype(dtype, copy=False), offsets)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Number of steps of each sequence, int64."""
+        return np.diff(self.offsets)
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """``(n_samples, None, n_features)``, or ``(n_samples, None)`` for tokens."""
+        return (len(self), None, *self.values.shape[1:])
+
+    @property
+    def ndim(self) -> int:
+        return self.values.ndim + 1
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.values.dtype
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __repr__(self) -> str:
+        lengths = self.lengths
+        span = f"{lengths.min()} to {lengths.max()} steps" if len(self) else "empty"
+        return f"Ragged({len(self)} sequences, {span}, values {self.values.shape} {self.values.dtype})"
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self.values[a:b] for a, b in zip(self.offsets[:-1], self.offsets[1:], strict=True))
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, (int, np.integer)):
+            i = range(len(self))[key]
+            return self.values[self.offsets[i] : self.offsets[i + 1]]
+        index = np.arange(len(self))[key]
+        steps, offsets = self._steps(index)
+        starts = None if self.starts is None else self.starts[index]
+        return Ragged(self.values[steps], offsets, starts=starts, n_timesteps=self.n_timesteps)
+
+    def _steps(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of `values` that belong to the sequences in `index`, and their new offsets."""
+        lengths = self.lengths[index]
+        offsets = np.zeros(len(index) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        shift = np.repeat(self.offsets[index] - offsets[:-1], lengths)
+        return shift + np.arange(offsets[-1]), offsets
+
+    def take(self, index: Any, dtype: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        """Pad the sequences in `index` to the longest of them, zeros at the end.
+
+        Parameters
+        ----------
+        index : array-like of int or slice
+        dtype : dtype, optional
+            Of the result; that of `values` if not given.
+
+        Returns
+        -------
+        x : ndarray of shape (n_index, max_length, n_features) or (n_index, max_length)
+            Batch-major in its indices, time-major in memory: the order in which the layers walk it.
+        mask : ndarray of bool, shape (n_index, max_length)
+            True at real steps.
+        """
+        if not isinstance(index, np.ndarray) or index.dtype == bool:
+            index = np.arange(len(self))[index]
+        begins = self.offsets[index]
+        lengths = self.offsets[index + 1] - begins
+        longest = int(lengths.max()) if len(index) else 0
+        buffer = np.zeros((longest, len(index), *self.values.shape[1:]), dtype or self.values.dtype)
+        for row, (begin, length) in enumerate(zip(begins.tolist(), lengths.tolist(), strict=True)):
+            buffer[:length, row] = self.values[begin : begin + length]
+        return buffer.swapaxes(0, 1), np.arange(longest) < lengths[:, None]
+
+    def with_values(self, values: np.ndarray) -> Ragged:
+        """Keep lengths and layout, exchange the values."""
+        return Ragged(values, self.offsets, starts=self.starts, n_timesteps=self.n_timesteps)
+
+    def padded_mask(self) -> np.ndarray:
+        """Which steps of the padded array that this came from are real: bool (n_samples, n_timesteps)."""
+        if self.starts is None or self.n_timesteps is None:
+            raise ValueError("these sequences came from a list, not from a padded array")
+        step = np.arange(self.n_timesteps)
+        return (step >= self.starts[:, None]) & (step < (self.starts + self.lengths)[:, None])
+
+    def restore(self, values: np.ndarray) -> np.ndarray:
+        """Lay `values`, one row for each step, out as the input was laid out.
+
+        A padded input gives an array of shape (n_samples, n_timesteps, ...), where padding holds NaN (None in
+        an array of text, so an object array); a list gives an object array of n_samples arrays.
+        """
+        if self.n_timesteps is None:
+            return as_object_array(self.with_values(values))
+        mask = self.padded_mask()
+        if mask.all():
+            return values.reshape(*mask.shape, *values.shape[1:])
+        fill: Any = np.nan
+        if values.dtype.kind in "biu":
+            values = values.astype(np.float64)
+        elif values.dtype.kind not in "fc":
+            values, fill = values.astype(object), None
+        out = np.full((*mask.shape, *values.shape[1:]), fill, values.dtype)
+        out[mask] = values
+        return out
