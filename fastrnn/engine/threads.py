@@ -65,7 +65,7 @@ def available() -> int:
 
     The least of the CPU affinity, the quota of the control groups we are in, and `NUMBA_NUM_THREADS`.
     """
-    return max(1, min(_affinity(), _quota(), _limit()))
+    return max(1, int(min(_affinity(), _quota(), _limit())))
 
 
 def in_worker() -> bool:
