@@ -1,0 +1,26 @@
+"""All libraries as parameters of a benchmark, and the contender that a set of parameters means."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.cases import Case
+from benchmarks.ours import fastrnn_contenders
+from benchmarks.peers import PEERS, Contender, installed, thread_counts
+
+LIBRARIES = [pytest.param("fastrnn", str(n), id=f"fastrnn-{n}threads") for n in thread_counts()]
+for _library, (_modules, _) in PEERS.items():
+    _marks = (
+        [] if installed(*_modules) else [pytest.mark.skip(reason=f"{' and '.join(_modules)} not installed")]
+    )
+    _counts = ("all",) if _library == "keras-jax" else tuple(map(str, thread_counts()))
+    LIBRARIES += [pytest.param(_library, n, id=f"{_library}-{n}threads", marks=_marks) for n in _counts]
+
+
+def contender(case: Case, library: str, threads: str) -> Contender:
+    """Skips where the library can't run the case."""
+    make = fastrnn_contenders if library == "fastrnn" else PEERS[library][1]
+    for candidate in make(case):
+        if candidate.threads == threads:
+            return candidate
+    pytest.skip(f"{library} has no {case.kind} in {case.dtype} with {threads} threads")

@@ -1,0 +1,110 @@
+"""Side-by-side timing: contenders take turns in one process, so that a slow minute of the machine hits all of them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers import Contender
+
+# Long against the clock's grain and the cost of the loop, short against a time slice.
+BLOCK_SECONDS = 2e-3
+# The pools of OpenMP, ONNX Runtime and XLA spin for a while after the last call; they must not do it on our time.
+PAUSE_SECONDS = 0.01
+
+
+def seconds_of(run: Callable[[], Any], calls: int) -> float:
+    start = time.perf_counter()
+    for _ in range(calls):
+        run()
+    return (time.perf_counter() - start) / calls
+
+
+def calibrate(run: Callable[[], Any]) -> int:
+    """How many calls make a block; the first ones compile and warm up."""
+    run()
+    once = min(seconds_of(run, 1) for _ in range(2))
+    return max(1, min(1000, math.ceil(BLOCK_SECONDS / max(once, 1e-9))))
+
+
+def time_side_by_side(
+    contenders: Sequence[Contender], *, seconds: float = 2.0, least: int = 5, most: int = 60
+) -> list[np.ndarray]:
+    """Time per call of each contender, one value a block.
+
+    Rounds go on until each contender has had its `seconds` of work in the mean, but for at least `least` and at most
+    `most` rounds. The order turns by one place each round.
+    """
+    calls = []
+    for contender in contenders:
+        contender.prepare()
+        calls.append(calibrate(contender.run))
+    samples: list[list[float]] = [[] for _ in contenders]
+    start, turn = time.perf_counter(), 0
+    while turn < least or (turn < most and time.perf_counter() - start < seconds * len(contenders)):
+        for i in range(len(contenders)):
+            k = (i + turn) % len(contenders)
+            time.sleep(PAUSE_SECONDS)
+            contenders[k].prepare()
+            contenders[k].run()  # wakes the library's own threads
+            samples[k].append(seconds_of(contenders[k].run, calls[k]))
+        turn += 1
+    return [np.array(s) for s in samples]
+
+
+def cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def environment() -> dict[str, Any]:
+    """What a figure depends on: processor, versions, commit."""
+    packages = (
+        "fastrnn",
+        "numpy",
+        "numba",
+        "llvmlite",
+        "scikit-learn",
+        "torch",
+        "keras",
+        "jax",
+        "onnxruntime",
+    )
+    versions = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    git = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent,
+        check=False,
+    )
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    vector = "AVX-512" if "avx512f" in flags else "AVX2" if "avx2" in flags else "baseline"
+    return {
+        "cpu": cpu_name(),
+        "cores": os.cpu_count(),
+        "vector": vector,
+        "system": f"{platform.system()} {platform.machine()}",
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": git.stdout.strip() or None,
+        "versions": versions,
+    }
