@@ -141,7 +141,7 @@ class _Emitter:
     def tile(self, rows: int, vectors: int, masked: bool, operands: Any, done: Any) -> None:
         """``rows x vectors`` of C; ``masked``: the last vector has ``tail`` lanes only. Ends with a jump to done."""
         builder = self.builder
-        a, a_row, a_k, b, b_k, k, c, c_row, tail, accumulate = operands
+        a, a_row, a_k, b, b_k, k, c, c_row, d, d_row, tail = operands
         mask = self.mask(tail) if masked else None
         masks = [None] * (vectors - 1) + [mask]
         cells = [(i, j) for i in range(rows) for j in range(vectors)]
@@ -151,10 +151,10 @@ class _Emitter:
         read, start, loop, body, end = (
             builder.append_basic_block(name) for name in ("read", "start", "loop", "body", "end")
         )
-        builder.cbranch(builder.icmp_signed("!=", accumulate, ir.Constant(self.word, 0)), read, start)
+        builder.cbranch(builder.icmp_signed("!=", d, ir.Constant(self.word, 0)), read, start)
 
         builder.position_at_end(read)
-        before = [self.load(c_rows[i], j, masks[j]) for i, j in cells]
+        before = [self.load(self.plus(d, d_row, i), j, masks[j]) for i, j in cells]
         builder.branch(start)
 
         builder.position_at_end(start)
@@ -199,7 +199,7 @@ class _Emitter:
 
 
 @intrinsic
-def _tile(typingctx, zero, shape, a, a_row, a_k, b, b_k, k, c, c_row, tail, accumulate):
+def _tile(typingctx, zero, shape, a, a_row, a_k, b, b_k, k, c, c_row, d, d_row, tail):
     """One register tile; ``shape`` is ``(rows - 1) * 2 * VECTORS + 2 * (vectors - 1) + masked``.
 
     Addresses and strides in bytes, as integers; ``zero`` carries the dtype. Every shape is a case of one switch:
@@ -225,15 +225,17 @@ def _tile(typingctx, zero, shape, a, a_row, a_k, b, b_k, k, c, c_row, tail, accu
         return context.get_dummy_value()
 
     n = types.intp
-    return types.void(zero, *([n] * 11)), codegen
+    return types.void(zero, *([n] * 12)), codegen
 
 
 # --------------------------------------------------------------------------------------------------------------------
 # One loop nest for every product
 
 
-def _gemm(zero, size, a, a_row, a_k, b, b_k, b_panel, m, n, k, c, c_row, accumulate):
-    """``C (m, n) (+)= A (m, k) @ B (k, n)`` on addresses and byte strides.
+def _gemm(zero, size, a, a_row, a_k, b, b_k, b_panel, m, n, k, c, c_row, d, d_row):
+    """``C (m, n) = D (m, n) + A (m, k) @ B (k, n)`` on addresses and byte strides.
+
+    ``d == 0`` stands for zeros, ``d == c`` accumulates, ``d_row == 0`` starts every row from the same one (a bias).
 
     Panels of B outside, row tiles inside: a panel is read from L2 (or L3) once and serves every row tile. ``b_k == 0``
     says that B is packed, each panel as wide as its columns rounded up to whole vectors.
@@ -263,13 +265,14 @@ def _gemm(zero, size, a, a_row, a_k, b, b_k, b_panel, m, n, k, c, c_row, accumul
                 k,
                 c + i * c_row + j * size,
                 c_row,
+                d + i * d_row + j * size if d != 0 else 0,
+                d_row,
                 tail,
-                accumulate,
             )
 
 _N = types.intp
-_gemm_float32 = outline("gemm_float32", types.void, (types.float32, *([_N] * 13)))(_gemm)
-_gemm_float64 = outline("gemm_float64", types.void, (types.float64, *([_N] * 13)))(_gemm)
+_gemm_float32 = outline("gemm_float32", types.void, (types.float32, *([_N] * 14)))(_gemm)
+_gemm_float64 = outline("gemm_float64", types.void, (types.float64, *([_N] * 14)))(_gemm)
 
 
 def gemm(dtype_of, *args):
@@ -319,15 +322,19 @@ def unpack(packed: np.ndarray, k: int, n: int) -> np.ndarray:
     return out
 
 
-def product(a, packed, n, c, accumulate):
-    """``c[:, :n] (+)= a @ B`` with B packed from ``(a.shape[1], n)``. The rows of ``c`` are contiguous."""
+def product(a, packed, n, c, start):
+    """``c[:, :n] = start + a @ B`` with B packed from ``(a.shape[1], n)``; the rows of ``c`` are contiguous.
+
+    ``start``: `c` itself to accumulate, a 2-D array of one row that every row starts from (a bias), or one with no
+    rows for zeros.
+    """
     result = a @ unpack(packed, a.shape[1], n)
-    c[:, :n] = c[:, :n] + result if accumulate else result
+    c[:, :n] = result if start.shape[0] == 0 else start[:, :n] + result
 
 
 @overload(product)
-def _product(a, packed, n, c, accumulate):
-    def impl(a, packed, n, c, accumulate):
+def _product(a, packed, n, c, start):
+    def impl(a, packed, n, c, start):
         gemm(
             packed,
             packed.itemsize,
@@ -342,7 +349,8 @@ def _product(a, packed, n, c, accumulate):
             a.shape[1],
             address(c),
             c.strides[0],
-            1 if accumulate else 0,
+            address(start) if start.shape[0] > 0 else 0,
+            start.strides[0] if start.shape[0] > 1 else 0,
         )
 
     return impl
@@ -373,7 +381,8 @@ def _product_tn(a, b, c, accumulate):
             a.shape[0],
             address(c),
             c.strides[0],
-            1 if accumulate else 0,
+            address(c) if accumulate else 0,
+            c.strides[0],
         )
 
     return impl

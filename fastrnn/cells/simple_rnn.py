@@ -1,0 +1,51 @@
+"""The simple recurrent cell (Elman 1990): ``h = act(x @ W + h_prev @ U + b)``.
+
+References
+----------
+Elman, J. L. (1990). Finding structure in time. Cognitive Science 14(2), 179-211.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fastrnn.engine.contract import Traits, step_backward, step_forward
+from fastrnn.engine.jit import implements
+from fastrnn.engine.vecmath import TANH, activate_backward_row, activate_row, tanh
+
+
+class SimpleRNN(NamedTuple):
+    n_units: int
+    activation: int = TANH
+
+    def traits(self) -> Traits:
+        # Other activations are differentiated at their pre-activations, which must be kept then.
+        return Traits(n_gates=1, n_saved=0 if self.activation == TANH else 1)
+
+
+@implements(step_forward, SimpleRNN)
+def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch):
+    for r in range(n):
+        zr, h = z[pz + r], states[0, new + r]
+        if cell.activation == TANH:
+            for j in range(cell.n_units):
+                h[j] = tanh(zr[j])
+        else:
+            if save:
+                saved[ps + r, :] = zr
+            activate_row(cell.activation, zr)
+            h[:] = zr
+
+
+@implements(step_backward, SimpleRNN)
+def backward(
+    cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
+):
+    for r in range(n):
+        dh, h, out = ds[0, r], states[0, new + r], dz[pz + r]
+        if cell.activation == TANH:
+            for j in range(cell.n_units):
+                out[j] = dh[j] * (1 - h[j] * h[j])
+        else:
+            activate_backward_row(cell.activation, saved[ps + r], h, dh, out)
+        dh[:] = 0

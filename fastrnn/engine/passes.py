@@ -1,0 +1,426 @@
+"""One pass of a cell over a batch of sequences, forward and backward: NumPy arrays in, NumPy arrays out.
+
+Here the arguments of the kernels in `scan` are laid out: weights packed, the schedule of a mask made, chunk and block
+sizes chosen, threads counted, scratch memory kept from call to call.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastrnn.engine import scan, threads
+from fastrnn.engine.contract import traits
+from fastrnn.engine.matmul import pack, packed_size
+
+__all__ = ["Result", "Tape", "Weights", "backward", "forward"]
+
+# Steps and rows of a chunk are chosen so that its buffers stay in a core's L2 beside the weights.
+_CHUNK_BYTES = 192 * 1024
+_MAX_ROWS = 64
+# Below this many multiply-adds a second thread costs more than it brings.
+_SERIAL_WORK = 200_000
+
+
+class Weights(NamedTuple):
+    """A cell's arrays: kernel ``(n_inputs, n_gates * n_units)``, recurrent kernel, bias, recurrent bias, extra."""
+
+    kernel: np.ndarray
+    recurrent: np.ndarray | None = None
+    bias: np.ndarray | None = None
+    recurrent_bias: np.ndarray | None = None
+    extra: np.ndarray | None = None
+
+
+class Tape(NamedTuple):
+    """What `backward` needs to know of a `forward` with ``save=True``."""
+
+    cell: Any
+    weights: Weights
+    plans: np.ndarray
+    schedule: np.ndarray
+    x: np.ndarray
+    time_major: bool
+    masks: np.ndarray
+    states: np.ndarray
+    saved: np.ndarray
+    bounds: np.ndarray
+
+
+class Result(NamedTuple):
+    """``out (n_batch, n_steps, n_units)`` or None, final states ``(n_states, n_batch, n_units)``, tape or None."""
+
+    out: np.ndarray | None
+    final: np.ndarray
+    tape: Tape | None
+
+
+_local = threading.local()
+
+
+def _scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Memory that is reused by the next call on this thread; contents are arbitrary."""
+    size = int(np.prod(shape))
+    pool = _local.__dict__.setdefault("pool", {})
+    key = (name, np.dtype(dtype).char)
+    buffer = pool.get(key)
+    if buffer is None or buffer.size < size:
+        buffer = pool[key] = np.empty(size, dtype)
+    return buffer[:size].reshape(shape)
+
+
+@functools.lru_cache(maxsize=256)
+def _dense_schedule(n_batch: int, n_steps: int) -> np.ndarray:
+    starts = np.arange(n_steps + 1) * n_batch
+    active = np.full(n_steps + 1, n_batch)
+    active[-1] = 0
+    schedule = np.concatenate([starts, active, np.arange(n_batch), [1], np.arange(n_steps)]).astype(np.int64)
+    schedule.flags.writeable = False
+    return schedule
+
+
+def _masked_schedule(mask: np.ndarray) -> np.ndarray:
+    """The schedule of a boolean ``(n_batch, n_steps)`` mask in processing order."""
+    n_batch, n_steps = mask.shape
+    lengths = mask.sum(axis=1)
+    order = np.argsort(-lengths, kind="stable")
+    active = np.searchsorted(-lengths[order], -np.arange(n_steps + 1), side="left")
+    starts = np.concatenate([[0], np.cumsum(active[:-1])])
+    # A stable sort by "is masked" puts the valid times first, in order.
+    times = np.argsort(~mask[order], axis=1, kind="stable")
+    return np.concatenate([starts, active, order, [0], times.ravel()]).astype(np.int64)
+
+
+def _physical(x: np.ndarray, dtype: Any) -> tuple[np.ndarray, bool]:
+    """``x (n_batch, n_steps, n)`` as contiguous rows ``(n_batch * n_steps, n)``, and whether they are time-major."""
+    n_batch, n_steps, n = x.shape
+    if x.dtype == dtype and not x.flags.c_contiguous:
+        swapped = x.transpose(1, 0, 2)
+        if swapped.flags.c_contiguous:
+            return swapped.reshape(n_steps * n_batch, n), True
+    return np.ascontiguousarray(x, dtype).reshape(n_batch * n_steps, n), False
+
+
+def _strides(time_major: bool, n_batch: int, n_steps: int) -> tuple[int, int]:
+    """How many rows apart two steps, and two sequences, are."""
+    return (n_batch, 1) if time_major else (1, n_steps)
+
+
+def _packed(parts: list[tuple[np.ndarray | None, int, bool]], dtype: Any) -> tuple[np.ndarray, list[int]]:
+    """Matrices packed in column groups (or row groups of the transposed), and vectors, in one array with offsets."""
+    sizes = []
+    for array, groups, transposed in parts:
+        if array is None:
+            sizes.append(0)
+        elif groups == 0:
+            sizes.append(array.size)
+        else:
+            k, n = array.shape
+            step = n // groups
+            sizes.append(groups * (packed_size(step, k, dtype) if transposed else packed_size(k, step, dtype)))
+    offsets = [0, *np.cumsum(sizes).tolist()]
+    out = np.empty(offsets[-1], dtype)
+    for (array, groups, transposed), lo, size in zip(parts, offsets, sizes, strict=False):
+        if array is None:
+            continue
+        if groups == 0:
+            out[lo : lo + size] = array.ravel()
+            continue
+        step, part = array.shape[1] // groups, size // groups
+        for g in range(groups):
+            block = array[:, g * step : (g + 1) * step]
+            pack(block.T if transposed else block, out[lo + g * part : lo + (g + 1) * part])
+    return out, offsets
+
+
+def _bounds(schedule: np.ndarray, n_batch: int, n_steps: int, n_threads: int) -> np.ndarray:
+    """Ranges of sorted rows, one a thread, of about the same number of steps each."""
+    if schedule[2 * (n_steps + 1) + n_batch] == 1:
+        return np.arange(n_threads + 1) * n_batch // n_threads
+    active = schedule[n_steps + 1 : 2 * (n_steps + 1) - 1]
+    lengths = (active[:, None] > np.arange(n_batch)).sum(axis=0)
+    total = np.concatenate([[0], np.cumsum(lengths)])
+    return np.searchsorted(total, np.arange(n_threads + 1) * total[-1] / n_threads, side="left").astype(np.int64)
+
+
+def forward(
+    cell: Any,
+    weights: Weights,
+    x: np.ndarray,
+    state0: np.ndarray | None = None,
+    *,
+    mask: np.ndarray | None = None,
+    reverse: bool = False,
+    repeat: bool = True,
+    input_masks: np.ndarray | None = None,
+    recurrent_masks: np.ndarray | None = None,
+    sequences: bool = False,
+    save: bool = False,
+    n_threads: int | None = None,
+) -> Result:
+    """Run `cell` over a batch of sequences.
+
+    Parameters
+    ----------
+    cell : NamedTuple
+        One of `fastrnn.cells`.
+    weights : Weights
+    x : (n_batch, n_steps, n_inputs) array
+        C-contiguous or the transposed view of a C-contiguous time-major array; others are copied.
+    state0 : (n_states, n_batch, n_units) array, optional
+        Zeros if not given.
+    mask : (n_batch, n_steps) bool array, optional
+        False marks steps to skip: they change no state. In processing order when `reverse`.
+    reverse : bool
+        Read time backwards; outputs come in processing order.
+    repeat : bool
+        The output of a masked step is the output before it; otherwise zero.
+    input_masks : (1 or n_gates, n_batch, n_inputs) array, optional
+        Dropout factors, the same at every step, for all gates or each gate.
+    recurrent_masks : (n_gates, n_batch, n_units) array, optional
+        Dropout factors of the left operand of the recurrent products.
+    sequences : bool
+        Return the output of every step.
+    save : bool
+        Keep what `backward` needs.
+    n_threads : int, optional
+        At most this many threads; default: those free to this process.
+
+    Returns
+    -------
+    Result
+    """
+    parts = traits(cell)
+    dtype = weights.kernel.dtype
+    n_batch, n_steps, n_inputs = x.shape
+    n_units = cell.n_units
+    width = parts.n_gates * n_units
+    rows, time_major = _physical(x, dtype)
+    schedule = _dense_schedule(n_batch, n_steps) if mask is None else _masked_schedule(mask)
+    n_rows = int(schedule[n_steps])
+
+    input_groups = 0 if input_masks is None else len(input_masks)
+    groups = parts.n_gates if recurrent_masks is not None or parts.late else 1
+    zeros = np.zeros(width, dtype)
+    packed, offsets = _packed(
+        [
+            (weights.kernel, max(1, input_groups), False),
+            (weights.recurrent, groups, False),
+            (zeros if weights.bias is None else weights.bias, 0, False),
+            (zeros if weights.recurrent_bias is None else weights.recurrent_bias, 0, False),
+            (weights.extra, 0, False),
+        ],
+        dtype,
+    )
+    masks = _join_masks(input_masks, recurrent_masks, dtype)
+
+    work_done = n_rows * width * (n_inputs + n_units)
+    n_threads = 1 if work_done < _SERIAL_WORK else threads.resolve(n_threads)
+    n_threads = max(1, min(n_threads, n_batch))
+    bounds = _bounds(schedule, n_batch, n_steps, n_threads)
+
+    plans = np.zeros(1, scan.PLAN)
+    plan = plans[0]
+    block = _block_rows(bounds)
+    chunk = max(1, min(n_steps, _CHUNK_BYTES // (max(1, block) * (width + n_inputs) * dtype.itemsize)))
+    x_step, x_row = _strides(time_major, n_batch, n_steps)
+    settings = dict(
+        n_steps=n_steps,
+        n_batch=n_batch,
+        n_inputs=n_inputs,
+        n_units=n_units,
+        n_gates=parts.n_gates,
+        n_states=parts.n_states,
+        n_saved=parts.n_saved,
+        n_extra=parts.n_extra,
+        split=parts.split,
+        recurrent=parts.recurrent,
+        late=parts.late,
+        operand=parts.operand,
+        input_groups=input_groups,
+        groups=groups,
+        x_step=x_step,
+        x_row=x_row,
+        reverse=reverse,
+        repeat=repeat,
+        ring=not save,
+        save=save,
+        chunk=chunk,
+        rows=block,
+        recurrent_masks=recurrent_masks is not None,
+        w=offsets[0],
+        u=offsets[1],
+        b=offsets[2],
+        rb=offsets[3],
+        extra=offsets[4],
+    )
+
+    final = np.empty((parts.n_states, n_batch, n_units), dtype)
+    if state0 is None:
+        state0 = np.zeros_like(final)
+    if save:
+        states = np.empty((parts.n_states, n_batch + n_rows, n_units), dtype)
+        saved = np.empty((n_rows, parts.n_saved * n_units), dtype)
+    else:
+        states = _scratch("ring", (parts.n_states, 2 * block * n_threads, n_units), dtype)
+        saved = np.empty((0, 0), dtype)
+    # A saved dense pass has its outputs already, as the states in time-major order.
+    shared = save and mask is None
+    if sequences and not shared:
+        out = np.empty((n_batch * n_steps, n_units), dtype)
+        settings["out_step"], settings["out_row"] = _strides(False, n_batch, n_steps)
+    else:
+        out = np.empty((0, n_units), dtype)
+    for name, value in settings.items():
+        plan[name] = value
+
+    per_row = n_inputs * chunk + width * (chunk + 1) + 2 * n_units
+    work = _scratch("forward", (n_threads, block * per_row + (parts.n_gates + 4) * n_units), dtype)
+    arguments = (cell, plans, schedule, rows, state0, packed, masks, states, saved, out, final, work, bounds)
+    if n_threads == 1:
+        scan.forward_thread(*arguments, 0)
+    else:
+        with threads.parallel_region(n_threads):
+            scan.forward_parallel(*arguments)
+
+    if not sequences:
+        result = None
+    elif shared:
+        result = states[0, n_batch:].reshape(n_steps, n_batch, n_units).transpose(1, 0, 2)
+    else:
+        result = out.reshape(n_batch, n_steps, n_units)
+    tape = None
+    if save:
+        tape = Tape(cell, weights, plans, schedule, rows, time_major, masks, states, saved, bounds)
+    return Result(result, final, tape)
+
+
+def _block_rows(bounds: np.ndarray) -> int:
+    """Rows of a block: at most `_MAX_ROWS`, whole tiles, and blocks of about the same size."""
+    most = max(1, int(np.diff(bounds).max()))
+    n_blocks = -(-most // _MAX_ROWS)
+    return most if n_blocks == 1 else -(-most // (4 * n_blocks)) * 4
+
+
+def _join_masks(input_masks: np.ndarray | None, recurrent_masks: np.ndarray | None, dtype: Any) -> np.ndarray:
+    given = [np.asarray(m, dtype).ravel() for m in (input_masks, recurrent_masks) if m is not None]
+    return np.concatenate(given) if given else np.empty(0, dtype)
+
+
+def backward(
+    tape: Tape,
+    d_out: np.ndarray | None = None,
+    d_final: np.ndarray | None = None,
+    *,
+    need_dx: bool = True,
+) -> tuple[np.ndarray | None, np.ndarray, Weights]:
+    """Gradients of a pass.
+
+    Parameters
+    ----------
+    tape : Tape
+        Of `forward` with ``save=True``.
+    d_out : (n_batch, n_steps, n_units) array, optional
+        Gradient with respect to the outputs.
+    d_final : (n_states, n_batch, n_units) array, optional
+        Gradient with respect to the final states.
+    need_dx : bool
+        Compute the gradient with respect to the inputs.
+
+    Returns
+    -------
+    dx : (n_batch, n_steps, n_inputs) array or None
+    d_state0 : (n_states, n_batch, n_units) array
+    gradients : Weights
+    """
+    cell, weights = tape.cell, tape.weights
+    parts = traits(cell)
+    dtype = weights.kernel.dtype
+    plans = tape.plans.copy()
+    plan = plans[0]
+    n_batch, n_steps, n_inputs, n_units = (
+        int(plan[name]) for name in ("n_batch", "n_steps", "n_inputs", "n_units")
+    )
+    width = parts.n_gates * n_units
+    n_threads = len(tape.bounds) - 1
+    packed, offsets = _packed(
+        [
+            (weights.kernel if need_dx else None, max(1, int(plan["input_groups"])), True),
+            (weights.recurrent, max(1, int(plan["groups"])), True),
+            (weights.extra, 0, False),
+        ],
+        dtype,
+    )
+    if d_out is None:
+        d_rows = np.empty((0, n_units), dtype)
+    else:
+        d_rows, d_time_major = _physical(d_out, dtype)
+        plan["out_step"], plan["out_row"] = _strides(d_time_major, n_batch, n_steps)
+    if d_final is None:
+        d_final = np.zeros((parts.n_states, n_batch, n_units), dtype)
+    dense = tape.schedule[2 * (n_steps + 1) + n_batch] == 1
+    if need_dx:
+        dx = (np.empty if dense else np.zeros)((n_batch * n_steps, n_inputs), dtype)
+    else:
+        dx = np.empty((0, n_inputs), dtype)
+    block = int(plan["rows"])
+    chunk = max(1, min(n_steps, _CHUNK_BYTES // (block * (width * (1 + parts.split) + n_inputs) * dtype.itemsize)))
+    dx_step, dx_row = _strides(tape.time_major, n_batch, n_steps)
+    for name, value in dict(
+        chunk=chunk,
+        dx_step=dx_step,
+        dx_row=dx_row,
+        need_dx=need_dx,
+        w=offsets[0],
+        u=offsets[1],
+        b=offsets[2],
+        extra=offsets[2],
+    ).items():
+        plan[name] = value
+    d_state0 = np.empty((parts.n_states, n_batch, n_units), dtype)
+    sizes = [n_inputs * width, parts.recurrent * n_units * width, width, width, parts.n_extra * n_units]
+    grads = np.empty((n_threads, sum(sizes)), dtype)
+    per_row = chunk * (n_inputs + 2 * width + n_units) + (parts.n_states + 2) * n_units
+    work = _scratch("backward", (n_threads, block * per_row + (parts.n_gates + 4) * n_units), dtype)
+    arguments = (
+        cell,
+        plans,
+        tape.schedule,
+        tape.x,
+        packed,
+        tape.masks,
+        tape.states,
+        tape.saved,
+        d_rows,
+        d_final,
+        dx,
+        d_state0,
+        grads,
+        work,
+        tape.bounds,
+    )
+    if n_threads == 1:
+        scan.backward_thread(*arguments, 0)
+        total = grads[0]
+    else:
+        with threads.parallel_region(n_threads):
+            scan.backward_parallel(*arguments)
+        total = grads[0]
+        for k in range(1, n_threads):
+            total += grads[k]
+    pieces = np.split(total, np.cumsum(sizes)[:-1])
+    gradients = Weights(
+        pieces[0].reshape(n_inputs, width),
+        pieces[1].reshape(n_units, width) if parts.recurrent else None,
+        None if weights.bias is None else pieces[2],
+        None if weights.recurrent_bias is None else pieces[3],
+        pieces[4] if parts.n_extra else None,
+    )
+    if not need_dx:
+        return None, d_state0, gradients
+    if tape.time_major:
+        return dx.reshape(n_steps, n_batch, n_inputs).transpose(1, 0, 2), d_state0, gradients
+    return dx.reshape(n_batch, n_steps, n_inputs), d_state0, gradients

@@ -1,0 +1,566 @@
+"""All time loops: one body forward and one backward, for every cell, layout, mask and number of threads.
+
+A batch is processed in *packed* order: row ``r`` of the sorted batch holds the row of the batch with the ``r``-th most
+valid time steps, and step ``s`` of a row is its ``s``-th valid step, wherever it lies in time. A masked step changes
+nothing but its output, so leaving it out is exact for any boolean mask, and the work is in proportion to the number of
+valid steps. At step ``s`` the rows that still run are a prefix of the sorted rows. A dense batch is the case in which
+every row runs to the end; a reversed one reads time from the other end. All of it is in the `schedule`.
+
+Each thread owns a range of sorted rows for all time steps, so there is no barrier between steps. Within it, the input
+product is made for a chunk of steps at a time, as one product over ``steps * rows`` rows, then the steps of the chunk
+follow while its pre-activations are in the cache. Going back, the same chunks in the opposite order yield ``dz``, from
+which each chunk adds its share of the weight gradients as three large products.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastrnn.engine.contract import step_backward, step_forward
+from fastrnn.engine.denormals import flush_denormals, restore_denormals
+from fastrnn.engine.jit import jit, prange
+from fastrnn.engine.matmul import product, product_tn
+
+#: What one call of a kernel needs to know, as one record (one argument instead of thirty).
+PLAN = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "n_steps n_batch n_inputs n_units n_gates n_states n_saved n_extra split recurrent late operand "
+            "input_groups groups bias x_step x_row out_step out_row reverse repeat ring save chunk rows "
+            "recurrent_masks dx_step dx_row need_dx w u b rb extra"
+        ).split()
+    ]
+)
+
+# --------------------------------------------------------------------------------------------------------------------
+# Kernels. `schedule` is [starts (T + 1) | active (T + 1) | order (B) | n_times | times (1 or B, T)].
+
+
+@jit
+def _active(schedule, n_steps, s, r0, r1):
+    """How many of the sorted rows ``r0 ... r1`` run at step ``s``."""
+    return max(0, min(r1, schedule[n_steps + 1 + s]) - r0)
+
+
+@jit
+def _gather(plan, schedule, x, masks, group, s, r0, n, out, at):
+    """Rows of x for step ``s`` of the sorted rows ``r0 ... r0 + n``, times the dropout mask, into ``out[at ...]``."""
+    n_steps, n_batch, n_inputs = plan["n_steps"], plan["n_batch"], plan["n_inputs"]
+    x_step, x_row, reverse = plan["x_step"], plan["x_row"], plan["reverse"]
+    base = 2 * (n_steps + 1)
+    shared = schedule[base + n_batch] == 1
+    for r in range(r0, r0 + n):
+        b = schedule[base + r]
+        t = schedule[base + n_batch + 1 + (0 if shared else r * n_steps) + s]
+        if reverse:
+            t = n_steps - 1 - t
+        source, target = x[b * x_row + t * x_step], out[at + r - r0]
+        if plan["input_groups"] > 0:
+            mask = masks[(group * n_batch + b) * n_inputs : (group * n_batch + b + 1) * n_inputs]
+            for i in range(n_inputs):
+                target[i] = source[i] * mask[i]
+        else:
+            for i in range(n_inputs):
+                target[i] = source[i]
+
+
+@jit
+def _masked_rows(rows, first, n, plan, schedule, masks, group, r0, out):
+    """``out[:n] = rows[first ...] * mask`` with the recurrent dropout mask of one group."""
+    n_units, n_batch = plan["n_units"], plan["n_batch"]
+    base = max(plan["input_groups"], 0) * n_batch * plan["n_inputs"]
+    order = 2 * (plan["n_steps"] + 1)
+    for r in range(n):
+        b = schedule[order + r0 + r]
+        at = base + (group * n_batch + b) * n_units
+        mask, source, target = masks[at : at + n_units], rows[first + r], out[r]
+        for j in range(n_units):
+            target[j] = source[j] * mask[j]
+
+
+@jit
+def _place(plan, schedule, s, r):
+    """Row of the output array that holds step ``s`` of sorted row ``r``."""
+    n_steps, n_batch = plan["n_steps"], plan["n_batch"]
+    base = 2 * (n_steps + 1)
+    shared = schedule[base + n_batch] == 1
+    t = schedule[base + n_batch + 1 + (0 if shared else r * n_steps) + s]
+    return schedule[base + r] * plan["out_row"] + t * plan["out_step"]
+
+
+@jit
+def _steps_of(schedule, n_steps, r):
+    """Number of steps of sorted row ``r``."""
+    low, high = 0, n_steps
+    while low < high:
+        middle = (low + high) // 2
+        if schedule[n_steps + 1 + middle] > r:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@jit
+def _forward_rows(cell, plan, schedule, x, state0, weights, masks, states, saved, out, final, work, r0, r1, slot):
+    """All time steps of the sorted rows ``r0 ... r1``; ``slot``: the first row of `states` when it is a ring."""
+    n_steps, n_units, n_inputs = plan["n_steps"], plan["n_units"], plan["n_inputs"]
+    n_states, n_batch, save, ring = plan["n_states"], plan["n_batch"], plan["save"], plan["ring"]
+    width = plan["n_gates"] * n_units
+    rows, chunk = r1 - r0, plan["chunk"]
+    split, recurrent, late = plan["split"], plan["recurrent"], plan["late"]
+    input_groups = max(1, plan["input_groups"])
+    groups = max(1, plan["groups"])
+    input_width, group_width = width // input_groups, width // groups
+    input_packed = (plan["u"] - plan["w"]) // input_groups
+    group_packed = (plan["b"] - plan["u"]) // groups
+    bias = weights[plan["b"] : plan["b"] + width].reshape(1, width)
+    recurrent_bias = weights[plan["rb"] : plan["rb"] + width].reshape(1, width)
+    extra = weights[plan["extra"] : plan["extra"] + plan["n_extra"] * n_units]
+
+    a, b = chunk * rows * n_inputs, chunk * rows * width
+    xs = work[:a].reshape(chunk * rows, n_inputs)
+    z = work[a : a + b].reshape(chunk * rows, width)
+    a += b
+    hu = work[a : a + rows * width].reshape(rows, width)
+    a += rows * width
+    left = work[a : a + rows * n_units].reshape(rows, n_units)
+    a += rows * n_units
+    masked = work[a : a + rows * n_units].reshape(rows, n_units)
+    a += rows * n_units
+    scratch = work[a : a + (plan["n_gates"] + 4) * n_units].reshape(plan["n_gates"] + 4, n_units)
+
+    order = 2 * (n_steps + 1)
+    first = slot if ring else r0
+    for k in range(n_states):
+        for r in range(rows):
+            states[k, first + r, :] = state0[k, schedule[order + r0 + r]]
+
+    for s0 in range(0, n_steps, chunk):
+        s1 = min(n_steps, s0 + chunk)
+        if _active(schedule, n_steps, s0, r0, r1) == 0:
+            break
+        for g in range(input_groups):
+            at = 0
+            for s in range(s0, s1):
+                n = _active(schedule, n_steps, s, r0, r1)
+                _gather(plan, schedule, x, masks, g, s, r0, n, xs, at)
+                at += n
+            lo, hi = g * input_width, (g + 1) * input_width
+            packed = weights[plan["w"] + g * input_packed : plan["w"] + (g + 1) * input_packed]
+            product(xs[:at], packed, input_width, z[:at, lo:hi], bias[:, lo:hi])
+        at = 0
+        for s in range(s0, s1):
+            n = _active(schedule, n_steps, s, r0, r1)
+            if n == 0:
+                break
+            if ring:
+                prev, new = slot + (s & 1) * rows, slot + (1 - (s & 1)) * rows
+            else:
+                prev = r0 if s == 0 else n_batch + schedule[s - 1] + r0
+                new = n_batch + schedule[s] + r0
+            kept = schedule[s] + r0
+            for phase in range(2 if late else 1):
+                if recurrent:
+                    for g in range(groups - late if phase else 0, groups if phase else groups - late):
+                        packed = weights[plan["u"] + g * group_packed : plan["u"] + (g + 1) * group_packed]
+                        lo, hi = g * group_width, (g + 1) * group_width
+                        operand = left[:n] if phase else states[0, prev : prev + n]
+                        if plan["recurrent_masks"]:
+                            _masked_rows(operand, 0, n, plan, schedule, masks, g, r0, masked)
+                            operand = masked[:n]
+                        if split:
+                            product(operand, packed, group_width, hu[:n, lo:hi], recurrent_bias[:, lo:hi])
+                        else:
+                            target = z[at : at + n, lo:hi]
+                            product(operand, packed, group_width, target, target)
+                step_forward(
+                    cell, phase, n, z, at, hu, states, prev, new, extra, saved, kept, save, left, scratch
+                )
+            if out.shape[0] > 0:
+                for r in range(n):
+                    out[_place(plan, schedule, s, r0 + r), :] = states[0, new + r]
+            at += n
+
+    for r in range(rows):
+        n = _steps_of(schedule, n_steps, r0 + r)
+        if ring:
+            at = slot + (n & 1) * rows + r
+        else:
+            at = r0 + r if n == 0 else n_batch + schedule[n - 1] + r0 + r
+        for k in range(n_states):
+            final[k, schedule[order + r0 + r], :] = states[k, at]
+        if out.shape[0] > 0 and n < n_steps:
+            _fill(plan, schedule, out, r0 + r, n)
+
+
+@jit
+def _fill(plan, schedule, out, r, n):
+    """Outputs of masked steps: the output before it (zeros before the first), or zeros."""
+    n_steps, n_batch = plan["n_steps"], plan["n_batch"]
+    base = 2 * (n_steps + 1)
+    times = base + n_batch + 1 + r * n_steps
+    row, step = schedule[base + r] * plan["out_row"], plan["out_step"]
+    s = 0
+    for t in range(n_steps):
+        if s < n and schedule[times + s] == t:
+            s += 1
+        elif s == 0 or plan["repeat"] == 0:
+            out[row + t * step, :] = 0
+        else:
+            out[row + t * step, :] = out[row + (t - 1) * step]
+
+
+@jit
+def _backward_rows(
+    cell, plan, schedule, x, weights, masks, states, saved, d_out, d_final, dx, d_state0, grads, work, r0, r1
+):
+    """The way back through all time steps of the sorted rows ``r0 ... r1``; adds to the gradients in `grads`."""
+    n_steps, n_units, n_inputs = plan["n_steps"], plan["n_units"], plan["n_inputs"]
+    n_states, n_batch = plan["n_states"], plan["n_batch"]
+    width = plan["n_gates"] * n_units
+    rows, chunk = r1 - r0, plan["chunk"]
+    split, recurrent, late = plan["split"], plan["recurrent"], plan["late"]
+    input_groups = max(1, plan["input_groups"])
+    groups = max(1, plan["groups"])
+    input_width, group_width = width // input_groups, width // groups
+    input_packed = (plan["u"] - plan["w"]) // input_groups
+    group_packed = (plan["b"] - plan["u"]) // groups
+    extra = weights[plan["extra"] : plan["extra"] + plan["n_extra"] * n_units]
+    nothing = work[:0].reshape(0, 1)
+
+    a = n_inputs * width
+    d_kernel = grads[:a].reshape(n_inputs, width)
+    d_recurrent = grads[a : a + recurrent * n_units * width].reshape(recurrent * n_units, width)
+    a += recurrent * n_units * width
+    d_bias, d_recurrent_bias = grads[a : a + width], grads[a + width : a + 2 * width]
+    d_extra = grads[a + 2 * width :]
+
+    a, b = chunk * rows * n_inputs, chunk * rows * width
+    xs = work[:a].reshape(chunk * rows, n_inputs)
+    dz = work[a : a + b].reshape(chunk * rows, width)
+    a += b
+    du = work[a : a + b].reshape(chunk * rows, width) if split else dz
+    a += b
+    b = chunk * rows * n_units
+    hs = work[a : a + b].reshape(chunk * rows, n_units)
+    a += b
+    ds = work[a : a + n_states * rows * n_units].reshape(n_states, rows, n_units)
+    a += n_states * rows * n_units
+    d_left = work[a : a + rows * n_units].reshape(rows, n_units)
+    a += rows * n_units
+    masked = work[a : a + rows * n_units].reshape(rows, n_units)
+    a += rows * n_units
+    scratch = work[a : a + (plan["n_gates"] + 4) * n_units].reshape(plan["n_gates"] + 4, n_units)
+
+    order = 2 * (n_steps + 1)
+    for k in range(n_states):
+        for r in range(rows):
+            ds[k, r, :] = d_final[k, schedule[order + r0 + r]]
+
+    for s0 in range((n_steps - 1) // chunk * chunk, -1, -chunk):
+        s1 = min(n_steps, s0 + chunk)
+        total = 0
+        for s in range(s0, s1):
+            total += _active(schedule, n_steps, s, r0, r1)
+        if total == 0:
+            continue
+        at = total
+        for s in range(s1 - 1, s0 - 1, -1):
+            n = _active(schedule, n_steps, s, r0, r1)
+            if n == 0:
+                continue
+            at -= n
+            prev = r0 if s == 0 else n_batch + schedule[s - 1] + r0
+            new = n_batch + schedule[s] + r0
+            kept = schedule[s] + r0
+            if d_out.shape[0] > 0:
+                for r in range(n):
+                    _add_outputs(plan, schedule, d_out, s, r0 + r, ds[0, r])
+            for phase in range(1 if late else 0, -1, -1):
+                step_backward(
+                    cell,
+                    phase,
+                    n,
+                    ds,
+                    states,
+                    prev,
+                    new,
+                    extra,
+                    saved,
+                    kept,
+                    dz,
+                    at,
+                    du,
+                    at,
+                    d_left,
+                    d_extra,
+                    scratch,
+                )
+                if recurrent:
+                    for g in range(groups - late if phase else 0, groups if phase else groups - late):
+                        packed = weights[plan["u"] + g * group_packed : plan["u"] + (g + 1) * group_packed]
+                        columns = du[at : at + n, g * group_width : (g + 1) * group_width]
+                        target = d_left[:n] if phase else ds[0, :n]
+                        if plan["recurrent_masks"]:
+                            product(columns, packed, n_units, masked[:n], nothing)
+                            _masked_rows(masked, 0, n, plan, schedule, masks, g, r0, masked)
+                            if phase:
+                                target[:] = masked[:n]
+                            else:
+                                target += masked[:n]
+                        elif phase:
+                            product(columns, packed, n_units, target, nothing)
+                        else:
+                            product(columns, packed, n_units, target, target)
+        _chunk_gradients(
+            plan,
+            schedule,
+            x,
+            masks,
+            states,
+            saved,
+            dz[:total],
+            du[:total],
+            xs,
+            hs,
+            r0,
+            r1,
+            s0,
+            s1,
+            d_kernel,
+            d_recurrent,
+            d_bias,
+            d_recurrent_bias,
+        )
+        if plan["need_dx"]:
+            for g in range(input_groups):
+                packed = weights[plan["w"] + g * input_packed : plan["w"] + (g + 1) * input_packed]
+                product(dz[:total, g * input_width : (g + 1) * input_width], packed, n_inputs, xs[:total], nothing)
+                at = 0
+                for s in range(s0, s1):
+                    n = _active(schedule, n_steps, s, r0, r1)
+                    _scatter(plan, schedule, xs, at, masks, g, s, r0, n, dx)
+                    at += n
+    for k in range(n_states):
+        for r in range(rows):
+            d_state0[k, schedule[order + r0 + r], :] = ds[k, r]
+
+
+@jit
+def _add_outputs(plan, schedule, d_out, s, r, dh):
+    """Add the gradient of every output that shows step ``s`` of row ``r``: its own, and those that repeat it."""
+    n_steps, n_batch = plan["n_steps"], plan["n_batch"]
+    base = 2 * (n_steps + 1)
+    row, step = schedule[base + r] * plan["out_row"], plan["out_step"]
+    if schedule[base + n_batch] == 1:
+        t = schedule[base + n_batch + 1 + s]
+        end = t + 1
+    else:
+        times = base + n_batch + 1 + r * n_steps
+        t = schedule[times + s]
+        end = t + 1
+        if plan["repeat"]:
+            end = n_steps if s + 1 == _steps_of(schedule, n_steps, r) else schedule[times + s + 1]
+    for i in range(t, end):
+        source = d_out[row + i * step]
+        for j in range(dh.shape[0]):
+            dh[j] += source[j]
+
+
+@jit
+def _scatter(plan, schedule, rows, at, masks, group, s, r0, n, dx):
+    """Add (for the first group: write) the gradients of the inputs of step ``s``."""
+    n_steps, n_batch, n_inputs = plan["n_steps"], plan["n_batch"], plan["n_inputs"]
+    base = 2 * (n_steps + 1)
+    shared = schedule[base + n_batch] == 1
+    for r in range(r0, r0 + n):
+        b = schedule[base + r]
+        t = schedule[base + n_batch + 1 + (0 if shared else r * n_steps) + s]
+        if plan["reverse"]:
+            t = n_steps - 1 - t
+        source, target = rows[at + r - r0], dx[b * plan["dx_row"] + t * plan["dx_step"]]
+        if plan["input_groups"] > 0:
+            mask = masks[(group * n_batch + b) * n_inputs : (group * n_batch + b + 1) * n_inputs]
+            for i in range(n_inputs):
+                source[i] *= mask[i]
+        if group == 0:
+            for i in range(n_inputs):
+                target[i] = source[i]
+        else:
+            for i in range(n_inputs):
+                target[i] += source[i]
+
+
+@jit
+def _chunk_gradients(
+    plan,
+    schedule,
+    x,
+    masks,
+    states,
+    saved,
+    dz,
+    du,
+    xs,
+    hs,
+    r0,
+    r1,
+    s0,
+    s1,
+    d_kernel,
+    d_recurrent,
+    d_bias,
+    d_recurrent_bias,
+):
+    """Add the share of the steps ``s0 ... s1`` to the weight gradients: ``x.T @ dz``, ``h_prev.T @ du``, sums."""
+    n_steps, n_units, n_batch = plan["n_steps"], plan["n_units"], plan["n_batch"]
+    width = plan["n_gates"] * n_units
+    input_groups, groups = max(1, plan["input_groups"]), max(1, plan["groups"])
+    input_width, group_width = width // input_groups, width // groups
+    for g in range(input_groups):
+        at = 0
+        for s in range(s0, s1):
+            n = _active(schedule, n_steps, s, r0, r1)
+            _gather(plan, schedule, x, masks, g, s, r0, n, xs, at)
+            at += n
+        lo, hi = g * input_width, (g + 1) * input_width
+        product_tn(xs[:at], dz[:, lo:hi], d_kernel[:, lo:hi], True)
+    if plan["recurrent"]:
+        for g in range(groups):
+            at = 0
+            first = plan["operand"] * n_units
+            for s in range(s0, s1):
+                n = _active(schedule, n_steps, s, r0, r1)
+                prev = r0 if s == 0 else n_batch + schedule[s - 1] + r0
+                for r in range(n):
+                    target = hs[at + r]
+                    if g >= groups - plan["late"]:
+                        target[:] = saved[schedule[s] + r0 + r, first : first + n_units]
+                    else:
+                        target[:] = states[0, prev + r]
+                if plan["recurrent_masks"]:
+                    block = hs[at : at + n]
+                    _masked_rows(block, 0, n, plan, schedule, masks, g, r0, block)
+                at += n
+            lo, hi = g * group_width, (g + 1) * group_width
+            product_tn(hs[:at], du[:, lo:hi], d_recurrent[:, lo:hi], True)
+    for r in range(dz.shape[0]):
+        row = dz[r]
+        for j in range(width):
+            d_bias[j] += row[j]
+    if plan["split"]:
+        for r in range(du.shape[0]):
+            row = du[r]
+            for j in range(width):
+                d_recurrent_bias[j] += row[j]
+
+
+@jit
+def forward_thread(cell, plans, schedule, x, state0, weights, masks, states, saved, out, final, work, bounds, k):
+    """One thread's rows, in blocks that stay in its cache."""
+    plan = plans[0]
+    before = flush_denormals()
+    r0, rows = bounds[k], plan["rows"]
+    while r0 < bounds[k + 1]:
+        r1 = min(bounds[k + 1], r0 + rows)
+        _forward_rows(
+            cell,
+            plan,
+            schedule,
+            x,
+            state0,
+            weights,
+            masks,
+            states,
+            saved,
+            out,
+            final,
+            work[k],
+            r0,
+            r1,
+            2 * rows * k,
+        )
+        r0 = r1
+    restore_denormals(before)
+
+
+@jit
+def backward_thread(
+    cell,
+    plans,
+    schedule,
+    x,
+    weights,
+    masks,
+    states,
+    saved,
+    d_out,
+    d_final,
+    dx,
+    d_state0,
+    grads,
+    work,
+    bounds,
+    k,
+):
+    plan = plans[0]
+    before = flush_denormals()
+    grads[k, :] = 0
+    r0 = bounds[k]
+    while r0 < bounds[k + 1]:
+        r1 = min(bounds[k + 1], r0 + plan["rows"])
+        _backward_rows(
+            cell,
+            plan,
+            schedule,
+            x,
+            weights,
+            masks,
+            states,
+            saved,
+            d_out,
+            d_final,
+            dx,
+            d_state0,
+            grads[k],
+            work[k],
+            r0,
+            r1,
+        )
+        r0 = r1
+    restore_denormals(before)
+
+
+@jit(parallel=True)
+def forward_parallel(cell, plans, schedule, x, state0, weights, masks, states, saved, out, final, work, bounds):
+    for k in prange(work.shape[0]):
+        forward_thread(
+            cell, plans, schedule, x, state0, weights, masks, states, saved, out, final, work, bounds, k
+        )
+
+
+@jit(parallel=True)
+def backward_parallel(
+    cell, plans, schedule, x, weights, masks, states, saved, d_out, d_final, dx, d_state0, grads, work, bounds
+):
+    for k in prange(work.shape[0]):
+        backward_thread(
+            cell,
+            plans,
+            schedule,
+            x,
+            weights,
+            masks,
+            states,
+            saved,
+            d_out,
+            d_final,
+            dx,
+            d_state0,
+            grads,
+            work,
+            bounds,
+            k,
+        )
