@@ -20,6 +20,7 @@ from typing import NamedTuple
 from fastrnn.engine.contract import Traits, step_backward, step_forward
 from fastrnn.engine.jit import implements
 from fastrnn.engine.vecmath import SIGMOID, TANH, activate_backward_row, activate_row, sigmoid, tanh
+from fastrnn.engine.views import copy, part, plane
 
 
 class GRU(NamedTuple):
@@ -45,38 +46,37 @@ def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save
     u = cell.n_units
     fused = cell.activation == TANH and cell.recurrent_activation == SIGMOID
     for r in range(n):
-        zr, ur, h_prev, h = z[pz + r], hu[r], states[0, prev + r], states[0, new + r]
-        xz, xr, xh = zr[:u], zr[u : 2 * u], zr[2 * u :]
-        uz, ur_, uh = ur[:u], ur[u : 2 * u], ur[2 * u :]
+        h_prev, h = plane(states, 0, prev + r, u), plane(states, 0, new + r, u)
+        xz, xr, xh = part(z, pz + r, 0, u), part(z, pz + r, u, u), part(z, pz + r, 2 * u, u)
+        uz, ur, uh = part(hu, r, 0, u), part(hu, r, u, u), part(hu, r, 2 * u, u)
         if fused and save:
-            kept = saved[ps + r]
-            sz, sr, sg, su = kept[:u], kept[u : 2 * u], kept[2 * u : 3 * u], kept[3 * u :]
+            sz, sr = part(saved, ps + r, 0, u), part(saved, ps + r, u, u)
+            sg, su = part(saved, ps + r, 2 * u, u), part(saved, ps + r, 3 * u, u)
             for j in range(u):
-                gate, reset = sigmoid(xz[j] + uz[j]), sigmoid(xr[j] + ur_[j])
-                g = tanh(xh[j] + reset * uh[j])
-                sz[j] = gate
-                sr[j] = reset
-                sg[j] = g
+                zj, rj = sigmoid(xz[j] + uz[j]), sigmoid(xr[j] + ur[j])
+                gj = tanh(xh[j] + rj * uh[j])
+                sz[j] = zj
+                sr[j] = rj
+                sg[j] = gj
                 su[j] = uh[j]
-                h[j] = g + gate * (h_prev[j] - g)
+                h[j] = gj + zj * (h_prev[j] - gj)
         elif fused:
             for j in range(u):
-                g = tanh(xh[j] + sigmoid(xr[j] + ur_[j]) * uh[j])
-                h[j] = g + sigmoid(xz[j] + uz[j]) * (h_prev[j] - g)
+                gj = tanh(xh[j] + sigmoid(xr[j] + ur[j]) * uh[j])
+                h[j] = gj + sigmoid(xz[j] + uz[j]) * (h_prev[j] - gj)
         else:
             for j in range(u):
                 xz[j] += uz[j]
             for j in range(u):
-                xr[j] += ur_[j]
+                xr[j] += ur[j]
             if save:
-                saved[ps + r, : 2 * u] = zr[: 2 * u]
-                saved[ps + r, 3 * u :] = uh
-            activate_row(cell.recurrent_activation, xz)
-            activate_row(cell.recurrent_activation, xr)
+                copy(part(z, pz + r, 0, 2 * u), part(saved, ps + r, 0, 2 * u))
+                copy(uh, part(saved, ps + r, 3 * u, u))
+            activate_row(cell.recurrent_activation, part(z, pz + r, 0, 2 * u))
             for j in range(u):
                 xh[j] += xr[j] * uh[j]
             if save:
-                saved[ps + r, 2 * u : 3 * u] = xh
+                copy(xh, part(saved, ps + r, 2 * u, u))
             activate_row(cell.activation, xh)
             for j in range(u):
                 h[j] = xh[j] + xz[j] * (h_prev[j] - xh[j])
@@ -89,28 +89,30 @@ def backward(
     u = cell.n_units
     fused = cell.activation == TANH and cell.recurrent_activation == SIGMOID
     for r in range(n):
-        dh, h_prev, kept, out, rec = ds[0, r], states[0, prev + r], saved[ps + r], dz[pz + r], du[pu + r]
-        sz, sr, sg, su = kept[:u], kept[u : 2 * u], kept[2 * u : 3 * u], kept[3 * u :]
-        xz, xr, xh = out[:u], out[u : 2 * u], out[2 * u :]
-        uz, ur, uh = rec[:u], rec[u : 2 * u], rec[2 * u :]
+        dh, h_prev = plane(ds, 0, r, u), plane(states, 0, prev + r, u)
+        sz, sr = part(saved, ps + r, 0, u), part(saved, ps + r, u, u)
+        sg, su = part(saved, ps + r, 2 * u, u), part(saved, ps + r, 3 * u, u)
+        xz, xr, xh = part(dz, pz + r, 0, u), part(dz, pz + r, u, u), part(dz, pz + r, 2 * u, u)
+        uz, ur, uh = part(du, pu + r, 0, u), part(du, pu + r, u, u), part(du, pu + r, 2 * u, u)
         if fused:
             for j in range(u):
-                gate, reset, g = sz[j], sr[j], sg[j]
-                dg = dh[j] * (1 - gate) * (1 - g * g)
-                dgate = dh[j] * (h_prev[j] - g) * gate * (1 - gate)
-                dreset = dg * su[j] * reset * (1 - reset)
-                xz[j] = dgate
-                xr[j] = dreset
-                xh[j] = dg
-                uz[j] = dgate
-                ur[j] = dreset
-                uh[j] = dg * reset
-                dh[j] = dh[j] * gate
+                zj, rj, gj = sz[j], sr[j], sg[j]
+                dgj = dh[j] * (1 - zj) * (1 - gj * gj)
+                dzj = dh[j] * (h_prev[j] - gj) * zj * (1 - zj)
+                drj = dgj * su[j] * rj * (1 - rj)
+                xz[j] = dzj
+                xr[j] = drj
+                xh[j] = dgj
+                uz[j] = dzj
+                ur[j] = drj
+                uh[j] = dgj * rj
+                dh[j] *= zj
         else:
-            gate, reset, g, d = scratch[0], scratch[1], scratch[2], scratch[3]
-            gate[:] = sz
-            reset[:] = sr
-            g[:] = sg
+            gate, reset = part(scratch, 0, 0, u), part(scratch, 1, 0, u)
+            g, d = part(scratch, 2, 0, u), part(scratch, 3, 0, u)
+            copy(sz, gate)
+            copy(sr, reset)
+            copy(sg, g)
             activate_row(cell.recurrent_activation, gate)
             activate_row(cell.recurrent_activation, reset)
             activate_row(cell.activation, g)
@@ -134,20 +136,19 @@ def backward(
 def forward_before(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch):
     u = cell.n_units
     for r in range(n):
-        zr, h_prev, h, left = z[pz + r], states[0, prev + r], states[0, new + r], operand[r]
-        xz, xr, xh = zr[:u], zr[u : 2 * u], zr[2 * u :]
+        h_prev, h, left = plane(states, 0, prev + r, u), plane(states, 0, new + r, u), part(operand, r, 0, u)
+        xz, xr, xh = part(z, pz + r, 0, u), part(z, pz + r, u, u), part(z, pz + r, 2 * u, u)
         if phase == 0:
             if save:
-                saved[ps + r, : 2 * u] = zr[: 2 * u]
-            activate_row(cell.recurrent_activation, xz)
-            activate_row(cell.recurrent_activation, xr)
+                copy(part(z, pz + r, 0, 2 * u), part(saved, ps + r, 0, 2 * u))
+            activate_row(cell.recurrent_activation, part(z, pz + r, 0, 2 * u))
             for j in range(u):
                 left[j] = xr[j] * h_prev[j]
             if save:
-                saved[ps + r, 3 * u :] = left
+                copy(left, part(saved, ps + r, 3 * u, u))
         else:
             if save:
-                saved[ps + r, 2 * u : 3 * u] = xh
+                copy(xh, part(saved, ps + r, 2 * u, u))
             activate_row(cell.activation, xh)
             for j in range(u):
                 h[j] = xh[j] + xz[j] * (h_prev[j] - xh[j])
@@ -158,14 +159,14 @@ def backward_before(
     cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
 ):
     u = cell.n_units
-    gate, y, d = scratch[0], scratch[1], scratch[2]
+    gate, y, d = part(scratch, 0, 0, u), part(scratch, 1, 0, u), part(scratch, 2, 0, u)
     for r in range(n):
-        dh, h_prev, kept, out = ds[0, r], states[0, prev + r], saved[ps + r], dz[pz + r]
-        sz, sr, sg = kept[:u], kept[u : 2 * u], kept[2 * u : 3 * u]
-        xz, xr, xh = out[:u], out[u : 2 * u], out[2 * u : 3 * u]
+        dh, h_prev, d_left = plane(ds, 0, r, u), plane(states, 0, prev + r, u), part(d_operand, r, 0, u)
+        sz, sr, sg = part(saved, ps + r, 0, u), part(saved, ps + r, u, u), part(saved, ps + r, 2 * u, u)
+        xz, xr, xh = part(dz, pz + r, 0, u), part(dz, pz + r, u, u), part(dz, pz + r, 2 * u, u)
         if phase == 1:
-            gate[:] = sz
-            y[:] = sg
+            copy(sz, gate)
+            copy(sg, y)
             activate_row(cell.recurrent_activation, gate)
             activate_row(cell.activation, y)
             for j in range(u):
@@ -176,9 +177,9 @@ def backward_before(
                 dh[j] *= gate[j]
             activate_backward_row(cell.recurrent_activation, sz, gate, d, xz)
         else:
-            y[:] = sr
+            copy(sr, y)
             activate_row(cell.recurrent_activation, y)
             for j in range(u):
-                d[j] = d_operand[r, j] * h_prev[j]
-                dh[j] += d_operand[r, j] * y[j]
+                d[j] = d_left[j] * h_prev[j]
+                dh[j] += d_left[j] * y[j]
             activate_backward_row(cell.recurrent_activation, sr, y, d, xr)

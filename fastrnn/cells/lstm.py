@@ -20,6 +20,7 @@ from typing import NamedTuple
 from fastrnn.engine.contract import Traits, step_backward, step_forward
 from fastrnn.engine.jit import implements
 from fastrnn.engine.vecmath import SIGMOID, TANH, activate_backward_row, activate_row, sigmoid, tanh
+from fastrnn.engine.views import copy, part, plane
 
 
 class LSTM(NamedTuple):
@@ -36,34 +37,39 @@ def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save
     u = cell.n_units
     fused = cell.activation == TANH and cell.recurrent_activation == SIGMOID
     for r in range(n):
-        zr, c_prev = z[pz + r], states[1, prev + r]
-        h, c = states[0, new + r], states[1, new + r]
-        zi, zf, zg, zo = zr[:u], zr[u : 2 * u], zr[2 * u : 3 * u], zr[3 * u :]
+        c_prev, c, h = (
+            plane(states, 1, prev + r, u),
+            plane(states, 1, new + r, u),
+            plane(states, 0, new + r, u),
+        )
+        zi, zf = part(z, pz + r, 0, u), part(z, pz + r, u, u)
+        zg, zo = part(z, pz + r, 2 * u, u), part(z, pz + r, 3 * u, u)
         if fused and save:
-            kept = saved[ps + r]
-            si, sf, sg, so = kept[:u], kept[u : 2 * u], kept[2 * u : 3 * u], kept[3 * u :]
+            si, sf = part(saved, ps + r, 0, u), part(saved, ps + r, u, u)
+            sg, so = part(saved, ps + r, 2 * u, u), part(saved, ps + r, 3 * u, u)
             for j in range(u):
-                i, f, g, o = sigmoid(zi[j]), sigmoid(zf[j]), tanh(zg[j]), sigmoid(zo[j])
-                si[j] = i
-                sf[j] = f
-                sg[j] = g
-                so[j] = o
-                value = f * c_prev[j] + i * g
-                c[j] = value
-                h[j] = o * tanh(value)
+                ij, fj, gj, oj = sigmoid(zi[j]), sigmoid(zf[j]), tanh(zg[j]), sigmoid(zo[j])
+                si[j] = ij
+                sf[j] = fj
+                sg[j] = gj
+                so[j] = oj
+                cj = fj * c_prev[j] + ij * gj
+                c[j] = cj
+                h[j] = oj * tanh(cj)
         elif fused:
             for j in range(u):
-                value = sigmoid(zf[j]) * c_prev[j] + sigmoid(zi[j]) * tanh(zg[j])
-                c[j] = value
-                h[j] = sigmoid(zo[j]) * tanh(value)
+                cj = sigmoid(zf[j]) * c_prev[j] + sigmoid(zi[j]) * tanh(zg[j])
+                c[j] = cj
+                h[j] = sigmoid(zo[j]) * tanh(cj)
         else:
             if save:  # pre-activations: not every activation can be differentiated at its value
-                saved[ps + r, :] = zr
-            for k in range(4):
-                activate_row(cell.activation if k == 2 else cell.recurrent_activation, zr[k * u : (k + 1) * u])
+                copy(part(z, pz + r, 0, 4 * u), part(saved, ps + r, 0, 4 * u))
+            activate_row(cell.recurrent_activation, part(z, pz + r, 0, 2 * u))
+            activate_row(cell.activation, zg)
+            activate_row(cell.recurrent_activation, zo)
             for j in range(u):
                 c[j] = zf[j] * c_prev[j] + zi[j] * zg[j]
-            h[:] = c
+            copy(c, h)
             activate_row(cell.activation, h)
             for j in range(u):
                 h[j] *= zo[j]
@@ -76,44 +82,52 @@ def backward(
     u = cell.n_units
     fused = cell.activation == TANH and cell.recurrent_activation == SIGMOID
     for r in range(n):
-        dh, dc, c, c_prev = ds[0, r], ds[1, r], states[1, new + r], states[1, prev + r]
-        kept, out = saved[ps + r], dz[pz + r]
-        si, sf, sg, so = kept[:u], kept[u : 2 * u], kept[2 * u : 3 * u], kept[3 * u :]
-        di, df, dg, do = out[:u], out[u : 2 * u], out[2 * u : 3 * u], out[3 * u :]
+        dh, dc = plane(ds, 0, r, u), plane(ds, 1, r, u)
+        c, c_prev = plane(states, 1, new + r, u), plane(states, 1, prev + r, u)
+        si, sf = part(saved, ps + r, 0, u), part(saved, ps + r, u, u)
+        sg, so = part(saved, ps + r, 2 * u, u), part(saved, ps + r, 3 * u, u)
+        di, df = part(dz, pz + r, 0, u), part(dz, pz + r, u, u)
+        dg, do = part(dz, pz + r, 2 * u, u), part(dz, pz + r, 3 * u, u)
         if fused:
             for j in range(u):
-                i, f, g, o = si[j], sf[j], sg[j], so[j]
-                y = tanh(c[j])
-                d = dc[j] + dh[j] * o * (1 - y * y)
-                do[j] = dh[j] * y * o * (1 - o)
-                di[j] = d * g * i * (1 - i)
-                df[j] = d * c_prev[j] * f * (1 - f)
-                dg[j] = d * i * (1 - g * g)
-                dc[j] = d * f
+                ij, fj, gj, oj, yj = si[j], sf[j], sg[j], so[j], tanh(c[j])
+                dcj = dc[j] + dh[j] * oj * (1 - yj * yj)
+                do[j] = dh[j] * yj * oj * (1 - oj)
+                di[j] = dcj * gj * ij * (1 - ij)
+                df[j] = dcj * c_prev[j] * fj * (1 - fj)
+                dg[j] = dcj * ij * (1 - gj * gj)
+                dc[j] = dcj * fj
                 dh[j] = 0
         else:
-            gates, yc, d, dx = scratch[:4], scratch[4], scratch[5], scratch[6]
-            for k in range(4):
-                gates[k, :] = kept[k * u : (k + 1) * u]
-                activate_row(cell.activation if k == 2 else cell.recurrent_activation, gates[k])
-            yc[:] = c
-            activate_row(cell.activation, yc)
+            i, f = part(scratch, 0, 0, u), part(scratch, 1, 0, u)
+            g, o = part(scratch, 2, 0, u), part(scratch, 3, 0, u)
+            y, d, dx = part(scratch, 4, 0, u), part(scratch, 5, 0, u), part(scratch, 6, 0, u)
+            copy(si, i)
+            copy(sf, f)
+            copy(sg, g)
+            copy(so, o)
+            copy(c, y)
+            activate_row(cell.recurrent_activation, i)
+            activate_row(cell.recurrent_activation, f)
+            activate_row(cell.activation, g)
+            activate_row(cell.recurrent_activation, o)
+            activate_row(cell.activation, y)
             for j in range(u):
-                d[j] = dh[j] * gates[3, j]
-            activate_backward_row(cell.activation, c, yc, d, dx)
+                d[j] = dh[j] * o[j]
+            activate_backward_row(cell.activation, c, y, d, dx)
             for j in range(u):
-                d[j] = dh[j] * yc[j]
-            activate_backward_row(cell.recurrent_activation, so, gates[3], d, do)
+                d[j] = dh[j] * y[j]
+            activate_backward_row(cell.recurrent_activation, so, o, d, do)
             for j in range(u):
                 dc[j] += dx[j]
-                d[j] = dc[j] * gates[2, j]
-            activate_backward_row(cell.recurrent_activation, si, gates[0], d, di)
+                d[j] = dc[j] * g[j]
+            activate_backward_row(cell.recurrent_activation, si, i, d, di)
             for j in range(u):
                 d[j] = dc[j] * c_prev[j]
-            activate_backward_row(cell.recurrent_activation, sf, gates[1], d, df)
+            activate_backward_row(cell.recurrent_activation, sf, f, d, df)
             for j in range(u):
-                d[j] = dc[j] * gates[0, j]
-            activate_backward_row(cell.activation, sg, gates[2], d, dg)
+                d[j] = dc[j] * i[j]
+            activate_backward_row(cell.activation, sg, g, d, dg)
             for j in range(u):
-                dc[j] *= gates[1, j]
+                dc[j] *= f[j]
                 dh[j] = 0

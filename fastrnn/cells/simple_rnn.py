@@ -12,6 +12,7 @@ from typing import NamedTuple
 from fastrnn.engine.contract import Traits, step_backward, step_forward
 from fastrnn.engine.jit import implements
 from fastrnn.engine.vecmath import TANH, activate_backward_row, activate_row, tanh
+from fastrnn.engine.views import copy, fill, part, plane
 
 
 class SimpleRNN(NamedTuple):
@@ -26,26 +27,27 @@ class SimpleRNN(NamedTuple):
 @implements(step_forward, SimpleRNN)
 def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch):
     for r in range(n):
-        zr, h = z[pz + r], states[0, new + r]
+        zr, h = part(z, pz + r, 0, cell.n_units), plane(states, 0, new + r, cell.n_units)
         if cell.activation == TANH:
             for j in range(cell.n_units):
                 h[j] = tanh(zr[j])
         else:
             if save:
-                saved[ps + r, :] = zr
+                copy(zr, part(saved, ps + r, 0, cell.n_units))
             activate_row(cell.activation, zr)
-            h[:] = zr
+            copy(zr, h)
 
 
 @implements(step_backward, SimpleRNN)
 def backward(
     cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
 ):
+    u = cell.n_units
     for r in range(n):
-        dh, h, out = ds[0, r], states[0, new + r], dz[pz + r]
+        dh, h, out = plane(ds, 0, r, u), plane(states, 0, new + r, u), part(dz, pz + r, 0, u)
         if cell.activation == TANH:
             for j in range(cell.n_units):
                 out[j] = dh[j] * (1 - h[j] * h[j])
         else:
-            activate_backward_row(cell.activation, saved[ps + r], h, dh, out)
-        dh[:] = 0
+            activate_backward_row(cell.activation, part(saved, ps + r, 0, u), h, dh, out)
+        fill(dh, 0)

@@ -78,7 +78,6 @@ def _dense_schedule(n_batch: int, n_steps: int) -> np.ndarray:
     active = np.full(n_steps + 1, n_batch)
     active[-1] = 0
     schedule = np.concatenate([starts, active, np.arange(n_batch), [1], np.arange(n_steps)]).astype(np.int64)
-    schedule.flags.writeable = False
     return schedule
 
 
@@ -120,7 +119,9 @@ def _packed(parts: list[tuple[np.ndarray | None, int, bool]], dtype: Any) -> tup
         else:
             k, n = array.shape
             step = n // groups
-            sizes.append(groups * (packed_size(step, k, dtype) if transposed else packed_size(k, step, dtype)))
+            sizes.append(
+                groups * (packed_size(step, k, dtype) if transposed else packed_size(k, step, dtype))
+            )
     offsets = [0, *np.cumsum(sizes).tolist()]
     out = np.empty(offsets[-1], dtype)
     for (array, groups, transposed), lo, size in zip(parts, offsets, sizes, strict=False):
@@ -143,7 +144,9 @@ def _bounds(schedule: np.ndarray, n_batch: int, n_steps: int, n_threads: int) ->
     active = schedule[n_steps + 1 : 2 * (n_steps + 1) - 1]
     lengths = (active[:, None] > np.arange(n_batch)).sum(axis=0)
     total = np.concatenate([[0], np.cumsum(lengths)])
-    return np.searchsorted(total, np.arange(n_threads + 1) * total[-1] / n_threads, side="left").astype(np.int64)
+    return np.searchsorted(total, np.arange(n_threads + 1) * total[-1] / n_threads, side="left").astype(
+        np.int64
+    )
 
 
 def forward(
@@ -367,7 +370,9 @@ def backward(
     else:
         dx = np.empty((0, n_inputs), dtype)
     block = int(plan["rows"])
-    chunk = max(1, min(n_steps, _CHUNK_BYTES // (block * (width * (1 + parts.split) + n_inputs) * dtype.itemsize)))
+    chunk = max(
+        1, min(n_steps, _CHUNK_BYTES // (block * (width * (1 + parts.split) + n_inputs) * dtype.itemsize))
+    )
     dx_step, dx_row = _strides(tape.time_major, n_batch, n_steps)
     for name, value in dict(
         chunk=chunk,

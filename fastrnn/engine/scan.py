@@ -20,6 +20,7 @@ from fastrnn.engine.contract import step_backward, step_forward
 from fastrnn.engine.denormals import flush_denormals, restore_denormals
 from fastrnn.engine.jit import jit, prange
 from fastrnn.engine.matmul import product, product_tn
+from fastrnn.engine.views import block, copy, cube, fill, matrix, part, plane, planes, segment
 
 #: What one call of a kernel needs to know, as one record (one argument instead of thirty).
 PLAN = np.dtype(
@@ -55,26 +56,29 @@ def _gather(plan, schedule, x, masks, group, s, r0, n, out, at):
         t = schedule[base + n_batch + 1 + (0 if shared else r * n_steps) + s]
         if reverse:
             t = n_steps - 1 - t
-        source, target = x[b * x_row + t * x_step], out[at + r - r0]
+        source, target = part(x, b * x_row + t * x_step, 0, n_inputs), part(out, at + r - r0, 0, n_inputs)
         if plan["input_groups"] > 0:
-            mask = masks[(group * n_batch + b) * n_inputs : (group * n_batch + b + 1) * n_inputs]
+            mask = segment(masks, (group * n_batch + b) * n_inputs, n_inputs)
             for i in range(n_inputs):
                 target[i] = source[i] * mask[i]
         else:
-            for i in range(n_inputs):
-                target[i] = source[i]
+            copy(source, target)
 
 
 @jit
-def _masked_rows(rows, first, n, plan, schedule, masks, group, r0, out):
-    """``out[:n] = rows[first ...] * mask`` with the recurrent dropout mask of one group."""
+def _masked_rows(rows, first, n, plan, schedule, masks, group, r0, out, at_out):
+    """``out[at_out ...] = rows[first ...] * mask`` with the recurrent dropout mask of one group."""
     n_units, n_batch = plan["n_units"], plan["n_batch"]
     base = max(plan["input_groups"], 0) * n_batch * plan["n_inputs"]
     order = 2 * (plan["n_steps"] + 1)
     for r in range(n):
         b = schedule[order + r0 + r]
         at = base + (group * n_batch + b) * n_units
-        mask, source, target = masks[at : at + n_units], rows[first + r], out[r]
+        mask, source, target = (
+            segment(masks, at, n_units),
+            part(rows, first + r, 0, n_units),
+            part(out, at_out + r, 0, n_units),
+        )
         for j in range(n_units):
             target[j] = source[j] * mask[j]
 
@@ -103,7 +107,9 @@ def _steps_of(schedule, n_steps, r):
 
 
 @jit
-def _forward_rows(cell, plan, schedule, x, state0, weights, masks, states, saved, out, final, work, r0, r1, slot):
+def _forward_rows(
+    cell, plan, schedule, x, state0, weights, masks, states, saved, out, final, work, r0, r1, slot
+):
     """All time steps of the sorted rows ``r0 ... r1``; ``slot``: the first row of `states` when it is a ring."""
     n_steps, n_units, n_inputs = plan["n_steps"], plan["n_units"], plan["n_inputs"]
     n_states, n_batch, save, ring = plan["n_states"], plan["n_batch"], plan["save"], plan["ring"]
@@ -115,19 +121,19 @@ def _forward_rows(cell, plan, schedule, x, state0, weights, masks, states, saved
     input_width, group_width = width // input_groups, width // groups
     input_packed = (plan["u"] - plan["w"]) // input_groups
     group_packed = (plan["b"] - plan["u"]) // groups
-    bias = weights[plan["b"] : plan["b"] + width].reshape(1, width)
-    recurrent_bias = weights[plan["rb"] : plan["rb"] + width].reshape(1, width)
-    extra = weights[plan["extra"] : plan["extra"] + plan["n_extra"] * n_units]
+    bias = matrix(weights, plan["b"], 1, width)
+    recurrent_bias = matrix(weights, plan["rb"], 1, width)
+    extra = segment(weights, plan["extra"], plan["n_extra"] * n_units)
 
     a, b = chunk * rows * n_inputs, chunk * rows * width
-    xs = work[:a].reshape(chunk * rows, n_inputs)
-    z = work[a : a + b].reshape(chunk * rows, width)
+    xs = matrix(work, 0, chunk * rows, n_inputs)
+    z = matrix(work, a, chunk * rows, width)
     a += b
-    hu = work[a : a + rows * width].reshape(rows, width)
+    hu = matrix(work, a, rows, width)
     a += rows * width
-    left = work[a : a + rows * n_units].reshape(rows, n_units)
+    left = matrix(work, a, rows, n_units)
     a += rows * n_units
-    masked = work[a : a + rows * n_units].reshape(rows, n_units)
+    masked = matrix(work, a, rows, n_units)
     a += rows * n_units
     scratch = work[a : a + (plan["n_gates"] + 4) * n_units].reshape(plan["n_gates"] + 4, n_units)
 
@@ -135,7 +141,7 @@ def _forward_rows(cell, plan, schedule, x, state0, weights, masks, states, saved
     first = slot if ring else r0
     for k in range(n_states):
         for r in range(rows):
-            states[k, first + r, :] = state0[k, schedule[order + r0 + r]]
+            copy(plane(state0, k, schedule[order + r0 + r], n_units), plane(states, k, first + r, n_units))
 
     for s0 in range(0, n_steps, chunk):
         s1 = min(n_steps, s0 + chunk)
@@ -147,9 +153,15 @@ def _forward_rows(cell, plan, schedule, x, state0, weights, masks, states, saved
                 n = _active(schedule, n_steps, s, r0, r1)
                 _gather(plan, schedule, x, masks, g, s, r0, n, xs, at)
                 at += n
-            lo, hi = g * input_width, (g + 1) * input_width
-            packed = weights[plan["w"] + g * input_packed : plan["w"] + (g + 1) * input_packed]
-            product(xs[:at], packed, input_width, z[:at, lo:hi], bias[:, lo:hi])
+            lo = g * input_width
+            packed = segment(weights, plan["w"] + g * input_packed, input_packed)
+            product(
+                block(xs, 0, at, 0, n_inputs),
+                packed,
+                input_width,
+                block(z, 0, at, lo, input_width),
+                block(bias, 0, 1, lo, input_width),
+            )
         at = 0
         for s in range(s0, s1):
             n = _active(schedule, n_steps, s, r0, r1)
@@ -164,23 +176,34 @@ def _forward_rows(cell, plan, schedule, x, state0, weights, masks, states, saved
             for phase in range(2 if late else 1):
                 if recurrent:
                     for g in range(groups - late if phase else 0, groups if phase else groups - late):
-                        packed = weights[plan["u"] + g * group_packed : plan["u"] + (g + 1) * group_packed]
-                        lo, hi = g * group_width, (g + 1) * group_width
-                        operand = left[:n] if phase else states[0, prev : prev + n]
+                        packed = segment(weights, plan["u"] + g * group_packed, group_packed)
+                        lo = g * group_width
+                        operand = (
+                            block(left, 0, n, 0, n_units) if phase else planes(states, 0, prev, n, n_units)
+                        )
                         if plan["recurrent_masks"]:
-                            _masked_rows(operand, 0, n, plan, schedule, masks, g, r0, masked)
-                            operand = masked[:n]
+                            _masked_rows(operand, 0, n, plan, schedule, masks, g, r0, masked, 0)
+                            operand = block(masked, 0, n, 0, n_units)
                         if split:
-                            product(operand, packed, group_width, hu[:n, lo:hi], recurrent_bias[:, lo:hi])
+                            product(
+                                operand,
+                                packed,
+                                group_width,
+                                block(hu, 0, n, lo, group_width),
+                                block(recurrent_bias, 0, 1, lo, group_width),
+                            )
                         else:
-                            target = z[at : at + n, lo:hi]
+                            target = block(z, at, n, lo, group_width)
                             product(operand, packed, group_width, target, target)
                 step_forward(
                     cell, phase, n, z, at, hu, states, prev, new, extra, saved, kept, save, left, scratch
                 )
             if out.shape[0] > 0:
                 for r in range(n):
-                    out[_place(plan, schedule, s, r0 + r), :] = states[0, new + r]
+                    copy(
+                        plane(states, 0, new + r, n_units),
+                        part(out, _place(plan, schedule, s, r0 + r), 0, n_units),
+                    )
             at += n
 
     for r in range(rows):
@@ -190,7 +213,7 @@ def _forward_rows(cell, plan, schedule, x, state0, weights, masks, states, saved
         else:
             at = r0 + r if n == 0 else n_batch + schedule[n - 1] + r0 + r
         for k in range(n_states):
-            final[k, schedule[order + r0 + r], :] = states[k, at]
+            copy(plane(states, k, at, n_units), plane(final, k, schedule[order + r0 + r], n_units))
         if out.shape[0] > 0 and n < n_steps:
             _fill(plan, schedule, out, r0 + r, n)
 
@@ -198,7 +221,7 @@ def _forward_rows(cell, plan, schedule, x, state0, weights, masks, states, saved
 @jit
 def _fill(plan, schedule, out, r, n):
     """Outputs of masked steps: the output before it (zeros before the first), or zeros."""
-    n_steps, n_batch = plan["n_steps"], plan["n_batch"]
+    n_steps, n_batch, n_units = plan["n_steps"], plan["n_batch"], plan["n_units"]
     base = 2 * (n_steps + 1)
     times = base + n_batch + 1 + r * n_steps
     row, step = schedule[base + r] * plan["out_row"], plan["out_step"]
@@ -207,9 +230,9 @@ def _fill(plan, schedule, out, r, n):
         if s < n and schedule[times + s] == t:
             s += 1
         elif s == 0 or plan["repeat"] == 0:
-            out[row + t * step, :] = 0
+            fill(part(out, row + t * step, 0, n_units), 0)
         else:
-            out[row + t * step, :] = out[row + (t - 1) * step]
+            copy(part(out, row + (t - 1) * step, 0, n_units), part(out, row + t * step, 0, n_units))
 
 
 @jit
@@ -227,37 +250,37 @@ def _backward_rows(
     input_width, group_width = width // input_groups, width // groups
     input_packed = (plan["u"] - plan["w"]) // input_groups
     group_packed = (plan["b"] - plan["u"]) // groups
-    extra = weights[plan["extra"] : plan["extra"] + plan["n_extra"] * n_units]
-    nothing = work[:0].reshape(0, 1)
+    extra = segment(weights, plan["extra"], plan["n_extra"] * n_units)
+    nothing = matrix(work, 0, 0, 1)
 
     a = n_inputs * width
-    d_kernel = grads[:a].reshape(n_inputs, width)
-    d_recurrent = grads[a : a + recurrent * n_units * width].reshape(recurrent * n_units, width)
+    d_kernel = matrix(grads, 0, n_inputs, width)
+    d_recurrent = matrix(grads, a, recurrent * n_units, width)
     a += recurrent * n_units * width
-    d_bias, d_recurrent_bias = grads[a : a + width], grads[a + width : a + 2 * width]
-    d_extra = grads[a + 2 * width :]
+    d_bias, d_recurrent_bias = segment(grads, a, width), segment(grads, a + width, width)
+    d_extra = segment(grads, a + 2 * width, plan["n_extra"] * n_units)
 
     a, b = chunk * rows * n_inputs, chunk * rows * width
-    xs = work[:a].reshape(chunk * rows, n_inputs)
-    dz = work[a : a + b].reshape(chunk * rows, width)
+    xs = matrix(work, 0, chunk * rows, n_inputs)
+    dz = matrix(work, a, chunk * rows, width)
     a += b
-    du = work[a : a + b].reshape(chunk * rows, width) if split else dz
+    du = matrix(work, a, chunk * rows, width) if split else dz
     a += b
     b = chunk * rows * n_units
-    hs = work[a : a + b].reshape(chunk * rows, n_units)
+    hs = matrix(work, a, chunk * rows, n_units)
     a += b
-    ds = work[a : a + n_states * rows * n_units].reshape(n_states, rows, n_units)
+    ds = cube(work, a, n_states, rows, n_units)
     a += n_states * rows * n_units
-    d_left = work[a : a + rows * n_units].reshape(rows, n_units)
+    d_left = matrix(work, a, rows, n_units)
     a += rows * n_units
-    masked = work[a : a + rows * n_units].reshape(rows, n_units)
+    masked = matrix(work, a, rows, n_units)
     a += rows * n_units
     scratch = work[a : a + (plan["n_gates"] + 4) * n_units].reshape(plan["n_gates"] + 4, n_units)
 
     order = 2 * (n_steps + 1)
     for k in range(n_states):
         for r in range(rows):
-            ds[k, r, :] = d_final[k, schedule[order + r0 + r]]
+            copy(plane(d_final, k, schedule[order + r0 + r], n_units), plane(ds, k, r, n_units))
 
     for s0 in range((n_steps - 1) // chunk * chunk, -1, -chunk):
         s1 = min(n_steps, s0 + chunk)
@@ -277,7 +300,7 @@ def _backward_rows(
             kept = schedule[s] + r0
             if d_out.shape[0] > 0:
                 for r in range(n):
-                    _add_outputs(plan, schedule, d_out, s, r0 + r, ds[0, r])
+                    _add_outputs(plan, schedule, d_out, s, r0 + r, plane(ds, 0, r, n_units))
             for phase in range(1 if late else 0, -1, -1):
                 step_backward(
                     cell,
@@ -300,16 +323,15 @@ def _backward_rows(
                 )
                 if recurrent:
                     for g in range(groups - late if phase else 0, groups if phase else groups - late):
-                        packed = weights[plan["u"] + g * group_packed : plan["u"] + (g + 1) * group_packed]
-                        columns = du[at : at + n, g * group_width : (g + 1) * group_width]
-                        target = d_left[:n] if phase else ds[0, :n]
+                        packed = segment(weights, plan["u"] + g * group_packed, group_packed)
+                        columns = block(du, at, n, g * group_width, group_width)
+                        target = block(d_left, 0, n, 0, n_units) if phase else planes(ds, 0, 0, n, n_units)
                         if plan["recurrent_masks"]:
-                            product(columns, packed, n_units, masked[:n], nothing)
-                            _masked_rows(masked, 0, n, plan, schedule, masks, g, r0, masked)
-                            if phase:
-                                target[:] = masked[:n]
-                            else:
-                                target += masked[:n]
+                            product(columns, packed, n_units, block(masked, 0, n, 0, n_units), nothing)
+                            _masked_rows(masked, 0, n, plan, schedule, masks, g, r0, masked, 0)
+                            for r in range(n):
+                                for j in range(n_units):
+                                    target[r, j] = masked[r, j] + (0 if phase else target[r, j])
                         elif phase:
                             product(columns, packed, n_units, target, nothing)
                         else:
@@ -321,8 +343,8 @@ def _backward_rows(
             masks,
             states,
             saved,
-            dz[:total],
-            du[:total],
+            block(dz, 0, total, 0, width),
+            block(du, 0, total, 0, width),
             xs,
             hs,
             r0,
@@ -336,8 +358,14 @@ def _backward_rows(
         )
         if plan["need_dx"]:
             for g in range(input_groups):
-                packed = weights[plan["w"] + g * input_packed : plan["w"] + (g + 1) * input_packed]
-                product(dz[:total, g * input_width : (g + 1) * input_width], packed, n_inputs, xs[:total], nothing)
+                packed = segment(weights, plan["w"] + g * input_packed, input_packed)
+                product(
+                    block(dz, 0, total, g * input_width, input_width),
+                    packed,
+                    n_inputs,
+                    block(xs, 0, total, 0, n_inputs),
+                    nothing,
+                )
                 at = 0
                 for s in range(s0, s1):
                     n = _active(schedule, n_steps, s, r0, r1)
@@ -345,7 +373,7 @@ def _backward_rows(
                     at += n
     for k in range(n_states):
         for r in range(rows):
-            d_state0[k, schedule[order + r0 + r], :] = ds[k, r]
+            copy(plane(ds, k, r, n_units), plane(d_state0, k, schedule[order + r0 + r], n_units))
 
 
 @jit
@@ -364,7 +392,7 @@ def _add_outputs(plan, schedule, d_out, s, r, dh):
         if plan["repeat"]:
             end = n_steps if s + 1 == _steps_of(schedule, n_steps, r) else schedule[times + s + 1]
     for i in range(t, end):
-        source = d_out[row + i * step]
+        source = part(d_out, row + i * step, 0, dh.shape[0])
         for j in range(dh.shape[0]):
             dh[j] += source[j]
 
@@ -380,14 +408,14 @@ def _scatter(plan, schedule, rows, at, masks, group, s, r0, n, dx):
         t = schedule[base + n_batch + 1 + (0 if shared else r * n_steps) + s]
         if plan["reverse"]:
             t = n_steps - 1 - t
-        source, target = rows[at + r - r0], dx[b * plan["dx_row"] + t * plan["dx_step"]]
+        source = part(rows, at + r - r0, 0, n_inputs)
+        target = part(dx, b * plan["dx_row"] + t * plan["dx_step"], 0, n_inputs)
         if plan["input_groups"] > 0:
-            mask = masks[(group * n_batch + b) * n_inputs : (group * n_batch + b + 1) * n_inputs]
+            mask = segment(masks, (group * n_batch + b) * n_inputs, n_inputs)
             for i in range(n_inputs):
                 source[i] *= mask[i]
         if group == 0:
-            for i in range(n_inputs):
-                target[i] = source[i]
+            copy(source, target)
         else:
             for i in range(n_inputs):
                 target[i] += source[i]
@@ -425,8 +453,13 @@ def _chunk_gradients(
             n = _active(schedule, n_steps, s, r0, r1)
             _gather(plan, schedule, x, masks, g, s, r0, n, xs, at)
             at += n
-        lo, hi = g * input_width, (g + 1) * input_width
-        product_tn(xs[:at], dz[:, lo:hi], d_kernel[:, lo:hi], True)
+        lo = g * input_width
+        product_tn(
+            block(xs, 0, at, 0, plan["n_inputs"]),
+            block(dz, 0, at, lo, input_width),
+            block(d_kernel, 0, plan["n_inputs"], lo, input_width),
+            True,
+        )
     if plan["recurrent"]:
         for g in range(groups):
             at = 0
@@ -435,30 +468,36 @@ def _chunk_gradients(
                 n = _active(schedule, n_steps, s, r0, r1)
                 prev = r0 if s == 0 else n_batch + schedule[s - 1] + r0
                 for r in range(n):
-                    target = hs[at + r]
+                    target = part(hs, at + r, 0, n_units)
                     if g >= groups - plan["late"]:
-                        target[:] = saved[schedule[s] + r0 + r, first : first + n_units]
+                        copy(part(saved, schedule[s] + r0 + r, first, n_units), target)
                     else:
-                        target[:] = states[0, prev + r]
+                        copy(plane(states, 0, prev + r, n_units), target)
                 if plan["recurrent_masks"]:
-                    block = hs[at : at + n]
-                    _masked_rows(block, 0, n, plan, schedule, masks, g, r0, block)
+                    _masked_rows(hs, at, n, plan, schedule, masks, g, r0, hs, at)
                 at += n
-            lo, hi = g * group_width, (g + 1) * group_width
-            product_tn(hs[:at], du[:, lo:hi], d_recurrent[:, lo:hi], True)
+            lo = g * group_width
+            product_tn(
+                block(hs, 0, at, 0, n_units),
+                block(du, 0, at, lo, group_width),
+                block(d_recurrent, 0, n_units, lo, group_width),
+                True,
+            )
     for r in range(dz.shape[0]):
-        row = dz[r]
+        row = part(dz, r, 0, width)
         for j in range(width):
             d_bias[j] += row[j]
     if plan["split"]:
         for r in range(du.shape[0]):
-            row = du[r]
+            row = part(du, r, 0, width)
             for j in range(width):
                 d_recurrent_bias[j] += row[j]
 
 
 @jit
-def forward_thread(cell, plans, schedule, x, state0, weights, masks, states, saved, out, final, work, bounds, k):
+def forward_thread(
+    cell, plans, schedule, x, state0, weights, masks, states, saved, out, final, work, bounds, k
+):
     """One thread's rows, in blocks that stay in its cache."""
     plan = plans[0]
     before = flush_denormals()
@@ -477,7 +516,7 @@ def forward_thread(cell, plans, schedule, x, state0, weights, masks, states, sav
             saved,
             out,
             final,
-            work[k],
+            part(work, k, 0, work.shape[1]),
             r0,
             r1,
             2 * rows * k,
@@ -507,7 +546,7 @@ def backward_thread(
 ):
     plan = plans[0]
     before = flush_denormals()
-    grads[k, :] = 0
+    fill(part(grads, k, 0, grads.shape[1]), 0)
     r0 = bounds[k]
     while r0 < bounds[k + 1]:
         r1 = min(bounds[k + 1], r0 + plan["rows"])
@@ -524,8 +563,8 @@ def backward_thread(
             d_final,
             dx,
             d_state0,
-            grads[k],
-            work[k],
+            part(grads, k, 0, grads.shape[1]),
+            part(work, k, 0, work.shape[1]),
             r0,
             r1,
         )
@@ -534,7 +573,9 @@ def backward_thread(
 
 
 @jit(parallel=True)
-def forward_parallel(cell, plans, schedule, x, state0, weights, masks, states, saved, out, final, work, bounds):
+def forward_parallel(
+    cell, plans, schedule, x, state0, weights, masks, states, saved, out, final, work, bounds
+):
     for k in prange(work.shape[0]):
         forward_thread(
             cell, plans, schedule, x, state0, weights, masks, states, saved, out, final, work, bounds, k

@@ -1,0 +1,171 @@
+"""Borrowed views of arrays: what slicing would give, without its reference counts and a tenth of its compile time.
+
+A view lives no longer than the array it looks into; kernels make them for a row or a block and let them go. Indices
+are not checked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
+
+from fastrnn.engine.jit import DISABLED, jit
+
+__all__ = ["block", "copy", "cube", "fill", "matrix", "part", "plane", "planes", "segment"]
+
+
+def _at(builder: Any, array: Any, offsets: list[tuple[Any, Any]]) -> Any:
+    """The data pointer moved by sums of index times byte stride."""
+    total = cgutils.intp_t(0)
+    for index, stride in offsets:
+        total = builder.add(total, builder.mul(index, stride))
+    moved = cgutils.pointer_add(builder, array.data, total)
+    return builder.bitcast(moved, array.data.type)
+
+
+def _view(n_arguments: int, n_dims: int, layout: str, build: Any) -> Any:
+    """Make the codegen of one kind of view: `build(strides, arguments, builder) -> offsets, shape, strides`."""
+
+    def typed(array: Any, *arguments: Any) -> Any:
+        result = types.Array(array.dtype, n_dims, layout)
+        signature = result(array, *([types.intp] * n_arguments))
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            source = context.make_array(sig.args[0])(context, builder, args[0])
+            strides = cgutils.unpack_tuple(builder, source.strides)
+            size = context.get_constant(
+                types.intp, context.get_abi_sizeof(context.get_data_type(array.dtype))
+            )
+            offsets, shape, steps = build(builder, strides, size, args[1:])
+            view = context.make_array(result)(context, builder)
+            populate_array(view, _at(builder, source, offsets), shape, steps, size, None, None)
+            return view._getvalue()
+
+        return signature, codegen
+
+    return typed
+
+
+def _segment(builder, strides, size, args):
+    start, n = args
+    return [(start, size)], [n], [size]
+
+
+def _part(builder, strides, size, args):
+    i, j, n = args
+    return [(i, strides[0]), (j, size)], [n], [size]
+
+
+def _plane(builder, strides, size, args):
+    k, i, n = args
+    return [(k, strides[0]), (i, strides[1])], [n], [size]
+
+
+def _matrix(builder, strides, size, args):
+    start, n, width = args
+    return [(start, size)], [n, width], [builder.mul(width, size), size]
+
+
+def _cube(builder, strides, size, args):
+    start, k, n, width = args
+    step = builder.mul(width, size)
+    return [(start, size)], [k, n, width], [builder.mul(n, step), step, size]
+
+
+def _block(builder, strides, size, args):
+    i, n, j, width = args
+    return [(i, strides[0]), (j, strides[1])], [n, width], [strides[0], strides[1]]
+
+
+def _planes(builder, strides, size, args):
+    k, i, n, width = args
+    return [(k, strides[0]), (i, strides[1])], [n, width], [strides[1], size]
+
+
+if DISABLED:
+
+    def segment(a, start, n):
+        """``a[start : start + n]`` of a 1-D array."""
+        return a[start : start + n]
+
+    def part(a, i, j, n):
+        """``a[i, j : j + n]``."""
+        return a[i, j : j + n]
+
+    def plane(a, k, i, n):
+        """``a[k, i, :n]``."""
+        return a[k, i, :n]
+
+    def matrix(a, start, n, width):
+        """The 1-D array from ``start`` as an ``(n, width)`` matrix."""
+        return a[start : start + n * width].reshape(n, width)
+
+    def cube(a, start, k, n, width):
+        """The 1-D array from ``start`` as a ``(k, n, width)`` array."""
+        return a[start : start + k * n * width].reshape(k, n, width)
+
+    def block(a, i, n, j, width):
+        """``a[i : i + n, j : j + width]``."""
+        return a[i : i + n, j : j + width]
+
+    def planes(a, k, i, n, width):
+        """``a[k, i : i + n, :width]``."""
+        return a[k, i : i + n, :width]
+
+else:
+
+    @intrinsic
+    def segment(typingctx, a, start, n):
+        """``a[start : start + n]`` of a 1-D array."""
+        return _view(2, 1, "C", _segment)(a, start, n)
+
+    @intrinsic
+    def part(typingctx, a, i, j, n):
+        """``a[i, j : j + n]``."""
+        return _view(3, 1, "C", _part)(a, i, j, n)
+
+    @intrinsic
+    def plane(typingctx, a, k, i, n):
+        """``a[k, i, :n]``."""
+        return _view(3, 1, "C", _plane)(a, k, i, n)
+
+    @intrinsic
+    def matrix(typingctx, a, start, n, width):
+        """The 1-D array from ``start`` as an ``(n, width)`` matrix."""
+        return _view(3, 2, "C", _matrix)(a, start, n, width)
+
+    @intrinsic
+    def cube(typingctx, a, start, k, n, width):
+        """The 1-D array from ``start`` as a ``(k, n, width)`` array."""
+        return _view(4, 3, "C", _cube)(a, start, k, n, width)
+
+    @intrinsic
+    def block(typingctx, a, i, n, j, width):
+        """``a[i : i + n, j : j + width]``."""
+        return _view(4, 2, "A", _block)(a, i, n, j, width)
+
+    @intrinsic
+    def planes(typingctx, a, k, i, n, width):
+        """``a[k, i : i + n, :width]``."""
+        return _view(4, 2, "A", _planes)(a, k, i, n, width)
+
+
+@jit
+def copy(source, target):
+    """``target[:] = source`` of two 1-D arrays of the same length.
+
+    Assigning to a slice would compile the text of its error message into every kernel, 1.5 s of it.
+    """
+    for j in range(target.shape[0]):
+        target[j] = source[j]
+
+
+@jit
+def fill(target, value):
+    """``target[:] = value`` of a 1-D array."""
+    for j in range(target.shape[0]):
+        target[j] = value
