@@ -1,0 +1,65 @@
+"""Recurrent neural networks on the CPU, compiled by Numba.
+
+Three doors lead to one engine: the scikit-learn estimators :class:`RNNClassifier` and :class:`RNNRegressor`; Keras's
+:class:`Sequential` with :mod:`fastrnn.layers`; and the kernels in :mod:`fastrnn.engine` and :mod:`fastrnn.cells`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Names are imported at first use, so that `import fastrnn` costs neither the compiler's start nor scikit-learn's.
+_NAMES = {
+    "Input": "layers",
+    "NonFiniteLossError": "exceptions",
+    "RNNClassifier": "estimators",
+    "RNNRegressor": "estimators",
+    "Ragged": "sequences",
+    "Sequential": "model",
+    "StandardScaler3D": "preprocessing",
+    "load_model": "model",
+    "set_random_seed": "random",
+}
+_MODULES = (
+    "callbacks",
+    "cells",
+    "constraints",
+    "datasets",
+    "engine",
+    "estimators",
+    "exceptions",
+    "forecasting",
+    "initializers",
+    "layers",
+    "losses",
+    "metrics",
+    "model",
+    "optimizers",
+    "plotting",
+    "preprocessing",
+    "random",
+    "regularizers",
+    "schedules",
+    "sequences",
+    "text",
+)
+
+__all__ = ["__version__", *sorted(_NAMES), *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

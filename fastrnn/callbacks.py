@@ -1,0 +1,597 @@
+"""Callbacks of training, with Keras's hooks.
+
+A callback of your own is a subclass of :class:`Callback` that overrides some hooks. Hooks of batches cost only those who
+override them.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "CSVLogger",
+    "Callback",
+    "CallbackList",
+    "EarlyStopping",
+    "History",
+    "LambdaCallback",
+    "LearningRateScheduler",
+    "ModelCheckpoint",
+    "Progress",
+    "ReduceLROnPlateau",
+    "TerminateOnNaN",
+]
+
+Logs = dict[str, float]
+
+
+class Callback:
+    """Base class: every hook does nothing.
+
+    Attributes
+    ----------
+    model : Sequential
+        Set before training starts.
+    params : dict
+        ``verbose``, ``epochs`` and ``steps``.
+    """
+
+    def __init__(self) -> None:
+        self.params: dict[str, Any] = {}
+        self.model: Any = None
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        """Take in what the call of fit says."""
+        self.params = params
+
+    def set_model(self, model: Any) -> None:
+        """Take in the model."""
+        self.model = model
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Run before the first epoch."""
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """Run after the last epoch, also when training was interrupted."""
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Run before each epoch."""
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Run after each epoch, with its loss and metrics."""
+
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Run before each training batch."""
+        self.on_batch_begin(batch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Run after each training batch, with the means of the epoch so far."""
+        self.on_batch_end(batch, logs)
+
+    def on_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Another name of `on_train_batch_begin`."""
+
+    def on_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Another name of `on_train_batch_end`."""
+
+    def on_test_begin(self, logs: Logs | None = None) -> None:
+        """Run before an evaluation, that on validation data too."""
+
+    def on_test_end(self, logs: Logs | None = None) -> None:
+        """Run after an evaluation."""
+
+    def on_test_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Run before each batch of an evaluation."""
+
+    def on_test_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Run after each batch of an evaluation."""
+
+    def on_predict_begin(self, logs: Logs | None = None) -> None:
+        """Run before a prediction."""
+
+    def on_predict_end(self, logs: Logs | None = None) -> None:
+        """Run after a prediction."""
+
+    def on_predict_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Run before each batch of a prediction."""
+
+    def on_predict_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Run after each batch of a prediction."""
+
+
+_BATCH_HOOKS = {
+    "train_begin": ("on_train_batch_begin", "on_batch_begin"),
+    "train_end": ("on_train_batch_end", "on_batch_end"),
+    "test_begin": ("on_test_batch_begin",),
+    "test_end": ("on_test_batch_end",),
+    "predict_begin": ("on_predict_batch_begin",),
+    "predict_end": ("on_predict_batch_end",),
+}
+
+
+class CallbackList:
+    """Calls hooks of several callbacks; those of batches only where one overrides them."""
+
+    def __init__(self, callbacks: Sequence[Any], model: Any, params: dict[str, Any]) -> None:
+        self.callbacks = list(callbacks)
+        for callback in self.callbacks:
+            if not hasattr(callback, "on_epoch_end"):
+                raise TypeError(
+                    f"callbacks holds {callback!r}: give objects with the hooks of fastrnn.callbacks.Callback"
+                )
+            callback.set_model(model)
+            callback.set_params(params)
+        self._listeners: dict[str, list[Callable[..., Any]]] = {
+            when: [getattr(c, names[0]) for c in self.callbacks if any(_overrides(c, n) for n in names)]
+            for when, names in _BATCH_HOOKS.items()
+        }
+        self._bars = [c for c in self.callbacks if isinstance(c, Progress) and c.verbose == 1]
+
+    def call(self, hook: str, *args: Any) -> None:
+        """Call `hook` of each callback."""
+        for callback in self.callbacks:
+            getattr(callback, hook)(*args)
+
+    def batch(self, when: str, batch: int, logs: Callable[[], Logs]) -> None:
+        """Call a batch hook; `logs` is asked only if somebody listens."""
+        if when == "train_end":
+            for bar in self._bars:
+                bar.after_batch(batch, logs)
+        listeners = self._listeners[when]
+        if listeners:
+            current = logs()
+            for listener in listeners:
+                listener(batch, current)
+
+
+def _overrides(callback: Any, hook: str) -> bool:
+    if hook in vars(callback):
+        return True
+    method = getattr(type(callback), hook, None)
+    return method is not None and method is not getattr(Callback, hook)
+
+
+class History(Callback):
+    """Records loss and metrics of each epoch; every `fit` returns one.
+
+    Attributes
+    ----------
+    history : dict of str to list of float
+    epoch : list of int
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.history: dict[str, list[float]] = {}
+        self.epoch: list[int] = []
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self.epoch = []
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        self.epoch.append(epoch)
+        for key, value in (logs or {}).items():
+            self.history.setdefault(key, []).append(value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "model": None}
+
+
+class _Monitor(Callback):
+    """What callbacks that watch one quantity share."""
+
+    def __init__(self, monitor: str, mode: str, min_delta: float = 0.0) -> None:
+        super().__init__()
+        if mode not in ("auto", "min", "max"):
+            raise ValueError(f"mode={mode!r}: give 'auto', 'min' or 'max'")
+        self.monitor = monitor
+        self.mode = mode
+        self.min_delta = abs(min_delta)
+        self.best = math.nan
+
+    @property
+    def _larger_is_better(self) -> bool:
+        if self.mode != "auto":
+            return self.mode == "max"
+        name = self.monitor.removeprefix("val_")
+        return name.endswith(("acc", "accuracy", "auc", "AUC", "recall", "precision"))
+
+    def _better(self, value: float, than: float) -> bool:
+        if math.isnan(than):
+            return not math.isnan(value)
+        return value - self.min_delta > than if self._larger_is_better else value + self.min_delta < than
+
+    def _value(self, logs: Logs | None) -> float | None:
+        value = (logs or {}).get(self.monitor)
+        if value is None:
+            warnings.warn(
+                f"{type(self).__name__}: monitor={self.monitor!r} is not among {sorted(logs or {})}, so it does nothing",
+                stacklevel=2,
+            )
+        return value
+
+
+class EarlyStopping(_Monitor):
+    """Stops training when a quantity no longer improves.
+
+    Parameters
+    ----------
+    monitor : str
+        Key of the epoch's logs.
+    min_delta : float
+        What counts as an improvement.
+    patience : int
+        Epochs without one after which training stops.
+    verbose : int
+    mode : {"auto", "min", "max"}
+    baseline : float, optional
+        Improvements below it don't reset the patience.
+    restore_best_weights : bool
+        End with the weights of the best epoch.
+    start_from_epoch : int
+        Epochs before it are not looked at.
+
+    Attributes
+    ----------
+    stopped_epoch, best_epoch : int
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        min_delta: float = 0,
+        patience: int = 0,
+        verbose: int = 0,
+        mode: str = "auto",
+        baseline: float | None = None,
+        restore_best_weights: bool = False,
+        start_from_epoch: int = 0,
+    ) -> None:
+        super().__init__(monitor, mode, min_delta)
+        self.patience, self.verbose, self.baseline = patience, verbose, baseline
+        self.restore_best_weights, self.start_from_epoch = restore_best_weights, start_from_epoch
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self.wait = self.stopped_epoch = self.best_epoch = 0
+        self.best = math.nan
+        self.best_weights: np.ndarray | None = None
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        value = self._value(logs)
+        if value is None or epoch < self.start_from_epoch:
+            return
+        if self.restore_best_weights and self.best_weights is None:
+            # If nothing ever improves, the first epoch was the best.
+            self.best_weights, self.best_epoch = self.model.params.copy(), epoch
+        self.wait += 1
+        if self._better(value, self.best):
+            self.best, self.best_epoch = value, epoch
+            if self.restore_best_weights:
+                self.best_weights = self.model.params.copy()
+            if self.baseline is None or self._better(value, self.baseline):
+                self.wait = 0
+            return
+        if self.wait >= self.patience and epoch > 0:
+            self.stopped_epoch = epoch
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        if self.stopped_epoch > 0 and self.verbose:
+            print(f"Epoch {self.stopped_epoch + 1}: early stopping")
+        if self.restore_best_weights and self.best_weights is not None:
+            if self.verbose:
+                print(f"Weights of the best epoch restored: {self.best_epoch + 1}")
+            self.model.params[...] = self.best_weights
+            self.model.weights_changed()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "model": None}
+
+
+class ModelCheckpoint(_Monitor):
+    """Saves the model, or its weights, as training goes on.
+
+    Parameters
+    ----------
+    filepath : str or path
+        May hold fields such as ``{epoch:02d}`` and ``{val_loss:.3f}``. The model is pickled; weights are written as
+        ``.npz``, to be read by ``model.load_weights``.
+    monitor : str
+    verbose : int
+    save_best_only : bool
+    save_weights_only : bool
+    mode : {"auto", "min", "max"}
+    save_freq : "epoch" or int
+        Or the number of batches between two savings.
+    initial_value_threshold : float, optional
+        What the first saving must improve on, with `save_best_only`.
+    """
+
+    def __init__(
+        self,
+        filepath: str | os.PathLike,
+        monitor: str = "val_loss",
+        verbose: int = 0,
+        save_best_only: bool = False,
+        save_weights_only: bool = False,
+        mode: str = "auto",
+        save_freq: str | int = "epoch",
+        initial_value_threshold: float | None = None,
+    ) -> None:
+        super().__init__(monitor, mode)
+        if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
+            raise ValueError(f"save_freq={save_freq!r}: give 'epoch' or a positive number of batches")
+        self.filepath = os.fspath(filepath)
+        self.verbose, self.save_best_only, self.save_weights_only = verbose, save_best_only, save_weights_only
+        self.save_freq = save_freq
+        if initial_value_threshold is not None:
+            self.best = initial_value_threshold
+        self._epoch = self._batches = 0
+        if save_freq != "epoch":
+            self.on_train_batch_end = self._after_batch  # type: ignore[method-assign]
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        self._epoch = epoch
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        if self.save_freq == "epoch":
+            self._save(epoch, logs or {})
+
+    def _after_batch(self, batch: int, logs: Logs | None = None) -> None:
+        self._batches += 1
+        if self._batches % self.save_freq == 0:  # type: ignore[operator]
+            self._save(self._epoch, logs or {})
+
+    def _save(self, epoch: int, logs: Logs) -> None:
+        if self.save_best_only:
+            value = self._value(logs)
+            if value is None or not self._better(value, self.best):
+                return
+            self.best = value
+        try:
+            path = Path(self.filepath.format(epoch=epoch + 1, **logs))
+        except KeyError as error:
+            raise KeyError(
+                f"filepath={self.filepath!r} names {error}, which is not among {['epoch', *logs]}"
+            ) from error
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if self.verbose:
+            print(f"Epoch {epoch + 1}: saving to {path}")
+        if self.save_weights_only:
+            self.model.save_weights(path)
+        else:
+            self.model.save(path)
+
+
+class ReduceLROnPlateau(_Monitor):
+    """Lowers the learning rate when a quantity no longer improves.
+
+    Parameters
+    ----------
+    monitor : str
+    factor : float
+        What the rate is multiplied by, below 1.
+    patience : int
+        Epochs without improvement after which it is.
+    verbose : int
+    mode : {"auto", "min", "max"}
+    min_delta : float
+    cooldown : int
+        Epochs to wait after a reduction.
+    min_lr : float
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        verbose: int = 0,
+        mode: str = "auto",
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+    ) -> None:
+        super().__init__(monitor, mode, min_delta)
+        if not factor < 1:
+            raise ValueError(f"factor={factor!r}: give a number below 1")
+        self.factor, self.patience, self.verbose = factor, patience, verbose
+        self.cooldown, self.min_lr = cooldown, min_lr
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self.wait = self.cooldown_counter = 0
+        self.best = math.nan
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        if logs is not None:
+            logs["learning_rate"] = self.model.optimizer.learning_rate
+        value = self._value(logs)
+        if value is None:
+            return
+        if self.cooldown_counter > 0:
+            self.cooldown_counter -= 1
+            self.wait = 0
+        if self._better(value, self.best):
+            self.best, self.wait = value, 0
+        elif self.cooldown_counter <= 0:
+            self.wait += 1
+            if self.wait >= self.patience:
+                old = self.model.optimizer.learning_rate
+                if old > self.min_lr:
+                    new = max(old * self.factor, self.min_lr)
+                    self.model.optimizer.learning_rate = new
+                    if self.verbose:
+                        print(f"Epoch {epoch + 1}: learning rate reduced to {new:.4g}")
+                    self.cooldown_counter, self.wait = self.cooldown, 0
+
+
+class LearningRateScheduler(Callback):
+    """Sets the learning rate before each epoch to ``schedule(epoch, rate)`` (or ``schedule(epoch)``)."""
+
+    def __init__(self, schedule: Callable[..., float], verbose: int = 0) -> None:
+        super().__init__()
+        self.schedule, self.verbose = schedule, verbose
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        try:
+            rate = self.schedule(epoch, self.model.optimizer.learning_rate)
+        except TypeError:
+            rate = self.schedule(epoch)
+        self.model.optimizer.learning_rate = rate
+        if self.verbose:
+            print(f"Epoch {epoch + 1}: learning rate set to {rate}")
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        if logs is not None:
+            logs["learning_rate"] = self.model.optimizer.learning_rate
+
+
+class LambdaCallback(Callback):
+    """A callback made of functions, one for each hook that is named."""
+
+    def __init__(
+        self,
+        on_epoch_begin: Callable | None = None,
+        on_epoch_end: Callable | None = None,
+        on_train_begin: Callable | None = None,
+        on_train_end: Callable | None = None,
+        on_train_batch_begin: Callable | None = None,
+        on_train_batch_end: Callable | None = None,
+        **kwargs: Callable,
+    ) -> None:
+        super().__init__()
+        hooks = {
+            "on_epoch_begin": on_epoch_begin,
+            "on_epoch_end": on_epoch_end,
+            "on_train_begin": on_train_begin,
+            "on_train_end": on_train_end,
+            "on_train_batch_begin": on_train_batch_begin,
+            "on_train_batch_end": on_train_batch_end,
+            **kwargs,
+        }
+        for hook, function in hooks.items():
+            if not hasattr(Callback, hook):
+                raise TypeError(f"LambdaCallback() got an unknown hook {hook!r}")
+            if function is not None:
+                setattr(self, hook, function)
+
+
+class CSVLogger(Callback):
+    """Writes a row for each epoch to a file.
+
+    Parameters
+    ----------
+    filename : str or path
+    separator : str
+    append : bool
+        Go on in a file that exists, rather than start it anew.
+    """
+
+    def __init__(self, filename: str | os.PathLike, separator: str = ",", append: bool = False) -> None:
+        super().__init__()
+        self.filename, self.separator, self.append = os.fspath(filename), separator, append
+        self._file: Any = None
+        self._keys: list[str] | None = None
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        path = Path(self.filename)
+        self._header = not (self.append and path.exists() and path.stat().st_size > 0)
+        self._keys = None
+        self._file = path.open("a" if self.append else "w", newline="")
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        logs = logs or {}
+        if self._keys is None:
+            self._keys = sorted(logs)
+            # An epoch without validation must not lose the columns of the epochs that have it.
+            if not any(key.startswith("val_") for key in self._keys):
+                self._keys += [f"val_{key}" for key in self._keys]
+            if self._header:
+                self._row(["epoch", *self._keys])
+        self._row([epoch, *(logs.get(key, "NA") for key in self._keys)])
+        self._file.flush()
+
+    def _row(self, values: list[Any]) -> None:
+        csv.writer(self._file, delimiter=self.separator).writerow(values)
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class TerminateOnNaN(Callback):
+    """Ends training quietly when the loss is NaN or infinite.
+
+    Without it `fit` raises :class:`~fastrnn.exceptions.NonFiniteLossError`. In both cases the model keeps its last good
+    weights.
+    """
+
+    def on_non_finite_loss(self, batch: int) -> None:
+        """Run in place of the error."""
+        print(f"Batch {batch}: the loss is not finite, training ends", file=sys.stderr)
+        self.model.stop_training = True
+
+
+class Progress(Callback):
+    """The progress bar and the lines of ``verbose=1`` and ``verbose=2``."""
+
+    #: Seconds between two refreshes of the bar.
+    interval = 0.1
+
+    def __init__(self, verbose: int) -> None:
+        super().__init__()
+        self.verbose = verbose
+        self._bar: Any = None
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        self._start = time.perf_counter()
+        self._next = self._start + self.interval
+        epochs = self.params.get("epochs")
+        if self.verbose == 1:
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(
+                total=self.params.get("steps"), desc=f"Epoch {epoch + 1}/{epochs}", unit="batch", leave=True
+            )
+
+    def after_batch(self, batch: int, logs: Callable[[], Logs]) -> None:
+        """Refresh the bar if it is time to; only then are the running means worked out."""
+        now = time.perf_counter()
+        if self._bar is not None and now >= self._next:
+            self._next = now + self.interval
+            self._show(batch + 1, logs())
+
+    def _show(self, done: int, logs: Logs | None) -> None:
+        self._bar.set_postfix_str(_text(logs), refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        if self._bar is not None:
+            self._show(self.params.get("steps") or self._bar.n, logs)
+            self._close()
+        elif self.verbose == 2:
+            seconds = time.perf_counter() - self._start
+            print(f"Epoch {epoch + 1}/{self.params.get('epochs')} - {seconds:.1f}s - {_text(logs, ' - ')}")
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _text(logs: Logs | None, separator: str = ", ") -> str:
+    return separator.join(f"{key}={value:.4g}" for key, value in (logs or {}).items())

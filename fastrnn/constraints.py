@@ -1,0 +1,85 @@
+"""Projections applied to weights after each update."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastrnn.registry import Configurable, Registry
+
+__all__ = ["Constraint", "MaxNorm", "MinMaxNorm", "NonNeg", "UnitNorm", "get"]
+
+_EPSILON = 1e-7
+
+
+class Constraint(Configurable):
+    """Base class: a subclass gives ``__call__(w) -> ndarray``, the nearest allowed weight."""
+
+    def __call__(self, w: np.ndarray) -> np.ndarray:
+        return w
+
+
+def _norms(w: np.ndarray, axis: Any) -> np.ndarray:
+    axis = tuple(axis) if isinstance(axis, list) else axis
+    return np.sqrt(np.square(w).sum(axis=axis, keepdims=True))
+
+
+class MaxNorm(Constraint):
+    """The norm along `axis` is at most `max_value` (Srivastava et al., 2014)."""
+
+    _config_names = ("max_value", "axis")
+
+    def __init__(self, max_value: float = 2, axis: Any = 0) -> None:
+        self.max_value, self.axis = max_value, axis
+
+    def __call__(self, w: np.ndarray) -> np.ndarray:
+        norms = _norms(w, self.axis)
+        return w * (np.clip(norms, 0, self.max_value) / (_EPSILON + norms))
+
+
+class NonNeg(Constraint):
+    """No weight is negative."""
+
+    def __call__(self, w: np.ndarray) -> np.ndarray:
+        return np.maximum(w, 0)
+
+
+class UnitNorm(Constraint):
+    """The norm along `axis` is 1."""
+
+    _config_names = ("axis",)
+
+    def __init__(self, axis: Any = 0) -> None:
+        self.axis = axis
+
+    def __call__(self, w: np.ndarray) -> np.ndarray:
+        return w / (_EPSILON + _norms(w, self.axis))
+
+
+class MinMaxNorm(Constraint):
+    """The norm along `axis` moves by `rate` towards the range from `min_value` to `max_value`."""
+
+    _config_names = ("min_value", "max_value", "rate", "axis")
+
+    def __init__(
+        self, min_value: float = 0.0, max_value: float = 1.0, rate: float = 1.0, axis: Any = 0
+    ) -> None:
+        self.min_value, self.max_value, self.rate, self.axis = min_value, max_value, rate, axis
+
+    def __call__(self, w: np.ndarray) -> np.ndarray:
+        norms = _norms(w, self.axis)
+        desired = self.rate * np.clip(norms, self.min_value, self.max_value) + (1 - self.rate) * norms
+        return w * (desired / (_EPSILON + norms))
+
+
+_registry = Registry(
+    "constraint",
+    [MaxNorm, MinMaxNorm, NonNeg, UnitNorm],
+    {"nonneg": NonNeg, "maxnorm": MaxNorm, "unitnorm": UnitNorm, "minmaxnorm": MinMaxNorm},
+)
+
+
+def get(identifier: Any, argument: str = "constraint") -> Any:
+    """Return the constraint that `identifier` names: a name, a config, or a callable."""
+    return _registry.get(identifier, argument)

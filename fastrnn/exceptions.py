@@ -1,0 +1,20 @@
+"""Errors that fastrnn raises beyond Python's own."""
+
+from __future__ import annotations
+
+__all__ = ["NonFiniteLossError", "NotBuiltError", "NotCompiledError"]
+
+
+class NonFiniteLossError(FloatingPointError):
+    """The loss or its gradient became NaN or infinite in training.
+
+    The model keeps its last good weights, so it can go on with other settings.
+    """
+
+
+class NotBuiltError(ValueError):
+    """The call needs weights, which exist only once the input's shape is known."""
+
+
+class NotCompiledError(RuntimeError):
+    """The call needs a loss or an optimizer; ``compile()`` gives them."""

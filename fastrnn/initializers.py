@@ -1,0 +1,345 @@
+"""Initial values of weights, by Keras's names and with its distributions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastrnn.random import new_generator
+from fastrnn.registry import Configurable, Registry
+
+__all__ = [
+    "Constant",
+    "GlorotNormal",
+    "GlorotUniform",
+    "HeNormal",
+    "HeUniform",
+    "Identity",
+    "Initializer",
+    "LecunNormal",
+    "LecunUniform",
+    "Ones",
+    "Orthogonal",
+    "RandomNormal",
+    "RandomUniform",
+    "TruncatedNormal",
+    "VarianceScaling",
+    "Zeros",
+    "get",
+]
+
+#: The standard deviation of a standard normal cut off at two standard deviations.
+_TRUNCATED_STD = 0.87962566103423978
+
+
+class Initializer(Configurable):
+    """Base class. A subclass gives ``__call__(shape, dtype, rng) -> ndarray``.
+
+    An initializer made with a `seed` returns the same values at every call; one without draws from `rng`, which the
+    layer passes.
+    """
+
+    seed: int | None = None
+
+    def _generator(self, rng: np.random.Generator | None) -> np.random.Generator:
+        if self.seed is not None or rng is None:
+            return new_generator(self.seed)
+        return rng
+
+    def __call__(
+        self, shape: tuple[int, ...], dtype: Any = "float32", rng: np.random.Generator | None = None
+    ) -> np.ndarray:
+        raise NotImplementedError
+
+
+class Constant(Initializer):
+    """Every weight equals `value`."""
+
+    _config_names = ("value",)
+
+    def __init__(self, value: float = 0.0) -> None:
+        self.value = value
+
+    def __call__(self, shape, dtype="float32", rng=None):
+        return np.full(shape, self.value, dtype)
+
+
+class Zeros(Initializer):
+    """Every weight is 0."""
+
+    def __call__(self, shape, dtype="float32", rng=None):
+        return np.zeros(shape, dtype)
+
+
+class Ones(Initializer):
+    """Every weight is 1."""
+
+    def __call__(self, shape, dtype="float32", rng=None):
+        return np.ones(shape, dtype)
+
+
+class Identity(Initializer):
+    """`gain` on the diagonal of a matrix, 0 elsewhere."""
+
+    _config_names = ("gain",)
+
+    def __init__(self, gain: float = 1.0) -> None:
+        self.gain = gain
+
+    def __call__(self, shape, dtype="float32", rng=None):
+        if len(shape) != 2:
+            raise ValueError(f"Identity initializes matrices only, got shape={tuple(shape)}")
+        return self.gain * np.eye(*shape, dtype=dtype)
+
+
+class RandomNormal(Initializer):
+    """Normal with `mean` and `stddev`."""
+
+    _config_names = ("mean", "stddev", "seed")
+
+    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: int | None = None) -> None:
+        self.mean, self.stddev, self.seed = mean, stddev, seed
+
+    def __call__(self, shape, dtype="float32", rng=None):
+        return self._generator(rng).normal(self.mean, self.stddev, shape).astype(dtype, copy=False)
+
+
+class TruncatedNormal(RandomNormal):
+    """Normal with `mean` and `stddev`; what lies more than two standard deviations away is drawn again."""
+
+    def __call__(self, shape, dtype="float32", rng=None):
+        values = _truncated(self._generator(rng), shape)
+        return (self.mean + self.stddev * values).astype(dtype, copy=False)
+
+
+class RandomUniform(Initializer):
+    """Uniform between `minval` and `maxval`."""
+
+    _config_names = ("minval", "maxval", "seed")
+
+    def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed: int | None = None) -> None:
+        self.minval, self.maxval, self.seed = minval, maxval, seed
+
+    def __call__(self, shape, dtype="float32", rng=None):
+        return _uniform(self._generator(rng), self.minval, self.maxval, shape, dtype)
+
+
+class VarianceScaling(Initializer):
+    """Zero mean and a variance of `scale` over the number of inputs, of outputs, or the mean of both.
+
+    Parameters
+    ----------
+    scale : float
+        Positive.
+    mode : {"fan_in", "fan_out", "fan_avg"}
+    distribution : {"truncated_normal", "untruncated_normal", "uniform"}
+        ``"normal"`` is another name of the first.
+    seed : int, optional
+    input_axes, output_axes : int or sequence of int, optional
+        Axes that count as inputs and outputs; by default the last but one and the last, times the size of all
+        axes before them.
+    """
+
+    _config_names = ("scale", "mode", "distribution", "seed", "input_axes", "output_axes")
+
+    def __init__(
+        self,
+        scale: float = 1.0,
+        mode: str = "fan_in",
+        distribution: str = "truncated_normal",
+        seed: int | None = None,
+        input_axes: Any = None,
+        output_axes: Any = None,
+    ) -> None:
+        if not scale > 0:
+            raise ValueError(f"scale={scale!r}: give a positive number")
+        if mode not in ("fan_in", "fan_out", "fan_avg"):
+            raise ValueError(f"mode={mode!r}: give 'fan_in', 'fan_out' or 'fan_avg'")
+        distribution = distribution.lower()
+        if distribution == "normal":
+            distribution = "truncated_normal"
+        if distribution not in ("truncated_normal", "untruncated_normal", "uniform"):
+            raise ValueError(
+                f"distribution={distribution!r}: give 'truncated_normal', 'untruncated_normal' or 'uniform'"
+            )
+        self.scale, self.mode, self.distribution, self.seed = scale, mode, distribution, seed
+        self.input_axes, self.output_axes = input_axes, output_axes
+
+    def __call__(self, shape, dtype="float32", rng=None):
+        fan_in, fan_out = _fans(shape, self.input_axes, self.output_axes)
+        fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
+        variance = self.scale / max(1.0, fan)
+        rng = self._generator(rng)
+        if self.distribution == "uniform":
+            limit = math.sqrt(3 * variance)
+            return _uniform(rng, -limit, limit, shape, dtype)
+        if self.distribution == "untruncated_normal":
+            return (math.sqrt(variance) * rng.standard_normal(shape)).astype(dtype, copy=False)
+        return (math.sqrt(variance) / _TRUNCATED_STD * _truncated(rng, shape)).astype(dtype, copy=False)
+
+
+class _Preset(VarianceScaling):
+    """A variance scaling whose first three arguments are fixed by `_preset`."""
+
+    _preset: tuple[float, str, str]
+    _config_names = ("seed", "input_axes", "output_axes")
+
+    def __init__(self, seed: int | None = None, input_axes: Any = None, output_axes: Any = None) -> None:
+        super().__init__(*self._preset, seed, input_axes, output_axes)
+
+
+class GlorotUniform(_Preset):
+    """Uniform within ``sqrt(6 / (fan_in + fan_out))`` (Glorot & Bengio, 2010)."""
+
+    _preset = (1.0, "fan_avg", "uniform")
+
+
+class GlorotNormal(_Preset):
+    """Truncated normal of variance ``2 / (fan_in + fan_out)`` (Glorot & Bengio, 2010)."""
+
+    _preset = (1.0, "fan_avg", "truncated_normal")
+
+
+class HeUniform(_Preset):
+    """Uniform within ``sqrt(6 / fan_in)`` (He et al., 2015)."""
+
+    _preset = (2.0, "fan_in", "uniform")
+
+
+class HeNormal(_Preset):
+    """Truncated normal of variance ``2 / fan_in`` (He et al., 2015)."""
+
+    _preset = (2.0, "fan_in", "truncated_normal")
+
+
+class LecunUniform(_Preset):
+    """Uniform within ``sqrt(3 / fan_in)`` (LeCun et al., 1998)."""
+
+    _preset = (1.0, "fan_in", "uniform")
+
+
+class LecunNormal(_Preset):
+    """Truncated normal of variance ``1 / fan_in`` (LeCun et al., 1998)."""
+
+    _preset = (1.0, "fan_in", "truncated_normal")
+
+
+class Orthogonal(Initializer):
+    """A matrix with orthonormal rows or columns, whichever are fewer, times `gain` (Saxe et al., 2014)."""
+
+    _config_names = ("gain", "seed")
+
+    def __init__(self, gain: float = 1.0, seed: int | None = None) -> None:
+        self.gain, self.seed = gain, seed
+
+    def __call__(self, shape, dtype="float32", rng=None):
+        if len(shape) < 2:
+            raise ValueError(f"Orthogonal needs at least two axes, got shape={tuple(shape)}")
+        n_rows, n_columns = math.prod(shape[:-1]), shape[-1]
+        normal = self._generator(rng).standard_normal((max(n_rows, n_columns), min(n_rows, n_columns)))
+        q, r = np.linalg.qr(normal)
+        # The factorisation alone prefers some signs; with those of R's diagonal Q is uniform over all such matrices.
+        q *= np.sign(np.diagonal(r))
+        return (self.gain * (q.T if n_rows < n_columns else q).reshape(shape)).astype(dtype)
+
+
+def _uniform(rng: np.random.Generator, low: float, high: float, shape: Any, dtype: Any) -> np.ndarray:
+    dtype = np.dtype(dtype)
+    drawn = rng.random(shape, dtype=dtype)
+    drawn *= dtype.type(high - low)
+    drawn += dtype.type(low)
+    return drawn
+
+
+def _truncated(rng: np.random.Generator, shape: Any) -> np.ndarray:
+    values = rng.standard_normal(shape)
+    outside = np.abs(values) > 2
+    while outside.any():
+        values[outside] = rng.standard_normal(int(outside.sum()))
+        outside = np.abs(values) > 2
+    return values
+
+
+def _fans(shape: tuple[int, ...], input_axes: Any, output_axes: Any) -> tuple[float, float]:
+    rank = len(shape)
+    if rank == 0:
+        return 1, 1
+    if input_axes is None and output_axes is None:
+        if rank == 1:
+            return shape[0], shape[0]
+        others = math.prod(shape[:-2])
+        return shape[-2] * others, shape[-1] * others
+
+    def axes(given: Any, default: int) -> set[int]:
+        given = (default,) if given is None else (given,) if isinstance(given, int) else tuple(given)
+        return {axis % rank for axis in given}
+
+    ins, outs = axes(input_axes, -2), axes(output_axes, -1)
+    others = math.prod(n for axis, n in enumerate(shape) if axis not in ins | outs)
+    return others * math.prod(shape[i] for i in ins), others * math.prod(shape[i] for i in outs)
+
+
+_registry = Registry(
+    "initializer",
+    [
+        Constant,
+        GlorotNormal,
+        GlorotUniform,
+        HeNormal,
+        HeUniform,
+        Identity,
+        LecunNormal,
+        LecunUniform,
+        Ones,
+        Orthogonal,
+        RandomNormal,
+        RandomUniform,
+        TruncatedNormal,
+        VarianceScaling,
+        Zeros,
+    ],
+    {
+        "normal": RandomNormal,
+        "uniform": RandomUniform,
+        "one": Ones,
+        "zero": Zeros,
+        "IdentityInitializer": Identity,
+        "OrthogonalInitializer": Orthogonal,
+    },
+)
+
+
+def get(identifier: Any, argument: str = "initializer") -> Any:
+    """Return the initializer that `identifier` names: a name, a config, an array of values, or a callable."""
+    if isinstance(identifier, np.ndarray):
+        return _Given(identifier)
+    return _registry.get(identifier, argument)
+
+
+class _Given(Initializer):
+    """The values themselves."""
+
+    _config_names = ("values",)
+
+    def __init__(self, values: Any) -> None:
+        self.values = np.asarray(values)
+
+    def __call__(self, shape, dtype="float32", rng=None):
+        if tuple(shape) != self.values.shape:
+            raise ValueError(f"initial values have shape {self.values.shape}, the weight has {tuple(shape)}")
+        return self.values.astype(dtype)
+
+
+def call(initializer: Any, shape: tuple[int, ...], dtype: Any, rng: np.random.Generator) -> np.ndarray:
+    """Initial values from any initializer; a user's own function need not know `rng`."""
+    if isinstance(initializer, Initializer):
+        values = initializer(shape, dtype, rng)
+    else:
+        values = np.asarray(initializer(shape, dtype=np.dtype(dtype).name), dtype)
+    if values.shape != tuple(shape):
+        raise ValueError(
+            f"{initializer!r} returned shape {values.shape} for a weight of shape {tuple(shape)}"
+        )
+    return values

@@ -1,0 +1,53 @@
+"""Layers, with the names, arguments and defaults of Keras 3.15.1."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+# Where each public name lives. Modules are imported at first use: the recurrent ones bring the compiler along.
+_HOMES = {
+    "base": ("Layer",),
+    "core": (
+        "Activation",
+        "ActivityRegularization",
+        "Dense",
+        "Flatten",
+        "Input",
+        "InputLayer",
+        "Masking",
+        "RepeatVector",
+    ),
+    "dropout": ("Dropout",),
+    "embedding": ("Embedding",),
+    "recurrent": ("GRU", "GRUCell", "LSTM", "LSTMCell", "SimpleRNN", "SimpleRNNCell"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted([*_HOME, "deserialize", "get_class"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})
+
+
+def get_class(name: str) -> Any:
+    """Return the layer class called `name`."""
+    from fastrnn.registry import choices
+
+    if name not in _HOME:
+        raise ValueError(f"class_name={name!r} is not a layer: {choices(name, _HOME)}")
+    return __getattr__(name)
+
+
+def deserialize(config: dict[str, Any]) -> Any:
+    """Make a layer from ``{"class_name": ..., "config": ...}``."""
+    return get_class(config["class_name"]).from_config(config["config"])

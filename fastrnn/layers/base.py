@@ -1,0 +1,360 @@
+"""What every layer has: weights by name, a forward and a backward pass, a configuration."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastrnn import constraints, initializers, regularizers
+from fastrnn.exceptions import NotBuiltError
+from fastrnn.random import new_generator
+from fastrnn.registry import choices, serialize, snake_case
+
+__all__ = ["Layer", "RowLayout", "as_rows", "check_dtype", "check_mask", "check_positive_int"]
+
+Shape = tuple[int | None, ...]
+
+
+def check_positive_int(value: Any, name: str) -> int:
+    """`value` as an int if it is one and positive."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value <= 0:
+        raise ValueError(f"{name}={value!r}: give a positive integer")
+    return int(value)
+
+
+def check_dtype(dtype: Any) -> np.dtype:
+    """The computation dtype that `dtype` names; None means float32."""
+    try:
+        result = np.dtype("float32" if dtype is None else dtype)
+    except TypeError:
+        result = np.dtype(object)
+    if result not in (np.dtype("float32"), np.dtype("float64")):
+        raise ValueError(f"dtype={dtype!r}: give 'float32' or 'float64'")
+    return result
+
+
+def check_mask(mask: Any, shape: Sequence[int | None], name: str = "mask") -> np.ndarray:
+    """`mask` as a boolean array of the batch and time axes of an input of `shape`."""
+    mask = np.asarray(mask)
+    expected = tuple(shape[:2])
+    if mask.dtype != bool:
+        raise TypeError(
+            f"{name} has dtype {mask.dtype}: give booleans, True where a step counts (mask.astype(bool))"
+        )
+    if mask.shape != expected:
+        raise ValueError(f"{name} has shape {mask.shape}: the input needs {expected}, (batch, time)")
+    return mask
+
+
+class RowLayout:
+    """How an array of shape ``(batch, ..., features)`` lies in memory, so that it can be seen as rows of features.
+
+    Recurrent layers return transposed views of time-major buffers. Their rows are in (time, batch) order; all arrays
+    that take part in one product must be read in the same order, which this object remembers.
+    """
+
+    __slots__ = ("lead", "time_major")
+
+    def __init__(self, x: np.ndarray) -> None:
+        self.lead = x.shape[:-1]
+        self.time_major = x.ndim == 3 and not x.flags.c_contiguous and x.swapaxes(0, 1).flags.c_contiguous
+
+    def rows(self, x: np.ndarray) -> np.ndarray:
+        """`x` as a contiguous matrix, copied only if it lies otherwise."""
+        if x.ndim == 2:
+            return x if x.flags.c_contiguous else np.ascontiguousarray(x)
+        if self.time_major:
+            x = x.swapaxes(0, 1)
+        if not x.flags.c_contiguous:
+            x = np.ascontiguousarray(x)
+        return x.reshape(-1, x.shape[-1])
+
+    def back(self, rows: np.ndarray) -> np.ndarray:
+        """A matrix of rows as an array of shape ``(batch, ..., features)``, without a copy."""
+        if len(self.lead) == 1:
+            return rows
+        if self.time_major:
+            batch, time = self.lead
+            return rows.reshape(time, batch, rows.shape[-1]).swapaxes(0, 1)
+        return rows.reshape(*self.lead, rows.shape[-1])
+
+
+def as_rows(x: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+    """See `x` as a contiguous ``(rows, features)`` matrix; also return what shapes such a matrix back."""
+    layout = RowLayout(x)
+    return layout.rows(x), layout.back
+
+
+class Layer:
+    """Base class of layers.
+
+    A subclass gives ``build(input_shape)``, ``forward(x, mask, training) -> (y, cache)`` and ``backward(dy, cache,
+    need_dx) -> dx``; shapes include the batch axis, as None where it is open. `backward` overwrites the arrays in
+    ``_grads``.
+
+    Parameters
+    ----------
+    activity_regularizer : regularizer, optional
+        Penalty on the output, divided by the batch size.
+    trainable : bool
+        Whether training changes the weights.
+    dtype : {"float32", "float64"}, optional
+        Of weights and computation; None means float32.
+    autocast : bool
+        Taken for Keras's sake; inputs are always cast to `dtype`.
+    name : str, optional
+        By default the class name in snake case, numbered inside a model.
+    input_shape : tuple, optional
+        Shape of the input without the batch axis, for the first layer of a model.
+    """
+
+    #: Whether a mask passes through. A layer that does not let it through swallows it.
+    supports_masking = True
+    #: Number of axes that the input must have, batch included; None if any will do.
+    input_ndim: int | None = None
+    #: Whether inputs are integers that stay so.
+    takes_tokens = False
+    #: Name of the activation at the end of `forward`, if the layer also has `forward_linear` and `backward_linear`.
+    output_activation: str | None = None
+
+    def __init__(
+        self,
+        *,
+        activity_regularizer: Any = None,
+        trainable: bool = True,
+        dtype: Any = None,
+        autocast: bool = True,
+        name: str | None = None,
+        input_shape: Sequence[int | None] | None = None,
+        **unknown: Any,
+    ) -> None:
+        for key in unknown:
+            raise TypeError(
+                f"{type(self).__name__}() got an unknown argument {key!r}: {choices(key, self._arguments())}"
+            )
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name={name!r}: give a string or None")
+        self.activity_regularizer = regularizers.get(activity_regularizer, "activity_regularizer")
+        self.trainable = bool(trainable)
+        self._dtype = check_dtype(dtype)
+        self.autocast = autocast
+        self._auto_named = name is None
+        self.name = name or snake_case(type(self).__name__)
+        self.input_shape = None if input_shape is None else tuple(input_shape)
+        self.built = False
+        self._build_shape: Shape | None = None
+        self._weights: dict[str, np.ndarray] = {}
+        self._grads: dict[str, np.ndarray] = {}
+        self._regularizers: dict[str, Any] = {}
+        self._constraints: dict[str, Any] = {}
+        self._rng_: np.random.Generator | None = None
+        #: Grows whenever the weights change, so that what is derived from them can be kept.
+        self.weights_version = 0
+
+    # -- configuration
+
+    @classmethod
+    def _arguments(cls) -> list[str]:
+        names = []
+        for base in cls.__mro__:
+            if "__init__" in vars(base) and base is not object:
+                for parameter in inspect.signature(base.__init__).parameters.values():
+                    if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+                        names.append(parameter.name)
+        return [n for n in dict.fromkeys(names) if n != "self"]
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments as plain data."""
+        config = {key: serialize(getattr(self, key, None)) for key in self._arguments()}
+        config["dtype"] = self.dtype.name
+        if config.get("input_shape") is None:
+            config.pop("input_shape", None)
+        return config
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Layer:
+        """Make a layer from what :meth:`get_config` returned; its weights are not part of that."""
+        return cls(**config)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of weights and computation."""
+        return self._dtype
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}, {'built' if self.built else 'not built'}>"
+
+    # -- randomness
+
+    @property
+    def _rng(self) -> np.random.Generator:
+        if self._rng_ is None:
+            self._rng_ = new_generator()
+        return self._rng_
+
+    def set_seed(self, seed: int | np.random.SeedSequence | None) -> None:
+        """Start the layer's random numbers (initial weights, dropout) anew from `seed`."""
+        self._rng_ = new_generator(seed)
+
+    # -- weights
+
+    def build(self, input_shape: Shape) -> None:
+        """Make the weights for inputs of `input_shape`, batch axis included (None where a size is open)."""
+        self.built = True
+
+    def ensure_built(self, input_shape: Sequence[int | None]) -> None:
+        """Build if that has not been done, and check the shape against what the layer was built for."""
+        shape = tuple(input_shape)
+        self._check_shape(shape)
+        if not self.built:
+            self.build(shape)
+            self.built = True
+        if self._build_shape is None:
+            self._build_shape = shape
+
+    def _check_shape(self, shape: Shape) -> None:
+        if self.input_ndim is not None and len(shape) != self.input_ndim:
+            axes = {2: "(batch, features)", 3: "(batch, time, features)"}.get(self.input_ndim, "")
+            raise ValueError(
+                f"layer {self.name!r} ({type(self).__name__}) takes inputs with {self.input_ndim} axes {axes}, "
+                f"got shape {shape}"
+            )
+        built = self._build_shape
+        if built is not None and self._weights and len(shape) > 1:
+            expected, got = built[-1], shape[-1]
+            if expected is not None and got is not None and expected != got:
+                raise ValueError(
+                    f"layer {self.name!r} ({type(self).__name__}) was built for {expected} features, "
+                    f"got {got} (shape {shape})"
+                )
+
+    def add_weight(
+        self,
+        name: str,
+        shape: Sequence[int],
+        initializer: Any = "glorot_uniform",
+        regularizer: Any = None,
+        constraint: Any = None,
+    ) -> np.ndarray:
+        """Make a weight; the order of calls is the order of :meth:`get_weights`."""
+        initializer = initializers.get(initializer)
+        value = initializers.call(initializer, tuple(shape), self.dtype, self._rng)
+        self._weights[name] = np.ascontiguousarray(value)
+        self._grads[name] = np.zeros(value.shape, self.dtype)
+        if regularizer is not None:
+            self._regularizers[name] = regularizers.get(regularizer)
+        if constraint is not None:
+            self._constraints[name] = constraints.get(constraint)
+        return self._weights[name]
+
+    def bind(self, params: Mapping[str, np.ndarray], grads: Mapping[str, np.ndarray]) -> None:
+        """Move weights and gradients into given arrays, views of a model's flat vectors."""
+        for name, value in self._weights.items():
+            params[name][...] = value
+            grads[name][...] = 0
+            self._weights[name], self._grads[name] = params[name], grads[name]
+        self.weights_changed()
+
+    def weights_changed(self) -> None:
+        """Tell the layer that its weights have other values now."""
+        self.weights_version += 1
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Return copies of the weights, in Keras's order."""
+        return [value.copy() for value in self._weights.values()]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Set the weights from arrays in the order of :meth:`get_weights`."""
+        if not self.built:
+            raise NotBuiltError(
+                f"layer {self.name!r} has no weights yet: call build(input_shape) or the layer itself first"
+            )
+        weights = [np.asarray(w) for w in weights]
+        expected = [w.shape for w in self._weights.values()]
+        if [w.shape for w in weights] != expected:
+            raise ValueError(
+                f"layer {self.name!r} takes weights of shapes {expected}, got {[w.shape for w in weights]}"
+            )
+        for target, value in zip(self._weights.values(), weights, strict=True):
+            target[...] = value
+        self.weights_changed()
+
+    def count_params(self) -> int:
+        """Return the number of weights."""
+        if not self.built:
+            raise NotBuiltError(f"layer {self.name!r} has no weights yet: build it first")
+        return sum(math.prod(w.shape) for w in self._weights.values())
+
+    def regularization(self) -> float:
+        """Return the sum of the penalties on the weights."""
+        return sum(penalty(self._weights[name]) for name, penalty in self._regularizers.items())
+
+    def add_regularization_gradient(self) -> None:
+        """Add the penalties' derivatives to the gradients."""
+        for name, penalty in self._regularizers.items():
+            self._grads[name] += penalty.gradient(self._weights[name])
+
+    def apply_constraints(self) -> None:
+        """Project the weights onto what their constraints allow."""
+        for name, constraint in self._constraints.items():
+            self._weights[name][...] = constraint(self._weights[name])
+
+    # -- computation
+
+    def forward(
+        self, x: np.ndarray, mask: np.ndarray | None = None, training: bool = False
+    ) -> tuple[Any, Any]:
+        """Return the output and what `backward` needs."""
+        raise NotImplementedError
+
+    def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
+        """Write the weights' gradients and return that of the input."""
+        raise NotImplementedError
+
+    def compute_mask(self, x: Any, mask: np.ndarray | None = None) -> np.ndarray | None:
+        """Return the mask of the output."""
+        return mask if self.supports_masking else None
+
+    def compute_output_shape(self, input_shape: Shape) -> Any:
+        """Return the shape of the output, batch axis included."""
+        return tuple(input_shape)
+
+    def as_input(self, x: Any) -> np.ndarray:
+        """`x` as an array of the layer's dtype."""
+        return np.asarray(x, dtype=self.dtype)
+
+    def __call__(self, x: Any, mask: Any = None, training: bool = False, **kwargs: Any) -> Any:
+        """Compute the output for `x`; the first call makes the weights.
+
+        Parameters
+        ----------
+        x : array_like of shape (batch, ...)
+        mask : array of bool of shape (batch, time), optional
+            False where a step is padding.
+        training : bool
+            Whether dropout acts.
+
+        Returns
+        -------
+        ndarray or list of ndarray
+        """
+        x = self.as_input(x)
+        self.ensure_built((None, *x.shape[1:]))
+        if mask is not None:
+            mask = check_mask(mask, x.shape)
+        return self.forward(x, mask=mask, training=training, **kwargs)[0]
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        # Views of a model's flat vectors would each drag the whole vector along.
+        state["_weights"] = {name: value.copy() for name, value in self._weights.items()}
+        state["_grads"] = {name: value.shape for name, value in self._grads.items()}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._grads = {name: np.zeros(shape, self.dtype) for name, shape in state["_grads"].items()}

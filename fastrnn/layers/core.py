@@ -1,0 +1,375 @@
+"""Layers without a memory: dense, activations, and those that only reshape or mask."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastrnn import constraints, initializers, regularizers
+from fastrnn.layers.arithmetic import activate, activate_backward, check_activation, matmul
+from fastrnn.layers.base import Layer, RowLayout, Shape, as_rows, check_positive_int
+
+__all__ = [
+    "Activation",
+    "ActivityRegularization",
+    "Dense",
+    "Flatten",
+    "Input",
+    "InputLayer",
+    "Masking",
+    "RepeatVector",
+]
+
+
+class InputLayer(Layer):
+    """States the shape of a model's input; :func:`Input` makes one.
+
+    Parameters
+    ----------
+    shape : tuple, optional
+        Shape without the batch axis; None where a size is open, as in ``(None, 3)`` for any number of time steps.
+    batch_size : int, optional
+        Fixed batch size.
+    dtype : str, optional
+        Of the input data, such as ``"int32"`` for tokens.
+    batch_shape : tuple, optional
+        Shape with the batch axis, in place of `shape` and `batch_size`.
+    sparse, ragged, input_tensor, optional
+        Of Keras; only the defaults are supported.
+    name : str, optional
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int | None] | int | None = None,
+        batch_size: int | None = None,
+        dtype: Any = None,
+        sparse: Any = None,
+        ragged: Any = None,
+        batch_shape: Sequence[int | None] | None = None,
+        input_tensor: Any = None,
+        optional: bool = False,
+        name: str | None = None,
+        **unknown: Any,
+    ) -> None:
+        super().__init__(name=name, **unknown)
+        for key, value in (("sparse", sparse), ("ragged", ragged), ("input_tensor", input_tensor)):
+            if value:
+                raise NotImplementedError(f"{key}={value!r} is not supported; give dense arrays of numbers")
+        if batch_shape is not None:
+            if shape is not None or batch_size is not None:
+                raise ValueError("give either batch_shape, or shape and batch_size")
+            batch_size, shape = batch_shape[0], tuple(batch_shape[1:])
+        if shape is None:
+            raise ValueError(
+                "Input needs shape, such as shape=(None, 3) for any number of steps of 3 features"
+            )
+        shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+        for size in shape:
+            if size is not None:
+                check_positive_int(size, "shape (each size)")
+        self.shape = shape
+        self.batch_size = batch_size
+        self.data_dtype = None if dtype is None else np.dtype(dtype)
+        self.batch_shape: Shape = (batch_size, *shape)
+        self.sparse, self.ragged, self.input_tensor, self.optional = sparse, ragged, input_tensor, optional
+        self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "batch_shape": self.batch_shape,
+            "dtype": None if self.data_dtype is None else self.data_dtype.name,
+            "name": self.name,
+        }
+
+    def forward(self, x, mask=None, training=False):
+        return x, None
+
+    def backward(self, dy, cache, need_dx=True):
+        return dy
+
+
+def Input(*args: Any, **kwargs: Any) -> InputLayer:  # noqa: N802
+    """Make an :class:`InputLayer`, to stand first in a model."""
+    return InputLayer(*args, **kwargs)
+
+
+def unsupported(layer: str, **arguments: Any) -> None:
+    """Reject arguments of Keras that have no meaning here, unless they have their default."""
+    for key, value in arguments.items():
+        if value is not None:
+            raise NotImplementedError(f"{layer}: {key}={value!r} is not supported, leave it at None")
+
+
+class Dense(Layer):
+    """``activation(x @ kernel + bias)`` over the last axis.
+
+    Weights are ``kernel (n_inputs, units)`` and ``bias (units,)``. Inputs may have any number of axes; with a time axis
+    each step is computed alike.
+
+    Parameters
+    ----------
+    units : int
+        Number of outputs.
+    activation : str, optional
+        Name of an activation; None is linear.
+    use_bias : bool
+    kernel_initializer, bias_initializer : initializer
+    kernel_regularizer, bias_regularizer, activity_regularizer : regularizer, optional
+    kernel_constraint, bias_constraint : constraint, optional
+    lora_rank, lora_alpha, quantization_config : None
+        Of Keras; not supported.
+    **kwargs
+        As for :class:`Layer`.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | None = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        lora_rank: None = None,
+        lora_alpha: None = None,
+        quantization_config: None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        unsupported(
+            "Dense", lora_rank=lora_rank, lora_alpha=lora_alpha, quantization_config=quantization_config
+        )
+        self.units = check_positive_int(units, "units")
+        self.activation = check_activation(activation)
+        self.use_bias = bool(use_bias)
+        self.kernel_initializer = initializers.get(kernel_initializer, "kernel_initializer")
+        self.bias_initializer = initializers.get(bias_initializer, "bias_initializer")
+        self.kernel_regularizer = regularizers.get(kernel_regularizer, "kernel_regularizer")
+        self.bias_regularizer = regularizers.get(bias_regularizer, "bias_regularizer")
+        self.kernel_constraint = constraints.get(kernel_constraint, "kernel_constraint")
+        self.bias_constraint = constraints.get(bias_constraint, "bias_constraint")
+        self.output_activation = self.activation
+
+    def build(self, input_shape: Shape) -> None:
+        if len(input_shape) < 2 or input_shape[-1] is None:
+            raise ValueError(
+                f"layer {self.name!r} (Dense) needs inputs (batch, ..., features) with a known number of features, "
+                f"got shape {tuple(input_shape)}"
+            )
+        self.add_weight(
+            "kernel",
+            (input_shape[-1], self.units),
+            self.kernel_initializer,
+            self.kernel_regularizer,
+            self.kernel_constraint,
+        )
+        if self.use_bias:
+            self.add_weight(
+                "bias", (self.units,), self.bias_initializer, self.bias_regularizer, self.bias_constraint
+            )
+        self.built = True
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape[:-1], self.units)
+
+    def forward_linear(self, x, mask=None, training=False):
+        """The output before the activation, and what `backward_linear` needs."""
+        layout = RowLayout(x)
+        rows = layout.rows(x)
+        z = matmul(rows, self._weights["kernel"], bias=self._weights.get("bias"))
+        return layout.back(z), (layout, rows)
+
+    def backward_linear(self, dz, cache, need_dx=True):
+        """As `backward`, from the gradient of the output before the activation."""
+        layout, rows = cache
+        dz = layout.rows(dz)
+        matmul(rows, dz, out=self._grads["kernel"], transpose_a=True)
+        if self.use_bias:
+            np.add.reduce(dz, axis=0, out=self._grads["bias"])
+        if not need_dx:
+            return None
+        return layout.back(matmul(dz, self._weights["kernel"], transpose_b=True))
+
+    def forward(self, x, mask=None, training=False):
+        z, cache = self.forward_linear(x, mask, training)
+        if self.activation == "linear":
+            return z, (cache, None, None)
+        layout = cache[0]
+        z = layout.rows(z)
+        y = activate(self.activation, z)
+        return layout.back(y), (cache, z, y)
+
+    def backward(self, dy, cache, need_dx=True):
+        linear, z, y = cache
+        if self.activation != "linear":
+            layout = linear[0]
+            dy = layout.back(activate_backward(self.activation, z, y, layout.rows(dy)))
+        return self.backward_linear(dy, linear, need_dx)
+
+
+class Activation(Layer):
+    """An activation by itself.
+
+    Parameters
+    ----------
+    activation : str
+        Its name.
+    **kwargs
+        As for :class:`Layer`.
+    """
+
+    def __init__(self, activation: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.activation = check_activation(activation)
+        self.output_activation = self.activation
+
+    def forward_linear(self, x, mask=None, training=False):
+        return x, None
+
+    def backward_linear(self, dz, cache, need_dx=True):
+        return dz
+
+    def forward(self, x, mask=None, training=False):
+        rows, back = as_rows(x)
+        y = activate(self.activation, rows)
+        return back(y), (x, rows, y)
+
+    def backward(self, dy, cache, need_dx=True):
+        x, rows, y = cache
+        layout = RowLayout(x)
+        return layout.back(activate_backward(self.activation, rows, y, layout.rows(dy)))
+
+
+class ActivityRegularization(Layer):
+    """Returns its input and adds ``(l1 * sum(|x|) + l2 * sum(x**2)) / batch`` to the loss."""
+
+    def __init__(self, l1: float = 0.0, l2: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(activity_regularizer=regularizers.L1L2(l1, l2), **kwargs)
+        self.l1, self.l2 = l1, l2
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["activity_regularizer"]
+        return config
+
+    def forward(self, x, mask=None, training=False):
+        return x, None
+
+    def backward(self, dy, cache, need_dx=True):
+        return dy
+
+
+class Flatten(Layer):
+    """Joins all axes after the batch axis.
+
+    Parameters
+    ----------
+    data_format : {"channels_last", "channels_first"}, optional
+        With the latter the second axis moves to the end first.
+    **kwargs
+        As for :class:`Layer`.
+    """
+
+    supports_masking = False
+
+    def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if data_format not in (None, "channels_last", "channels_first"):
+            raise ValueError(f"data_format={data_format!r}: give 'channels_last', 'channels_first' or None")
+        self.data_format = data_format or "channels_last"
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        sizes = input_shape[1:]
+        return (input_shape[0], None if None in sizes else math.prod(sizes))  # type: ignore[arg-type]
+
+    def compute_mask(self, x, mask=None):
+        if mask is not None:
+            warnings.warn(
+                f"layer {self.name!r} (Flatten) joins the time steps, so the mask ends here: padding counts from here on",
+                stacklevel=2,
+            )
+        return None
+
+    def forward(self, x, mask=None, training=False):
+        shape = x.shape
+        if self.data_format == "channels_first" and x.ndim > 2:
+            x = np.moveaxis(x, 1, -1)
+        return x.reshape(len(x), -1), shape
+
+    def backward(self, dy, cache, need_dx=True):
+        if self.data_format == "channels_first" and len(cache) > 2:
+            return np.moveaxis(dy.reshape(cache[0], *cache[2:], cache[1]), -1, 1)
+        return dy.reshape(cache)
+
+
+class RepeatVector(Layer):
+    """Repeats a ``(batch, features)`` input `n` times along a new time axis.
+
+    Parameters
+    ----------
+    n : int
+        Number of time steps.
+    **kwargs
+        As for :class:`Layer`.
+    """
+
+    input_ndim = 2
+
+    def __init__(self, n: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.n = check_positive_int(n, "n")
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (input_shape[0], self.n, input_shape[1])
+
+    def forward(self, x, mask=None, training=False):
+        # A view with stride 0 would save the copy, but products need rows of their own.
+        y = np.empty((self.n, *x.shape), x.dtype)
+        y[...] = x
+        return y.swapaxes(0, 1), None
+
+    def backward(self, dy, cache, need_dx=True):
+        return dy.sum(axis=1) if need_dx else None
+
+
+class Masking(Layer):
+    """Masks the time steps whose features all equal `mask_value`, and sets them to zero.
+
+    Parameters
+    ----------
+    mask_value : float
+    **kwargs
+        As for :class:`Layer`.
+    """
+
+    input_ndim = 3
+
+    def __init__(self, mask_value: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.mask_value = mask_value
+
+    def _found(self, x: np.ndarray) -> np.ndarray:
+        return (x != self.mask_value).any(axis=-1)
+
+    def compute_mask(self, x, mask=None):
+        return self._found(x) if mask is None else self._found(x) & mask
+
+    def forward(self, x, mask=None, training=False):
+        if self.mask_value == 0:
+            return x, None
+        found = self._found(x)
+        return np.where(found[..., None], x, x.dtype.type(0)), found
+
+    def backward(self, dy, cache, need_dx=True):
+        if not need_dx:
+            return None
+        return dy if cache is None else dy * cache[..., None]

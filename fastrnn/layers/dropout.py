@@ -1,0 +1,90 @@
+"""Dropout between layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastrnn.layers.base import Layer, check_positive_int
+
+__all__ = ["Dropout"]
+
+
+class Dropout(Layer):
+    """Sets a share of the inputs to zero in training and scales the others up, so that their mean stays.
+
+    Parameters
+    ----------
+    rate : float
+        Share of inputs that is dropped, from 0 to 1.
+    noise_shape : sequence of int or None, optional
+        Shape of the random mask, which is broadcast: ``(None, 1, 5)`` drops the same features at all time steps. None
+        takes the input's size.
+    seed : int, optional
+        Of the layer's own random numbers; otherwise they come from the model's seed.
+    **kwargs
+        As for :class:`Layer`.
+
+    References
+    ----------
+    Srivastava et al. (2014), Dropout: a simple way to prevent neural networks from overfitting, JMLR 15.
+    """
+
+    def __init__(
+        self,
+        rate: float,
+        noise_shape: Sequence[int | None] | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if isinstance(rate, bool) or not isinstance(rate, (int, float, np.number)) or not 0 <= rate <= 1:
+            raise ValueError(f"rate={rate!r}: give a number from 0 to 1")
+        if isinstance(noise_shape, str) or (
+            noise_shape is not None and not isinstance(noise_shape, Sequence)
+        ):
+            raise ValueError(f"noise_shape={noise_shape!r}: give a tuple of integers and None")
+        if noise_shape is not None:
+            for size in noise_shape:
+                if size is not None:
+                    check_positive_int(size, "noise_shape (each size)")
+        self.rate = float(rate)
+        self.noise_shape = None if noise_shape is None else tuple(noise_shape)
+        self.seed = seed
+        if seed is not None:
+            super().set_seed(seed)
+
+    def set_seed(self, seed: int | np.random.SeedSequence | None) -> None:
+        # A layer with a seed of its own keeps it when a model seeds its layers.
+        super().set_seed(seed if self.seed is None else self.seed)
+
+    def forward(self, x, mask=None, training=False):
+        if not training or self.rate == 0:
+            return x, None
+        if self.noise_shape is None:
+            shape = x.shape
+        elif len(self.noise_shape) != x.ndim:
+            raise ValueError(
+                f"noise_shape={self.noise_shape!r} has {len(self.noise_shape)} axes, the input has {x.ndim}"
+            )
+        else:
+            shape = tuple(
+                n if size is None else size for size, n in zip(self.noise_shape, x.shape, strict=True)
+            )
+        # Drawn time-major for an input that lies so, to keep the output's layout.
+        turned = x.ndim == 3 and not x.flags.c_contiguous and x.swapaxes(0, 1).flags.c_contiguous
+        if turned:
+            shape = (shape[1], shape[0], shape[2])
+        kept = self._rng.random(shape, dtype=np.float32) >= self.rate
+        scale = x.dtype.type(0 if self.rate == 1 else 1 / (1 - self.rate))
+        factors = np.multiply(kept, scale, dtype=x.dtype)
+        if turned:
+            factors = factors.swapaxes(0, 1)
+        return x * factors, factors
+
+    def backward(self, dy, cache, need_dx=True):
+        if not need_dx:
+            return None
+        return dy if cache is None else dy * cache

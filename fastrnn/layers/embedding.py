@@ -1,0 +1,179 @@
+"""Integer tokens to vectors."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from fastrnn import constraints, initializers, regularizers
+from fastrnn.engine.update import gather, mark_rows, scatter_add, zero_rows
+from fastrnn.layers.base import Layer, Shape, check_positive_int
+from fastrnn.layers.core import unsupported
+
+__all__ = ["Embedding"]
+
+_NONE = np.empty(0, np.int64)
+# Dtypes of tokens that kernels are compiled for.
+_TOKENS = (np.dtype(np.int32), np.dtype(np.int64))
+
+
+class Embedding(Layer):
+    """Looks up a row of the table ``embeddings (input_dim, output_dim)`` for each token.
+
+    Inputs are integers of shape ``(batch, time)``, from 0 to `input_dim` - 1; outputs are ``(batch, time, output_dim)``.
+
+    Parameters
+    ----------
+    input_dim : int
+        Number of tokens, one more than the largest.
+    output_dim : int
+        Length of the vectors.
+    embeddings_initializer : initializer
+    embeddings_regularizer : regularizer, optional
+    embeddings_constraint : constraint, optional
+    mask_zero : bool
+        Whether token 0 is padding, masked in all layers that follow.
+    weights : array of shape (input_dim, output_dim), optional
+        Initial values.
+    lora_rank, lora_alpha, quantization_config : None
+        Of Keras; not supported.
+    **kwargs
+        As for :class:`Layer`.
+    """
+
+    takes_tokens = True
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        embeddings_initializer: Any = "uniform",
+        embeddings_regularizer: Any = None,
+        embeddings_constraint: Any = None,
+        mask_zero: bool = False,
+        weights: Any = None,
+        lora_rank: None = None,
+        lora_alpha: None = None,
+        quantization_config: None = None,
+        **kwargs: Any,
+    ) -> None:
+        input_length = kwargs.pop("input_length", None)
+        if input_length is not None:
+            warnings.warn("input_length has no effect, leave it out", DeprecationWarning, stacklevel=2)
+        super().__init__(**kwargs)
+        unsupported(
+            "Embedding", lora_rank=lora_rank, lora_alpha=lora_alpha, quantization_config=quantization_config
+        )
+        self.input_dim = check_positive_int(input_dim, "input_dim")
+        self.output_dim = check_positive_int(output_dim, "output_dim")
+        self.embeddings_initializer = initializers.get(embeddings_initializer, "embeddings_initializer")
+        self.embeddings_regularizer = regularizers.get(embeddings_regularizer, "embeddings_regularizer")
+        self.embeddings_constraint = constraints.get(embeddings_constraint, "embeddings_constraint")
+        self.mask_zero = bool(mask_zero)
+        #: Rows of the table whose gradient may differ from zero, sorted; None before the first backward pass.
+        self.sparse_rows: np.ndarray | None = None
+        self._marks: np.ndarray | None = None
+        if weights is not None:
+            self.ensure_built((None, None))
+            self.set_weights(
+                weights if isinstance(weights, (list, tuple)) and len(weights) == 1 else [weights]
+            )
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        config.pop("weights", None)
+        return config
+
+    def build(self, input_shape: Shape | None = None) -> None:
+        self.add_weight(
+            "embeddings",
+            (self.input_dim, self.output_dim),
+            self.embeddings_initializer,
+            self.embeddings_regularizer,
+            self.embeddings_constraint,
+        )
+        self.built = True
+
+    def _check_shape(self, shape: Shape) -> None:
+        """Any number of tokens will do."""
+
+    def bind(self, params, grads):
+        super().bind(params, grads)
+        self.sparse_rows = None
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape, self.output_dim)
+
+    def compute_mask(self, x, mask=None):
+        if not self.mask_zero:
+            return mask
+        found = x != 0
+        return found if mask is None else found & mask
+
+    def as_input(self, x: Any) -> np.ndarray:
+        x = np.asarray(x)
+        if x.dtype.kind not in "iu":
+            if x.dtype.kind not in "fb":
+                raise TypeError(f"layer {self.name!r} (Embedding) takes integer tokens, got dtype {x.dtype}")
+            tokens = x.astype(np.int64)
+            if x.dtype.kind == "f" and not np.array_equal(tokens, x):
+                raise ValueError(
+                    f"layer {self.name!r} (Embedding) takes integer tokens, got fractions or NaN"
+                )
+            x = tokens
+        return x
+
+    def forward(self, x, mask=None, training=False):
+        # Looked up in time-major order, which the recurrent layer behind it reads without a copy.
+        turned = x.T if x.ndim == 2 else x
+        tokens = np.ascontiguousarray(turned, dtype=x.dtype if x.dtype in _TOKENS else np.int64).ravel()
+        table = self._weights["embeddings"]
+        out = np.empty((tokens.size, self.output_dim), self.dtype)
+        wrong = gather(table, tokens, out)
+        if wrong >= 0:
+            raise ValueError(
+                f"layer {self.name!r} (Embedding): token {tokens[wrong]} is out of range, input_dim={self.input_dim} "
+                f"takes tokens from 0 to {self.input_dim - 1}"
+            )
+        y = out.reshape(*turned.shape, self.output_dim)
+        return (y.swapaxes(0, 1) if x.ndim == 2 else y), (tokens, x.ndim)
+
+    def backward(self, dy, cache, need_dx=True):
+        tokens, ndim = cache
+        if ndim == 2:
+            dy = dy.swapaxes(0, 1)
+        dy = np.ascontiguousarray(dy).reshape(-1, self.output_dim)
+        grad = self._grads["embeddings"]
+        self.clear_gradient()
+        if self._marks is None:
+            self._marks = np.zeros(self.input_dim, np.uint8)
+        self.sparse_rows = mark_rows(tokens, self._marks)
+        scatter_add(dy, tokens, grad)
+        return None
+
+    @property
+    def sparse_tables(self) -> tuple[str, ...]:
+        """Weights of which an optimizer may update the touched rows only."""
+        return () if self._regularizers or self._constraints else ("embeddings",)
+
+    def touched_rows(self) -> np.ndarray:
+        """Rows whose gradient may differ from zero."""
+        return _NONE if self.sparse_rows is None else self.sparse_rows
+
+    def clear_gradient(self) -> None:
+        """Set the gradient of the rows that were touched last to zero."""
+        if self._regularizers:
+            self._grads["embeddings"][...] = 0
+        elif self.sparse_rows is not None:
+            zero_rows(self._grads["embeddings"], self.sparse_rows)
+
+    def add_regularization_gradient(self) -> None:
+        super().add_regularization_gradient()
+        if self._regularizers:
+            # The penalty reaches every row.
+            self.sparse_rows = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "sparse_rows": None, "_marks": None}

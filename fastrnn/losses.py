@@ -1,0 +1,571 @@
+"""Losses and their gradients.
+
+A loss turns targets and predictions of shape ``(batch, [time,] outputs)`` into one value for each item (a sample, or
+a time step of one), weights the values, and averages them. Cross-entropies that follow their matching activation
+(sigmoid, softmax) are computed from what stands before it, which stays exact where the probability saturates.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastrnn.registry import Configurable, Registry
+
+__all__ = [
+    "BinaryCrossentropy",
+    "CategoricalCrossentropy",
+    "Huber",
+    "Loss",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "SparseCategoricalCrossentropy",
+    "align_targets",
+    "get",
+    "item_weights",
+]
+
+#: Probabilities are kept this far from 0 and 1 before their logarithm is taken.
+EPSILON = 1e-7
+_REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "mean_with_sample_weight")
+
+
+def align_targets(y_true: Any, y_pred: np.ndarray) -> np.ndarray:
+    """`y_true` in the dtype of `y_pred` and its shape, a missing or extra last axis of size 1 set right."""
+    y_true = np.asarray(y_true)
+    if y_true.dtype != y_pred.dtype:
+        if y_true.dtype.kind not in "biuf":
+            raise TypeError(
+                f"y has dtype {y_true.dtype}: give numbers (encode class labels as integers first)"
+            )
+        y_true = y_true.astype(y_pred.dtype)
+    if y_true.shape == y_pred.shape:
+        return y_true
+    if y_true.ndim == y_pred.ndim - 1 and y_pred.shape[-1] == 1:
+        y_true = y_true[..., None]
+    elif y_true.ndim == y_pred.ndim + 1 and y_true.shape[-1] == 1:
+        y_true = y_true[..., 0]
+    if y_true.shape != y_pred.shape:
+        raise ValueError(
+            f"y has shape {y_true.shape}, the predictions have {y_pred.shape}: they must be equal"
+        )
+    return y_true
+
+
+def item_weights(
+    shape: tuple[int, ...], sample_weight: Any, mask: np.ndarray | None, dtype: Any
+) -> np.ndarray | None:
+    """Product of sample weights and mask for items of `shape`, or None if there is neither.
+
+    Weights of samples spread over their time steps.
+    """
+    weights = None
+    for name, part in (("sample_weight", sample_weight), ("mask", mask)):
+        if part is None:
+            continue
+        part = np.asarray(part)
+        if part.ndim == len(shape) + 1 and part.shape[-1] == 1:
+            part = part[..., 0]
+        if part.ndim > len(shape) or part.shape != shape[: part.ndim]:
+            raise ValueError(f"{name} has shape {part.shape}, the items that it weights have {shape}")
+        part = part.reshape(part.shape + (1,) * (len(shape) - part.ndim)).astype(dtype, copy=False)
+        weights = part if weights is None else weights * part
+    return weights
+
+
+class Loss(Configurable):
+    """Base class of losses.
+
+    A subclass gives ``values(y_true, y_pred)``, one value for each item, and ``gradient(y_true, y_pred)``, the
+    derivative of each value to the predictions of its item; both get arrays of equal shape.
+
+    Parameters
+    ----------
+    reduction : {"sum_over_batch_size", "mean", "sum", "mean_with_sample_weight"}
+        How the values become one. The first two are the same: the sum over the number of items.
+    name : str, optional
+    dtype : optional
+        Of Keras; the dtype is that of the predictions.
+    """
+
+    _config_names: tuple[str, ...] = ("reduction", "name")
+    #: Activation behind which the loss can be computed from what comes before it.
+    logit_activation: str | None = None
+    default_name = "loss"
+
+    def __init__(
+        self, reduction: str | None = "sum_over_batch_size", name: str | None = None, dtype: Any = None
+    ) -> None:
+        if reduction not in _REDUCTIONS:
+            raise ValueError(f"reduction={reduction!r}: give one of {', '.join(map(repr, _REDUCTIONS))}")
+        self.reduction = reduction
+        self.name = name or self.default_name
+        self.dtype = dtype
+
+    # -- for subclasses
+
+    def targets(self, y_true: Any, y_pred: np.ndarray) -> np.ndarray:
+        """`y_true` as `values` and `gradient` take it."""
+        return align_targets(y_true, y_pred)
+
+    def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """Return the loss of each item."""
+        raise NotImplementedError
+
+    def gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """Return the derivative of each item's loss with respect to its predictions."""
+        raise NotImplementedError
+
+    def logit_values(self, y_true: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        """Return the loss of each item from its logits."""
+        raise NotImplementedError
+
+    def logit_gradient(self, y_true: np.ndarray, logits: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """Return the derivative with respect to the logits; `y_pred` is the activation of `logits`."""
+        raise NotImplementedError
+
+    # -- for callers
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None) -> float:
+        """Return the loss of a batch."""
+        y_pred = _predictions(y_pred)
+        return self.value(y_true, y_pred, sample_weight, mask)
+
+    def value(
+        self,
+        y_true: Any,
+        y_pred: np.ndarray,
+        sample_weight: Any = None,
+        mask: Any = None,
+        logits: np.ndarray | None = None,
+    ) -> float:
+        """Return the loss, from `logits` if they are given."""
+        y_true = self.targets(y_true, y_pred)
+        values = self.values(y_true, y_pred) if logits is None else self.logit_values(y_true, logits)
+        return self._reduce(y_true, values, sample_weight, mask)[0]
+
+    def value_and_grad(
+        self,
+        y_true: Any,
+        y_pred: np.ndarray,
+        sample_weight: Any = None,
+        mask: Any = None,
+        logits: np.ndarray | None = None,
+    ) -> tuple[float, np.ndarray]:
+        """Return the loss and its gradient, with respect to `logits` if they are given, else to `y_pred`."""
+        y_true = self.targets(y_true, y_pred)
+        if logits is None:
+            values, grad = self.values(y_true, y_pred), self.gradient(y_true, y_pred)
+        else:
+            values, grad = self.logit_values(y_true, logits), self.logit_gradient(y_true, logits, y_pred)
+        loss, factor = self._reduce(y_true, values, sample_weight, mask)
+        grad *= factor[..., None] if isinstance(factor, np.ndarray) else grad.dtype.type(factor)
+        return loss, grad
+
+    def _reduce(
+        self, y_true: np.ndarray, values: np.ndarray, sample_weight: Any, mask: Any
+    ) -> tuple[float, Any]:
+        """Return the loss and what to multiply each item's gradient by."""
+        ignored = self._ignored(y_true)
+        if ignored is not None:
+            mask = ~ignored if mask is None else ~ignored & mask
+        n = values.size
+        if sample_weight is None and mask is None:
+            total = float(values.sum())
+            return (total, 1.0) if self.reduction == "sum" else (total / max(n, 1), 1.0 / max(n, 1))
+        weights = item_weights(values.shape, sample_weight, mask, values.dtype)
+        assert weights is not None
+        weights = np.broadcast_to(weights, values.shape)
+        if self.reduction == "sum":
+            divisor = 1.0
+        elif self.reduction == "mean_with_sample_weight":
+            divisor = float(weights.sum())
+        elif mask is None:
+            divisor = n
+        else:
+            # Only steps that count are averaged over, whatever their weights.
+            divisor = n * float(np.mean(mask))
+        if divisor == 0:
+            return 0.0, np.zeros_like(weights)
+        weights = weights / values.dtype.type(divisor)
+        return float((values * weights).sum()), weights
+
+    def _ignored(self, y_true: np.ndarray) -> np.ndarray | None:
+        """Items that don't count, or None."""
+        return None
+
+
+def _predictions(y_pred: Any) -> np.ndarray:
+    y_pred = np.asarray(y_pred)
+    return y_pred if y_pred.dtype.kind == "f" else y_pred.astype(np.float32)
+
+
+class MeanSquaredError(Loss):
+    """Mean of ``(y_pred - y_true)**2`` over the outputs."""
+
+    default_name = "mean_squared_error"
+
+    def values(self, y_true, y_pred):
+        error = y_pred - y_true
+        return np.square(error, out=error).mean(axis=-1)
+
+    def gradient(self, y_true, y_pred):
+        error = y_pred - y_true
+        error *= error.dtype.type(2 / y_pred.shape[-1])
+        return error
+
+
+class MeanAbsoluteError(Loss):
+    """Mean of ``|y_pred - y_true|`` over the outputs."""
+
+    default_name = "mean_absolute_error"
+
+    def values(self, y_true, y_pred):
+        return np.abs(y_pred - y_true).mean(axis=-1)
+
+    def gradient(self, y_true, y_pred):
+        return np.sign(y_pred - y_true) / y_pred.dtype.type(y_pred.shape[-1])
+
+
+class Huber(Loss):
+    """Half the squared error up to `delta`, linear beyond (Huber, 1964).
+
+    Parameters
+    ----------
+    delta : float
+    reduction, name, dtype
+        As for :class:`Loss`.
+    """
+
+    default_name = "huber_loss"
+    _config_names = ("delta", "reduction", "name")
+
+    def __init__(
+        self,
+        delta: float = 1.0,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(reduction, name, dtype)
+        if not delta > 0:
+            raise ValueError(f"delta={delta!r}: give a positive number")
+        self.delta = delta
+
+    def values(self, y_true, y_pred):
+        error = np.abs(y_pred - y_true)
+        inside = np.minimum(error, error.dtype.type(self.delta))
+        return (inside * (error - error.dtype.type(0.5) * inside)).mean(axis=-1)
+
+    def gradient(self, y_true, y_pred):
+        error = np.clip(y_pred - y_true, -self.delta, self.delta)
+        return error / y_pred.dtype.type(y_pred.shape[-1])
+
+
+class _Crossentropy(Loss):
+    def __init__(
+        self,
+        from_logits: bool,
+        label_smoothing: float,
+        axis: int,
+        reduction: str,
+        name: str | None,
+        dtype: Any,
+    ) -> None:
+        super().__init__(reduction, name, dtype)
+        if axis != -1:
+            raise NotImplementedError(f"axis={axis!r}: only the last axis (-1) is supported")
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(f"label_smoothing={label_smoothing!r}: give a number from 0 to 1")
+        self.from_logits = bool(from_logits)
+        self.label_smoothing = label_smoothing
+        self.axis = axis
+        if self.from_logits:
+            # The predictions are logits already, whatever activation they come from.
+            self.logit_activation = None
+
+    def values(self, y_true, y_pred):
+        if self.from_logits:
+            return self.logit_values(y_true, y_pred)
+        return self.probability_values(y_true, y_pred)
+
+    def gradient(self, y_true, y_pred):
+        if self.from_logits:
+            return self.logit_gradient(y_true, y_pred, self.probabilities(y_pred))
+        return self.probability_gradient(y_true, y_pred)
+
+    def probabilities(self, logits):
+        raise NotImplementedError
+
+    def probability_values(self, y_true, y_pred):
+        raise NotImplementedError
+
+    def probability_gradient(self, y_true, y_pred):
+        raise NotImplementedError
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    powers /= powers.sum(axis=-1, keepdims=True)
+    return powers
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return shifted
+
+
+class BinaryCrossentropy(_Crossentropy):
+    """Cross-entropy of independent yes-or-no outputs, averaged over them.
+
+    Parameters
+    ----------
+    from_logits : bool
+        Whether predictions are logits rather than probabilities.
+    label_smoothing : float
+        Moves targets towards one half.
+    axis : int
+        -1.
+    reduction, name, dtype
+        As for :class:`Loss`.
+    """
+
+    default_name = "binary_crossentropy"
+    logit_activation = "sigmoid"
+    _config_names = ("from_logits", "label_smoothing", "axis", "reduction", "name")
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(from_logits, label_smoothing, axis, reduction, name, dtype)
+
+    def targets(self, y_true, y_pred):
+        y_true = align_targets(y_true, y_pred)
+        if self.label_smoothing:
+            y_true = y_true * y_true.dtype.type(1 - self.label_smoothing) + y_true.dtype.type(
+                0.5 * self.label_smoothing
+            )
+        return y_true
+
+    def logit_values(self, y_true, logits):
+        values = np.log1p(np.exp(-np.abs(logits)))
+        values += np.maximum(logits, 0)
+        values -= logits * y_true
+        return values[..., 0] if values.shape[-1] == 1 else values.mean(axis=-1)
+
+    def logit_gradient(self, y_true, logits, y_pred):
+        grad = y_pred - y_true
+        if grad.shape[-1] > 1:
+            grad *= grad.dtype.type(1 / grad.shape[-1])
+        return grad
+
+    def probabilities(self, logits):
+        return 0.5 * (1 + np.tanh(0.5 * logits))
+
+    def probability_values(self, y_true, y_pred):
+        p = np.clip(y_pred, EPSILON, 1 - EPSILON)
+        return -(y_true * np.log(p) + (1 - y_true) * np.log(1 - p)).mean(axis=-1)
+
+    def probability_gradient(self, y_true, y_pred):
+        p = np.clip(y_pred, EPSILON, 1 - EPSILON)
+        grad = (p - y_true) / (p * (1 - p) * p.dtype.type(p.shape[-1]))
+        return np.where(p == y_pred, grad, p.dtype.type(0))
+
+
+class CategoricalCrossentropy(_Crossentropy):
+    """Cross-entropy between one distribution over classes and another; targets are one-hot or probabilities.
+
+    Parameters
+    ----------
+    from_logits : bool
+        Whether predictions are logits rather than probabilities.
+    label_smoothing : float
+        Moves targets towards the uniform distribution.
+    axis : int
+        -1.
+    reduction, name, dtype
+        As for :class:`Loss`.
+    """
+
+    default_name = "categorical_crossentropy"
+    logit_activation = "softmax"
+    _config_names = ("from_logits", "label_smoothing", "axis", "reduction", "name")
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(from_logits, label_smoothing, axis, reduction, name, dtype)
+
+    def targets(self, y_true, y_pred):
+        y_true = np.asarray(y_true)
+        if y_true.shape != y_pred.shape:
+            raise ValueError(
+                f"y has shape {y_true.shape}, the predictions have {y_pred.shape}: {self.name} takes one-hot targets; "
+                "for integer classes use sparse_categorical_crossentropy"
+            )
+        y_true = y_true.astype(y_pred.dtype, copy=False)
+        if self.label_smoothing:
+            n_classes = y_true.shape[-1]
+            y_true = y_true * y_true.dtype.type(1 - self.label_smoothing) + y_true.dtype.type(
+                self.label_smoothing / n_classes
+            )
+        return y_true
+
+    def logit_values(self, y_true, logits):
+        return -(y_true * _log_softmax(logits)).sum(axis=-1)
+
+    def logit_gradient(self, y_true, logits, y_pred):
+        return y_pred * y_true.sum(axis=-1, keepdims=True) - y_true
+
+    def probabilities(self, logits):
+        return _softmax(logits)
+
+    def probability_values(self, y_true, y_pred):
+        p = np.clip(y_pred / y_pred.sum(axis=-1, keepdims=True), EPSILON, 1 - EPSILON)
+        return -(y_true * np.log(p)).sum(axis=-1)
+
+    def probability_gradient(self, y_true, y_pred):
+        total = y_pred.sum(axis=-1, keepdims=True)
+        share = y_pred / total
+        p = np.clip(share, EPSILON, 1 - EPSILON)
+        grad = np.where(p == share, -y_true / p, p.dtype.type(0))
+        return (grad - (grad * share).sum(axis=-1, keepdims=True)) / total
+
+
+class SparseCategoricalCrossentropy(_Crossentropy):
+    """As :class:`CategoricalCrossentropy`, with the targets given as integer classes.
+
+    Parameters
+    ----------
+    from_logits : bool
+        Whether predictions are logits rather than probabilities.
+    ignore_class : int, optional
+        Items of this class don't count.
+    axis : int
+        -1.
+    reduction, name, dtype
+        As for :class:`Loss`.
+    """
+
+    default_name = "sparse_categorical_crossentropy"
+    logit_activation = "softmax"
+    _config_names = ("from_logits", "ignore_class", "axis", "reduction", "name")
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        axis: int = -1,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(from_logits, 0.0, axis, reduction, name, dtype)
+        self.ignore_class = ignore_class
+
+    def targets(self, y_true, y_pred):
+        y_true = np.asarray(y_true)
+        if y_true.ndim == y_pred.ndim and y_true.shape[-1] == 1:
+            y_true = y_true[..., 0]
+        if y_true.shape != y_pred.shape[:-1]:
+            hint = (
+                "; for one-hot targets use categorical_crossentropy" if y_true.shape == y_pred.shape else ""
+            )
+            raise ValueError(
+                f"y has shape {y_true.shape}, the predictions have {y_pred.shape}: {self.name} takes one integer "
+                f"class for each item, shape {y_pred.shape[:-1]}{hint}"
+            )
+        if y_true.dtype.kind not in "biuf":
+            raise TypeError(f"y has dtype {y_true.dtype}: give classes as integers")
+        y_true = y_true.astype(np.intp, copy=False)
+        n_classes = y_pred.shape[-1]
+        wrong = (y_true < 0) | (y_true >= n_classes)
+        if self.ignore_class is not None:
+            wrong &= y_true != self.ignore_class
+        if wrong.any():
+            raise ValueError(
+                f"y holds class {y_true[wrong][0]}: with {n_classes} outputs, classes go from 0 to {n_classes - 1}"
+            )
+        return y_true
+
+    def _ignored(self, y_true):
+        return None if self.ignore_class is None else y_true == self.ignore_class
+
+    def _index(self, y_true, n_classes):
+        # An ignored class may lie outside; its value is masked, so any index will do.
+        return (y_true if self.ignore_class is None else y_true % n_classes)[..., None]
+
+    def logit_values(self, y_true, logits):
+        index = self._index(y_true, logits.shape[-1])
+        return -np.take_along_axis(_log_softmax(logits), index, -1)[..., 0]
+
+    def logit_gradient(self, y_true, logits, y_pred):
+        grad = y_pred.copy(order="K")
+        index = self._index(y_true, logits.shape[-1])
+        np.put_along_axis(grad, index, np.take_along_axis(grad, index, -1) - 1, -1)
+        return grad
+
+    def probabilities(self, logits):
+        return _softmax(logits)
+
+    def probability_values(self, y_true, y_pred):
+        share = y_pred / y_pred.sum(axis=-1, keepdims=True)
+        chosen = np.take_along_axis(share, self._index(y_true, share.shape[-1]), -1)[..., 0]
+        return -np.log(np.clip(chosen, EPSILON, 1 - EPSILON))
+
+    def probability_gradient(self, y_true, y_pred):
+        total = y_pred.sum(axis=-1, keepdims=True)
+        index = self._index(y_true, y_pred.shape[-1])
+        share = np.take_along_axis(y_pred, index, -1) / total
+        p = np.clip(share, EPSILON, 1 - EPSILON)
+        slope = np.where(p == share, -1 / p, p.dtype.type(0)) / total
+        grad = np.zeros_like(y_pred)
+        grad -= slope * share
+        np.put_along_axis(grad, index, np.take_along_axis(grad, index, -1) + slope, -1)
+        return grad
+
+
+_registry = Registry(
+    "loss",
+    [
+        BinaryCrossentropy,
+        CategoricalCrossentropy,
+        Huber,
+        MeanAbsoluteError,
+        MeanSquaredError,
+        SparseCategoricalCrossentropy,
+    ],
+    {
+        "bce": BinaryCrossentropy,
+        "BCE": BinaryCrossentropy,
+        "mae": MeanAbsoluteError,
+        "MAE": MeanAbsoluteError,
+        "mse": MeanSquaredError,
+        "MSE": MeanSquaredError,
+    },
+    accepts=lambda loss: isinstance(loss, Loss),
+)
+
+
+def get(identifier: Any) -> Any:
+    """Return the loss that `identifier` names."""
+    if callable(identifier) and not isinstance(identifier, (type, Loss)):
+        raise TypeError(
+            f"loss={identifier!r} has no gradient: make a subclass of fastrnn.losses.Loss with values(y_true, y_pred) "
+            "and gradient(y_true, y_pred)"
+        )
+    return _registry.get(identifier)

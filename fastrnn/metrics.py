@@ -1,0 +1,416 @@
+"""Metrics, accumulated batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastrnn import losses
+from fastrnn.losses import align_targets, item_weights
+from fastrnn.registry import Configurable, Registry, snake_case
+
+__all__ = [
+    "AUC",
+    "Accuracy",
+    "BinaryAccuracy",
+    "BinaryCrossentropy",
+    "CategoricalAccuracy",
+    "CategoricalCrossentropy",
+    "Mean",
+    "MeanAbsoluteError",
+    "MeanMetricWrapper",
+    "MeanSquaredError",
+    "Metric",
+    "RootMeanSquaredError",
+    "SparseCategoricalAccuracy",
+    "SparseCategoricalCrossentropy",
+    "get",
+    "resolve",
+]
+
+
+class Metric(Configurable):
+    """Base class: a subclass gives ``update_state``, ``result`` and ``reset_state``.
+
+    Parameters
+    ----------
+    name : str, optional
+        Key in histories; by default the class name in snake case.
+    dtype : optional
+        Of Keras; sums are kept in float64.
+    """
+
+    _config_names: tuple[str, ...] = ("name",)
+
+    def __init__(self, name: str | None = None, dtype: Any = None) -> None:
+        self.name = name or snake_case(type(self).__name__)
+        self.dtype = dtype
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None) -> None:
+        """Take in a batch."""
+        raise NotImplementedError
+
+    def result(self) -> float:
+        """Return the metric of all batches since the last reset."""
+        raise NotImplementedError
+
+    def reset_state(self) -> None:
+        """Forget all batches."""
+        raise NotImplementedError
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None) -> float:
+        self.update_state(y_true, y_pred, sample_weight, mask)
+        return self.result()
+
+
+class Mean(Metric):
+    """Weighted mean of values; a subclass gives ``values(y_true, y_pred)``, one or more for each sample."""
+
+    def __init__(self, name: str | None = None, dtype: Any = None) -> None:
+        super().__init__(name, dtype)
+        self.reset_state()
+
+    def reset_state(self) -> None:
+        self.total = 0.0
+        self.count = 0.0
+
+    def add(self, values: np.ndarray, sample_weight: Any = None, mask: Any = None) -> None:
+        """Take in the values of a batch. Each sample counts alike, whatever its number of steps."""
+        n = len(values)
+        if n == 0:
+            return
+        if sample_weight is None and mask is None:
+            self.total += float(values.mean(dtype=np.float64)) * n
+            self.count += n
+            return
+        # Values of one step are averaged as far as the weights don't tell them apart.
+        ndim = max(np.ndim(sample_weight), np.ndim(mask))
+        if values.ndim > ndim:
+            values = values.mean(axis=tuple(range(ndim, values.ndim)))
+        weights = item_weights(values.shape, sample_weight, mask, np.float64)
+        assert weights is not None
+        weights = np.broadcast_to(weights, values.shape)
+        per_sample = values.size / n
+        self.total += float((values * weights).sum()) / per_sample
+        self.count += float(weights.sum()) / per_sample
+
+    def values(self, y_true: Any, y_pred: np.ndarray) -> np.ndarray:
+        """Return what is averaged."""
+        raise NotImplementedError
+
+    def update_state(self, y_true, y_pred, sample_weight=None, mask=None):
+        self.add(self.values(np.asarray(y_true), np.asarray(y_pred)), sample_weight, mask)
+
+    def result(self) -> float:
+        return self.total / self.count if self.count else 0.0
+
+
+class MeanMetricWrapper(Mean):
+    """Mean of what a function of yours, ``fn(y_true, y_pred)``, returns for each sample."""
+
+    def __init__(
+        self, fn: Callable[..., Any], name: str | None = None, dtype: Any = None, **kwargs: Any
+    ) -> None:
+        super().__init__(name or getattr(fn, "__name__", None), dtype)
+        self.fn, self.kwargs = fn, kwargs
+
+    def values(self, y_true, y_pred):
+        return np.asarray(self.fn(y_true, y_pred, **self.kwargs))
+
+
+class Accuracy(Mean):
+    """Share of predictions that equal their targets."""
+
+    def values(self, y_true, y_pred):
+        return align_targets(y_true, y_pred) == y_pred
+
+
+class BinaryAccuracy(Mean):
+    """Share of outputs on the right side of `threshold`."""
+
+    _config_names = ("name", "threshold")
+
+    def __init__(
+        self, name: str | None = "binary_accuracy", dtype: Any = None, threshold: float = 0.5
+    ) -> None:
+        super().__init__(name, dtype)
+        self.threshold = threshold
+
+    def values(self, y_true, y_pred):
+        return align_targets(y_true, y_pred) == (y_pred > self.threshold)
+
+
+class CategoricalAccuracy(Mean):
+    """Share of items whose largest output is that of the one-hot target."""
+
+    def values(self, y_true, y_pred):
+        return y_true.argmax(axis=-1) == y_pred.argmax(axis=-1)
+
+
+class SparseCategoricalAccuracy(Mean):
+    """Share of items whose largest output is that of the integer target."""
+
+    def values(self, y_true, y_pred):
+        if y_true.ndim == y_pred.ndim and y_true.shape[-1] == 1:
+            y_true = y_true[..., 0]
+        return y_true == y_pred.argmax(axis=-1)
+
+
+class _LossMetric(Mean):
+    """The mean of a loss; arguments of the loss may be given."""
+
+    _loss: type[losses.Loss]
+
+    def __init__(self, name: str | None = None, dtype: Any = None, **kwargs: Any) -> None:
+        super().__init__(name, dtype)
+        self.loss = self._loss(**kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        config = self.loss.get_config()
+        del config["reduction"]
+        return {**config, "name": self.name}
+
+    def values(self, y_true, y_pred):
+        return self.loss.values(self.loss.targets(y_true, y_pred), y_pred)
+
+
+class MeanSquaredError(_LossMetric):
+    """Mean of squared errors."""
+
+    _loss = losses.MeanSquaredError
+
+
+class MeanAbsoluteError(_LossMetric):
+    """Mean of absolute errors."""
+
+    _loss = losses.MeanAbsoluteError
+
+
+class BinaryCrossentropy(_LossMetric):
+    """Mean binary cross-entropy."""
+
+    _loss = losses.BinaryCrossentropy
+
+
+class CategoricalCrossentropy(_LossMetric):
+    """Mean categorical cross-entropy."""
+
+    _loss = losses.CategoricalCrossentropy
+
+
+class SparseCategoricalCrossentropy(_LossMetric):
+    """Mean categorical cross-entropy of integer targets."""
+
+    _loss = losses.SparseCategoricalCrossentropy
+
+
+class RootMeanSquaredError(MeanSquaredError):
+    """Root of the mean of squared errors."""
+
+    def result(self) -> float:
+        return float(np.sqrt(super().result()))
+
+
+class AUC(Metric):
+    """Area under the ROC or precision-recall curve, from counts at a fixed number of thresholds.
+
+    Parameters
+    ----------
+    num_thresholds : int
+        Thresholds, spread evenly from 0 to 1.
+    curve : {"ROC", "PR"}
+    summation_method : {"interpolation", "minoring", "majoring"}
+        How the area between two points of the curve is measured.
+    name, dtype : optional
+    thresholds : sequence of float, optional
+        Between 0 and 1, in place of `num_thresholds`.
+    multi_label : bool
+        Average the areas of the outputs, rather than take all outputs as one.
+    num_labels : int, optional
+        Number of outputs, with `multi_label`.
+    label_weights : sequence of float, optional
+        Weights of the outputs.
+    from_logits : bool
+        Whether predictions are logits.
+
+    References
+    ----------
+    Davis & Goadrich (2006), The relationship between precision-recall and ROC curves, ICML.
+    """
+
+    _config_names = (
+        "num_thresholds",
+        "curve",
+        "summation_method",
+        "name",
+        "thresholds",
+        "multi_label",
+        "num_labels",
+        "label_weights",
+        "from_logits",
+    )
+
+    def __init__(
+        self,
+        num_thresholds: int = 200,
+        curve: str = "ROC",
+        summation_method: str = "interpolation",
+        name: str | None = None,
+        dtype: Any = None,
+        thresholds: Sequence[float] | None = None,
+        multi_label: bool = False,
+        num_labels: int | None = None,
+        label_weights: Any = None,
+        from_logits: bool = False,
+    ) -> None:
+        super().__init__(name or "auc", dtype)
+        if curve not in ("ROC", "PR"):
+            raise ValueError(f"curve={curve!r}: give 'ROC' or 'PR'")
+        if summation_method not in ("interpolation", "minoring", "majoring"):
+            raise ValueError(
+                f"summation_method={summation_method!r}: give 'interpolation', 'minoring' or 'majoring'"
+            )
+        if thresholds is not None:
+            inner = np.sort(np.asarray(thresholds, float))
+            if inner.size and (inner[0] < 0 or inner[-1] > 1):
+                raise ValueError(f"thresholds={thresholds!r}: give numbers from 0 to 1")
+            num_thresholds = len(inner) + 2
+        else:
+            if num_thresholds <= 1:
+                raise ValueError(f"num_thresholds={num_thresholds!r}: give an integer above 1")
+            inner = np.arange(1, num_thresholds - 1) / (num_thresholds - 1)
+        self.num_thresholds, self.curve, self.summation_method = num_thresholds, curve, summation_method
+        self.thresholds = thresholds
+        self.multi_label, self.num_labels, self.from_logits = multi_label, num_labels, from_logits
+        self.label_weights = None if label_weights is None else np.asarray(label_weights, float)
+        # The ends lie just outside, so that every prediction is above the first and none above the last.
+        self._thresholds = np.concatenate([[-losses.EPSILON], inner, [1 + losses.EPSILON]])
+        self.reset_state()
+
+    def reset_state(self) -> None:
+        #: Weights of positive and of negative items between each threshold and the next, for each output.
+        self._positives: Any = 0.0
+        self._negatives: Any = 0.0
+
+    def update_state(self, y_true, y_pred, sample_weight=None, mask=None):
+        y_pred = np.asarray(y_pred)
+        y_true = align_targets(y_true, y_pred) != 0
+        weights = item_weights(y_pred.shape[:-1], sample_weight, mask, np.float64)
+        weights = (
+            np.ones(y_pred.shape) if weights is None else np.broadcast_to(weights[..., None], y_pred.shape)
+        )
+        if self.label_weights is not None and not self.multi_label:
+            weights = weights * self.label_weights
+        if self.from_logits:
+            y_pred = 0.5 * (1 + np.tanh(0.5 * y_pred))
+        n_outputs = y_pred.shape[-1] if self.multi_label else 1
+        y_pred, y_true, weights = (a.reshape(-1, n_outputs) for a in (y_pred, y_true, weights))
+        # A prediction belongs to the last threshold that it exceeds.
+        inside = np.clip(y_pred, 0, 1)
+        if self.thresholds is None:
+            steps = y_pred.dtype.type(self.num_thresholds - 1)
+            bins = np.maximum(np.ceil(inside * steps) - 1, 0).astype(np.intp)
+        else:
+            bins = np.searchsorted(self._thresholds, inside, side="left") - 1
+        bins = bins + np.arange(n_outputs) * self.num_thresholds
+
+        def count(weights: np.ndarray) -> np.ndarray:
+            size = n_outputs * self.num_thresholds
+            return np.bincount(bins.ravel(), weights.ravel(), size).reshape(n_outputs, -1).T
+
+        self._positives = self._positives + count(weights * y_true)
+        self._negatives = self._negatives + count(weights * ~y_true)
+
+    def result(self) -> float:
+        if np.ndim(self._positives) == 0:
+            return 0.0
+        tp = np.cumsum(self._positives[::-1], axis=0)[::-1]
+        fp = np.cumsum(self._negatives[::-1], axis=0)[::-1]
+        positives, negatives = self._positives.sum(0), self._negatives.sum(0)
+        recall = _ratio(tp, positives)
+        if self.curve == "PR" and self.summation_method == "interpolation":
+            area = self._interpolated_pr(tp, fp, positives)
+        else:
+            x, y = (_ratio(fp, negatives), recall) if self.curve == "ROC" else (recall, _ratio(tp, tp + fp))
+            height = {
+                "interpolation": (y[:-1] + y[1:]) / 2,
+                "minoring": np.minimum(y[:-1], y[1:]),
+                "majoring": np.maximum(y[:-1], y[1:]),
+            }[self.summation_method]
+            area = ((x[:-1] - x[1:]) * height).sum(axis=0)
+        if not self.multi_label or self.label_weights is None:
+            return float(area.mean())
+        return float((area * self.label_weights).sum() / self.label_weights.sum())
+
+    @staticmethod
+    def _interpolated_pr(tp: np.ndarray, fp: np.ndarray, positives: np.ndarray) -> np.ndarray:
+        """Precision between two thresholds, with true and false positives taken as linear there, integrated."""
+        p = tp + fp
+        slope = _ratio(tp[:-1] - tp[1:], p[:-1] - p[1:])
+        intercept = tp[1:] - slope * p[1:]
+        both = (p[:-1] > 0) & (p[1:] > 0)
+        growth = np.where(both, _ratio(p[:-1], p[1:]), 1.0)
+        parts = slope * (tp[:-1] - tp[1:] + intercept * np.log(growth))
+        return _ratio(parts, np.broadcast_to(positives, parts.shape)).sum(axis=0)
+
+
+def _ratio(a: Any, b: Any) -> np.ndarray:
+    """``a / b``, 0 where `b` is."""
+    b = np.broadcast_to(b, np.shape(a))
+    return np.divide(a, b, out=np.zeros(np.shape(a)), where=b != 0)
+
+
+_registry = Registry(
+    "metric",
+    [
+        AUC,
+        Accuracy,
+        BinaryAccuracy,
+        BinaryCrossentropy,
+        CategoricalAccuracy,
+        CategoricalCrossentropy,
+        MeanAbsoluteError,
+        MeanSquaredError,
+        RootMeanSquaredError,
+        SparseCategoricalAccuracy,
+        SparseCategoricalCrossentropy,
+    ],
+    {
+        "acc": Accuracy,
+        "bce": BinaryCrossentropy,
+        "BCE": BinaryCrossentropy,
+        "mae": MeanAbsoluteError,
+        "MAE": MeanAbsoluteError,
+        "mse": MeanSquaredError,
+        "MSE": MeanSquaredError,
+        "rmse": RootMeanSquaredError,
+    },
+)
+
+
+def get(identifier: Any) -> Any:
+    """Return the metric that `identifier` names; a function of yours becomes the mean of what it returns."""
+    metric = _registry.get(identifier)
+    if metric is None or isinstance(metric, Metric):
+        return metric
+    return MeanMetricWrapper(metric)
+
+
+def resolve(identifier: Any, y_true: np.ndarray, y_pred: np.ndarray) -> Any:
+    """As :func:`get`, where ``"accuracy"`` becomes the kind of accuracy that targets and predictions call for.
+
+    A metric that was named by a string has that string for its name.
+    """
+    if isinstance(identifier, str) and identifier.lower() in ("accuracy", "acc"):
+        y_true = np.asarray(y_true)
+        if y_pred.shape[-1] == 1:
+            return BinaryAccuracy(name=identifier)
+        if y_true.ndim < y_pred.ndim or y_true.shape[-1] == 1:
+            return SparseCategoricalAccuracy(name=identifier)
+        return CategoricalAccuracy(name=identifier)
+    metric = get(identifier)
+    if isinstance(identifier, str):
+        metric.name = identifier
+    return metric

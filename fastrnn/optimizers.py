@@ -1,0 +1,461 @@
+"""Optimizers over a model's flat vectors, with the arithmetic of Keras 3.15.1.
+
+An optimizer holds its own state (moments, step count) but no reference to parameters: they are passed to each update,
+so that a model and its optimizer can be copied and pickled.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastrnn import schedules
+from fastrnn.engine import update
+from fastrnn.registry import Configurable, Registry, choices, serialize
+
+__all__ = ["SGD", "Adagrad", "Adam", "Optimizer", "Plan", "RMSprop", "Table", "get"]
+
+
+class Table(NamedTuple):
+    """A weight of which a step touches only some rows."""
+
+    start: int
+    stop: int
+    shape: tuple[int, int]
+    #: Returns the sorted indices of the rows whose gradient may differ from zero.
+    rows: Callable[[], np.ndarray]
+
+
+class Plan(NamedTuple):
+    """Which parts of the flat vectors an optimizer updates, and how."""
+
+    #: Start and stop of each weight that is updated as a whole.
+    variables: list[tuple[int, int]]
+    #: The same, with neighbours joined.
+    runs: list[tuple[int, int]]
+    tables: list[Table]
+
+
+class Optimizer(Configurable):
+    """Base class of optimizers.
+
+    Parameters
+    ----------
+    learning_rate : float, LearningRateSchedule or callable
+        A schedule is called with the number of updates made so far.
+    weight_decay : float, optional
+        Each update first shrinks all weights by this times the learning rate.
+    clipnorm : float, optional
+        Limit of the norm of each weight's gradient.
+    clipvalue : float, optional
+        Limit of each element of the gradient.
+    global_clipnorm : float, optional
+        Limit of the norm of all gradients together.
+    use_ema, ema_momentum, ema_overwrite_frequency, loss_scale_factor, gradient_accumulation_steps
+        Of Keras; only the defaults are supported.
+    name : str, optional
+    """
+
+    #: Names of the state vectors, with their initial values.
+    _slots: tuple[tuple[str, float], ...] = ()
+    _base_names = ("learning_rate", "weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "name")
+
+    def __init__(
+        self,
+        learning_rate: Any,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
+        loss_scale_factor: float | None = None,
+        gradient_accumulation_steps: int | None = None,
+        name: str | None = None,
+    ) -> None:
+        for key, value in (
+            ("use_ema", use_ema),
+            ("ema_overwrite_frequency", ema_overwrite_frequency),
+            ("loss_scale_factor", loss_scale_factor),
+            ("gradient_accumulation_steps", gradient_accumulation_steps),
+        ):
+            if value:
+                raise NotImplementedError(
+                    f"{type(self).__name__}: {key}={value!r} is not supported, leave it out"
+                )
+        clips = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
+        if sum(value is not None for value in clips.values()) > 1:
+            raise ValueError(
+                "give only one of clipnorm, clipvalue and global_clipnorm, got "
+                + ", ".join(f"{k}={v!r}" for k, v in clips.items() if v is not None)
+            )
+        for key, value in (*clips.items(), ("weight_decay", weight_decay)):
+            if value is not None and not value >= 0:
+                raise ValueError(f"{key}={value!r}: give a non-negative number or None")
+        self.weight_decay = weight_decay
+        self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
+        self.name = name or type(self).__name__.lower()
+        self.learning_rate = learning_rate
+        #: Number of updates made.
+        self.iterations = 0
+        self._state: dict[str, np.ndarray] = {}
+        self._last: dict[int, np.ndarray] = {}
+        self._size = -1
+
+    # -- learning rate
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next update."""
+        if self._schedule is None:
+            return self._rate
+        return float(self._schedule(self.iterations) if self._schedule_takes_step else self._schedule())
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        if isinstance(value, dict):
+            value = schedules.get(value, "learning_rate")
+        if callable(value):
+            self._schedule: Any = value
+            self._schedule_takes_step = isinstance(value, schedules.LearningRateSchedule) or bool(
+                inspect.signature(value).parameters
+            )
+            return
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+            raise ValueError(
+                f"learning_rate={value!r}: give a number, a schedule, or a function of the step number"
+            )
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"learning_rate={value!r}: give a finite, non-negative number")
+        if isinstance(getattr(self, "_schedule", None), schedules.LearningRateSchedule):
+            raise TypeError(
+                "the learning rate follows a schedule, so it can't be set; "
+                "make the optimizer with a number to set it later"
+            )
+        self._schedule = None
+        self._rate = float(value)
+
+    def get_config(self) -> dict[str, Any]:
+        config = {key: getattr(self, key) for key in (*self._base_names, *self._config_names)}
+        if self._schedule is not None:
+            config["learning_rate"] = serialize(self._schedule)
+        return config
+
+    # -- state
+
+    @property
+    def lazy(self) -> bool:
+        """Whether updating only the rows that have a gradient is exact."""
+        return not self.weight_decay
+
+    def build(self, size: int, dtype: Any) -> None:
+        """Make the state for a vector of `size` parameters."""
+        self._size = size
+        self._last = {}
+        self._state = {name: np.full(size, value, dtype) for name, value in self._slots}
+
+    def get_state(self) -> dict[str, Any]:
+        """Return a copy of the state."""
+        return {
+            "iterations": self.iterations,
+            "size": self._size,
+            "vectors": {k: v.copy() for k, v in self._state.items()},
+            "last": {k: v.copy() for k, v in self._last.items()},
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Set the state to what :meth:`get_state` returned."""
+        self.iterations, self._size = state["iterations"], state["size"]
+        self._state = {k: v.copy() for k, v in state["vectors"].items()}
+        self._last = {k: v.copy() for k, v in state["last"].items()}
+
+    def _part(self, name: str, start: int, stop: int) -> np.ndarray:
+        vector = self._state.get(name)
+        if vector is None:
+            return _empty[self._dtype]
+        return vector if stop - start == vector.size else vector[start:stop]
+
+    # -- updates
+
+    def apply(self, params: np.ndarray, grads: np.ndarray, plan: Plan) -> None:
+        """Update `params` in place; clipping changes `grads`."""
+        if self._size != params.size:
+            self.build(params.size, params.dtype)
+        self._dtype = params.dtype
+        if self.clipnorm or self.clipvalue or self.global_clipnorm:
+            self._clip(grads, plan)
+        rate = self.learning_rate
+        self._begin(rate)
+        for start, stop in plan.runs:
+            p, g = params[start:stop], grads[start:stop]
+            if self.weight_decay:
+                p -= p * p.dtype.type(self.weight_decay * rate)
+            self._update(p, g, start, stop, rate)
+        for table in plan.tables:
+            rows = table.rows()
+            p = params[table.start : table.stop].reshape(table.shape)
+            g = grads[table.start : table.stop].reshape(table.shape)
+            self._update_rows(p, g, rows, table, rate)
+        self.iterations += 1
+
+    def _begin(self, rate: float) -> None:
+        """Compute what all parts of one update share."""
+
+    def _update(self, p: np.ndarray, g: np.ndarray, start: int, stop: int, rate: float) -> None:
+        raise NotImplementedError
+
+    def _update_rows(self, p: np.ndarray, g: np.ndarray, rows: np.ndarray, table: Table, rate: float) -> None:
+        raise NotImplementedError
+
+    def _clip(self, grads: np.ndarray, plan: Plan) -> None:
+        # A gradient that is zero but for some rows is as good as those rows.
+        parts = [(grads[start:stop], None) for start, stop in plan.variables]
+        for table in plan.tables:
+            whole, rows = grads[table.start : table.stop].reshape(table.shape), table.rows()
+            parts.append((whole[rows].ravel(), (whole, rows)))  # type: ignore[arg-type]
+        if self.global_clipnorm:
+            norm = math.sqrt(sum(update.square_sum(g) for g, _ in parts))
+            if norm > self.global_clipnorm:
+                for g, _ in parts:
+                    update.scale(g, self.global_clipnorm / norm)
+        for g, origin in parts:
+            if self.clipnorm:
+                norm = math.sqrt(update.square_sum(g))
+                if norm > self.clipnorm:
+                    update.scale(g, self.clipnorm / norm)
+            elif self.clipvalue:
+                update.clip(g, self.clipvalue)
+            if origin is not None:
+                whole, rows = origin
+                whole[rows] = g.reshape(-1, whole.shape[1])
+
+
+_empty = {np.dtype(d): np.empty(0, d) for d in ("float32", "float64")}
+
+
+class SGD(Optimizer):
+    """Gradient descent: ``p -= learning_rate * g``, with optional momentum.
+
+    Parameters
+    ----------
+    learning_rate : float, LearningRateSchedule or callable
+    momentum : float
+        From 0 to 1. ``m = momentum * m - learning_rate * g; p += m``.
+    nesterov : bool
+        Take the step from where the momentum leads: ``p += momentum * m - learning_rate * g``.
+    **kwargs
+        As for :class:`Optimizer`.
+    """
+
+    _config_names = ("momentum", "nesterov")
+
+    def __init__(
+        self, learning_rate: Any = 0.01, momentum: float = 0.0, nesterov: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(learning_rate, **_known(self, kwargs))
+        self.momentum = _share(momentum, "momentum")
+        self.nesterov = bool(nesterov)
+        if self.momentum:
+            self._slots = (("momentum", 0.0),)
+
+    @property
+    def lazy(self) -> bool:
+        return super().lazy and not self.momentum
+
+    def _update(self, p, g, start, stop, rate):
+        if self.momentum:
+            m = self._part("momentum", start, stop)
+            update.sgd_momentum(p, g, m, rate, self.momentum, self.nesterov)
+        else:
+            update.sgd(p, g, rate)
+
+    def _update_rows(self, p, g, rows, table, rate):
+        update.sgd_rows(p, g, rows, rate)
+
+
+class RMSprop(Optimizer):
+    """Gradient over the root of a running mean of its square (Tieleman & Hinton, 2012).
+
+    ``v = rho * v + (1 - rho) * g**2; p -= learning_rate * g / sqrt(v + epsilon)``
+
+    Parameters
+    ----------
+    learning_rate : float, LearningRateSchedule or callable
+    rho : float
+        Share of the running mean that is kept.
+    momentum : float
+    epsilon : float
+        Added under the root.
+    centered : bool
+        Subtract the square of the gradient's running mean from `v`.
+    **kwargs
+        As for :class:`Optimizer`.
+    """
+
+    _config_names = ("rho", "momentum", "epsilon", "centered")
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        rho: float = 0.9,
+        momentum: float = 0.0,
+        epsilon: float = 1e-7,
+        centered: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate, **_known(self, kwargs))
+        self.rho = _share(rho, "rho")
+        self.momentum = _share(momentum, "momentum")
+        self.epsilon = float(epsilon)
+        self.centered = bool(centered)
+        slots = [("velocity", 0.0)]
+        if self.momentum:
+            slots.append(("momentum", 0.0))
+        if self.centered:
+            slots.append(("average", 0.0))
+        self._slots = tuple(slots)
+
+    @property
+    def lazy(self) -> bool:
+        return super().lazy and not self.momentum
+
+    def _update(self, p, g, start, stop, rate):
+        v, mean, m = (self._part(name, start, stop) for name in ("velocity", "average", "momentum"))
+        update.rmsprop(p, g, v, mean, m, rate, self.rho, self.momentum, self.epsilon)
+
+    def _update_rows(self, p, g, rows, table, rate):
+        start, stop, shape, _ = table
+        if start not in self._last:
+            self._last[start] = np.full(shape[0], self.iterations, np.int64)
+        v = self._part("velocity", start, stop).reshape(shape)
+        mean = self._part("average", start, stop)
+        mean = mean.reshape(shape if mean.size else (0, 0))
+        step = self.iterations + 1
+        update.rmsprop_rows(p, g, v, mean, rows, self._last[start], step, rate, self.rho, self.epsilon)
+
+
+class Adam(Optimizer):
+    """Running mean of the gradient over the root of that of its square (Kingma & Ba, 2015).
+
+    ``m += (g - m) * (1 - beta_1); v += (g**2 - v) * (1 - beta_2)`` and
+    ``p -= learning_rate * sqrt(1 - beta_2**t) / (1 - beta_1**t) * m / (sqrt(v) + epsilon)`` at update `t`.
+
+    Parameters
+    ----------
+    learning_rate : float, LearningRateSchedule or callable
+    beta_1, beta_2 : float
+        Shares of the running means that are kept.
+    epsilon : float
+    amsgrad : bool
+        Divide by the root of the largest `v` so far (Reddi et al., 2018).
+    **kwargs
+        As for :class:`Optimizer`.
+    """
+
+    _config_names = ("beta_1", "beta_2", "epsilon", "amsgrad")
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        amsgrad: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate, **_known(self, kwargs))
+        self.beta_1 = _share(beta_1, "beta_1")
+        self.beta_2 = _share(beta_2, "beta_2")
+        self.epsilon = float(epsilon)
+        self.amsgrad = bool(amsgrad)
+        slots = (("momentum", 0.0), ("velocity", 0.0))
+        self._slots = (*slots, ("velocity_hat", 0.0)) if self.amsgrad else slots
+
+    @property
+    def lazy(self) -> bool:
+        # The running mean of the gradient goes on moving rows that were touched once.
+        return False
+
+    def _begin(self, rate: float) -> None:
+        # In the parameters' own precision: 1 - 0.999**t loses digits in float32, and Keras's steps show it.
+        kind = self._dtype.type
+        step = kind(self.iterations + 1)
+        power_1, power_2 = kind(self.beta_1) ** step, kind(self.beta_2) ** step
+        self._step_size = float(kind(rate) * np.sqrt(kind(1) - power_2) / (kind(1) - power_1))
+
+    def _update(self, p, g, start, stop, rate):
+        m, v, v_max = (self._part(name, start, stop) for name in ("momentum", "velocity", "velocity_hat"))
+        update.adam(p, g, m, v, v_max, self._step_size, self.beta_1, self.beta_2, self.epsilon)
+
+
+class Adagrad(Optimizer):
+    """Gradient over the root of the sum of its squares so far (Duchi et al., 2011).
+
+    Parameters
+    ----------
+    learning_rate : float, LearningRateSchedule or callable
+    initial_accumulator_value : float
+        Where the sums start.
+    epsilon : float
+        Added under the root.
+    **kwargs
+        As for :class:`Optimizer`.
+    """
+
+    _config_names = ("initial_accumulator_value", "epsilon")
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        initial_accumulator_value: float = 0.1,
+        epsilon: float = 1e-7,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate, **_known(self, kwargs))
+        self.initial_accumulator_value = float(initial_accumulator_value)
+        self.epsilon = float(epsilon)
+        self._slots = (("accumulator", self.initial_accumulator_value),)
+
+    def _update(self, p, g, start, stop, rate):
+        update.adagrad(p, g, self._part("accumulator", start, stop), rate, self.epsilon)
+
+    def _update_rows(self, p, g, rows, table, rate):
+        total = self._part("accumulator", table.start, table.stop).reshape(table.shape)
+        update.adagrad_rows(p, g, total, rows, rate, self.epsilon)
+
+
+def _share(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value <= 1:
+        raise ValueError(f"{name}={value!r}: give a number from 0 to 1")
+    return float(value)
+
+
+def _known(optimizer: Optimizer, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments for the base class, or an error that names the first it doesn't know."""
+    known = [name for name in inspect.signature(Optimizer.__init__).parameters if name != "self"]
+    for key in kwargs:
+        if key not in known:
+            own = [name for name in inspect.signature(type(optimizer).__init__).parameters if name != "self"]
+            names = {*known, *own} - {"kwargs"}
+            raise TypeError(
+                f"{type(optimizer).__name__}() got an unknown argument {key!r}: {choices(key, names)}"
+            )
+    return kwargs
+
+
+_registry = Registry(
+    "optimizer",
+    [SGD, Adagrad, Adam, RMSprop],
+    {"rmsprop": RMSprop},
+    accepts=lambda o: isinstance(o, Optimizer),
+)
+
+
+def get(identifier: Any) -> Any:
+    """Return the optimizer that `identifier` names; names are not case sensitive."""
+    return _registry.get(identifier.lower() if isinstance(identifier, str) else identifier)

@@ -1,0 +1,40 @@
+"""Where random numbers come from: one seed for all, or one for each model."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["new_generator", "new_seed", "set_random_seed"]
+
+_global = np.random.SeedSequence()
+
+
+def set_random_seed(seed: int | None) -> None:
+    """Seed everything that is not given a seed of its own.
+
+    Parameters
+    ----------
+    seed : int or None
+        None takes fresh entropy from the system.
+
+    Examples
+    --------
+    >>> import fastrnn
+    >>> fastrnn.set_random_seed(0)
+    """
+    global _global
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0):
+        raise ValueError(f"seed={seed!r}: give a non-negative integer or None")
+    _global = np.random.SeedSequence(None if seed is None else int(seed))
+
+
+def new_seed(seed: int | np.random.SeedSequence | None = None) -> np.random.SeedSequence:
+    """A seed sequence from `seed`, or the next one of the global seed's children."""
+    if isinstance(seed, np.random.SeedSequence):
+        return seed
+    return _global.spawn(1)[0] if seed is None else np.random.SeedSequence(seed)
+
+
+def new_generator(seed: int | np.random.SeedSequence | None = None) -> np.random.Generator:
+    """A generator from `seed`, or from the global seed."""
+    return np.random.Generator(np.random.SFC64(new_seed(seed)))

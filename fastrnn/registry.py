@@ -1,0 +1,104 @@
+"""Objects by name: what ``loss="mse"`` or ``{"class_name": "L2", "config": {...}}`` stands for."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+__all__ = ["Configurable", "Registry", "choices", "serialize", "snake_case"]
+
+
+def snake_case(name: str) -> str:
+    """``"SimpleRNN"`` becomes ``"simple_rnn"``, as in Keras's names."""
+    name = re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", name)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def choices(value: Any, known: Iterable[str]) -> str:
+    """List what would do, the nearest name first."""
+    names = sorted(set(known))
+    near = difflib.get_close_matches(str(value), names, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}known are {', '.join(map(repr, names))}"
+
+
+class Configurable:
+    """Base of small objects whose constructor arguments are their attributes of the same names."""
+
+    _config_names: tuple[str, ...] = ()
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {name: getattr(self, name) for name in self._config_names}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]):  # noqa: ANN206
+        """Make an object from what :meth:`get_config` returned."""
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.get_config().items())})"
+
+
+def serialize(value: Any) -> Any:
+    """Plain data that :meth:`Registry.get` turns back into an equal object."""
+    if hasattr(value, "get_config") and not isinstance(value, type):
+        return {"class_name": type(value).__name__, "config": value.get_config()}
+    return getattr(value, "__name__", value) if callable(value) else value
+
+
+class Registry:
+    """Names of one kind of object.
+
+    Parameters
+    ----------
+    kind : str
+        What messages call it, such as ``"loss"``.
+    classes : iterable of type
+        Each is known by its name and by the name in snake case.
+    aliases : mapping
+        Further names.
+    accepts : function, optional
+        Tells whether an object that is given itself is of the kind.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        classes: Iterable[type],
+        aliases: Mapping[str, type] | None = None,
+        accepts: Callable[[Any], bool] = callable,
+    ) -> None:
+        self.kind = kind
+        self.accepts = accepts
+        self.table: dict[str, type] = {}
+        for cls in classes:
+            self.table[cls.__name__] = cls
+            self.table[snake_case(cls.__name__)] = cls
+        self.table.update(aliases or {})
+
+    def get(self, identifier: Any, argument: str | None = None) -> Any:
+        """Return the object that `identifier` names, or `identifier` itself if it is one already."""
+        argument = argument or self.kind
+        if identifier is None:
+            return None
+        if isinstance(identifier, str):
+            return self._class(identifier, argument)()
+        if isinstance(identifier, Mapping) and "class_name" in identifier:
+            cls = self._class(identifier["class_name"], argument)
+            return cls.from_config(identifier.get("config", {}))  # type: ignore[attr-defined]
+        if isinstance(identifier, type):
+            identifier = identifier()
+        if self.accepts(identifier):
+            return identifier
+        raise TypeError(
+            f"{argument}={identifier!r} can't be used as {self.kind}: give a name, an object or its config; "
+            + choices("", self.table)
+        )
+
+    def _class(self, name: str, argument: str) -> type:
+        if name not in self.table:
+            raise ValueError(f"{argument}={name!r} is not a {self.kind}: {choices(name, self.table)}")
+        return self.table[name]

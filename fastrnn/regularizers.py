@@ -1,0 +1,135 @@
+"""Penalties on weights and outputs, each with its gradient.
+
+A regularizer ``r`` gives the penalty ``r(x)`` and its derivative ``r.gradient(x)``. An object of your own needs both.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastrnn.registry import Configurable, Registry
+
+__all__ = ["L1", "L1L2", "L2", "OrthogonalRegularizer", "Regularizer", "get", "l1_l2"]
+
+
+def _factor(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        raise ValueError(f"{name}={value!r}: give a non-negative number")
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name}={value!r}: give a finite, non-negative number")
+    return float(value)
+
+
+class Regularizer(Configurable):
+    """Base class: a subclass gives ``__call__(x) -> float`` and ``gradient(x) -> ndarray``."""
+
+    def __call__(self, x: np.ndarray) -> float:
+        raise NotImplementedError
+
+    def gradient(self, x: np.ndarray) -> np.ndarray:
+        """Return the derivative of the penalty with respect to `x`, in its shape and dtype."""
+        raise NotImplementedError
+
+
+class L1L2(Regularizer):
+    """``l1 * sum(|x|) + l2 * sum(x**2)``."""
+
+    _config_names: tuple[str, ...] = ("l1", "l2")
+
+    def __init__(self, l1: float | None = 0.0, l2: float | None = 0.0) -> None:
+        self.l1 = _factor(0.0 if l1 is None else l1, "l1")
+        self.l2 = _factor(0.0 if l2 is None else l2, "l2")
+
+    def __call__(self, x: np.ndarray) -> float:
+        penalty = 0.0
+        if self.l1:
+            penalty += self.l1 * float(np.abs(x).sum())
+        if self.l2:
+            penalty += self.l2 * float(np.square(x).sum())
+        return penalty
+
+    def gradient(self, x: np.ndarray) -> np.ndarray:
+        result = (2 * self.l2) * x
+        if self.l1:
+            result += self.l1 * np.sign(x)
+        return result
+
+
+class L1(L1L2):
+    """``l1 * sum(|x|)``."""
+
+    _config_names = ("l1",)
+
+    def __init__(self, l1: float | None = 0.01) -> None:
+        super().__init__(l1=0.01 if l1 is None else l1)
+
+
+class L2(L1L2):
+    """``l2 * sum(x**2)``."""
+
+    _config_names = ("l2",)
+
+    def __init__(self, l2: float | None = 0.01) -> None:
+        super().__init__(l2=0.01 if l2 is None else l2)
+
+
+def l1_l2(l1: float = 0.01, l2: float = 0.01) -> L1L2:
+    """Return an :class:`L1L2` whose defaults are not zero."""
+    return L1L2(l1, l2)
+
+
+class OrthogonalRegularizer(Regularizer):
+    """`factor` times the mean absolute cosine between different rows, or columns, of a matrix."""
+
+    _config_names = ("factor", "mode")
+
+    def __init__(self, factor: float = 0.01, mode: str = "rows") -> None:
+        self.factor = _factor(factor, "factor")
+        if mode not in ("rows", "columns"):
+            raise ValueError(f"mode={mode!r}: give 'rows' or 'columns'")
+        self.mode = mode
+
+    def _parts(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+        if x.ndim != 2:
+            raise ValueError(f"OrthogonalRegularizer takes a matrix, got shape {x.shape}")
+        rows = x if self.mode == "rows" else x.T
+        norms = np.sqrt(np.maximum(np.square(rows).sum(1, keepdims=True), 1e-12)).astype(x.dtype)
+        unit = rows / norms
+        cosines = unit @ unit.T
+        np.fill_diagonal(cosines, 0)
+        n = len(rows)
+        return unit, norms, cosines, self.factor * 0.5 / (n * (n - 1) / 2) if n > 1 else 0.0
+
+    def __call__(self, x: np.ndarray) -> float:
+        _, _, cosines, scale = self._parts(x)
+        return scale * float(np.abs(cosines).sum())
+
+    def gradient(self, x: np.ndarray) -> np.ndarray:
+        unit, norms, cosines, scale = self._parts(x)
+        # Each pair stands twice in the sum, so the derivative to a unit row has a factor of two.
+        d_unit = (2 * scale) * (np.sign(cosines) @ unit)
+        d_rows = (d_unit - unit * (d_unit * unit).sum(1, keepdims=True)) / norms
+        return np.ascontiguousarray(d_rows if self.mode == "rows" else d_rows.T, dtype=x.dtype)
+
+
+_registry = Registry(
+    "regularizer",
+    [L1, L2, L1L2, OrthogonalRegularizer],
+    {"l1": L1, "l2": L2, "l1_l2": L1L2, "orthogonal": OrthogonalRegularizer},
+    accepts=lambda r: callable(r) and hasattr(r, "gradient"),
+)
+
+
+def get(identifier: Any, argument: str = "regularizer") -> Any:
+    """Return the regularizer that `identifier` names. The names ``l1``, ``l2`` and ``l1_l2`` mean factors of 0.01."""
+    if identifier in ("l1_l2", "L1L2"):
+        return l1_l2()
+    if callable(identifier) and not isinstance(identifier, type) and not hasattr(identifier, "gradient"):
+        raise TypeError(
+            f"{argument}={identifier!r} has no gradient(x) method: training needs the derivative of the penalty; "
+            "give an object with __call__(x) and gradient(x)"
+        )
+    return _registry.get(identifier, argument)

@@ -1,0 +1,214 @@
+"""Learning rates that depend on the number of updates made so far, for an optimizer's ``learning_rate``."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Sequence
+
+from fastrnn.registry import Configurable, Registry
+
+__all__ = [
+    "CosineDecay",
+    "CosineDecayRestarts",
+    "ExponentialDecay",
+    "InverseTimeDecay",
+    "LearningRateSchedule",
+    "PiecewiseConstantDecay",
+    "PolynomialDecay",
+    "get",
+]
+
+
+class LearningRateSchedule(Configurable):
+    """Base class: a subclass gives ``__call__(step) -> float``, where `step` counts updates from 0."""
+
+    def __call__(self, step: int) -> float:
+        raise NotImplementedError
+
+
+def _progress(step: float, decay_steps: float, staircase: bool) -> float:
+    part = step / decay_steps
+    return math.floor(part) if staircase else part
+
+
+class ExponentialDecay(LearningRateSchedule):
+    """``initial_learning_rate * decay_rate**(step / decay_steps)``; with `staircase` the power is whole."""
+
+    _config_names = ("initial_learning_rate", "decay_steps", "decay_rate", "staircase", "name")
+
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        decay_steps: int,
+        decay_rate: float,
+        staircase: bool = False,
+        name: str = "ExponentialDecay",
+    ) -> None:
+        if decay_steps <= 0:
+            raise ValueError(f"decay_steps={decay_steps!r}: give a positive number")
+        self.initial_learning_rate, self.decay_steps = initial_learning_rate, decay_steps
+        self.decay_rate, self.staircase, self.name = decay_rate, staircase, name
+
+    def __call__(self, step: int) -> float:
+        power = _progress(step, self.decay_steps, self.staircase)
+        return self.initial_learning_rate * self.decay_rate**power
+
+
+class InverseTimeDecay(ExponentialDecay):
+    """``initial_learning_rate / (1 + decay_rate * step / decay_steps)``."""
+
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        decay_steps: int,
+        decay_rate: float,
+        staircase: bool = False,
+        name: str = "InverseTimeDecay",
+    ) -> None:
+        super().__init__(initial_learning_rate, decay_steps, decay_rate, staircase, name)
+
+    def __call__(self, step: int) -> float:
+        part = _progress(step, self.decay_steps, self.staircase)
+        return self.initial_learning_rate / (1 + self.decay_rate * part)
+
+
+class PiecewiseConstantDecay(LearningRateSchedule):
+    """``values[i]`` up to and including step ``boundaries[i]``, the last value after all of them."""
+
+    _config_names = ("boundaries", "values", "name")
+
+    def __init__(
+        self, boundaries: Sequence[float], values: Sequence[float], name: str = "PiecewiseConstant"
+    ) -> None:
+        if len(values) != len(boundaries) + 1:
+            raise ValueError(
+                f"values={values!r}: give one more value than boundaries ({len(boundaries)}), got {len(values)}"
+            )
+        if list(boundaries) != sorted(boundaries):
+            raise ValueError(f"boundaries={boundaries!r}: give them in ascending order")
+        self.boundaries, self.values, self.name = list(boundaries), list(values), name
+
+    def __call__(self, step: int) -> float:
+        return self.values[bisect.bisect_left(self.boundaries, step)]
+
+
+class PolynomialDecay(LearningRateSchedule):
+    """From the initial to the end rate within `decay_steps`, as ``(1 - step / decay_steps)**power``."""
+
+    _config_names = (
+        "initial_learning_rate",
+        "decay_steps",
+        "end_learning_rate",
+        "power",
+        "cycle",
+        "name",
+    )
+
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        decay_steps: int,
+        end_learning_rate: float = 0.0001,
+        power: float = 1.0,
+        cycle: bool = False,
+        name: str = "PolynomialDecay",
+    ) -> None:
+        if decay_steps <= 0:
+            raise ValueError(f"decay_steps={decay_steps!r}: give a positive number")
+        self.initial_learning_rate, self.decay_steps = initial_learning_rate, decay_steps
+        self.end_learning_rate, self.power, self.cycle, self.name = end_learning_rate, power, cycle, name
+
+    def __call__(self, step: int) -> float:
+        steps = self.decay_steps
+        if self.cycle:
+            steps *= max(1, math.ceil(step / steps))
+        part = min(step / steps, 1.0)
+        span = self.initial_learning_rate - self.end_learning_rate
+        return span * (1 - part) ** self.power + self.end_learning_rate
+
+
+class CosineDecay(LearningRateSchedule):
+    """Half a cosine from the initial rate to `alpha` times it, after an optional linear warm-up.
+
+    References
+    ----------
+    Loshchilov & Hutter (2017), SGDR: stochastic gradient descent with warm restarts, ICLR.
+    """
+
+    _config_names = (
+        "initial_learning_rate",
+        "decay_steps",
+        "alpha",
+        "name",
+        "warmup_target",
+        "warmup_steps",
+    )
+
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        decay_steps: int,
+        alpha: float = 0.0,
+        name: str = "CosineDecay",
+        warmup_target: float | None = None,
+        warmup_steps: int = 0,
+    ) -> None:
+        if decay_steps <= 0:
+            raise ValueError(f"decay_steps={decay_steps!r}: give a positive number")
+        self.initial_learning_rate, self.decay_steps, self.alpha = initial_learning_rate, decay_steps, alpha
+        self.name, self.warmup_target, self.warmup_steps = name, warmup_target, warmup_steps
+
+    def __call__(self, step: int) -> float:
+        start = self.initial_learning_rate
+        if self.warmup_target is not None:
+            if step <= self.warmup_steps:
+                return start + (self.warmup_target - start) * (step / max(self.warmup_steps, 1))
+            start, step = self.warmup_target, step - self.warmup_steps
+        part = min(step / self.decay_steps, 1.0)
+        return start * ((1 - self.alpha) * 0.5 * (1 + math.cos(math.pi * part)) + self.alpha)
+
+
+class CosineDecayRestarts(LearningRateSchedule):
+    """Cosine decays one after another, each `t_mul` times as long and starting at `m_mul` times the rate."""
+
+    _config_names = ("initial_learning_rate", "first_decay_steps", "t_mul", "m_mul", "alpha", "name")
+
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        first_decay_steps: int,
+        t_mul: float = 2.0,
+        m_mul: float = 1.0,
+        alpha: float = 0.0,
+        name: str = "SGDRDecay",
+    ) -> None:
+        if first_decay_steps <= 0:
+            raise ValueError(f"first_decay_steps={first_decay_steps!r}: give a positive number")
+        self.initial_learning_rate, self.first_decay_steps = initial_learning_rate, first_decay_steps
+        self.t_mul, self.m_mul, self.alpha, self.name = t_mul, m_mul, alpha, name
+
+    def __call__(self, step: int) -> float:
+        part, restarts = step / self.first_decay_steps, 0.0
+        if self.t_mul == 1:
+            restarts = math.floor(part)
+            part -= restarts
+        else:
+            restarts = math.floor(math.log(1 - part * (1 - self.t_mul)) / math.log(self.t_mul))
+            part = (part - (1 - self.t_mul**restarts) / (1 - self.t_mul)) / self.t_mul**restarts
+        cosine = 0.5 * self.m_mul**restarts * (1 + math.cos(math.pi * part))
+        return self.initial_learning_rate * ((1 - self.alpha) * cosine + self.alpha)
+
+
+_registry = Registry(
+    "learning-rate schedule",
+    [
+        CosineDecay,
+        CosineDecayRestarts,
+        ExponentialDecay,
+        InverseTimeDecay,
+        PiecewiseConstantDecay,
+        PolynomialDecay,
+    ],
+)
+get = _registry.get
