@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import warnings
 
 import numpy as np
 
@@ -22,7 +23,9 @@ def load():
         if not found:
             raise ImportError("Keras needs torch or jax")
         os.environ["KERAS_BACKEND"] = found[0]
-    import keras
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import keras
 
     if keras.backend.backend() == "jax":
         import jax
@@ -34,6 +37,8 @@ def load():
         torch.set_num_threads(1)
         # Keras would place tensors on an accelerator where there is one; the oracle is the CPU.
         torch.set_default_device("cpu")
+        # PyTorch keeps the 1/6 of hard_sigmoid's derivative in float32 whatever the dtype.
+        keras.src.backend.torch.nn.hard_sigmoid = lambda x: torch.clamp(x + 3, 0, 6) / 6
     # Keras keeps its learning rate in floatx, and everywhere but on TensorFlow it computes float64 products in float32;
     # an oracle for float64 must not. Layers name their own dtype.
     keras.config.set_floatx("float64")
@@ -65,6 +70,11 @@ def to_numpy(value):
     if isinstance(value, (list, tuple)):
         return [to_numpy(v) for v in value]
     return np.asarray(load().ops.convert_to_numpy(value))
+
+
+def to_numpy_if_tensor(value):
+    """NumPy arrays as they are, Keras's tensors and variables as NumPy arrays."""
+    return value if isinstance(value, np.ndarray) else to_numpy(value)
 
 
 def tensor(value, dtype=None):

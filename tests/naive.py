@@ -91,8 +91,8 @@ def activate(name, x):
 
 # --------------------------------------------------------------------------------------------- one step of a cell
 
-N_GATES = {"simple_rnn": 1, "lstm": 4, "gru": 3, "peephole_lstm": 4, "janet": 2, "indrnn": 1}
-N_STATES = {"simple_rnn": 1, "lstm": 2, "gru": 1, "peephole_lstm": 2, "janet": 1, "indrnn": 1}
+N_GATES = {"simple_rnn": 1, "lstm": 4, "gru": 3, "peephole_lstm": 4}
+N_STATES = {"simple_rnn": 1, "lstm": 2, "gru": 1, "peephole_lstm": 2}
 
 
 def _per_gate(a, masks, n_gates):
@@ -133,6 +133,22 @@ def lstm_step(
     return h, [h, c]
 
 
+def peephole_lstm_step(x, states, weights, *, activation="tanh", recurrent_activation="sigmoid", **_):
+    """An LSTM whose gates also see the cell: ``weights`` ends with three rows ``(3, units)`` for i, f and o.
+
+    Input and forget gate see the old cell, the output gate the new one (Gers & Schmidhuber 2000).
+    """
+    h, c = states
+    *weights, P = weights
+    W, U = (_columns(a, 4) for a in weights[:2])
+    b = _columns(weights[2] if len(weights) > 2 else None, 4)
+    zi, zf, zc, zo = (_affine(x, W[g], b[g]) + h @ U[g] for g in range(4))
+    i, f = activate(recurrent_activation, zi + P[0] * c), activate(recurrent_activation, zf + P[1] * c)
+    c = f * c + i * activate(activation, zc)
+    h = activate(recurrent_activation, zo + P[2] * c) * activate(activation, c)
+    return h, [h, c]
+
+
 def gru_step(
     x,
     states,
@@ -159,7 +175,12 @@ def gru_step(
     return h, [h]
 
 
-STEPS = {"simple_rnn": simple_rnn_step, "lstm": lstm_step, "gru": gru_step}
+STEPS = {
+    "simple_rnn": simple_rnn_step,
+    "lstm": lstm_step,
+    "gru": gru_step,
+    "peephole_lstm": peephole_lstm_step,
+}
 
 # --------------------------------------------------------------------------------------------- layers
 

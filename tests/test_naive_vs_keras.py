@@ -10,7 +10,6 @@ import pytest
 from tests import keras_oracle, naive
 
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
-pytest.importorskip("keras")
 try:
     keras = keras_oracle.load()
 except ImportError as error:
