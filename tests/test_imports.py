@@ -23,6 +23,7 @@ RANKS: list[tuple[str, ...]] = [
         "constraints",
         "activations",
         "random",
+        "schedules",
         "losses",
         "metrics",
         "optimizers",
