@@ -1,0 +1,215 @@
+"""The real-data jobs: python -m benchmarks.real_data [vowels sms imdb]
+
+Japanese vowels (ragged, RNNClassifier, five seeds), SMS spam and IMDB reviews in the published set-ups (Sequential). Each
+job writes its curves and times to benchmarks/results/: <job>.json, <job>.csv, <job>.png; real_data.md has one line for each.
+The data are read from the folder that FASTRNN_DATA names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.timing import environment
+from fastrnn import RNNClassifier, Sequential, datasets, layers, set_random_seed
+from fastrnn.preprocessing import StandardScaler3D
+from fastrnn.text import Tokenizer, pad_sequences
+
+RESULTS = Path(__file__).parent / "results"
+LAYERS = {"simple_rnn": layers.SimpleRNN, "lstm": layers.LSTM, "gru": layers.GRU}
+
+
+# --- the jobs --------------------------------------------------------------------------------------------------------
+
+
+def vowels(seed: int = 0, *, folder: Path | None = None, **overrides: Any) -> dict[str, Any]:
+    """Who speaks? 270 training and 370 test series of 7 to 29 steps, 9 speakers."""
+    data = datasets.load_japanese_vowels(folder)
+    scaler = StandardScaler3D().fit(data.X_train)
+    X_train, X_test = scaler.transform(data.X_train), scaler.transform(data.X_test)
+    settings = {
+        "cell": "gru",
+        "units": 100,
+        "dropout": 0.3,
+        "learning_rate_init": 0.003,
+        "batch_size": 32,
+        "max_iter": 100,
+        "tol": None,
+        **overrides,
+    }
+    start = time.perf_counter()
+    model = RNNClassifier(random_state=seed, **settings).fit(X_train, data.y_train)
+    seconds = time.perf_counter() - start
+    return {
+        "settings": settings,
+        "seed": seed,
+        "test_accuracy": float(model.score(X_test, data.y_test)),
+        "fit_s": seconds,
+        "curves": {"loss": list(map(float, model.loss_curve_))},
+    }
+
+
+def token_network(
+    cell: str, vocabulary: int, embedding: int, units: int, optimizer: str, seed: int
+) -> Sequential:
+    set_random_seed(seed)
+    model = Sequential(
+        [
+            layers.Embedding(vocabulary, embedding),
+            LAYERS[cell](units),
+            layers.Dense(1, activation="sigmoid"),
+        ]
+    )
+    model.compile(optimizer=optimizer, loss="binary_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def fit_text(model: Sequential, x: np.ndarray, y: np.ndarray, **fit: Any) -> dict[str, Any]:
+    start = time.perf_counter()
+    history = model.fit(x, y, **fit)
+    seconds = time.perf_counter() - start
+    curves = {name: list(map(float, values)) for name, values in history.history.items()}
+    return {
+        "settings": {key: value for key, value in fit.items() if key != "verbose"},
+        "best_val_accuracy": max(curves["val_accuracy"]),
+        "fit_s": seconds,
+        "epoch_s": seconds / len(curves["loss"]),
+        "curves": curves,
+    }
+
+
+def sms(
+    cell: str = "simple_rnn", seed: int = 0, *, epochs: int = 10, folder: Path | None = None, verbose: int = 0
+) -> dict[str, Any]:
+    """Spam or not? The 100 most frequent words, length 50, Embedding 20, 64 units, Adam; the last fifth validates."""
+    texts, y = datasets.load_sms_spam(folder)
+    tokenizer = Tokenizer(num_words=100)
+    tokenizer.fit_on_texts(texts)
+    x = pad_sequences(tokenizer.texts_to_sequences(texts), maxlen=50)
+    model = token_network(cell, 100, 20, 64, "adam", seed)
+    done = fit_text(model, x, y, batch_size=128, epochs=epochs, validation_split=0.2, verbose=verbose)
+    return {"cell": cell, "seed": seed, **done}
+
+
+def imdb(
+    cell: str = "simple_rnn", seed: int = 0, *, epochs: int = 10, folder: Path | None = None, verbose: int = 0
+) -> dict[str, Any]:
+    """Positive or not? 10,000 words, length 500, Embedding 32, 32 units, RMSprop, batch 128; the last fifth validates."""
+    texts, y = datasets.load_imdb("train", folder)
+    tokenizer = Tokenizer(num_words=10000)
+    tokenizer.fit_on_texts(texts)
+    x = pad_sequences(tokenizer.texts_to_sequences(texts), maxlen=500)
+    order = np.random.default_rng(seed).permutation(len(x))  # the file is sorted by class
+    model = token_network(cell, 10000, 32, 32, "rmsprop", seed)
+    fit = {"batch_size": 128, "epochs": epochs, "validation_split": 0.2, "verbose": verbose}
+    return {"cell": cell, "seed": seed, **fit_text(model, x[order], y[order], **fit)}
+
+
+# --- what is kept of them --------------------------------------------------------------------------------------------
+
+
+def write_curves(path: Path, curves: dict[str, list[float]]) -> None:
+    with open(path, "w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["epoch", *curves])
+        rows.writerows(
+            [i, *map("{:.6g}".format, values)]
+            for i, values in enumerate(zip(*curves.values(), strict=True), start=1)
+        )
+
+
+def draw_curves(path: Path, curves: dict[str, list[float]], title: str) -> None:
+    from matplotlib import pyplot
+
+    from fastrnn.plotting import plot_learning_curves
+
+    axes = plot_learning_curves(curves, title=title)
+    axes[0].figure.savefig(path, dpi=110)
+    pyplot.close(axes[0].figure)
+
+
+def keep(name: str, result: dict[str, Any], curves: dict[str, list[float]], out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    content = {"environment": environment(), **result}
+    (out / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    write_curves(out / f"{name}.csv", curves)
+    draw_curves(out / f"{name}.png", curves, name.replace("_", " "))
+
+
+def run_vowels(args: argparse.Namespace) -> list[str]:
+    runs = [vowels(seed, folder=args.folder) for seed in range(args.seeds)]
+    accuracy = [run["test_accuracy"] for run in runs]
+    seconds = float(np.median([run["fit_s"] for run in runs]))
+    curves = {f"seed {run['seed']}": run["curves"]["loss"] for run in runs}
+    summary = {
+        "settings": runs[0]["settings"],
+        "test_accuracy": accuracy,
+        "mean": float(np.mean(accuracy)),
+        "std": float(np.std(accuracy)),
+        "fit_s": [run["fit_s"] for run in runs],
+    }
+    keep("vowels", summary, {"loss": list(np.mean(list(curves.values()), axis=0))}, args.out)
+    measure = f"{np.mean(accuracy):.4f} +- {np.std(accuracy):.4f}"
+    return [f"| Japanese vowels, GRU, {len(runs)} seeds | test accuracy | {measure} | {seconds:.1f} |"]
+
+
+def run_text(job: Any, title: str, args: argparse.Namespace) -> list[str]:
+    lines = []
+    for cell in args.cells:
+        result = job(cell, epochs=args.epochs, folder=args.folder, verbose=args.verbose)
+        keep(f"{job.__name__}_{cell}", result, result["curves"], args.out)
+        name = LAYERS[cell].__name__
+        lines.append(
+            f"| {title}, {name} | best val_accuracy | {result['best_val_accuracy']:.4f} | {result['fit_s']:.1f} |"
+        )
+    return lines
+
+
+JOBS = {
+    "vowels": run_vowels,
+    "sms": lambda args: run_text(sms, "SMS spam", args),
+    "imdb": lambda args: run_text(imdb, "IMDB", args),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.real_data", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument("jobs", nargs="*", metavar="job", help=f"any of {', '.join(JOBS)} (default: all)")
+    parser.add_argument(
+        "--cells", nargs="+", choices=LAYERS, default=["simple_rnn", "lstm"], help="for the texts"
+    )
+    parser.add_argument("--seeds", type=int, default=5, help="for the vowels (default 5)")
+    parser.add_argument("--epochs", type=int, default=10, help="for the texts (default 10)")
+    parser.add_argument(
+        "--folder", type=Path, default=None, help="the data (default: what FASTRNN_DATA says)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS, help="folder to write to (default benchmarks/results)"
+    )
+    parser.add_argument("--verbose", type=int, default=0)
+    args = parser.parse_args(argv)
+    unknown = set(args.jobs) - set(JOBS)
+    if unknown:
+        parser.error(f"unknown jobs {sorted(unknown)}; choose from {list(JOBS)}")
+    lines = ["| job | measure | value | fit, s |", "|---|---|---|---|"]
+    for job in args.jobs or JOBS:
+        new = JOBS[job](args)
+        print("\n".join(new), flush=True)
+        lines += new
+    info = environment()
+    head = f"{info['cpu']}, {info['cores']} cores, {info['date']}, fastrnn at {info['commit']}.\n\n"
+    (args.out / "real_data.md").write_text(head + "\n".join(lines) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
