@@ -49,8 +49,10 @@ OPTIONS: dict[str, Any] = {
     "fastmath": set(FASTMATH),
 }
 
-#: Symbols that kernels refer to -> what provides them (see `linking`).
-EXTERNALS: dict[str, Callable[[], None]] = {}
+#: Separately compiled functions (see `linking`): name -> what provides it for a tuple of argument types.
+EXTERNALS: dict[str, Callable[[tuple], str]] = {}
+#: Their symbols, so far: symbol -> (name, argument types).
+EXTERNAL_SYMBOLS: dict[str, tuple[str, tuple]] = {}
 
 _ENGINE = Path(__file__).resolve().parent
 _SOURCE_FOLDERS = (_ENGINE, _ENGINE.parent / "cells")
@@ -232,9 +234,10 @@ def _cell_classes(types: Iterable[Any]) -> Iterator[type]:
             yield cls
 
 
-def _externals(library: Any) -> list[str]:
-    """The symbols of `EXTERNALS` that compiled code refers to."""
-    return [f.name for f in library._final_module.functions if f.is_declaration and f.name in EXTERNALS]
+def _externals(library: Any) -> list[tuple[str, tuple]]:
+    """The separately compiled functions that compiled code refers to."""
+    names = [f.name for f in library._final_module.functions if f.is_declaration]
+    return [EXTERNAL_SYMBOLS[name] for name in names if name in EXTERNAL_SYMBOLS]
 
 
 class _Cache(FunctionCache):
@@ -266,8 +269,8 @@ class _Cache(FunctionCache):
         try:
             with open(path, "rb") as file:
                 symbols, reduced = pickle.load(file)
-            for symbol in symbols:
-                EXTERNALS[symbol]()
+            for name, arguments in symbols:
+                EXTERNALS[name](arguments)
             result = self._impl.rebuild(target_context, reduced)
             if time.time() - os.path.getmtime(path) > _DAY / 2:
                 os.utime(path)  # _prune() goes by age: this one is in use.

@@ -1,80 +1,70 @@
 """Functions compiled once on their own, which kernels reach through a symbol.
 
-Numba copies everything a kernel calls into the kernel's own module and optimises it there again. That is right for
-small bodies and ruinous for big ones: the register tiles alone would cost every kernel 1.6 s. A function decorated
-with :func:`outline` is compiled and cached once, under the C calling convention, and its address is given to LLVM's
-linker under a symbol; kernels hold an external reference to that symbol, and a kernel loaded from disk has its
-references provided before it is linked (`jit._Cache` asks for that).
+Numba copies everything a kernel calls into the kernel's own module and optimises it there again, once more for every
+level of calls. That is right for small bodies and ruinous for big ones: the register tiles alone would cost every
+kernel 1.6 s. A function decorated with :func:`separate` is compiled and cached once per signature; its address is
+given to LLVM's linker under a symbol, and kernels hold an external reference to that symbol. A kernel loaded from
+disk has its references provided before it is linked (`jit._Cache` asks for that).
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from types import FunctionType
 from typing import Any
 
-from llvmlite import binding
+from llvmlite import binding, ir
 from numba import types
-from numba.core.ccallback import CFunc
-from numba.extending import overload
+from numba.core import cgutils
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import lower_builtin
 
 from fastrnn.engine import jit as _jit
 
-__all__ = ["outline"]
+__all__ = ["separate"]
 
 
-class _Cache(_jit._Cache):
-    """The same cache, for functions that are keyed by a signature instead of a tuple of argument types."""
+def separate(dispatcher: Any) -> Callable:
+    """Make a function made by `jit` callable from other kernels without becoming a part of them.
 
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        return super().load_overload(sig.args, target_context)
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        super().save_overload(sig.args, data)
-
-
-def outline(name: str, result: Any, arguments: tuple) -> Callable[[Callable], Any]:
-    """Compile the decorated function once, under the symbol ``fastrnn_<name>``.
-
-    Parameters
-    ----------
-    name : str
-        Unique in the library.
-    result, arguments
-        Numba types of the result and of the arguments: plain numbers only, such as `intp` addresses.
+    It must not raise: its status is not looked at.
     """
-    signature = result(*arguments)
-    symbol = f"fastrnn_{name}"
+    if _jit.DISABLED:
+        return dispatcher
+    name = f"{dispatcher.py_func.__module__}.{dispatcher.py_func.__qualname__}"
+    symbols: dict[tuple, str] = {}
 
-    def decorate(fn: Callable) -> Any:
-        if _jit.DISABLED:
-            return fn
-        compiled: list[CFunc] = []
+    def call(*args: Any) -> Any:
+        return dispatcher(*args)
 
-        def provide() -> None:
-            if not compiled:
-                options = {key: value for key, value in _jit.OPTIONS.items() if key != "nogil"}
-                body = _jit.stamped(FunctionType(fn.__code__, fn.__globals__, symbol), options)
-                function = CFunc(body, (arguments, result), locals={}, options=options)
-                try:
-                    function._cache = _Cache(body)
-                except (RuntimeError, OSError) as error:
-                    _jit._warn_no_cache(error)
-                function.compile()
-                compiled.append(function)
-                binding.add_symbol(symbol, function.address)
+    def provide(arguments: tuple) -> str:
+        """Compile (or load) for these argument types and make the symbol known; returns it."""
+        if arguments not in symbols:
+            dispatcher.compile(arguments)
+            compiled = dispatcher.overloads[arguments]
+            symbol = "fastrnn_" + hashlib.sha256(repr((name, arguments)).encode()).hexdigest()[:32]
+            library = compiled.library
+            binding.add_symbol(symbol, library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
+            symbols[arguments] = symbol
+            _jit.EXTERNAL_SYMBOLS[symbol] = (name, arguments)
+        return symbols[arguments]
 
-        _jit.EXTERNALS[symbol] = provide
-        external = types.ExternalFunction(symbol, signature)
+    _jit.EXTERNALS[name] = provide
 
-        def call(*args: Any) -> Any:
-            raise TypeError(f"{fn.__name__} can only be called from compiled code")
+    @infer_global(call, typing_key=dispatcher.py_func)
+    class Template(AbstractTemplate):
+        def generic(self, args: tuple, kws: dict) -> Any:
+            arguments = tuple(types.unliteral(a) for a in args)
+            provide(arguments)
+            return signature(dispatcher.overloads[arguments].signature.return_type, *arguments)
 
-        @overload(call, strict=False)
-        def typed(*args):  # noqa: ANN002, ANN202
-            provide()
-            return lambda *args: external(*args)
+    @lower_builtin(dispatcher.py_func, types.VarArg(types.Any))
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        symbol = provide(tuple(sig.args))
+        kind: ir.FunctionType = context.call_conv.get_function_type(sig.return_type, sig.args)
+        function = cgutils.get_or_insert_function(builder.module, kind, symbol)
+        _, result = context.call_conv.call_function(builder, function, sig.return_type, sig.args, args)
+        return result
 
-        return call
-
-    return decorate
+    call.dispatcher = dispatcher  # type: ignore[attr-defined]
+    return call

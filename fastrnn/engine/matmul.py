@@ -33,7 +33,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 from fastrnn.engine.jit import jit
-from fastrnn.engine.linking import outline
+from fastrnn.engine.linking import separate
 
 # --------------------------------------------------------------------------------------------------------------------
 # The host's vectors
@@ -119,7 +119,9 @@ class _Emitter:
 
     def mask(self, n_valid: Any) -> Any:
         lane = ir.Constant(self.index, list(range(self.lanes)))
-        return self.builder.icmp_signed("<", lane, self.splat(self.builder.trunc(n_valid, ir.IntType(32)), self.index))
+        return self.builder.icmp_signed(
+            "<", lane, self.splat(self.builder.trunc(n_valid, ir.IntType(32)), self.index)
+        )
 
     def at(self, base: Any, column: int) -> Any:
         where = self.builder.add(base, ir.Constant(self.word, column * self.lanes * self.size))
@@ -232,6 +234,8 @@ def _tile(typingctx, zero, shape, a, a_row, a_k, b, b_k, k, c, c_row, d, d_row, 
 # One loop nest for every product
 
 
+@separate
+@jit
 def _gemm(zero, size, a, a_row, a_k, b, b_k, b_panel, m, n, k, c, c_row, d, d_row):
     """``C (m, n) = D (m, n) + A (m, k) @ B (k, n)`` on addresses and byte strides.
 
@@ -269,21 +273,6 @@ def _gemm(zero, size, a, a_row, a_k, b, b_k, b_panel, m, n, k, c, c_row, d, d_ro
                 d_row,
                 tail,
             )
-
-_N = types.intp
-_gemm_float32 = outline("gemm_float32", types.void, (types.float32, *([_N] * 14)))(_gemm)
-_gemm_float64 = outline("gemm_float64", types.void, (types.float64, *([_N] * 14)))(_gemm)
-
-
-def gemm(dtype_of, *args):
-    """`_gemm` for the dtype of an array; see there for the rest of the arguments."""
-
-
-@overload(gemm, strict=False)
-def _pick_gemm(dtype_of, *args):
-    if dtype_of.dtype == types.float32:
-        return lambda dtype_of, *args: _gemm_float32(np.float32(0), *args)
-    return lambda dtype_of, *args: _gemm_float64(0.0, *args)
 
 
 def packed_size(k: int, n: int, dtype: Any) -> int:
@@ -335,8 +324,8 @@ def product(a, packed, n, c, start):
 @overload(product)
 def _product(a, packed, n, c, start):
     def impl(a, packed, n, c, start):
-        gemm(
-            packed,
+        _gemm(
+            packed.dtype.type(0),
             packed.itemsize,
             address(a),
             a.strides[0],
@@ -367,8 +356,8 @@ def _product_tn(a, b, c, accumulate):
     def impl(a, b, c, accumulate):
         size = b.itemsize
         n_lanes = _LANES_32 if size == 4 else _LANES_64
-        gemm(
-            b,
+        _gemm(
+            b.dtype.type(0),
             size,
             address(a),
             a.strides[1],

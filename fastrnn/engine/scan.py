@@ -19,6 +19,7 @@ import numpy as np
 from fastrnn.engine.contract import step_backward, step_forward
 from fastrnn.engine.denormals import flush_denormals, restore_denormals
 from fastrnn.engine.jit import jit, prange
+from fastrnn.engine.linking import separate
 from fastrnn.engine.matmul import product, product_tn
 from fastrnn.engine.views import block, copy, cube, fill, matrix, part, plane, planes, segment
 
@@ -44,6 +45,7 @@ def _active(schedule, n_steps, s, r0, r1):
     return max(0, min(r1, schedule[n_steps + 1 + s]) - r0)
 
 
+@separate
 @jit
 def _gather(plan, schedule, x, masks, group, s, r0, n, out, at):
     """Rows of x for step ``s`` of the sorted rows ``r0 ... r0 + n``, times the dropout mask, into ``out[at ...]``."""
@@ -65,6 +67,7 @@ def _gather(plan, schedule, x, masks, group, s, r0, n, out, at):
             copy(source, target)
 
 
+@separate
 @jit
 def _masked_rows(rows, first, n, plan, schedule, masks, group, r0, out, at_out):
     """``out[at_out ...] = rows[first ...] * mask`` with the recurrent dropout mask of one group."""
@@ -106,6 +109,7 @@ def _steps_of(schedule, n_steps, r):
     return low
 
 
+@separate
 @jit
 def _forward_rows(
     cell, plan, schedule, x, state0, weights, masks, states, saved, out, final, work, r0, r1, slot
@@ -218,6 +222,7 @@ def _forward_rows(
             _fill(plan, schedule, out, r0 + r, n)
 
 
+@separate
 @jit
 def _fill(plan, schedule, out, r, n):
     """Outputs of masked steps: the output before it (zeros before the first), or zeros."""
@@ -235,6 +240,7 @@ def _fill(plan, schedule, out, r, n):
             copy(part(out, row + (t - 1) * step, 0, n_units), part(out, row + t * step, 0, n_units))
 
 
+@separate
 @jit
 def _backward_rows(
     cell, plan, schedule, x, weights, masks, states, saved, d_out, d_final, dx, d_state0, grads, work, r0, r1
@@ -376,6 +382,7 @@ def _backward_rows(
             copy(plane(ds, k, r, n_units), plane(d_state0, k, schedule[order + r0 + r], n_units))
 
 
+@separate
 @jit
 def _add_outputs(plan, schedule, d_out, s, r, dh):
     """Add the gradient of every output that shows step ``s`` of row ``r``: its own, and those that repeat it."""
@@ -397,6 +404,7 @@ def _add_outputs(plan, schedule, d_out, s, r, dh):
             dh[j] += source[j]
 
 
+@separate
 @jit
 def _scatter(plan, schedule, rows, at, masks, group, s, r0, n, dx):
     """Add (for the first group: write) the gradients of the inputs of step ``s``."""
@@ -421,6 +429,7 @@ def _scatter(plan, schedule, rows, at, masks, group, s, r0, n, dx):
                 target[i] += source[i]
 
 
+@separate
 @jit
 def _chunk_gradients(
     plan,
