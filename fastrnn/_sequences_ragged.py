@@ -105,12 +105,12 @@ class Ragged:
             i = range(len(self))[key]
             return self.values[self.offsets[i] : self.offsets[i + 1]]
         index = np.arange(len(self))[key]
-        steps, offsets = self._steps(index)
+        steps, offsets = self.steps_of(index)
         starts = None if self.starts is None else self.starts[index]
         return Ragged(self.values[steps], offsets, starts=starts, n_timesteps=self.n_timesteps)
 
-    def _steps(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of `values` that belong to the sequences in `index`, and their new offsets."""
+    def steps_of(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of `values` that belong to the sequences in `index`, and their new offsets."""
         lengths = self.lengths[index]
         offsets = np.zeros(len(index) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])

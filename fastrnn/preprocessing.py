@@ -13,7 +13,7 @@ from .sequences import Ragged, Sequences, as_object_array, read_sequences
 __all__ = ["StandardScaler3D"]
 
 
-class StandardScaler3D(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+class StandardScaler3D(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Give each feature zero mean and unit variance over all samples and time steps.
 
     The transformed value is ``(x - mean) / scale``, with one mean and one scale for each feature. Padding is left out
@@ -53,6 +53,13 @@ class StandardScaler3D(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, au
     >>> StandardScaler3D().fit(X).mean_
     array([3.])
     """
+
+    mean_: np.ndarray | None
+    var_: np.ndarray | None
+    scale_: np.ndarray | None
+    n_steps_seen_: int
+    _mean: np.ndarray
+    _var: np.ndarray
 
     def __init__(self, *, with_mean: bool = True, with_std: bool = True) -> None:
         self.with_mean = with_mean

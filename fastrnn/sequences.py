@@ -358,7 +358,7 @@ def as_step_values(y: Any, X: np.ndarray | Ragged, name: str = "y") -> np.ndarra
                 "step of X needs its value."
             )
     lengths = X.lengths if isinstance(X, Ragged) else np.full(len(X), X.shape[1])
-    arrays = []
+    arrays: list[np.ndarray] = []
     for i, (item, length) in enumerate(zip(y if array is None else array, lengths.tolist(), strict=True)):
         steps = np.asarray(item)
         if steps.ndim not in (1, 2) or len(steps) != length:

@@ -1,0 +1,336 @@
+"""Recurrent networks as scikit-learn estimators."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils import check_array, column_or_1d
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_consistent_length
+
+from ._estimators_base import BaseRNN
+from ._estimators_docs import with_shared_documentation
+from .sequences import Ragged, Sequences, as_step_values, lay_out_steps
+
+__all__ = ["RNNClassifier", "RNNRegressor"]
+
+
+@with_shared_documentation
+@dataclass(kw_only=True, eq=False, repr=False)
+class RNNClassifier(ClassifierMixin, BaseRNN):
+    """Recurrent network that classifies sequences, or each of their time steps.
+
+    Recurrent layers and a dense layer with a softmax (a sigmoid for two classes), trained on the cross-entropy.
+
+    Parameters
+    ----------
+    {parameters}
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, by label; "balanced": inversely proportional to their frequencies.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    {attributes}
+
+    Notes
+    -----
+    {notes}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import RNNClassifier
+    >>> rng = np.random.default_rng(0)
+    >>> X = [rng.normal(size=(length, 1)) for length in rng.integers(3, 9, size=100)]
+    >>> y = np.array([x.sum() > 0 for x in X])
+    >>> model = RNNClassifier(units=8, learning_rate_init=0.01, random_state=0).fit(X, y)
+    >>> bool(model.score(X, y) > 0.9)
+    True
+    """
+
+    class_weight: Any = None
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **BaseRNN._parameter_constraints,
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+    }
+
+    def _head(self) -> tuple[int, str | None, str]:
+        if len(self.classes_) == 2:
+            return 1, "sigmoid", "binary_crossentropy"
+        return len(self.classes_), "softmax", "sparse_categorical_crossentropy"
+
+    def _read_targets(self, y: Any, X: np.ndarray | Ragged, known: bool, classes: Any) -> dict[str, Any]:
+        if self.return_sequences:
+            y = as_step_values(y, X)
+            if y.ndim == 2 and y.shape[1] != 1:
+                raise ValueError(
+                    f"y has {y.shape[1]} labels for each time step; one is what RNNClassifier can learn."
+                )
+            y = y.reshape(len(y))
+        labels = column_or_1d(y, warn=True)
+        if labels.dtype.kind == "f":
+            labels = check_array(labels, ensure_2d=False, input_name="y")
+        if not self.return_sequences:
+            check_consistent_length(X, labels)
+        check_classification_targets(labels)
+        present, index = np.unique(labels, return_inverse=True)
+        if known:
+            expected = self.classes_
+            if classes is not None and not np.array_equal(np.unique(classes), expected):
+                raise ValueError(
+                    f"classes={classes!r} is not the same as on the last call, which was: {expected.tolist()!r}"
+                )
+        else:
+            expected = present if classes is None else np.unique(column_or_1d(classes))
+        if len(expected) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs at least 2 classes, got 1 class: {expected.tolist()[0]!r}."
+            )
+        places = {label: i for i, label in enumerate(expected.tolist())}
+        unknown = [label for label in present.tolist() if label not in places]
+        if unknown:
+            raise ValueError(
+                f"y contains labels that are unknown, {unknown!r}; known classes are {expected.tolist()!r}. Name all "
+                "classes in the first call of partial_fit, or fit anew."
+            )
+        targets = np.array([places[label] for label in present.tolist()], np.int64)[index]
+        return {"classes_": expected, "targets": self._encode(targets, len(expected))}
+
+    def _encode(self, targets: np.ndarray, n_classes: int) -> np.ndarray:
+        """Give the binary cross-entropy a column of zeros and ones."""
+        return targets[:, None].astype(self.dtype) if n_classes == 2 else targets
+
+    def _class_weights(self, targets: np.ndarray, found: dict[str, Any], incremental: bool) -> Any:
+        if self.class_weight is None:
+            return None
+        if incremental and self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight='balanced' is not supported for partial_fit, which does not see all samples. Pass "
+                "the weights themselves: sklearn.utils.class_weight.compute_class_weight('balanced', ...)."
+            )
+        classes, index = found["classes_"], targets.reshape(len(targets)).astype(np.int64)
+        return compute_class_weight(self.class_weight, classes=classes, y=classes[index])[index]
+
+    def _score_outputs(self, targets: np.ndarray, out: np.ndarray, weight: np.ndarray | None) -> float:
+        guess = out[:, 0] > 0.5 if out.shape[1] == 1 else out.argmax(axis=1)
+        return float(accuracy_score(targets.reshape(len(out)).astype(np.int64), guess, sample_weight=weight))
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
+        """Make one pass over the data.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in :meth:`fit`; weights are used as they are.
+        classes : array-like of shape (n_classes,), optional
+            All labels that will ever come. Needed in the first call.
+
+        Returns
+        -------
+        self
+        """
+        if classes is None and not hasattr(self, "model_"):
+            raise ValueError(
+                "classes must be passed on the first call to partial_fit: all labels that later calls may bring."
+            )
+        return self._fit(X, y, sample_weight, incremental=True, classes=classes)
+
+    def _probabilities(self, X: Any) -> tuple[np.ndarray, Sequences]:
+        out, sequences = self._outputs(X)
+        return (np.hstack([1 - out, out]) if out.shape[1] == 1 else out), sequences
+
+    def _shape(self, rows: np.ndarray, sequences: Sequences) -> np.ndarray:
+        per_step = self._architecture["return_sequences"]
+        return lay_out_steps(rows, sequences.data) if per_step else rows
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict labels.
+
+        Parameters
+        ----------
+        X : array-like
+            Sequences, see the class.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,), or as X with ``return_sequences=True``
+        """
+        rows, sequences = self._probabilities(X)
+        return self._shape(self.classes_[rows.argmax(axis=1)], sequences)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Predict the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like
+            Sequences, see the class.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            With ``return_sequences=True`` (n_samples, n_timesteps, n_classes), or an object array of arrays.
+        """
+        return self._shape(*self._probabilities(X))
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Predict the logarithm of the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like
+            Sequences, see the class.
+
+        Returns
+        -------
+        ndarray
+            float64, in the shape of :meth:`predict_proba`; finite also where a probability has underflown to zero.
+        """
+        rows, sequences = self._probabilities(X)
+        return self._shape(np.log(np.maximum(rows, np.finfo(np.float64).tiny, dtype=np.float64)), sequences)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy, over time steps with ``return_sequences=True``.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        float
+        """
+        rows, sequences = self._probabilities(X)
+        labels, weight = self._rows_to_score(y, sample_weight, sequences.data)
+        return float(accuracy_score(labels, self.classes_[rows.argmax(axis=1)], sample_weight=weight))
+
+
+@with_shared_documentation
+@dataclass(kw_only=True, eq=False, repr=False)
+class RNNRegressor(RegressorMixin, BaseRNN):
+    """Recurrent network that predicts numbers for sequences, or for each of their time steps.
+
+    Recurrent layers and a linear dense layer, trained on the mean squared error.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    n_outputs_ : int
+    {attributes}
+
+    Notes
+    -----
+    {notes}
+
+    Targets should be of order one: scale them, for example with
+    :class:`sklearn.compose.TransformedTargetRegressor`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import RNNRegressor
+    >>> wave = np.sin(np.arange(300) / 5)
+    >>> X, y = np.lib.stride_tricks.sliding_window_view(wave[:-1], 20), wave[20:]
+    >>> model = RNNRegressor(units=16, learning_rate_init=0.01, max_iter=50, tol=None, random_state=0).fit(X, y)
+    >>> bool(model.score(X, y) > 0.99)
+    True
+    """
+
+    def _head(self) -> tuple[int, str | None, str]:
+        return self.n_outputs_, None, "mse"
+
+    def _read_targets(self, y: Any, X: np.ndarray | Ragged, known: bool, classes: Any) -> dict[str, Any]:
+        if self.return_sequences:
+            y = as_step_values(y, X)
+        y = check_array(y, ensure_2d=False, allow_nd=True, dtype="numeric", input_name="y")
+        if y.ndim not in (1, 2):
+            raise ValueError(
+                f"y has shape {y.shape}; wanted is (n_samples,) or (n_samples, n_outputs), and for one value at each "
+                "time step return_sequences=True."
+            )
+        if not self.return_sequences:
+            check_consistent_length(X, y)
+        n_outputs = 1 if y.ndim == 1 else y.shape[1]
+        if known and n_outputs != self.n_outputs_:
+            raise ValueError(f"y has {n_outputs} outputs, but the network was made for {self.n_outputs_}.")
+        dtype = y.dtype if y.dtype.kind == "f" else np.dtype(np.float64)
+        with np.errstate(over="ignore"):
+            rows = y.reshape(len(y), n_outputs).astype(self.dtype, copy=False)
+        if not np.isfinite(rows).all():
+            raise ValueError(f"y contains values too large for dtype={self.dtype!r}; scale it.")
+        return {"n_outputs_": n_outputs, "_y_is_flat": y.ndim == 1, "_y_dtype": dtype, "targets": rows}
+
+    def _class_weights(self, targets: np.ndarray, found: dict[str, Any], incremental: bool) -> Any:
+        return None
+
+    def _score_outputs(self, targets: np.ndarray, out: np.ndarray, weight: np.ndarray | None) -> float:
+        return float(r2_score(targets, out, sample_weight=weight))
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Make one pass over the data.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in :meth:`fit`; weights are used as they are.
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def _rows(self, X: Any) -> tuple[np.ndarray, Sequences]:
+        rows, sequences = self._outputs(X)
+        rows = rows.astype(self._y_dtype, copy=False)
+        return (rows[:, 0] if self._y_is_flat else rows), sequences
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict numbers.
+
+        Parameters
+        ----------
+        X : array-like
+            Sequences, see the class.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs), as y had in `fit`
+            With ``return_sequences=True`` laid out as X; in the floating dtype that y had in `fit`.
+        """
+        rows, sequences = self._rows(X)
+        per_step = self._architecture["return_sequences"]
+        return lay_out_steps(rows, sequences.data) if per_step else rows
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the coefficient of determination, over time steps with ``return_sequences=True``.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        float
+        """
+        rows, sequences = self._rows(X)
+        truth, weight = self._rows_to_score(y, sample_weight, sequences.data)
+        return float(r2_score(truth, rows, sample_weight=weight))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

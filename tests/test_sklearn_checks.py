@@ -1,0 +1,31 @@
+"""scikit-learn's own checks of estimators.
+
+Its tables of numbers are taken as sequences of one variable, a column for each step. The estimators here are small
+and make few epochs, so that all of it takes seconds.
+"""
+
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from fastrnn.estimators import RNNClassifier, RNNRegressor
+
+SMALL = {"cell": "gru", "units": 12, "tol": None}
+# With one batch for all samples everything holds.
+ONE_BATCH = {**SMALL, "batch_size": 1000, "dtype": "float64", "learning_rate_init": 0.03, "max_iter": 60}
+# With the usual small ones, one thing can't.
+BATCHES = {**SMALL, "learning_rate_init": 0.02, "max_iter": 40}
+EXPECTED = {
+    "check_sample_weight_equivalence_on_dense_data": "repeated samples make other batches than weighted ones"
+}
+
+
+@parametrize_with_checks([RNNClassifier(**ONE_BATCH), RNNRegressor(**ONE_BATCH)])
+def test_checks_in_one_batch(estimator, check):
+    check(estimator)
+
+
+@parametrize_with_checks(
+    [RNNClassifier(**BATCHES), RNNRegressor(**BATCHES)],
+    expected_failed_checks=lambda estimator: EXPECTED,
+)
+def test_checks_in_batches(estimator, check):
+    check(estimator)
