@@ -20,7 +20,8 @@ _HOMES = {
     ),
     "dropout": ("Dropout",),
     "embedding": ("Embedding",),
-    "recurrent": ("GRU", "GRUCell", "LSTM", "LSTMCell", "SimpleRNN", "SimpleRNNCell"),
+    "cells": ("GRUCell", "LSTMCell", "SimpleRNNCell"),
+    "recurrent": ("GRU", "LSTM", "SimpleRNN"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

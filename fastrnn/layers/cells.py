@@ -1,0 +1,351 @@
+"""Recurrent cells: weights, their configuration, and one time step. A layer of `recurrent` is a cell and a time loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastrnn import constraints, initializers, regularizers
+from fastrnn.cells.gru import GRU as GRUKernel
+from fastrnn.cells.gru import GRUBefore as GRUBeforeKernel
+from fastrnn.cells.lstm import LSTM as LSTMKernel
+from fastrnn.cells.simple_rnn import SimpleRNN as SimpleRNNKernel
+from fastrnn.engine import passes
+from fastrnn.engine.contract import traits
+from fastrnn.layers.arithmetic import check_activation
+from fastrnn.layers.base import Layer, Shape, check_positive_int
+
+__all__ = ["Cell", "GRUCell", "LSTMCell", "SimpleRNNCell"]
+
+
+def _rate(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value < 1:
+        raise ValueError(f"{name}={value!r}: give a number from 0 to below 1")
+    return float(value)
+
+
+class Cell(Layer):
+    """Base class of cells that the engine runs.
+
+    A subclass gives `kernel_type` (of `fastrnn.cells`) and, where its bias is laid out in another way, `_bias_shape`.
+
+    Parameters
+    ----------
+    units : int
+        Length of the state and of the output.
+    activation : str or None
+        Of the candidate state and of the output; None is linear.
+    use_bias : bool
+    kernel_initializer, recurrent_initializer, bias_initializer : initializer
+    kernel_regularizer, recurrent_regularizer, bias_regularizer, activity_regularizer : regularizer, optional
+    kernel_constraint, recurrent_constraint, bias_constraint : constraint, optional
+    dropout : float
+        Share of the inputs set to zero in training, the same ones at all time steps.
+    recurrent_dropout : float
+        Share of the previous output set to zero on its way into the recurrent products. If it is not 0, every gate has
+        masks of its own, for inputs too.
+    seed : int, optional
+        Of the dropout masks; otherwise they come from the model's seed.
+    **kwargs
+        As for :class:`Layer`.
+    """
+
+    kernel_type: Any
+    #: Names of the arguments that hold activations, in the order of the kernel's fields.
+    _activations: tuple[str, ...] = ("activation",)
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | None = "tanh",
+        use_bias: bool = True,
+        *,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        recurrent_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        recurrent_constraint: Any = None,
+        bias_constraint: Any = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.units = check_positive_int(units, "units")
+        self.activation = check_activation(activation)
+        self.use_bias = bool(use_bias)
+        for name, value in (
+            ("kernel", kernel_initializer),
+            ("recurrent", recurrent_initializer),
+            ("bias", bias_initializer),
+        ):
+            setattr(self, f"{name}_initializer", initializers.get(value, f"{name}_initializer"))
+        for name, value in (
+            ("kernel", kernel_regularizer),
+            ("recurrent", recurrent_regularizer),
+            ("bias", bias_regularizer),
+        ):
+            setattr(self, f"{name}_regularizer", regularizers.get(value, f"{name}_regularizer"))
+        for name, value in (
+            ("kernel", kernel_constraint),
+            ("recurrent", recurrent_constraint),
+            ("bias", bias_constraint),
+        ):
+            setattr(self, f"{name}_constraint", constraints.get(value, f"{name}_constraint"))
+        self.dropout = _rate(dropout, "dropout")
+        self.recurrent_dropout = _rate(recurrent_dropout, "recurrent_dropout")
+        self.seed = seed
+        if seed is not None:
+            super().set_seed(seed)
+
+    def set_seed(self, seed: int | np.random.SeedSequence | None) -> None:
+        # A layer with a seed of its own keeps it when a model seeds its layers.
+        super().set_seed(seed if self.seed is None else self.seed)
+
+    # -- what the engine needs
+
+    def kernel_cell(self) -> Any:
+        """The cell as the engine's kernels take it."""
+        from fastrnn.engine.vecmath import resolve
+
+        codes = [resolve(getattr(self, name)) for name in self._activations]
+        return self.kernel_type(self.units, *codes)
+
+    @property
+    def _traits(self) -> Any:
+        return traits(self.kernel_cell())
+
+    def kernel_weights(self) -> passes.Weights:
+        """The weights as the engine's kernels take them."""
+        weights = self._weights
+        bias = weights.get("bias")
+        if bias is not None and bias.ndim == 2:
+            return passes.Weights(weights["kernel"], weights["recurrent_kernel"], bias[0], bias[1])
+        return passes.Weights(weights["kernel"], weights.get("recurrent_kernel"), bias)
+
+    def take_gradients(self, gradients: passes.Weights) -> None:
+        """Write the engine's gradients to where the model looks for them."""
+        grads = self._grads
+        grads["kernel"][...] = gradients.kernel
+        if "recurrent_kernel" in grads:
+            grads["recurrent_kernel"][...] = gradients.recurrent
+        if self.use_bias:
+            if grads["bias"].ndim == 2:
+                grads["bias"][0], grads["bias"][1] = gradients.bias, gradients.recurrent_bias
+            else:
+                grads["bias"][...] = gradients.bias
+
+    def draw_masks(self, n_batch: int, n_inputs: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Dropout factors for one call: inputs ``(1 or n_gates, n_batch, n_inputs)``, recurrent ``(n_gates, ...)``."""
+        n_gates = self._traits.n_gates
+        n_masks = n_gates if self.recurrent_dropout else 1
+        return (
+            self._factors(self.dropout, (n_masks, n_batch, n_inputs)),
+            self._factors(self.recurrent_dropout, (n_gates, n_batch, self.units)),
+        )
+
+    def _factors(self, rate: float, shape: tuple[int, ...]) -> np.ndarray | None:
+        if rate == 0:
+            return None
+        kept = self._rng.random(shape, dtype=np.float32) >= rate
+        return np.multiply(kept, self.dtype.type(1 / (1 - rate)), dtype=self.dtype)
+
+    # -- weights
+
+    def build(self, input_shape: Shape) -> None:
+        n_inputs = input_shape[-1]
+        if n_inputs is None:
+            raise ValueError(
+                f"layer {self.name!r} needs to know the number of features, got input shape {input_shape}"
+            )
+        width = self._traits.n_gates * self.units
+        for name, shape, short in (
+            ("kernel", (n_inputs, width), "kernel"),
+            ("recurrent_kernel", (self.units, width), "recurrent"),
+        ):
+            self.add_weight(
+                name,
+                shape,
+                getattr(self, f"{short}_initializer"),
+                getattr(self, f"{short}_regularizer"),
+                getattr(self, f"{short}_constraint"),
+            )
+        if self.use_bias:
+            self.add_weight(
+                "bias", self._bias_shape(), self.bias_initializer, self.bias_regularizer, self.bias_constraint
+            )
+        self.built = True
+
+    def _bias_shape(self) -> tuple[int, ...]:
+        return (self._traits.n_gates * self.units,)
+
+    # -- one step
+
+    @property
+    def state_size(self) -> Any:
+        """Length of the state, or a list of lengths."""
+        n_states = self._traits.n_states
+        return self.units if n_states == 1 else [self.units] * n_states
+
+    @property
+    def output_size(self) -> int:
+        """Length of the output."""
+        return self.units
+
+    def get_initial_state(self, batch_size: int = 1) -> list[np.ndarray]:
+        """Return zeros for each state."""
+        return [np.zeros((batch_size, self.units), self.dtype) for _ in range(self._traits.n_states)]
+
+    def stack_states(self, states: Any, n_batch: int, name: str = "initial_state") -> np.ndarray:
+        """States as one array ``(n_states, n_batch, units)``, checked."""
+        n_states = self._traits.n_states
+        given = list(states) if isinstance(states, (list, tuple)) else [states]
+        if len(given) != n_states:
+            raise ValueError(f"{name} has {len(given)} arrays: {type(self).__name__} has {n_states} states")
+        stacked = np.empty((n_states, n_batch, self.units), self.dtype)
+        for k, state in enumerate(given):
+            state = np.asarray(state)
+            if state.shape != (n_batch, self.units):
+                raise ValueError(
+                    f"{name}[{k}] has shape {state.shape}: the batch needs {(n_batch, self.units)}, (batch, units)"
+                )
+            stacked[k] = state
+        return stacked
+
+    def step(self, x: Any, states: Any, training: bool = False) -> tuple[np.ndarray, list[np.ndarray]]:
+        """One time step: ``x (batch, features)`` and states give the output and the new states."""
+        x = self.as_input(x)
+        if x.ndim != 2:
+            raise ValueError(f"x has shape {x.shape}: a cell steps over (batch, features)")
+        self.ensure_built((None, x.shape[1]))
+        masks = self.draw_masks(*x.shape) if training else (None, None)
+        result = passes.forward(
+            self.kernel_cell(),
+            self.kernel_weights(),
+            x[:, None],
+            self.stack_states(states, len(x), "states"),
+            input_masks=masks[0],
+            recurrent_masks=masks[1],
+        )
+        return result.final[0], list(result.final)
+
+    def __call__(self, x: Any, states: Any, training: bool = False) -> Any:  # type: ignore[override]
+        """One time step.
+
+        Parameters
+        ----------
+        x : array_like of shape (batch, features)
+        states : list of arrays of shape (batch, units)
+        training : bool
+            Whether dropout acts.
+
+        Returns
+        -------
+        output : array of shape (batch, units)
+        states : list of arrays
+        """
+        return self.step(x, states, training)
+
+
+class SimpleRNNCell(Cell):
+    """``h = activation(x @ kernel + h_prev @ recurrent_kernel + bias)`` (Elman 1990); one state, h.
+
+    Weights: ``kernel (n_inputs, units)``, ``recurrent_kernel (units, units)``, ``bias (units,)``.
+    Parameters are those of :class:`Cell`.
+    """
+
+    kernel_type = SimpleRNNKernel
+
+
+class LSTMCell(Cell):
+    """Long short-term memory (Hochreiter & Schmidhuber 1997); two states, h and c.
+
+    Weights, columns in the order i, f, c, o: ``kernel (n_inputs, 4 * units)``, ``recurrent_kernel (units, 4 * units)``,
+    ``bias (4 * units,)``. The equations stand in `fastrnn.cells.lstm`.
+
+    Parameters
+    ----------
+    units, activation, use_bias, **kwargs
+        As for :class:`Cell`.
+    recurrent_activation : str or None
+        Of the three gates.
+    unit_forget_bias : bool
+        Start the forget gate's bias at one.
+    use_cudnn
+        Of Keras; has no effect.
+    """
+
+    kernel_type = LSTMKernel
+    _activations = ("activation", "recurrent_activation")
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | None = "tanh",
+        recurrent_activation: str | None = "sigmoid",
+        use_bias: bool = True,
+        *,
+        unit_forget_bias: bool = True,
+        use_cudnn: Any = "auto",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(units, activation, use_bias, **kwargs)
+        self.recurrent_activation = check_activation(recurrent_activation)
+        self.unit_forget_bias = bool(unit_forget_bias)
+        self.use_cudnn = use_cudnn
+
+    def build(self, input_shape: Shape) -> None:
+        super().build(input_shape)
+        if self.use_bias and self.unit_forget_bias:
+            self._weights["bias"][self.units : 2 * self.units] = 1
+
+
+class GRUCell(Cell):
+    """Gated recurrent unit (Cho et al. 2014); one state, h.
+
+    Weights, columns in the order z, r, h: ``kernel (n_inputs, 3 * units)``, ``recurrent_kernel (units, 3 * units)``,
+    ``bias (2, 3 * units)`` (input row, recurrent row) with `reset_after`, ``(3 * units,)`` without. The equations stand
+    in `fastrnn.cells.gru`.
+
+    Parameters
+    ----------
+    units, activation, use_bias, **kwargs
+        As for :class:`Cell`.
+    recurrent_activation : str or None
+        Of the two gates.
+    reset_after : bool
+        Apply the reset gate after the recurrent product, or before it.
+    use_cudnn
+        Of Keras; has no effect.
+    """
+
+    _activations = ("activation", "recurrent_activation")
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | None = "tanh",
+        recurrent_activation: str | None = "sigmoid",
+        use_bias: bool = True,
+        *,
+        reset_after: bool = True,
+        use_cudnn: Any = "auto",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(units, activation, use_bias, **kwargs)
+        self.recurrent_activation = check_activation(recurrent_activation)
+        self.reset_after = bool(reset_after)
+        self.use_cudnn = use_cudnn
+
+    @property
+    def kernel_type(self) -> Any:  # type: ignore[override]
+        """The engine's cell of this form."""
+        return GRUKernel if self.reset_after else GRUBeforeKernel
+
+    def _bias_shape(self) -> tuple[int, ...]:
+        return (2, 3 * self.units) if self.reset_after else (3 * self.units,)

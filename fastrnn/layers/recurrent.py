@@ -1,0 +1,210 @@
+"""Recurrent layers: a cell and a loop over time."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastrnn.engine import passes
+from fastrnn.layers.base import Shape, check_mask
+from fastrnn.layers.cells import Cell, GRUCell, LSTMCell, SimpleRNNCell
+
+__all__ = ["GRU", "LSTM", "Recurrent", "SimpleRNN"]
+
+
+class _Cache(NamedTuple):
+    """What `backward` needs: the engine's tape, and which rows' last output is their state."""
+
+    tape: passes.Tape
+    kept: np.ndarray | None
+
+
+class Recurrent(Cell):
+    """What the recurrent layers share: everything about time.
+
+    Inputs have shape ``(batch, time, features)``; the output is ``(batch, units)``, or ``(batch, time, units)`` with
+    `return_sequences`. The number of weights does not depend on the number of time steps.
+
+    Parameters
+    ----------
+    units, activation, use_bias, **kwargs
+        As for the cell.
+    return_sequences : bool
+        Return the output of every time step, not of the last one only.
+    return_state : bool
+        Return a list ``[output, *states]``.
+    go_backwards : bool
+        Read the input from its end; outputs stay in processing order.
+    stateful : bool
+        Start each call from the states that the call before ended with, row by row.
+    unroll : bool
+        Allowed for any length; results are the same.
+    zero_output_for_mask : bool
+        The output of a masked step is zero, not that of the step before it.
+    """
+
+    input_ndim = 3
+    #: At most so many threads; None: those that are free to this process.
+    n_threads: int | None = None
+
+    def __init__(
+        self,
+        units: int,
+        *args: Any,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(units, *args, **kwargs)
+        self.return_sequences = bool(return_sequences)
+        self.return_state = bool(return_state)
+        self.go_backwards = bool(go_backwards)
+        self.stateful = bool(stateful)
+        self.unroll = bool(unroll)
+        self.zero_output_for_mask = bool(zero_output_for_mask)
+        #: States after the last call, if `stateful`: a list of arrays ``(batch, units)``, or None for zeros.
+        self.states: list[np.ndarray] | None = None
+        #: Gradient with respect to the initial state, of the last `backward`.
+        self.d_initial_state: list[np.ndarray] | None = None
+
+    def reset_state(self) -> None:
+        """Forget the states of a stateful layer."""
+        self.states = None
+
+    reset_states = reset_state
+
+    def forward(self, x, mask=None, training=False, initial_state=None):  # type: ignore[override]
+        n_batch, n_steps, n_inputs = x.shape
+        if n_batch == 0 or n_steps == 0:
+            raise ValueError(
+                f"layer {self.name!r} needs at least one sequence of one step, got shape {x.shape}"
+            )
+        state0 = self._start(initial_state, n_batch)
+        if mask is not None:
+            mask = check_mask(mask, x.shape)
+            if self.go_backwards:
+                mask = mask[:, ::-1]
+        input_masks, recurrent_masks = self.draw_masks(n_batch, n_inputs) if training else (None, None)
+        result = passes.forward(
+            self.kernel_cell(),
+            self.kernel_weights(),
+            x,
+            state0,
+            mask=mask,
+            reverse=self.go_backwards,
+            repeat=not self.zero_output_for_mask,
+            input_masks=input_masks,
+            recurrent_masks=recurrent_masks,
+            sequences=self.return_sequences,
+            save=training,
+            n_threads=self.n_threads,
+        )
+        if self.stateful:
+            self.states = [state.copy() for state in result.final]
+        kept = None
+        if self.return_sequences:
+            y = result.out
+        else:
+            y = result.final[0]
+            if mask is not None:
+                # The output of masked steps is not the state: zero before the first valid one, or on demand.
+                kept = mask[:, -1] if self.zero_output_for_mask else mask.any(axis=1)
+                y = np.where(kept[:, None], y, y.dtype.type(0))
+        cache = _Cache(result.tape, kept) if training else None
+        return ([y, *result.final] if self.return_state else y), cache
+
+    def _start(self, initial_state: Any, n_batch: int) -> np.ndarray | None:
+        if initial_state is not None:
+            return self.stack_states(initial_state, n_batch)
+        if self.stateful and self.states is not None:
+            if len(self.states[0]) != n_batch:
+                raise ValueError(
+                    f"stateful layer {self.name!r} holds the states of {len(self.states[0])} sequences, "
+                    f"got a batch of {n_batch}: go on with the same batch size, or call reset_state() first"
+                )
+            return self.stack_states(self.states, n_batch, "states")
+        return None
+
+    def backward(self, dy, cache, need_dx=True):
+        if cache is None:
+            raise ValueError(
+                f"layer {self.name!r}: only a forward pass with training=True can be differentiated"
+            )
+        d_states = [None] * self._traits.n_states
+        if self.return_state:
+            dy, *d_states = dy
+        d_final = None
+        if not self.return_sequences or any(d is not None for d in d_states):
+            d_final = np.zeros((len(d_states), cache.tape.plans[0]["n_batch"], self.units), self.dtype)
+            for k, d in enumerate(d_states):
+                if d is not None:
+                    d_final[k] = d
+        d_out = dy
+        if not self.return_sequences:
+            d_out = None
+            if dy is not None:
+                d_final[0] += dy if cache.kept is None else dy * cache.kept[:, None]
+        dx, d_state0, gradients = passes.backward(cache.tape, d_out, d_final, need_dx=need_dx)
+        self.d_initial_state = list(d_state0)
+        self.take_gradients(gradients)
+        return dx
+
+    def compute_mask(self, x, mask=None):
+        return mask if self.return_sequences else None
+
+    def compute_output_shape(self, input_shape: Shape) -> Any:
+        n_batch, n_steps = input_shape[:2]
+        output = (n_batch, n_steps, self.units) if self.return_sequences else (n_batch, self.units)
+        if not self.return_state:
+            return output
+        return [output, *[(n_batch, self.units)] * self._traits.n_states]
+
+    def __call__(self, x, mask=None, initial_state=None, training=False):  # type: ignore[override]
+        """Compute the outputs for ``x (batch, time, features)``; the first call makes the weights.
+
+        Parameters
+        ----------
+        x : array_like of shape (batch, time, features)
+        mask : array of bool of shape (batch, time), optional
+            False where a step is padding: it leaves the states as they are.
+        initial_state : list of arrays of shape (batch, units), optional
+            Overrides the states of a stateful layer.
+        training : bool
+            Whether dropout acts.
+
+        Returns
+        -------
+        ndarray, or with `return_state` a list of ndarray
+        """
+        x = self.as_input(x)
+        self.ensure_built((None, *x.shape[1:]))
+        return self.forward(x, mask=mask, training=training, initial_state=initial_state)[0]
+
+
+class SimpleRNN(Recurrent, SimpleRNNCell):
+    __doc__ = f"""A layer of simple recurrent cells.
+
+    {SimpleRNNCell.__doc__}
+    Time-related parameters are those of :class:`Recurrent`.
+    """
+
+
+class LSTM(Recurrent, LSTMCell):
+    __doc__ = f"""A layer of long short-term memory cells.
+
+    {LSTMCell.__doc__}
+    Time-related parameters are those of :class:`Recurrent`.
+    """
+
+
+class GRU(Recurrent, GRUCell):
+    __doc__ = f"""A layer of gated recurrent units.
+
+    {GRUCell.__doc__}
+    Time-related parameters are those of :class:`Recurrent`.
+    """
