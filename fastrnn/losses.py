@@ -493,49 +493,55 @@ class SparseCategoricalCrossentropy(_Crossentropy):
             raise TypeError(f"y has dtype {y_true.dtype}: give classes as integers")
         y_true = y_true.astype(np.intp, copy=False)
         n_classes = y_pred.shape[-1]
-        wrong = (y_true < 0) | (y_true >= n_classes)
-        if self.ignore_class is not None:
-            wrong &= y_true != self.ignore_class
-        if wrong.any():
+        counted = y_true if self.ignore_class is None else y_true[y_true != self.ignore_class]
+        # As unsigned numbers negative classes are too large as well: one comparison finds both.
+        if counted.size and counted.view(np.uintp).max() >= n_classes:
+            wrong = counted[(counted < 0) | (counted >= n_classes)][0]
             raise ValueError(
-                f"y holds class {y_true[wrong][0]}: with {n_classes} outputs, classes go from 0 to {n_classes - 1}"
+                f"y holds class {wrong}: with {n_classes} outputs, classes go from 0 to {n_classes - 1}"
             )
         return y_true
 
     def _ignored(self, y_true):
         return None if self.ignore_class is None else y_true == self.ignore_class
 
-    def _index(self, y_true, n_classes):
-        # An ignored class may lie outside; its value is masked, so any index will do.
-        return (y_true if self.ignore_class is None else y_true % n_classes)[..., None]
+    def _at(self, y_true, n_classes):
+        """Index of each item's class in an array with a last axis of classes."""
+        if self.ignore_class is not None:
+            # An ignored class may lie outside; its value is masked, so any index will do.
+            y_true = y_true % n_classes
+        if y_true.ndim == 1:
+            return np.arange(len(y_true)), y_true
+        return (*np.ix_(*map(np.arange, y_true.shape)), y_true)
 
     def logit_values(self, y_true, logits):
-        index = self._index(y_true, logits.shape[-1])
-        return -np.take_along_axis(_log_softmax(logits), index, -1)[..., 0]
+        shifted = logits - logits.max(axis=-1, keepdims=True)
+        return np.log(np.exp(shifted).sum(axis=-1)) - shifted[self._at(y_true, logits.shape[-1])]
 
     def logit_gradient(self, y_true, logits, y_pred):
         grad = y_pred.copy(order="K")
-        index = self._index(y_true, logits.shape[-1])
-        np.put_along_axis(grad, index, np.take_along_axis(grad, index, -1) - 1, -1)
+        grad[self._at(y_true, logits.shape[-1])] -= 1
         return grad
 
     def probabilities(self, logits):
         return _softmax(logits)
 
+    def _share(self, y_true, y_pred):
+        """Each class's share of the sum of probabilities, and where the items' classes are."""
+        total = y_pred.sum(axis=-1)
+        at = self._at(y_true, y_pred.shape[-1])
+        share = y_pred[at] / total
+        return share, np.clip(share, EPSILON, 1 - EPSILON), total, at
+
     def probability_values(self, y_true, y_pred):
-        share = y_pred / y_pred.sum(axis=-1, keepdims=True)
-        chosen = np.take_along_axis(share, self._index(y_true, share.shape[-1]), -1)[..., 0]
-        return -np.log(np.clip(chosen, EPSILON, 1 - EPSILON))
+        return -np.log(self._share(y_true, y_pred)[1])
 
     def probability_gradient(self, y_true, y_pred):
-        total = y_pred.sum(axis=-1, keepdims=True)
-        index = self._index(y_true, y_pred.shape[-1])
-        share = np.take_along_axis(y_pred, index, -1) / total
-        p = np.clip(share, EPSILON, 1 - EPSILON)
+        share, p, total, at = self._share(y_true, y_pred)
         slope = np.where(p == share, -1 / p, p.dtype.type(0)) / total
-        grad = np.zeros_like(y_pred)
-        grad -= slope * share
-        np.put_along_axis(grad, index, np.take_along_axis(grad, index, -1) + slope, -1)
+        grad = np.empty_like(y_pred)
+        grad[...] = -(slope * share)[..., None]
+        grad[at] += slope
         return grad
 
 
