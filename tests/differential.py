@@ -224,10 +224,10 @@ def run_layer_keras(case):
     layer.set_weights(arrays["weights"])
     call = {"mask": arrays["mask"], "initial_state": arrays["initial"]}
     results = keras_oracle.forward(layer, arrays["x"], **call)
-    results, dx, _, grads = keras_oracle.forward_and_gradients(
+    results, dx, d_initial, grads = keras_oracle.forward_and_gradients(
         layer, arrays["x"], _d_results(case, results), **call
     )
-    return _layer_results(results, dx, grads)
+    return _layer_results(results, dx, grads, d_initial)
 
 
 def run_layer_fastrnn(case):
@@ -243,12 +243,12 @@ def run_layer_fastrnn(case):
     trained, dx, grads = gradients_of(layer, arrays["x"], _d_results(case, results), training=True, **call)
     for plain, kept in zip(results, trained, strict=True):
         np.testing.assert_allclose(kept, plain, rtol=TOLERANCE[case["dtype"]], atol=TOLERANCE[case["dtype"]])
-    return _layer_results(results, dx, grads)
+    return _layer_results(results, dx, grads, layer.d_initial_state if case["initial_state"] else None)
 
 
-def _layer_results(results, dx, grads):
-    named = {f"result {k}": r for k, r in enumerate(results)}
-    return {**named, "dx": dx, **{f"gradient {k}": g for k, g in enumerate(grads)}}
+def _layer_results(results, dx, grads, d_initial):
+    arrays = {"result": results, "gradient": grads, "d_initial_state": d_initial or []}
+    return {"dx": dx} | {f"{name} {k}": a for name, group in arrays.items() for k, a in enumerate(group)}
 
 
 def run_model(case, sequential, layers, optimizers, input_layer=None):

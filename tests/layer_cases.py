@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 
 import numpy as np
@@ -86,19 +85,6 @@ def make_layer(cell, units, weights, n_inputs, dtype=np.float64, n_batch=None, *
     return layer
 
 
-@contextlib.contextmanager
-def threads(n):
-    """Let parallel kernels have ``n`` threads."""
-    import numba
-
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(n, numba.config.NUMBA_NUM_THREADS))
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)
-
-
 def run(layer, x, mask=None, initial_state=None, training=False):
     """``([output, *states], cache)``; the states only with ``return_state``."""
     extra = {} if initial_state is None else {"initial_state": initial_state}
@@ -107,7 +93,10 @@ def run(layer, x, mask=None, initial_state=None, training=False):
 
 
 def gradients(layer, d_results, cache):
-    """``(dx, [d_kernel, d_recurrent_kernel, d_bias])`` of ``sum(result * d_result)``."""
+    """``(dx, [d_kernel, d_recurrent_kernel, d_bias])`` of ``sum(result * d_result)``.
+
+    The gradient of the initial state is in ``layer.d_initial_state`` then.
+    """
     for grad in layer._grads.values():
         grad[...] = np.nan  # backward overwrites; whatever it leaves out shows
     dx = layer.backward(d_results if len(d_results) > 1 else d_results[0], cache)

@@ -1,0 +1,58 @@
+"""A few drawn cases against Keras on every run; ``python -m tests.differential`` runs thousands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import differential, keras_oracle
+
+pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
+try:
+    keras_oracle.load()
+except ImportError as error:
+    pytest.skip(str(error), allow_module_level=True)
+
+REGRESSIONS = json.loads((Path(__file__).parent / "golden" / "regressions.json").read_text())
+
+
+@pytest.mark.parametrize("number", range(60))
+def test_drawn_case_matches_keras(number):
+    (case,) = differential.cases([1, number], 1)
+    verdict, details = differential.check(case)
+    assert verdict != "differs", f"{details}\n{json.dumps(case)}"
+
+
+@pytest.mark.parametrize("case", REGRESSIONS, ids=[c.get("why", str(k)) for k, c in enumerate(REGRESSIONS)])
+def test_difference_once_found_stays_mended(case):
+    verdict, details = differential.check(case)
+    assert verdict != "differs", f"{details}\n{json.dumps(case)}"
+
+
+def test_a_wrong_number_is_seen():
+    """The comparison itself can fail: one weight off by 1e-8 in float64, a missing array, a NaN."""
+    expected = {"a": np.ones((2, 3)), "b": np.zeros(4)}
+    assert not differential.differences({k: v.copy() for k, v in expected.items()}, expected, 1e-10)
+    for wrong in (
+        {**expected, "a": expected["a"] + np.array([0, 0, 1e-8])},
+        {"a": expected["a"]},
+        {**expected, "b": np.array([0, np.nan, 0, 0])},
+        {**expected, "b": np.zeros(3)},
+    ):
+        assert differential.differences(wrong, expected, 1e-10)
+
+
+def test_drawing_reaches_every_option():
+    drawn = [differential.draw_case(np.random.default_rng([0, k])) for k in range(400)]
+    text = json.dumps(drawn)
+    for word in (
+        *differential.RECURRENT,
+        *("Bidirectional", "backward_layer", "Embedding", "Masking", "stateful", "unroll", "go_backwards"),
+        *("zero_output_for_mask", "use_bias", "reset_after", "recurrent_activation", "clipnorm", "amsgrad"),
+        *(loss for loss, _ in differential.HEADS),
+    ):
+        assert f'"{word}"' in text, word
+    assert {c["mask"] for c in drawn} == {None, "random", "sparse", "trailing", "leading", "full"}
