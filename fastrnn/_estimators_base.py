@@ -29,6 +29,7 @@ from ._estimators_training import (
     run_epoch,
     run_epochs,
 )
+from .engine.vecmath import ACTIVATIONS
 from .exceptions import NonFiniteLossError
 from .optimizers import Optimizer
 from .preprocessing import check_features
@@ -79,8 +80,8 @@ class BaseRNN(BaseEstimator):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "cell": [StrOptions(set(network.CELLS))],
         "units": [_POSITIVE, tuple, list],
-        "activation": [StrOptions(set(network.ACTIVATIONS))],
-        "recurrent_activation": [StrOptions(set(network.ACTIVATIONS))],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "recurrent_activation": [StrOptions(set(ACTIVATIONS))],
         "bidirectional": ["boolean"],
         "merge_mode": [StrOptions({"concat", "sum", "mul", "ave"})],
         "dropout": [_FRACTION],
@@ -182,7 +183,7 @@ class BaseRNN(BaseEstimator):
         if self.stateful:
             trained._set_states(None)
         failure = None
-        with network.threads(self.n_jobs), network.restored_on_error(self.model_ if known else None):
+        with network.restored_on_error(self.model_ if known else None):
             if not known:
                 width, activation, _ = trained._head()
                 seed = int(trained._rng.randint(2**31))
@@ -191,6 +192,7 @@ class BaseRNN(BaseEstimator):
                 trained.model_ = network.build(
                     trained, sequences.n_features, width, activation, penalty, seed
                 )
+            network.use_threads(trained.model_, self.n_jobs)
             if not (known and incremental):
                 network.compile_model(trained.model_, trained, trained._head()[2])
             elif isinstance(self.solver, str):
@@ -402,8 +404,8 @@ class BaseRNN(BaseEstimator):
         sequences = read_sequences(X, vocabulary_size=tokens, dtype=self._architecture["dtype"])
         check_features(self, X, sequences, reset=False, tokens=tokens is not None)
         data = Data(sequences.data, self._architecture["return_sequences"])
-        with network.threads(self.n_jobs):
-            return outputs(self.model_, data, self._states_for(len(data))), sequences
+        network.use_threads(self.model_, self.n_jobs)
+        return outputs(self.model_, data, self._states_for(len(data))), sequences
 
     def _rows_to_score(self, y: Any, sample_weight: Any, X: np.ndarray | Ragged) -> tuple[Any, Any]:
         """Return targets and weights in the order of the rows of :meth:`_outputs`."""

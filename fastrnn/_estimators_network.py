@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from . import layers, regularizers
+from .engine.threads import resolve
 from .model import Sequential
 from .optimizers import SGD, Adagrad, Adam, RMSprop
 
 CELLS = {"lstm": "LSTM", "gru": "GRU", "simple_rnn": "SimpleRNN"}
 SOLVERS = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD, "adagrad": Adagrad}
-
-ACTIVATIONS = ("tanh", "relu", "sigmoid", "hard_sigmoid", "linear")
 
 ARGUMENTS = (
     "cell",
@@ -98,9 +97,12 @@ def compile_model(model: Sequential, p: Any, loss: str) -> None:
     model.compile(optimizer=optimizer, loss=loss)
 
 
-@contextlib.contextmanager
-def threads(n_jobs: int | None) -> Iterator[None]:
-    yield
+def use_threads(model: Sequential, n_jobs: int | None) -> None:
+    """Give the recurrent layers so many threads at most; None: what is free when they run."""
+    n_threads = None if n_jobs is None else resolve(n_jobs)
+    for layer in model.layers:
+        if hasattr(layer, "n_threads"):
+            layer.n_threads = n_threads
 
 
 def forward(model: Sequential, x: np.ndarray, mask: np.ndarray | None) -> np.ndarray:

@@ -148,8 +148,8 @@ def test_options_train(dense, options):
             pytest.skip("Bidirectional is not there yet")
     if options.get("return_sequences"):
         y = np.repeat(y[:, None], X.shape[1], axis=1)
-    model = classifier(**options).fit(X, y)
-    assert model.n_iter_ == 3
+    model = classifier(**{"learning_rate_init": 0.01, "max_iter": 8, **options}).fit(X, y)
+    assert model.n_iter_ == 8
     assert model.loss_curve_[-1] < model.loss_curve_[0]
     assert model.predict_proba(X).dtype == options.get("dtype", "float32")
 
