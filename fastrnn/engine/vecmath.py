@@ -1,0 +1,856 @@
+"""Activations: every one that Keras has by name, over rows inside kernels and over whole arrays from Python.
+
+An activation is an integer code, so that it fits a cell's NamedTuple and enters parallel loops. The three dozen loops
+behind the codes are not compiled into every kernel that may need one of them: a kernel calls through a table of
+addresses that all kernels share, and an entry of the table is compiled (or read from the disk cache) when it is first
+needed. Kernels for the usual pair write `tanh(x)` and `sigmoid(x)` into their own loops instead and never look at the
+table.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.binding
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, overload, register_jitable
+from numba.np.arrayobj import populate_array
+
+from fastrnn.engine.elementary import erf, exp, expm1, log, log1p, normal_cdf, sigmoid, tanh
+from fastrnn.engine.jit import DISABLED, FASTMATH, jit
+
+__all__ = [
+    "ACTIVATIONS",
+    "GELU_APPROXIMATE",
+    "LINEAR",
+    "ROWWISE",
+    "SIGMOID",
+    "TANH",
+    "activate",
+    "activate_backward",
+    "activate_backward_row",
+    "activate_grad_row",
+    "activate_row",
+    "erf",
+    "exp",
+    "expm1",
+    "log",
+    "log1p",
+    "name_of",
+    "prepare",
+    "resolve",
+    "sigmoid",
+    "tanh",
+]
+
+# ----------------------------------------------------------------------------------------------------------------
+# The functions and their slopes
+# ----------------------------------------------------------------------------------------------------------------
+
+# Each takes a float32 or float64 and stays in that type, for which its constants go through `c = type(x)`: a bare
+# 0.5 would make it float64. A slope also gets the value y. Comparisons are written so that NaN stays NaN. At a kink
+# the slope is JAX's.
+
+_intrinsic: Any = intrinsic
+_options: Any = {"nogil": True, "error_model": "numpy", "boundscheck": False, "fastmath": set(FASTMATH)}
+# What isn't inlined doesn't vectorise, and LLVM finds some of these too long. In a formula the order of operations
+# stays as written, for the digits that were counted on.
+_inlined: Any = {**_options, "fastmath": {"contract"}, "forceinline": True}
+
+
+@functools.cache
+def _jitable(function: Callable) -> Callable:
+    """Let kernels call a plain function; the elementary ones they can call already."""
+    return (
+        function if DISABLED or function in (tanh, sigmoid, exp) else register_jitable(**_inlined)(function)
+    )
+
+
+def _linear(x):
+    return x
+
+
+def _linear_slope(x, y):
+    return type(x)(1.0)
+
+
+def _tanh_slope(x, y):
+    return type(x)(1.0) - y * y
+
+
+def _sigmoid_slope(x, y):
+    return y * (type(x)(1.0) - y)
+
+
+def _relu(x):
+    return type(x)(0.0) if x < type(x)(0.0) else x
+
+
+def _relu_slope(x, y):
+    return type(x)(1.0) if x > type(x)(0.0) else type(x)(0.0)
+
+
+def _relu6(x):
+    c = type(x)
+    x = c(0.0) if x < c(0.0) else x
+    return c(6.0) if x > c(6.0) else x
+
+
+def _relu6_slope(x, y):
+    c = type(x)
+    return c(1.0) if (x > c(0.0)) & (x < c(6.0)) else c(0.0)
+
+
+def _leaky_relu(x):
+    c = type(x)
+    return c(0.2) * x if x < c(0.0) else x
+
+
+def _leaky_relu_slope(x, y):
+    c = type(x)
+    return c(0.2) if x < c(0.0) else c(1.0)
+
+
+def _elu(x):
+    c = type(x)
+    y = expm1(c(0.0) if x > c(0.0) else x)
+    return x if x > c(0.0) else y
+
+
+def _elu_slope(x, y):
+    c = type(x)
+    return c(1.0) if x > c(0.0) else y + c(1.0)
+
+
+def _selu(x):
+    c = type(x)
+    y = c(1.7580993408473766) * expm1(c(0.0) if x > c(0.0) else x)
+    return c(1.0507009873554805) * x if x > c(0.0) else y
+
+
+def _selu_slope(x, y):
+    c = type(x)
+    return c(1.0507009873554805) if x > c(0.0) else y + c(1.7580993408473766)
+
+
+@_jitable
+def _softplus(x):
+    c = type(x)
+    return (c(0.0) if x < c(0.0) else x) + log1p(exp(-abs(x)))
+
+
+def _softplus_slope(x, y):
+    return sigmoid(x)
+
+
+def _log_sigmoid(x):
+    return -_softplus(-x)
+
+
+def _log_sigmoid_slope(x, y):
+    return sigmoid(-x)
+
+
+def _softsign(x):
+    c = type(x)
+    a = abs(x)
+    return x / (c(1.0) + a) if a < c(np.inf) else _sign(x)
+
+
+@_jitable
+def _sign(x):
+    c = type(x)
+    s = c(1.0) if x > c(0.0) else x
+    return c(-1.0) if x < c(0.0) else s
+
+
+def _softsign_slope(x, y):
+    c = type(x)
+    r = c(1.0) / (c(1.0) + abs(x))
+    return r * r
+
+
+def _soft_shrink(x):
+    c = type(x)
+    y = x - c(0.5) if x > c(0.5) else x - x
+    return x + c(0.5) if x < c(-0.5) else y
+
+
+def _shrink_slope(x, y):
+    c = type(x)
+    return c(1.0) if abs(x) > c(0.5) else c(0.0)
+
+
+def _hard_shrink(x):
+    c = type(x)
+    return c(0.0) if abs(x) <= c(0.5) else x
+
+
+def _tanh_shrink(x):
+    return x - tanh(x)
+
+
+def _tanh_shrink_slope(x, y):
+    t = tanh(x)
+    return t * t
+
+
+def _hard_tanh(x):
+    c = type(x)
+    x = c(-1.0) if x < c(-1.0) else x
+    return c(1.0) if x > c(1.0) else x
+
+
+def _hard_tanh_slope(x, y):
+    c = type(x)
+    return c(1.0) if abs(x) < c(1.0) else c(0.0)
+
+
+@_jitable
+def _hard_sigmoid(x):
+    c = type(x)
+    y = x * c(1 / 6) + c(0.5)
+    y = c(0.0) if y < c(0.0) else y
+    return c(1.0) if y > c(1.0) else y
+
+
+def _hard_sigmoid_slope(x, y):
+    c = type(x)
+    return c(1 / 6) if abs(x) < c(3.0) else c(0.0)
+
+
+def _hard_silu(x):
+    c = type(x)
+    low = c(-3.0) if x < c(-3.0) else x  # The limit at minus infinity is 0, not infinity times 0.
+    return low * _hard_sigmoid(low)
+
+
+def _hard_silu_slope(x, y):
+    c = type(x)
+    inner = x * c(1 / 3) + c(0.5)
+    high = c(1.0) if x >= c(3.0) else inner
+    return c(0.0) if x <= c(-3.0) else high
+
+
+def _silu(x):
+    c = type(x)
+    low = c(-87.0) if x < c(-87.0) else x
+    return low * sigmoid(low)
+
+
+def _silu_slope(x, y):
+    s = sigmoid(x)
+    return s + y * (type(x)(1.0) - s)
+
+
+def _mish(x):
+    # tanh(softplus(x)) = n / (n + 2) with n = exp(x) (exp(x) + 2)
+    c = type(x)
+    high = c(40.0) if x > c(40.0) else x
+    high = c(-87.0) if high < c(-87.0) else high
+    e = exp(high)
+    n = e * (e + c(2.0))
+    return (c(-87.0) if x < c(-87.0) else x) * (n / (n + c(2.0)))
+
+
+def _mish_slope(x, y):
+    c = type(x)
+    high = c(40.0) if x > c(40.0) else x
+    high = c(-87.0) if high < c(-87.0) else high
+    e = exp(high)
+    n = e * (e + c(2.0))
+    t = n / (n + c(2.0))
+    return t + high * (c(1.0) - t * t) * sigmoid(x)
+
+
+def _gelu(x):
+    c = type(x)
+    low = c(-40.0) if x < c(-40.0) else x
+    return low * normal_cdf(low)
+
+
+def _gelu_slope(x, y):
+    c = type(x)
+    b = c(40.0) if x > c(40.0) else x
+    b = c(-40.0) if b < c(-40.0) else b
+    return normal_cdf(b) + b * (c(0.3989422804014327) * exp(c(-0.5) * b * b))
+
+
+def _gelu_approximate(x):
+    # (1 + tanh(v)) / 2 is sigmoid(2 v), which doesn't cancel where tanh is near -1.
+    c = type(x)
+    b = c(40.0) if x > c(40.0) else x
+    b = c(-40.0) if b < c(-40.0) else b
+    s = sigmoid(c(1.5957691216057308) * (b + c(0.044715) * b * b * b))
+    return (c(-40.0) if x < c(-40.0) else x) * s
+
+
+def _gelu_approximate_slope(x, y):
+    c = type(x)
+    b = c(40.0) if x > c(40.0) else x
+    b = c(-40.0) if b < c(-40.0) else b
+    s = sigmoid(c(1.5957691216057308) * (b + c(0.044715) * b * b * b))
+    return s + b * s * (c(1.0) - s) * c(1.5957691216057308) * (c(1.0) + c(3 * 0.044715) * b * b)
+
+
+def _exponential_slope(x, y):
+    return y
+
+
+def _sparse_plus(x):
+    c = type(x)
+    low = c(-1.0) if x < c(-1.0) else x
+    return c(0.25) * (low + c(1.0)) * (low + c(1.0)) if low < c(1.0) else low
+
+
+def _sparse_plus_slope(x, y):
+    return _sparse_sigmoid(x)
+
+
+@_jitable
+def _sparse_sigmoid(x):
+    c = type(x)
+    y = c(0.5) * (x + c(1.0))
+    y = c(0.0) if y < c(0.0) else y
+    return c(1.0) if y > c(1.0) else y
+
+
+def _sparse_sigmoid_slope(x, y):
+    c = type(x)
+    return c(0.5) if abs(x) < c(1.0) else c(0.0)
+
+
+@_jitable
+def _squareplus(x):
+    # (x + root) / 2; for negative x the difference of two near numbers is avoided by multiplying with its conjugate.
+    c = type(x)
+    a = abs(x)
+    sum_ = a + np.sqrt(a * a + c(4.0))
+    return c(2.0) / sum_ if x < c(0.0) else c(0.5) * sum_
+
+
+def _squareplus_slope(x, y):
+    c = type(x)
+    high = c(1e9) if x > c(1e9) else x
+    high = c(-1e9) if high < c(-1e9) else high
+    z = _squareplus(high)
+    return z * z / (z * z + c(1.0))
+
+
+_ELEMENTWISE: dict[str, tuple[Callable, Callable]] = {
+    "linear": (_linear, _linear_slope),
+    "tanh": (tanh, _tanh_slope),
+    "sigmoid": (sigmoid, _sigmoid_slope),
+    "relu": (_relu, _relu_slope),
+    "relu6": (_relu6, _relu6_slope),
+    "leaky_relu": (_leaky_relu, _leaky_relu_slope),
+    "elu": (_elu, _elu_slope),
+    "selu": (_selu, _selu_slope),
+    "celu": (_elu, _elu_slope),
+    "softplus": (_softplus, _softplus_slope),
+    "softsign": (_softsign, _softsign_slope),
+    "soft_shrink": (_soft_shrink, _shrink_slope),
+    "hard_shrink": (_hard_shrink, _shrink_slope),
+    "tanh_shrink": (_tanh_shrink, _tanh_shrink_slope),
+    "hard_tanh": (_hard_tanh, _hard_tanh_slope),
+    "hard_sigmoid": (_hard_sigmoid, _hard_sigmoid_slope),
+    "hard_silu": (_hard_silu, _hard_silu_slope),
+    "silu": (_silu, _silu_slope),
+    "mish": (_mish, _mish_slope),
+    "gelu": (_gelu, _gelu_slope),
+    "gelu_approximate": (_gelu_approximate, _gelu_approximate_slope),
+    "exponential": (exp, _exponential_slope),
+    "log_sigmoid": (_log_sigmoid, _log_sigmoid_slope),
+    "sparse_plus": (_sparse_plus, _sparse_plus_slope),
+    "sparse_sigmoid": (_sparse_sigmoid, _sparse_sigmoid_slope),
+    "squareplus": (_squareplus, _squareplus_slope),
+}
+_ROWWISE = ("softmax", "log_softmax", "sparsemax")
+
+_NAMES = (*_ELEMENTWISE, *_ROWWISE)
+
+#: Code of each activation by its Keras name. Codes may differ between versions: save names.
+ACTIVATIONS: dict[str, int] = {name: code for code, name in enumerate(_NAMES)}
+ACTIVATIONS["swish"] = ACTIVATIONS["silu"]
+ACTIVATIONS["hard_swish"] = ACTIVATIONS["hard_silu"]
+
+LINEAR, TANH, SIGMOID = ACTIVATIONS["linear"], ACTIVATIONS["tanh"], ACTIVATIONS["sigmoid"]
+GELU_APPROXIMATE = ACTIVATIONS["gelu_approximate"]
+#: Codes that mix the elements of a row: they have a Jacobian and no derivative by element.
+ROWWISE = frozenset(ACTIVATIONS[name] for name in _ROWWISE)
+
+_VALUES = [value for value, _ in _ELEMENTWISE.values()]
+_SLOPES = [slope for _, slope in _ELEMENTWISE.values()]
+
+
+def name_of(code: int) -> str:
+    """Return the Keras name of a code."""
+    return _NAMES[code]
+
+
+def resolve(activation: Any) -> int:
+    """Return the code of an activation.
+
+    Parameters
+    ----------
+    activation : str, int, None, or one of Keras's functions
+        None is linear, as in Keras.
+
+    Raises
+    ------
+    ValueError
+        When there is no such activation; the message lists those there are.
+    """
+    if type(activation) is str and activation in ACTIVATIONS:
+        return ACTIVATIONS[activation]
+    if activation is None:
+        return LINEAR
+    if isinstance(activation, (int, np.integer)) and not isinstance(activation, bool):
+        if 0 <= activation < len(_NAMES):
+            return int(activation)
+        raise ValueError(f"activation={activation!r} is not a code: they go from 0 to {len(_NAMES) - 1}")
+    name = activation
+    if callable(activation) and str(getattr(activation, "__module__", "")).partition(".")[0] == "keras":
+        name = getattr(activation, "__name__", "")
+    if isinstance(name, str) and name in ACTIVATIONS:
+        return ACTIVATIONS[name]
+    if name == "glu":
+        why = "it halves the number of features, which a recurrent layer or Dense can't follow"
+    elif name == "threshold":
+        why = "it needs a threshold and a value, which a name can't carry"
+    elif callable(activation):
+        why = "a function of your own has no gradient here"
+    else:
+        why = "there is none of this name"
+    raise ValueError(f"activation={activation!r} can't be used: {why}. Choose from {sorted(ACTIVATIONS)}")
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Loops, one compiled function per activation and type
+# ----------------------------------------------------------------------------------------------------------------
+
+# What such a function does with its rows x, y, dy, dx:
+_FORWARD = 0  # y = f(x)
+_SLOPE = 1  # y = f(x), dx = f'(x)
+_BACKWARD = 2  # dx = dy * f'(x), or the Jacobian's product
+
+
+def _value(code, x):
+    return _VALUES[code](x)
+
+
+def _slope(code, x, y):
+    return _SLOPES[code](x, y)
+
+
+@_jitable
+def _copy(x, y):
+    for i in range(x.shape[0]):
+        y[i] = x[i]
+
+
+# Arrays may be one and the same (y is x, dx is dy). Two views of one memory don't vectorise, so the second is filled
+# first where it isn't the first, and then worked on in place through one view.
+
+
+def _elementwise(code, mode, same, width, x, y, dy, dx):
+    if mode == 2:
+        if not same:
+            _copy(dy, dx)
+        for i in range(dx.shape[0]):
+            dx[i] *= _slope(code, x[i], y[i])
+        return
+    if not same:
+        _copy(x, y)
+    if mode == 0:
+        for i in range(y.shape[0]):
+            y[i] = _value(code, y[i])
+    else:
+        for i in range(y.shape[0]):
+            before = y[i]
+            after = _value(code, before)
+            y[i] = after
+            dx[i] = _slope(code, before, after)
+
+
+@_jitable
+def _largest(x, start, width):
+    m = x[start]
+    for i in range(start, start + width):
+        m = x[i] if x[i] > m else m
+    return m
+
+
+def _softmax(code, mode, same, width, x, y, dy, dx):
+    if mode == 0 and not same:
+        _copy(x, y)
+    if mode == 2 and not same:
+        _copy(dy, dx)
+    for start in range(0, x.shape[0], width):
+        total = y[start] * 0
+        if mode == 0:
+            m = _largest(x, start, width)
+            row = y[start : start + width]
+            for i in range(width):
+                row[i] = exp(row[i] - m)
+            total = row[0] * 0
+            for i in range(width):
+                total += row[i]
+            for i in range(width):
+                row[i] /= total
+        else:
+            row, d = y[start : start + width], dx[start : start + width]
+            for i in range(width):
+                total += d[i] * row[i]
+            for i in range(width):
+                d[i] = (d[i] - total) * row[i]
+
+
+def _log_softmax(code, mode, same, width, x, y, dy, dx):
+    if mode == 0 and not same:
+        _copy(x, y)
+    if mode == 2 and not same:
+        _copy(dy, dx)
+    for start in range(0, x.shape[0], width):
+        total = y[start] * 0
+        row, d = y[start : start + width], dx[start : start + width]
+        if mode == 0:
+            m = _largest(x, start, width)
+            total = row[0] * 0
+            for i in range(width):
+                total += exp(row[i] - m)
+            shift = m + log(total)
+            for i in range(width):
+                row[i] -= shift
+        else:
+            for i in range(width):
+                total += d[i]
+            for i in range(width):
+                d[i] -= exp(row[i]) * total
+
+
+def _sparsemax(code, mode, same, width, x, y, dy, dx):
+    if mode == 0 and not same:
+        _copy(x, y)
+    if mode == 2 and not same:
+        _copy(dy, dx)
+    for start in range(0, x.shape[0], width):
+        row, d = y[start : start + width], dx[start : start + width]
+        if mode == 0:
+            # The threshold rises as elements below it fall out, until none does.
+            tau, count = -np.inf, -1
+            while True:
+                total, n = 0.0, 0
+                for i in range(width):
+                    if not row[i] <= tau:
+                        total += row[i]
+                        n += 1
+                if n == count or n == 0:
+                    break
+                count = n
+                tau = (total - 1.0) / n
+            for i in range(width):
+                v = row[i] - tau
+                row[i] = 0.0 if v < 0.0 else v
+        else:
+            total, n = 0.0, 0
+            for i in range(width):
+                if row[i] > 0:
+                    total += d[i]
+                    n += 1
+            mean = total / max(n, 1)
+            for i in range(width):
+                d[i] = d[i] - mean if row[i] > 0 else 0.0
+
+
+_LOOPS = [_elementwise] * len(_VALUES) + [_softmax, _log_softmax, _sparsemax]
+
+
+def _loop(code, mode, same, width, x, y, dy, dx):
+    _LOOPS[code](code, mode, same, width, x, y, dy, dx)
+
+
+_INT = ir.IntType(64)
+_N_ARGUMENTS = 9
+_POINTERS = types.UniTuple(types.int64, 4)
+
+
+@_intrinsic(prefer_literal=True)
+def _row_at(typingctx, bits, address, n):
+    """Look at `n` numbers of `bits` bits at an address."""
+    if not isinstance(bits, types.IntegerLiteral):
+        return None
+    dtype = types.float32 if bits.literal_value == 32 else types.float64
+    result = types.Array(dtype, 1, "C")
+
+    def codegen(context, builder, signature, args):
+        array = context.make_array(result)(context, builder)
+        size = cgutils.intp_t(bits.literal_value // 8)
+        count = builder.trunc(args[2], cgutils.intp_t) if cgutils.intp_t.width < 64 else args[2]
+        populate_array(array, builder.inttoptr(args[1], array.data.type), [count], [size], size, None, None)
+        return array._getvalue()
+
+    return result(bits, types.int64, types.int64), codegen
+
+
+@jit
+def _entry(code, bits, mode, n, width, x, y, dy, dx):
+    same = dy == dx if mode == _BACKWARD else x == y
+    _loop(
+        code,
+        mode,
+        same,
+        width,
+        _row_at(bits, x, n),
+        _row_at(bits, y, n),
+        _row_at(bits, dy, n),
+        _row_at(bits, dx, n),
+    )
+
+
+_SYMBOL = "fastrnn_activations"
+_table = np.zeros(2 * 64, dtype=np.int64)
+
+_SIGNATURE = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_int64] * (_N_ARGUMENTS + 2))
+# Where compiled functions put their result and their exception, of which these have neither.
+_nowhere = (ctypes.c_int64 * 4)()
+_NOWHERE = ctypes.addressof(_nowhere)
+
+
+@functools.cache
+def _compiled(code: int, bits: int) -> Callable:
+    """Compile one activation for one type, enter it in the table, and return it as a C function."""
+    signature = (types.literal(code), types.literal(bits), *[types.int64] * (_N_ARGUMENTS - 2))
+    _entry.compile(signature)
+    result = _entry.overloads[signature]
+    address = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+    _table[code + (64 if bits == 64 else 0)] = address
+    return _SIGNATURE(address)
+
+
+@_SIGNATURE
+def _first_call(result, exception, code, bits, *rest):
+    """Compile the activation that a kernel has called through the table, and call it."""
+    return _compiled(code, bits)(result, exception, code, bits, *rest)
+
+
+if not DISABLED:
+    # All entries lead to the compiler first: a kernel may call any activation without a word of warning to us.
+    _table[:] = ctypes.cast(_first_call, ctypes.c_void_p).value or 0
+    llvmlite.binding.add_symbol(_SYMBOL, _table.ctypes.data)
+
+    def _register(function: Callable, pick: Callable, options: Any = _inlined) -> None:
+        overload(function, jit_options=options, prefer_literal=True)(pick)
+
+    def _pick_value(code, x):
+        if isinstance(code, types.IntegerLiteral):
+            body = _jitable(_VALUES[code.literal_value])
+            return lambda code, x: body(x)
+        return None
+
+    def _pick_slope(code, x, y):
+        if isinstance(code, types.IntegerLiteral):
+            body = _jitable(_SLOPES[code.literal_value])
+            return lambda code, x, y: body(x, y)
+        return None
+
+    def _pick_loop(code, mode, same, width, x, y, dy, dx):
+        return _LOOPS[code.literal_value] if isinstance(code, types.IntegerLiteral) else None
+
+    _register(_value, _pick_value)
+    _register(_slope, _pick_slope)
+    _register(_loop, _pick_loop, _options)
+
+
+def prepare(activation: Any, dtype: Any = np.float32) -> int:
+    """Compile an activation now rather than in the kernel that first calls it, and return its code."""
+    code = resolve(activation)
+    if not DISABLED:
+        _compiled(code, 8 * np.dtype(dtype).itemsize)
+    return code
+
+
+def _run(
+    code: int, mode: int, width: int, x: np.ndarray, y: np.ndarray, dy: np.ndarray, dx: np.ndarray
+) -> None:
+    if x.size == 0:
+        return
+    if DISABLED:
+        same = (dy is dx) if mode == _BACKWARD else (x is y)
+        with np.errstate(all="ignore"):
+            _loop(code, mode, same, width, x.reshape(-1), y.reshape(-1), dy.reshape(-1), dx.reshape(-1))
+        return
+    bits = 8 * x.itemsize
+    ax = x.ctypes.data
+    ay = ax if y is x else y.ctypes.data
+    ady = ay if dy is y else dy.ctypes.data
+    adx = ady if dx is dy else dx.ctypes.data
+    _compiled(code, bits)(_NOWHERE, _NOWHERE + 16, code, bits, mode, x.size, width, ax, ay, ady, adx)
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# From Python: arrays of any shape
+# ----------------------------------------------------------------------------------------------------------------
+
+
+def activate(activation: Any, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Return the activation of each element of `x`, or of each row along its last axis for softmax and its kin.
+
+    Parameters
+    ----------
+    activation : str or int
+        A Keras name or a code.
+    x : ndarray of float32 or float64
+        Any shape.
+    out : ndarray, optional
+        C-contiguous, of the shape and type of `x`; may be `x` itself.
+
+    Returns
+    -------
+    ndarray
+        `out`, or a new array.
+    """
+    code = resolve(activation)
+    x = _checked("x", x)
+    if out is None:
+        out = np.empty_like(x)
+    else:
+        _check_like("out", out, x)
+    _run(code, _FORWARD, x.shape[-1] if x.ndim else 1, x, out, out, out)
+    return out
+
+
+def activate_backward(activation: Any, x: np.ndarray, y: np.ndarray, dy: np.ndarray) -> np.ndarray:
+    """Return the gradient of `x`, given the activation `y` of `x` and the gradient `dy` of `y`.
+
+    Parameters
+    ----------
+    activation : str or int
+        A Keras name or a code.
+    x, y, dy : ndarray of float32 or float64
+        Of one shape and type.
+
+    Returns
+    -------
+    ndarray
+        A new array.
+    """
+    code = resolve(activation)
+    x, y, dy = _checked("x", x), _checked("y", y), _checked("dy", dy)
+    for name, array in (("y", y), ("dy", dy)):
+        if array.shape != x.shape or array.dtype != x.dtype:
+            raise ValueError(
+                f"{name} has shape {array.shape} and type {array.dtype}, x has {x.shape} and {x.dtype}: "
+                "they must agree"
+            )
+    dx = np.empty_like(x)
+    _run(code, _BACKWARD, x.shape[-1] if x.ndim else 1, x, y, dy, dx)
+    return dx
+
+
+def _checked(name: str, x: Any) -> np.ndarray:
+    if not isinstance(x, np.ndarray) or x.dtype.char not in "fd":
+        kind = x.dtype if isinstance(x, np.ndarray) else type(x).__name__
+        raise TypeError(
+            f"{name} must be an array of float32 or float64, got {kind}: convert it with np.asarray"
+        )
+    return x if x.flags.c_contiguous else np.ascontiguousarray(x)
+
+
+def _check_like(name: str, out: Any, x: np.ndarray) -> None:
+    if (
+        not isinstance(out, np.ndarray)
+        or out.shape != x.shape
+        or out.dtype != x.dtype
+        or not out.flags.c_contiguous
+        or not out.flags.writeable
+    ):
+        raise ValueError(f"{name} must be a writeable C-contiguous {x.dtype} array of shape {x.shape}")
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# From kernels: rows
+# ----------------------------------------------------------------------------------------------------------------
+
+
+def activate_row(code: int, x: np.ndarray) -> None:
+    """Activate the contiguous row `x` in place."""
+    _run(code, _FORWARD, x.shape[0], x, x, x, x)
+
+
+def activate_grad_row(code: int, x: np.ndarray, y: np.ndarray, dy: np.ndarray) -> None:
+    """From pre-activations `x`, write activations `y` (may be `x`) and derivatives `dy`; not for ROWWISE codes."""
+    _run(code, _SLOPE, x.shape[0], x, y, dy, dy)
+
+
+def activate_backward_row(code: int, x: np.ndarray, y: np.ndarray, dy: np.ndarray, dx: np.ndarray) -> None:
+    """From pre-activations `x`, activations `y` and their gradients `dy`, write gradients `dx` (may be `dy`)."""
+    _run(code, _BACKWARD, x.shape[0], x, y, dy, dx)
+
+
+@_intrinsic
+def _call(typingctx, code, mode, x, y, dy, dx):
+    """Call the table's function for `code` and the type of `x`."""
+
+    def codegen(context, builder, signature, args):
+        arrays = [
+            context.make_array(t)(context, builder, a)
+            for t, a in zip(signature.args[2:], args[2:], strict=True)
+        ]
+        wide = _INT
+        bits = signature.args[2].dtype.bitwidth
+        n = cgutils.unpack_tuple(builder, arrays[0].shape)[0]
+        n = builder.sext(n, wide) if n.type.width < 64 else n
+        addresses = [builder.ptrtoint(array.data, wide) for array in arrays]
+        module = builder.module
+        table_type = ir.ArrayType(wide, _table.size)
+        table = module.globals.get(_SYMBOL) or ir.GlobalVariable(module, table_type, _SYMBOL)
+        index = builder.add(args[0], wide(64 if bits == 64 else 0))
+        entry = builder.load(builder.gep(table, [wide(0), index]))
+        kinds = (types.int64,) * _N_ARGUMENTS
+        function_type = context.call_conv.get_function_type(types.none, kinds)
+        function = builder.inttoptr(entry, function_type.as_pointer())
+        values = [args[0], wide(bits), args[1], n, n, *addresses]
+        # The function type of a pointer is not where call_conv looks for it, so the call is written out.
+        result = cgutils.alloca_once(builder, function_type.args[0].pointee)
+        exception = cgutils.alloca_once(builder, function_type.args[1].pointee)
+        builder.call(function, [result, exception, *values])
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64, x, y, dy, dx), codegen
+
+
+def _check_row(*arrays: Any) -> bool:
+    """Return whether all are contiguous rows of one float type."""
+    first = arrays[0]
+    return all(
+        isinstance(a, types.Array) and a.ndim == 1 and a.layout == "C" and a.dtype == first.dtype
+        for a in arrays
+    ) and first.dtype in (types.float32, types.float64)
+
+
+if not DISABLED:
+
+    @overload(activate_row, jit_options=_options)
+    def _activate_row(code, x):
+        if _check_row(x):
+            return lambda code, x: _call(code, 0, x, x, x, x)
+        return None
+
+    @overload(activate_grad_row, jit_options=_options)
+    def _activate_grad_row(code, x, y, dy):
+        if _check_row(x, y, dy):
+            return lambda code, x, y, dy: _call(code, 1, x, y, dy, dy)
+        return None
+
+    @overload(activate_backward_row, jit_options=_options)
+    def _activate_backward_row(code, x, y, dy, dx):
+        if _check_row(x, y, dy, dx):
+            return lambda code, x, y, dy, dx: _call(code, 2, x, y, dy, dx)
+        return None
