@@ -256,7 +256,7 @@ def test_stateful_calls_match_whole(cell, options, rng):
         assert_all_close(parts[-1][1:], whole[1:], rtol=1e-12, atol=1e-13)
         assert_all_close(list(stateful.states), whole[1:], rtol=1e-12, atol=1e-13)
         stateful.reset_state()
-    assert all(not s.any() for s in stateful.states)
+        assert stateful.states is None or not any(s.any() for s in stateful.states)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -287,7 +287,7 @@ def test_stateful_rejects_another_batch_size(cell, rng):
     weights, x, _ = problem(cell, rng)
     layer = make_layer(cell, 7, weights, 3, n_batch=5, stateful=True)
     run(layer, x)
-    with pytest.raises(ValueError, match=r"(?s)batch.*5.*3|batch.*3.*5"):
+    with pytest.raises(ValueError, match=r"(?s)5 .*batch of 3"):
         run(layer, x[:3])
 
 
