@@ -65,6 +65,7 @@ def measure(case: Case, libraries: tuple[str, ...], seconds: float) -> list[dict
                 "threads": contender.threads,
                 "median_s": float(median),
                 "quartiles_s": [float(low), float(high)],
+                "least_s": float(np.min(samples)),
                 "n_blocks": len(samples),
                 "gflops": case.flop / float(median) / 1e9,
                 "flop_per_byte": case.flop / case.bytes,
@@ -257,6 +258,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     sizes = {"main": SIZES, "odd": ODD_SIZES, "all": SIZES + ODD_SIZES}[args.sizes]
     sizes = tuple(s for s in sizes if args.most_units is None or s.units <= args.most_units)
     info = environment()
+    load = info["load"]
+    if load is not None and load > 0.5:
+        print(
+            f"the machine is busy (load {load:.1f}): expect noise, above all with two threads",
+            file=sys.stderr,
+        )
     info["limits"] = machine_limits()
     rows: list[dict[str, Any]] = []
     for kind, cell, size in product(args.kinds, args.cells, sizes):

@@ -41,12 +41,11 @@ def fastrnn_model(case: Case) -> Any:
 
 
 def fastrnn_contenders(case: Case) -> Iterator[Contender]:
-    import numba
-
     x, y = case.data()
     for threads in thread_counts():
         if case.kind == "inference":
             layer = fastrnn_layer(case)
+            layer.n_threads = threads
 
             def run(layer: Any = layer) -> Any:
                 return layer(x)
@@ -54,6 +53,7 @@ def fastrnn_contenders(case: Case) -> Iterator[Contender]:
             output = run
         else:
             model = fastrnn_model(case)
+            model.layers[-1].n_threads = threads
 
             def run(model: Any = model) -> Any:
                 return model.train_on_batch(x, y)
@@ -61,4 +61,4 @@ def fastrnn_contenders(case: Case) -> Iterator[Contender]:
             def output(model: Any = model) -> NDArray:
                 return np.asarray(model.predict_on_batch(x))
 
-        yield Contender("fastrnn", str(threads), run, output, lambda n=threads: numba.set_num_threads(n))
+        yield Contender("fastrnn", str(threads), run, output)

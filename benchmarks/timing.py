@@ -105,6 +105,7 @@ def environment() -> dict[str, Any]:
         "vector": vector,
         "system": f"{platform.system()} {platform.machine()}",
         "date": time.strftime("%Y-%m-%d"),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "commit": git.stdout.strip() or None,
         "versions": versions,
     }
