@@ -229,9 +229,9 @@ print("done")
 @pytest.mark.parametrize("used", [True, False])
 def test_forked_child_works(tmp_path: Path, layer: str, used: bool) -> None:
     require(layer)
-    out = run(tmp_path, f"{used} and work()\nprint(in_child(work), work())", NUMBA_THREADING_LAYER=layer)
+    script = f"{used} and work()\nprint(in_child(work), in_child(lambda: resolve(2)), work(), resolve(2))"
     in_child = 1 if layer == "omp" and threads._gnu_openmp() else 2
-    assert out == f"{in_child} 2"
+    assert run(tmp_path, script, NUMBA_THREADING_LAYER=layer) == f"{in_child} {in_child} 2 2"
 
 
 @needs_jit

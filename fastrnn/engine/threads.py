@@ -41,8 +41,13 @@ def resolve(n_jobs: int | None) -> int:
     Returns
     -------
     int
-        At least 1.
+        At least 1; exactly 1 where parallel kernels can't run, see :func:`workers_are_safe`.
     """
+    n = _asked_for(n_jobs)
+    return 1 if _forked and not workers_are_safe() else n
+
+
+def _asked_for(n_jobs: int | None) -> int:
     if n_jobs is None:
         return 1 if in_worker() else available()
     if isinstance(n_jobs, bool) or not isinstance(n_jobs, numbers.Integral):
