@@ -151,7 +151,8 @@ def draw_ratios(rows: Sequence[dict[str, Any]], path: Path) -> None:
         image = ax.imshow(np.log2(np.ma.masked_invalid(table)), cmap="RdYlGn", norm=norm, aspect="auto")
         for (i, j), value in np.ndenumerate(table):
             if np.isfinite(value):
-                ax.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=9)
+                extreme = not -1.3 < np.log2(value) < 2.3
+                ax.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if extreme else "black")
         ax.set_xticks(range(len(cells)), cells)
         ax.set_yticks(range(len(sizes)), [f"B{s.batch} T{s.steps} I{s.inputs} H{s.units}" for s in sizes])
         ax.set_title({"inference": "inference", "training": "training step"}[kind])
