@@ -343,6 +343,13 @@ def differences(actual, expected, tolerance):
     return [f"{name}: {d:.2g}" for name, d in found.items() if not d <= tolerance]
 
 
+def missing(case):
+    """Names of layers in a case that fastrnn does not have."""
+    from fastrnn import layers
+
+    return sorted({name for name, _ in case["layers"]} - set(dir(layers)))
+
+
 def usable(case):
     """Whether this backend of Keras can be the oracle of a case."""
     if any(options.get("stateful") for _, options in case["layers"]) and keras_oracle.backend() == "torch":
@@ -396,7 +403,7 @@ def cases(seed, n):
     while n:
         case = draw_case(np.random.default_rng([*np.atleast_1d(seed), index]))
         index += 1
-        if usable(case):
+        if usable(case) and not missing(case):
             yield case
             n -= 1
 

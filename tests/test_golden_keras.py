@@ -20,15 +20,22 @@ def load(name):
     return json.loads(str(results.pop("note")))["case"], results
 
 
+def load_for_us(name):
+    case, results = load(name)
+    if absent := differential.missing(case):
+        pytest.skip(f"fastrnn has no layer {', '.join(absent)}")
+    return case, results
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_matches_stored_keras(name):
-    case, expected = load(name)
+    case, expected = load_for_us(name)
     assert not differential.differences(differential.run_fastrnn(case), expected, tolerance=1e-10)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_float32_matches_stored_keras(name):
-    case, expected = load(name)
+    case, expected = load_for_us(name)
     if case["kind"] == "layer":
         # The arrays are drawn in float64 and rounded, so both dtypes see the same numbers to float32's precision.
         actual = differential.run_fastrnn({**case, "dtype": "float32"})
