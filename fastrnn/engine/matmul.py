@@ -32,7 +32,7 @@ from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from fastrnn.engine.jit import jit
+from fastrnn.engine.jit import DISABLED, jit
 from fastrnn.engine.linking import separate
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -281,22 +281,41 @@ def packed_size(k: int, n: int, dtype: Any) -> int:
     return k * (-(-n // n_lanes) * n_lanes)
 
 
+@separate
 @jit
-def pack(b, out):
-    """Pack ``b`` of shape ``(k, n)``, any strides, into the 1-D array ``out`` of ``packed_size(k, n)`` elements."""
-    k, n = b.shape
-    n_lanes = _LANES_32 if b.itemsize == 4 else _LANES_64
+def _pack(b, row, column, k, n, out):
+    """Pack the matrix of `k` rows and `n` columns in the 1-D array `b`, strides in elements."""
+    n_lanes = _LANES_32 if out.itemsize == 4 else _LANES_64
     width = VECTORS * n_lanes
     at = 0
     for j in range(0, n, width):
         columns = min(width, n - j)
         padded = (columns + n_lanes - 1) // n_lanes * n_lanes
         for i in range(k):
-            for l in range(columns):  # noqa: E741
-                out[at + l] = b[i, j + l]
+            first = i * row + j * column
+            if column == 1:
+                for l in range(columns):  # noqa: E741
+                    out[at + l] = b[first + l]
+            else:
+                for l in range(columns):  # noqa: E741
+                    out[at + l] = b[first + l * column]
             for l in range(columns, padded):  # noqa: E741
                 out[at + l] = 0
             at += padded
+
+
+@jit
+def pack(b, out, first, n, turned):
+    """Pack columns ``first ... first + n`` of the C-contiguous matrix `b`, or their transpose, into the 1-D `out`.
+
+    `out` has ``packed_size(b.shape[0], n)`` elements, or ``packed_size(n, b.shape[0])`` for the transpose.
+    """
+    k, row = b.shape
+    flat = b.reshape(b.size)[first:]
+    if turned:
+        _pack(flat, 1, row, n, k, out)
+    else:
+        _pack(flat, row, 1, k, n, out)
 
 
 def unpack(packed: np.ndarray, k: int, n: int) -> np.ndarray:
@@ -375,3 +394,86 @@ def _product_tn(a, b, c, accumulate):
         )
 
     return impl
+
+
+@jit
+def _matmul(a, a_turned, b, b_turned, start, out, packed):
+    """``out = start + op(a) @ op(b)`` for C-contiguous matrices; ``packed`` holds a transposed b."""
+    size = a.itemsize
+    width = VECTORS * (_LANES_32 if size == 4 else _LANES_64)
+    m, n = out.shape
+    k = a.shape[0] if a_turned else a.shape[1]
+    a_row, a_k = (size, a.strides[0]) if a_turned else (a.strides[0], size)
+    if b_turned:
+        pack(b, packed, 0, b.shape[1], True)
+        b_at, b_k = address(packed), 0
+    else:
+        b_at, b_k = address(b), b.strides[0]
+    _gemm(
+        a.dtype.type(0),
+        size,
+        address(a),
+        a_row,
+        a_k,
+        b_at,
+        b_k,
+        width * size,
+        m,
+        n,
+        k,
+        address(out),
+        out.strides[0],
+        address(start) if start.shape[0] > 0 else 0,
+        start.strides[0] if start.shape[0] > 1 else 0,
+    )
+
+
+def matmul(
+    a: np.ndarray,
+    b: np.ndarray,
+    out: np.ndarray | None = None,
+    *,
+    bias: np.ndarray | None = None,
+    accumulate: bool = False,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+) -> np.ndarray:
+    """``out (+)= op(a) @ op(b) (+ bias)`` for matrices of one float type, by the micro-kernel.
+
+    Parameters
+    ----------
+    a, b : 2-D ndarray of float32 or float64
+    out : 2-D ndarray, optional
+        C-contiguous; may not overlap `a` or `b`.
+    bias : 1-D ndarray, optional
+        Added to every row; not together with `accumulate`.
+    accumulate : bool
+        Add to `out`.
+    transpose_a, transpose_b : bool
+        Use the transpose.
+
+    Returns
+    -------
+    ndarray
+        `out`, or a new array.
+    """
+    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
+    m, k = a.shape[::-1] if transpose_a else a.shape
+    k_b, n = b.shape[::-1] if transpose_b else b.shape
+    if k != k_b or a.dtype != b.dtype:
+        raise ValueError(f"a {a.shape} {a.dtype} and b {b.shape} {b.dtype} have no product")
+    if out is None:
+        out = np.empty((m, n), a.dtype)
+    if accumulate:
+        start = out
+    elif bias is not None:
+        start = np.ascontiguousarray(bias, a.dtype).reshape(1, n)
+    else:
+        start = np.empty((0, n), a.dtype)
+    if DISABLED:
+        product = (a.T if transpose_a else a) @ (b.T if transpose_b else b)
+        out[...] = start + product if len(start) else product
+    else:
+        packed = np.empty(packed_size(k, n, a.dtype) if transpose_b else 0, a.dtype)
+        _matmul(a, transpose_a, b, transpose_b, start, out, packed)
+    return out

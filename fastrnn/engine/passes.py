@@ -132,8 +132,7 @@ def _packed(parts: list[tuple[np.ndarray | None, int, bool]], dtype: Any) -> tup
             continue
         step, part = array.shape[1] // groups, size // groups
         for g in range(groups):
-            block = array[:, g * step : (g + 1) * step]
-            pack(block.T if transposed else block, out[lo + g * part : lo + (g + 1) * part])
+            pack(array, out[lo + g * part : lo + (g + 1) * part], g * step, step, transposed)
     return out, offsets
 
 
@@ -144,9 +143,9 @@ def _bounds(schedule: np.ndarray, n_batch: int, n_steps: int, n_threads: int) ->
     active = schedule[n_steps + 1 : 2 * (n_steps + 1) - 1]
     lengths = (active[:, None] > np.arange(n_batch)).sum(axis=0)
     total = np.concatenate([[0], np.cumsum(lengths)])
-    return np.searchsorted(total, np.arange(n_threads + 1) * total[-1] / n_threads, side="left").astype(
-        np.int64
-    )
+    bounds = np.searchsorted(total, np.arange(n_threads + 1) * total[-1] / n_threads, side="left").astype(np.int64)
+    bounds[-1] = n_batch  # rows without a valid step come last and weigh nothing
+    return bounds
 
 
 def forward(
