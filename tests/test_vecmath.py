@@ -427,6 +427,8 @@ print(sum(rows.stats.cache_hits.values()), sum(vecmath._entry.stats.cache_hits.v
 def test_loops_are_vector_code(name: str, dtype: type) -> None:
     import llvmlite.binding as llvm
 
+    if os.environ.get("NUMBA_CPU_NAME") or os.environ.get("NUMBA_CPU_FEATURES"):
+        pytest.skip("code is compiled for another CPU than the host")
     features = llvm.get_host_cpu_features()
     if not (features.get("avx2") or features.get("avx512f")):
         pytest.skip("the host has neither AVX2 nor AVX-512")
