@@ -40,7 +40,7 @@ def vowels(seed: int = 0, *, folder: Path | None = None, **overrides: Any) -> di
         "dropout": 0.2,
         "learning_rate_init": 0.003,
         "batch_size": 32,
-        "max_iter": 100,
+        "max_iter": 60,
         "tol": None,
         **overrides,
     }
@@ -57,7 +57,7 @@ def vowels(seed: int = 0, *, folder: Path | None = None, **overrides: Any) -> di
 
 
 def token_network(
-    cell: str, vocabulary: int, embedding: int, units: int, optimizer: str, seed: int
+    cell: str, vocabulary: int, embedding: int, units: int, optimizer: str, seed: int, threads: int | None
 ) -> Sequential:
     set_random_seed(seed)
     model = Sequential(
@@ -67,6 +67,7 @@ def token_network(
             layers.Dense(1, activation="sigmoid"),
         ]
     )
+    model.layers[1].n_threads = threads
     model.compile(optimizer=optimizer, loss="binary_crossentropy", metrics=["accuracy"])
     return model
 
@@ -86,7 +87,13 @@ def fit_text(model: Sequential, x: np.ndarray, y: np.ndarray, **fit: Any) -> dic
 
 
 def sms(
-    cell: str = "simple_rnn", seed: int = 0, *, epochs: int = 10, folder: Path | None = None, verbose: int = 0
+    cell: str = "simple_rnn",
+    seed: int = 0,
+    *,
+    epochs: int = 10,
+    folder: Path | None = None,
+    verbose: int = 0,
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """Spam or not? 100 words, length 50, Embedding 20, 64 units, Adam, batch 128; the last fifth validates.
 
@@ -97,13 +104,19 @@ def sms(
     tokenizer = Tokenizer(num_words=100, oov_token="<rare>")
     tokenizer.fit_on_texts(texts)
     x = pad_sequences(tokenizer.texts_to_sequences(texts), maxlen=50)
-    model = token_network(cell, 100, 20, 64, "adam", seed)
+    model = token_network(cell, 100, 20, 64, "adam", seed, threads)
     done = fit_text(model, x, y, batch_size=128, epochs=epochs, validation_split=0.2, verbose=verbose)
     return {"cell": cell, "seed": seed, **done}
 
 
 def imdb(
-    cell: str = "simple_rnn", seed: int = 0, *, epochs: int = 10, folder: Path | None = None, verbose: int = 0
+    cell: str = "simple_rnn",
+    seed: int = 0,
+    *,
+    epochs: int = 10,
+    folder: Path | None = None,
+    verbose: int = 0,
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """Positive or not? 10,000 words, length 500, Embedding 32, 32 units, RMSprop, batch 128; the last fifth validates."""
     texts, y = datasets.load_imdb("train", folder)
@@ -111,7 +124,7 @@ def imdb(
     tokenizer.fit_on_texts(texts)
     x = pad_sequences(tokenizer.texts_to_sequences(texts), maxlen=500)
     order = np.random.default_rng(seed).permutation(len(x))  # the file is sorted by class
-    model = token_network(cell, 10000, 32, 32, "rmsprop", seed)
+    model = token_network(cell, 10000, 32, 32, "rmsprop", seed, threads)
     fit = {"batch_size": 128, "epochs": epochs, "validation_split": 0.2, "verbose": verbose}
     return {"cell": cell, "seed": seed, **fit_text(model, x[order], y[order], **fit)}
 
@@ -148,7 +161,7 @@ def keep(name: str, result: dict[str, Any], curves: dict[str, list[float]], out:
 
 
 def run_vowels(args: argparse.Namespace) -> list[str]:
-    runs = [vowels(seed, folder=args.folder) for seed in range(args.seeds)]
+    runs = [vowels(seed, folder=args.folder, n_jobs=args.threads) for seed in range(args.seeds)]
     accuracy = [run["test_accuracy"] for run in runs]
     seconds = float(np.median([run["fit_s"] for run in runs]))
     curves = {f"seed {run['seed']}": run["curves"]["loss"] for run in runs}
@@ -167,7 +180,7 @@ def run_vowels(args: argparse.Namespace) -> list[str]:
 def run_text(job: Any, title: str, args: argparse.Namespace) -> list[str]:
     lines = []
     for cell in args.cells:
-        result = job(cell, epochs=args.epochs, folder=args.folder, verbose=args.verbose)
+        result = job(cell, epochs=args.epochs, folder=args.folder, verbose=args.verbose, threads=args.threads)
         keep(f"{job.__name__}_{cell}", result, result["curves"], args.out)
         name = LAYERS[cell].__name__
         lines.append(
@@ -199,6 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, default=RESULTS, help="folder to write to (default benchmarks/results)"
     )
+    parser.add_argument("--threads", type=int, default=None, help="default: the cores that are free to us")
     parser.add_argument("--verbose", type=int, default=0)
     args = parser.parse_args(argv)
     unknown = set(args.jobs) - set(JOBS)

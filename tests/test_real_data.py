@@ -29,14 +29,14 @@ def folder(request):
 
 @pytest.mark.parametrize("folder", ["japanese_vowels"], indirect=True)
 def test_vowels_reach_096_over_five_seeds(jobs, folder):
-    accuracy = [jobs.vowels(seed, folder=folder)["test_accuracy"] for seed in range(5)]
+    accuracy = [jobs.vowels(seed, folder=folder, n_jobs=1)["test_accuracy"] for seed in range(5)]
     assert np.mean(accuracy) >= 0.96, accuracy
 
 
 @pytest.mark.parametrize("folder", ["sms_spam.csv"], indirect=True)
 def test_sms_reaches_the_published_accuracy(jobs, folder):
-    result = jobs.sms("simple_rnn", folder=folder)
-    assert result["best_val_accuracy"] >= 0.972, result["curves"]["val_accuracy"]
+    best = [jobs.sms("simple_rnn", seed, folder=folder, threads=1)["best_val_accuracy"] for seed in range(3)]
+    assert np.mean(best) >= 0.972, best
 
 
 @pytest.mark.slow
