@@ -179,23 +179,17 @@ class Sequential(Trainer):
     def _ensure_ready(self, shape: tuple[int | None, ...]) -> None:
         if not self.built:
             self.build(shape)
-        expected = self._shapes[0]
-        fits = len(expected) == len(shape) and all(
-            a is None or b is None or a == b for a, b in zip(expected[1:], shape[1:], strict=True)
-        )
-        if not fits:
-            if all(size is None for size in expected[1:]) or len(expected) != len(shape):
-                self.layers[0].ensure_built(shape)
-            if expected[-1] is not None or len(expected) != len(shape):
-                self._check_input(expected, shape)
+        self._check_input(self._shapes[0], shape)
         if self._params is None:
             self._pack()
 
     def _check_input(self, expected: Any, shape: Any) -> None:
         """Complain about an input of another shape; another number of steps is fine unless it was stated."""
-        stated = self._input_layer is not None
-        free = len(expected) == len(shape) and expected[-1] == shape[-1] and not stated
-        if not free:
+        alike = [a is None or b is None or a == b for a, b in zip(expected, shape, strict=False)]
+        steps = 1 if len(expected) > 2 or self.layers[0].takes_tokens else 0
+        if steps and self._input_layer is None:
+            alike[steps:2] = [True]
+        if len(expected) != len(shape) or not all(alike[1:]):
             raise ValueError(f"the model takes inputs of shape {tuple(expected)}, got {tuple(shape)}")
 
     def _pack(self) -> None:
@@ -290,7 +284,6 @@ class Sequential(Trainer):
         penalty = 0.0
         logits = None
         last = len(self.layers) - 1
-        acts = training and not self._dropout_off
         for i, layer in enumerate(self.layers):
             out_mask = layer.compute_mask(x, mask)
             if (
@@ -299,11 +292,11 @@ class Sequential(Trainer):
                 and layer.output_activation == self.loss.logit_activation
                 and layer.activity_regularizer is None
             ):
-                logits, cache = layer.forward_linear(x, mask, acts)
+                logits, cache = layer.forward_linear(x, mask, training)
                 rows, back = as_rows(logits)
                 y = back(activate(layer.output_activation, rows))
             else:
-                y, cache = layer.forward(x, mask, acts)
+                y, cache = layer.forward(x, mask, training)
             if layer.activity_regularizer is not None:
                 penalty += layer.activity_regularizer(y) / len(y)
                 cache = (cache, y)

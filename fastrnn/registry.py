@@ -19,8 +19,9 @@ def snake_case(name: str) -> str:
 def choices(value: Any, known: Iterable[str]) -> str:
     """List what would do, the nearest name first."""
     names = sorted(set(known))
-    near = difflib.get_close_matches(str(value), names, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    by_lower = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(str(value).lower(), by_lower, n=1)
+    hint = f"did you mean {by_lower[near[0]]!r}? " if near else ""
     return f"{hint}known are {', '.join(map(repr, names))}"
 
 

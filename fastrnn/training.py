@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -66,6 +67,12 @@ class Batches:
             if batch_size is not None:
                 raise ValueError(f"batch_size={batch_size!r}: leave it out where x is an iterable of batches")
             self.n = -1
+            self._first = next(iter(x), None)
+            if self._first is None:
+                raise ValueError("x gave no batches")
+            if iter(x) is x:
+                # A generator has lost its first batch by that.
+                self.x = itertools.chain([self._first], x)
             return
         if not _is_ragged(x):
             self.x = x = np.asarray(x)
@@ -100,7 +107,7 @@ class Batches:
     def shape(self) -> tuple[int | None, ...]:
         """Shape of the input with an open batch axis."""
         if self.stream:
-            return (None, *np.shape(next(iter(self.x))[0])[1:])
+            return (None, *np.shape(self._first[0])[1:])
         return (None, *self.x.shape[1:])
 
     def epoch(
@@ -109,7 +116,7 @@ class Batches:
         """Yield ``x, mask, y, sample_weight`` of each batch."""
         if self.stream:
             for batch in self.x:
-                x, y, weight = (*batch, None, None)[:3] if isinstance(batch, tuple) else (batch, None, None)
+                x, y, weight = (*batch, None, None)[:3]
                 yield np.asarray(x), None, y, weight
             return
         order = None
@@ -323,32 +330,15 @@ class Trainer:
     def _last_activation(self) -> str | None:
         return self.layers[-1].output_activation
 
-    def compute_gradients(
-        self, x: Any, y: Any, sample_weight: Any = None, mask: Any = None, training: bool = True
-    ) -> float:
-        """Write the gradient of the loss of one batch into ``grads`` and return the loss.
-
-        With ``training=False`` dropout does not act.
-        """
+    def compute_gradients(self, x: Any, y: Any, sample_weight: Any = None, mask: Any = None) -> float:
+        """Write the gradient of the loss of one batch into ``grads`` and return the loss."""
         self._need("compute_gradients")
-        x = self._input(x)
-        loss, _, _, grad, caches, from_logits = self._forward_for_gradient(
-            x, mask, y, sample_weight, training
-        )
+        loss, _, _, grad, caches, from_logits = self._loss_of(self._input(x), mask, y, sample_weight, True)
         self.back(grad, caches, from_logits)
         return loss
 
-    def _forward_for_gradient(self, x: Any, mask: Any, y: Any, weight: Any, training: bool) -> Any:
-        if training:
-            return self._loss_of(x, mask, y, weight, True)
-        rates, self._dropout_off = self._dropout_off, True
-        try:
-            return self._loss_of(x, mask, y, weight, True)
-        finally:
-            self._dropout_off = rates
-
-    _dropout_off = False
-
+    # Numbers that overflow are found and told of below; NumPy's warnings would only come on top.
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")
     def train_step(self, x: Any, y: Any, sample_weight: Any = None, mask: Any = None) -> float:
         """Make one update from a batch and return its loss; metrics are accounted for.
 
@@ -476,7 +466,7 @@ class Trainer:
         self.stop_training = False
         logs: dict[str, float] = {}
         calls.call("on_train_begin", {})
-        good = (self.params.copy(), self.optimizer.get_state())
+        before = good = (self.params.copy(), self.optimizer.get_state())
         stream = _restarting(data, self._rng, shuffle) if steps_per_epoch is not None else None
         try:
             for epoch in range(initial_epoch, epochs):
@@ -486,12 +476,13 @@ class Trainer:
                 try:
                     self._epoch(batches, calls, steps_per_epoch)
                 except NonFiniteLossError as error:
-                    self._restore(good)
+                    # Where the first batch fails, what the epoch started from is not good either.
+                    self._restore(before if self._batch == 0 else good)
                     handlers = [c for c in calls.callbacks if hasattr(c, "on_non_finite_loss")]
                     if not handlers:
                         raise NonFiniteLossError(
-                            f"in epoch {epoch + 1}: {str(error).split(';')[0]}; the weights from before that epoch "
-                            f"were put back. {_HELP}."
+                            f"in epoch {epoch + 1}: {str(error).split(';')[0]}; the last good weights were put back. "
+                            f"{_HELP}."
                         ) from error
                     for handler in handlers:
                         handler.on_non_finite_loss(self._batch)
@@ -503,7 +494,7 @@ class Trainer:
                 calls.call("on_epoch_end", epoch, logs)
                 if self.stop_training:
                     break
-                good = (self.params.copy(), self.optimizer.get_state())
+                before, good = good, (self.params.copy(), self.optimizer.get_state())
         finally:
             # Also after Ctrl-C: callbacks close their files, and the model can be used and trained on.
             calls.call("on_train_end", logs)

@@ -23,7 +23,9 @@ LOSSES = {
 
 def make(name, reduction="sum_over_batch_size"):
     cls, kwargs = LOSSES[name]
-    return getattr(losses, cls)(reduction=reduction, **kwargs) if kwargs or cls[0].isupper() else losses.get(cls)
+    return (
+        getattr(losses, cls)(reduction=reduction, **kwargs) if kwargs or cls[0].isupper() else losses.get(cls)
+    )
 
 
 def case(name, rng, shape=(4, 3, 5)):
@@ -230,7 +232,7 @@ def keras():
 
 @pytest.mark.peers
 @pytest.mark.parametrize("masked", [False, True], ids=["plain", "masked"])
-@pytest.mark.parametrize("name", [n for n in LOSSES])
+@pytest.mark.parametrize("name", list(LOSSES))
 def test_loss_matches_keras(keras, name, masked, rng):
     cls, kwargs = LOSSES[name]
     cls = {"mse": "MeanSquaredError", "mae": "MeanAbsoluteError"}.get(cls, cls)
@@ -251,13 +253,20 @@ def test_loss_matches_keras(keras, name, masked, rng):
 @pytest.mark.parametrize("method", ["interpolation", "minoring", "majoring"])
 @pytest.mark.parametrize("curve", ["ROC", "PR"])
 def test_auc_matches_keras(keras, curve, method, multi_label, thresholds, rng):
-    options = {"curve": curve, "summation_method": method, "multi_label": multi_label, "thresholds": thresholds}
+    options = {
+        "curve": curve,
+        "summation_method": method,
+        "multi_label": multi_label,
+        "thresholds": thresholds,
+    }
     mine, theirs = metrics.AUC(**options), keras.metrics.AUC(**options)
     for _ in range(2):
         y, p = rng.integers(0, 2, (40, 3)), rng.random((40, 3)).astype("float32")
         weight = None if multi_label else rng.uniform(size=40)
         mine.update_state(y, p, weight)
         theirs.update_state(
-            y.astype("float32"), p, None if weight is None else np.repeat(weight[:, None], 3, 1).astype("float32")
+            y.astype("float32"),
+            p,
+            None if weight is None else np.repeat(weight[:, None], 3, 1).astype("float32"),
         )
     assert mine.result() == pytest.approx(float(keras.ops.convert_to_numpy(theirs.result())), rel=1e-5)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from fastrnn import constraints, initializers, regularizers
-from fastrnn.layers.arithmetic import activate, activate_backward, check_activation, matmul
+from fastrnn.engine.matmul import matmul
+from fastrnn.layers.arithmetic import activate, activate_backward, check_activation
 from fastrnn.layers.base import Layer, RowLayout, Shape, as_rows, check_positive_int
 
 __all__ = [
