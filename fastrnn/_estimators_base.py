@@ -193,10 +193,11 @@ class BaseRNN(BaseEstimator):
                     trained, sequences.n_features, width, activation, penalty, seed
                 )
             network.use_threads(trained.model_, self.n_jobs)
-            if not (known and incremental):
+            if known and incremental and self.solver == self._solver:
+                network.follow(trained.model_, self)
+            else:
                 network.compile_model(trained.model_, trained, trained._head()[2])
-            elif isinstance(self.solver, str):
-                trained.model_.optimizer.learning_rate = self.learning_rate_init
+                trained._solver = self.solver
             if incremental:
                 trained._one_pass(data, states)
             else:

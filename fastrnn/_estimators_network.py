@@ -32,6 +32,7 @@ ARGUMENTS = (
     "return_sequences",
     "vocabulary_size",
     "embedding_dim",
+    "alpha",
     "dtype",
 )
 """Parameters of an estimator that say what the network is; the others say how to train it."""
@@ -95,6 +96,13 @@ def compile_model(model: Sequential, p: Any, loss: str) -> None:
         more = {"momentum": 0.9, "nesterov": True} if p.solver == "sgd" else {}
         optimizer = SOLVERS[p.solver](learning_rate=p.learning_rate_init, clipnorm=p.clipnorm, **more)
     model.compile(optimizer=optimizer, loss=loss)
+
+
+def follow(model: Sequential, p: Any) -> None:
+    """Let the optimizer go on with the step size that the estimator has now."""
+    if isinstance(p.solver, str):
+        model.optimizer.learning_rate = p.learning_rate_init
+        model.optimizer.clipnorm = p.clipnorm
 
 
 def use_threads(model: Sequential, n_jobs: int | None) -> None:

@@ -441,6 +441,16 @@ def test_partial_fit_follows_a_new_learning_rate(dense):
     np.testing.assert_allclose(model.model_.params, before, atol=1e-8)
 
 
+def test_partial_fit_follows_a_new_solver(dense):
+    model = classifier().fit(*dense).set_params(solver="sgd").partial_fit(*dense)
+    assert type(model.model_.optimizer).__name__ == "SGD"
+    optimizer = model.model_.optimizer
+    assert model.partial_fit(*dense).model_.optimizer is optimizer
+    own = classifier(solver=Adam(0.01)).fit(*dense)
+    optimizer = own.model_.optimizer
+    assert own.partial_fit(*dense).model_.optimizer is optimizer
+
+
 # ---- inside scikit-learn
 
 
@@ -457,10 +467,12 @@ def test_in_a_pipeline_and_a_grid_search(ragged):
 
 def test_search_with_targets_for_steps(ragged):
     X, _ = ragged
-    y = as_object_array([(x[:, 0] > 0).astype(int) for x in X])
-    search = GridSearchCV(classifier(return_sequences=True), {"units": [3, 4]}, cv=KFold(2))
-    search.fit(as_object_array(X), y)
-    assert np.isfinite(search.best_score_)
+    y = [(x[:, 0] > 0).astype(int) for x in X]
+    for cv in (2, KFold(2)):
+        for X_form, y_form in ((X, y), (as_object_array(X), as_object_array(y))):
+            search = GridSearchCV(classifier(return_sequences=True), {"units": [3, 4]}, cv=cv)
+            search.fit(X_form, y_form)
+            assert np.isfinite(search.best_score_)
     predicted = cross_val_predict(classifier(return_sequences=True), X, y, cv=KFold(2))
     assert [len(p) for p in predicted] == [len(x) for x in X]
 
@@ -493,6 +505,13 @@ def test_one_thread_equals_all_in_workers(dense):
     here = classifier(n_jobs=1).fit(X, y)
     for model in fits:
         np.testing.assert_array_equal(model.model_.params, here.model_.params)
+
+
+def test_threads_reach_the_layers(dense):
+    model = classifier(n_jobs=1).fit(*dense)
+    assert model.model_.layers[0].n_threads == 1
+    model.set_params(n_jobs=None).predict(dense[0])
+    assert model.model_.layers[0].n_threads is None
 
 
 def test_threads_change_nothing_but_rounding(dense):
