@@ -72,7 +72,8 @@ def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save
             if save:
                 copy(part(z, pz + r, 0, 2 * u), part(saved, ps + r, 0, 2 * u))
                 copy(uh, part(saved, ps + r, 3 * u, u))
-            activate_row(cell.recurrent_activation, part(z, pz + r, 0, 2 * u))
+            activate_row(cell.recurrent_activation, xz)
+            activate_row(cell.recurrent_activation, xr)
             for j in range(u):
                 xh[j] += xr[j] * uh[j]
             if save:
@@ -141,7 +142,8 @@ def forward_before(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, p
         if phase == 0:
             if save:
                 copy(part(z, pz + r, 0, 2 * u), part(saved, ps + r, 0, 2 * u))
-            activate_row(cell.recurrent_activation, part(z, pz + r, 0, 2 * u))
+            activate_row(cell.recurrent_activation, xz)
+            activate_row(cell.recurrent_activation, xr)
             for j in range(u):
                 left[j] = xr[j] * h_prev[j]
             if save:

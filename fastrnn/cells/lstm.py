@@ -64,7 +64,8 @@ def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save
         else:
             if save:  # pre-activations: not every activation can be differentiated at its value
                 copy(part(z, pz + r, 0, 4 * u), part(saved, ps + r, 0, 4 * u))
-            activate_row(cell.recurrent_activation, part(z, pz + r, 0, 2 * u))
+            activate_row(cell.recurrent_activation, zi)
+            activate_row(cell.recurrent_activation, zf)
             activate_row(cell.activation, zg)
             activate_row(cell.recurrent_activation, zo)
             for j in range(u):

@@ -22,7 +22,7 @@ __all__ = ["Result", "Tape", "Weights", "backward", "forward"]
 _CHUNK_BYTES = 192 * 1024
 _MAX_ROWS = 64
 # Below this many multiply-adds a second thread costs more than it brings.
-_SERIAL_WORK = 200_000
+_SERIAL_WORK = 2_000_000
 
 
 class Weights(NamedTuple):
