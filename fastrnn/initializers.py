@@ -142,7 +142,7 @@ class VarianceScaling(Initializer):
         axes before them.
     """
 
-    _config_names = ("scale", "mode", "distribution", "seed", "input_axes", "output_axes")
+    _config_names: tuple[str, ...] = ("scale", "mode", "distribution", "seed", "input_axes", "output_axes")
 
     def __init__(
         self,

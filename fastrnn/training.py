@@ -67,7 +67,7 @@ class Batches:
             if batch_size is not None:
                 raise ValueError(f"batch_size={batch_size!r}: leave it out where x is an iterable of batches")
             self.n = -1
-            self._first = next(iter(x), None)
+            self._first: Any = next(iter(x), None)
             if self._first is None:
                 raise ValueError("x gave no batches")
             if iter(x) is x:
@@ -542,7 +542,8 @@ class Trainer:
                 validation = Batches(validation_data)
             elif len(validation_data) in (2, 3):
                 size = validation_batch_size or (None if data.stream else data.batch_size)
-                validation = Batches(*(*validation_data, None)[:3], size)
+                xv, yv, weights = (*validation_data, None)[:3]
+                validation = Batches(xv, yv, weights, size)
             else:
                 raise ValueError(
                     f"validation_data has {len(validation_data)} parts: give (x, y) or (x, y, sample_weight)"

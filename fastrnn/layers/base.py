@@ -162,7 +162,7 @@ class Layer:
         names = []
         for base in cls.__mro__:
             if "__init__" in vars(base) and base is not object:
-                for parameter in inspect.signature(base.__init__).parameters.values():
+                for parameter in inspect.signature(vars(base)["__init__"]).parameters.values():
                     if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
                         names.append(parameter.name)
         return [n for n in dict.fromkeys(names) if n != "self"]
