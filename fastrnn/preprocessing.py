@@ -182,6 +182,10 @@ def check_features(estimator: Any, X: Any, sequences: Sequences, reset: bool, to
     else:
         expected, got = (1 if estimator._table else estimator.n_features_in_), sequences.n_features
         hint = f" Each time step must have the variables it had in fit, {expected}."
+        if sequences.is_table:
+            hint += (
+                " Two dimensions mean one variable; a single sequence (n_timesteps, n_features) is X[None]."
+            )
     if expected != got:
         raise ValueError(
             f"X has {got} features, but {type(estimator).__name__} is expecting {expected} features as input.{hint}"

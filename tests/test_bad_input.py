@@ -108,6 +108,7 @@ def test_other_feature_count_at_predict():
     for X in (X3[:, :, :1], [np.zeros((3, 1))]):
         refuses(fitted, "predict", r"X has 1 features, but RNNClassifier is expecting 2 features", X)
     refuses(fitted, "partial_fit", r"X has 1 features", X3[:, :, :1], Y)
+    refuses(fitted, "predict", r"X has 1 features.*a single sequence .* is X\[None\]", X3[0])
     table = classifier().fit(X3[:, :, 0], Y)
     refuses(table, "predict", r"X has 3 features, but .* expecting 4 .*X\[:, :, None\]", X3[:, :3, 0])
     refuses(table, "predict", r"X has 2 features, but RNNClassifier is expecting 1", X3)
