@@ -695,13 +695,14 @@ class Trainer:
         Returns
         -------
         float, list of float, or dict
-            Loss and metrics as :meth:`evaluate` returns them; as in Keras the means since :meth:`reset_metrics`.
+            Loss and metrics of this batch, as :meth:`evaluate` returns them.
         """
         self._need("train_on_batch")
         if class_weight is not None:
             if sample_weight is not None:
                 raise ValueError("give either class_weight or sample_weight, not both")
             sample_weight = class_weights(y, class_weight)
+        self.reset_metrics()
         self.train_step(self._input(x), np.asarray(y), sample_weight, mask)
         logs = self._logs()
         return logs if return_dict else _values(logs)
@@ -712,6 +713,7 @@ class Trainer:
         """Compute loss and metrics of a batch; returns as :meth:`train_on_batch`."""
         self._need("test_on_batch")
         y = np.asarray(y)
+        self.reset_metrics()
         loss, y_pred, out_mask, *_ = self._loss_of(self._input(x), mask, y, sample_weight, False)
         self._account(loss, y, y_pred, sample_weight, out_mask)
         logs = self._logs()
