@@ -83,7 +83,7 @@ def _dense_schedule(n_batch: int, n_steps: int) -> np.ndarray:
 
 def _masked_schedule(mask: np.ndarray) -> np.ndarray:
     """The schedule of a boolean ``(n_batch, n_steps)`` mask in processing order."""
-    n_batch, n_steps = mask.shape
+    n_steps = mask.shape[1]
     lengths = mask.sum(axis=1)
     order = np.argsort(-lengths, kind="stable")
     active = np.searchsorted(-lengths[order], -np.arange(n_steps + 1), side="left")
@@ -108,32 +108,55 @@ def _strides(time_major: bool, n_batch: int, n_steps: int) -> tuple[int, int]:
     return (n_batch, 1) if time_major else (1, n_steps)
 
 
-def _packed(parts: list[tuple[np.ndarray | None, int, bool]], dtype: Any) -> tuple[np.ndarray, list[int]]:
-    """Matrices packed in column groups (or row groups of the transposed), and vectors, in one array with offsets."""
-    sizes = []
-    for array, groups, transposed in parts:
-        if array is None:
-            sizes.append(0)
-        elif groups == 0:
-            sizes.append(array.size)
-        else:
-            k, n = array.shape
-            step = n // groups
-            sizes.append(
-                groups * (packed_size(step, k, dtype) if transposed else packed_size(k, step, dtype))
-            )
-    offsets = [0, *np.cumsum(sizes).tolist()]
-    out = np.empty(offsets[-1], dtype)
-    for (array, groups, transposed), lo, size in zip(parts, offsets, sizes, strict=False):
-        if array is None:
-            continue
-        if groups == 0:
-            out[lo : lo + size] = array.ravel()
-            continue
-        step, part = array.shape[1] // groups, size // groups
-        for g in range(groups):
-            pack(array, out[lo + g * part : lo + (g + 1) * part], g * step, step, transposed)
-    return out, offsets
+# typed: cells of different kinds compare equal when their numbers do, as all NamedTuples
+@functools.lru_cache(maxsize=512, typed=True)
+def _layout(cell: Any, n_inputs: int, input_groups: int, groups: int, dtype: Any) -> tuple[int, ...]:
+    """Offsets of kernel, recurrent kernel, bias, recurrent bias and extra in the packed weights, and their end."""
+    parts = traits(cell)
+    n, width = cell.n_units, parts.n_gates * cell.n_units
+    sizes = [
+        input_groups * packed_size(n_inputs, width // input_groups, dtype),
+        parts.recurrent * groups * packed_size(n, width // groups, dtype),
+        width,
+        width,
+        parts.n_extra * n,
+    ]
+    return (0, *np.cumsum(sizes).tolist())
+
+
+def _groups(cell: Any, input_groups: int, recurrent_masks: bool) -> tuple[int, int]:
+    """Number of column groups of the input product and of the recurrent product."""
+    parts = traits(cell)
+    return max(1, input_groups), parts.n_gates if recurrent_masks or parts.late else 1
+
+
+def pack_weights(
+    cell: Any, weights: Weights, input_groups: int = 0, recurrent_masks: bool = False
+) -> np.ndarray:
+    """The weights as the forward kernels read them: one array, valid until the weights change."""
+    dtype = weights.kernel.dtype
+    input_groups, groups = _groups(cell, input_groups, recurrent_masks)
+    at = _layout(cell, len(weights.kernel), input_groups, groups, dtype)
+    out = np.zeros(at[-1], dtype)
+    _pack_groups(weights.kernel, input_groups, False, out[at[0] : at[1]])
+    if weights.recurrent is not None:
+        _pack_groups(weights.recurrent, groups, False, out[at[1] : at[2]])
+    for k, vector in ((2, weights.bias), (3, weights.recurrent_bias), (4, weights.extra)):
+        if vector is not None:
+            out[at[k] : at[k + 1]] = vector.ravel()
+    return out
+
+
+def _pack_groups(matrix: np.ndarray, groups: int, turned: bool, out: np.ndarray) -> None:
+    """Pack equal groups of columns one after the other, or the transpose of each."""
+    if not matrix.flags.c_contiguous:
+        matrix = np.ascontiguousarray(matrix)
+    if groups == 1:
+        pack(matrix, out, 0, matrix.shape[1], turned)
+        return
+    step, part = matrix.shape[1] // groups, out.size // groups
+    for g in range(groups):
+        pack(matrix, out[g * part : (g + 1) * part], g * step, step, turned)
 
 
 def _bounds(schedule: np.ndarray, n_batch: int, n_steps: int, n_threads: int) -> np.ndarray:
@@ -143,7 +166,9 @@ def _bounds(schedule: np.ndarray, n_batch: int, n_steps: int, n_threads: int) ->
     active = schedule[n_steps + 1 : 2 * (n_steps + 1) - 1]
     lengths = (active[:, None] > np.arange(n_batch)).sum(axis=0)
     total = np.concatenate([[0], np.cumsum(lengths)])
-    bounds = np.searchsorted(total, np.arange(n_threads + 1) * total[-1] / n_threads, side="left").astype(np.int64)
+    bounds = np.searchsorted(total, np.arange(n_threads + 1) * total[-1] / n_threads, side="left").astype(
+        np.int64
+    )
     bounds[-1] = n_batch  # rows without a valid step come last and weigh nothing
     return bounds
 
@@ -162,6 +187,7 @@ def forward(
     sequences: bool = False,
     save: bool = False,
     n_threads: int | None = None,
+    packed: np.ndarray | None = None,
 ) -> Result:
     """Run `cell` over a batch of sequences.
 
@@ -190,6 +216,8 @@ def forward(
         Keep what `backward` needs.
     n_threads : int, optional
         At most this many threads; default: those free to this process.
+    packed : 1-D array, optional
+        `weights` as :func:`pack_weights` returned them, for callers that keep them from call to call.
 
     Returns
     -------
@@ -199,70 +227,30 @@ def forward(
     dtype = weights.kernel.dtype
     n_batch, n_steps, n_inputs = x.shape
     n_units = cell.n_units
-    width = parts.n_gates * n_units
     rows, time_major = _physical(x, dtype)
-    schedule = _dense_schedule(n_batch, n_steps) if mask is None else _masked_schedule(mask)
-    n_rows = int(schedule[n_steps])
-
     input_groups = 0 if input_masks is None else len(input_masks)
-    groups = parts.n_gates if recurrent_masks is not None or parts.late else 1
-    zeros = np.zeros(width, dtype)
-    packed, offsets = _packed(
-        [
-            (weights.kernel, max(1, input_groups), False),
-            (weights.recurrent, groups, False),
-            (zeros if weights.bias is None else weights.bias, 0, False),
-            (zeros if weights.recurrent_bias is None else weights.recurrent_bias, 0, False),
-            (weights.extra, 0, False),
-        ],
-        dtype,
+    masked = recurrent_masks is not None
+    if packed is None:
+        packed = pack_weights(cell, weights, input_groups, masked)
+    options = _Options(
+        n_batch, n_steps, n_inputs, dtype, time_major, reverse, repeat, input_groups, masked, save, sequences
     )
+    if mask is None:
+        n_threads = _thread_count(cell, n_batch * n_steps, n_inputs, n_batch, n_threads)
+        plans, schedule, bounds = _dense_plan(cell, options, n_threads)
+        n_rows = n_batch * n_steps
+    else:
+        schedule = _masked_schedule(mask)
+        n_rows = int(schedule[n_steps])
+        n_threads = _thread_count(cell, n_rows, n_inputs, n_batch, n_threads)
+        bounds = _bounds(schedule, n_batch, n_steps, n_threads)
+        plans = _plan(cell, options, bounds)
     masks = _join_masks(input_masks, recurrent_masks, dtype)
-
-    work_done = n_rows * width * (n_inputs + n_units)
-    n_threads = 1 if work_done < _SERIAL_WORK else threads.resolve(n_threads)
-    n_threads = max(1, min(n_threads, n_batch))
-    bounds = _bounds(schedule, n_batch, n_steps, n_threads)
-
-    plans = np.zeros(1, scan.PLAN)
-    plan = plans[0]
-    block = _block_rows(bounds)
-    chunk = max(1, min(n_steps, _CHUNK_BYTES // (max(1, block) * (width + n_inputs) * dtype.itemsize)))
-    x_step, x_row = _strides(time_major, n_batch, n_steps)
-    settings = dict(
-        n_steps=n_steps,
-        n_batch=n_batch,
-        n_inputs=n_inputs,
-        n_units=n_units,
-        n_gates=parts.n_gates,
-        n_states=parts.n_states,
-        n_saved=parts.n_saved,
-        n_extra=parts.n_extra,
-        split=parts.split,
-        recurrent=parts.recurrent,
-        late=parts.late,
-        operand=parts.operand,
-        input_groups=input_groups,
-        groups=groups,
-        x_step=x_step,
-        x_row=x_row,
-        reverse=reverse,
-        repeat=repeat,
-        ring=not save,
-        save=save,
-        chunk=chunk,
-        rows=block,
-        recurrent_masks=recurrent_masks is not None,
-        w=offsets[0],
-        u=offsets[1],
-        b=offsets[2],
-        rb=offsets[3],
-        extra=offsets[4],
-    )
 
     final = np.empty((parts.n_states, n_batch, n_units), dtype)
     if state0 is None:
-        state0 = np.zeros_like(final)
+        state0 = np.zeros(final.shape, dtype)
+    block, chunk = plans[0]["rows"], plans[0]["chunk"]
     if save:
         states = np.empty((parts.n_states, n_batch + n_rows, n_units), dtype)
         saved = np.empty((n_rows, parts.n_saved * n_units), dtype)
@@ -271,22 +259,12 @@ def forward(
         saved = np.empty((0, 0), dtype)
     # A saved dense pass has its outputs already, as the states in time-major order.
     shared = save and mask is None
-    if sequences and not shared:
-        out = np.empty((n_batch * n_steps, n_units), dtype)
-        settings["out_step"], settings["out_row"] = _strides(False, n_batch, n_steps)
-    else:
-        out = np.empty((0, n_units), dtype)
-    for name, value in settings.items():
-        plan[name] = value
-
+    out = np.empty((n_batch * n_steps if sequences and not shared else 0, n_units), dtype)
+    width = parts.n_gates * n_units
     per_row = n_inputs * chunk + width * (chunk + 1) + 2 * n_units
     work = _scratch("forward", (n_threads, block * per_row + (parts.n_gates + 4) * n_units), dtype)
     arguments = (cell, plans, schedule, rows, state0, packed, masks, states, saved, out, final, work, bounds)
-    if n_threads == 1:
-        scan.forward_thread(*arguments, 0)
-    else:
-        with threads.parallel_region(n_threads):
-            scan.forward_parallel(*arguments)
+    _run(n_threads, scan.forward_thread, scan.forward_parallel, arguments)
 
     if not sequences:
         result = None
@@ -298,6 +276,103 @@ def forward(
     if save:
         tape = Tape(cell, weights, plans, schedule, rows, time_major, masks, states, saved, bounds)
     return Result(result, final, tape)
+
+
+def _run(n_threads: int, serial: Any, parallel: Any, arguments: tuple) -> None:
+    """Call a kernel: each thread's part on a thread of its own, or one part after the other on this one."""
+    if n_threads > 1:
+        with threads.parallel_region(n_threads) as allowed:
+            if allowed > 1:
+                parallel(*arguments)
+                return
+    for k in range(n_threads):
+        serial(*arguments, k)
+
+
+class _Options(NamedTuple):
+    """What a plan depends on, besides the cell and the threads' rows."""
+
+    n_batch: int
+    n_steps: int
+    n_inputs: int
+    dtype: Any
+    time_major: bool
+    reverse: bool
+    repeat: bool
+    input_groups: int
+    recurrent_masks: bool
+    save: bool
+    sequences: bool
+
+
+def _thread_count(cell: Any, n_rows: int, n_inputs: int, n_batch: int, n_threads: int | None) -> int:
+    """Threads to use: one where the work is small, never more than sequences."""
+    if (
+        n_batch == 1
+        or n_rows * traits(cell).n_gates * cell.n_units * (n_inputs + cell.n_units) < _SERIAL_WORK
+    ):
+        return 1
+    return max(1, min(threads.resolve(n_threads), n_batch))
+
+
+@functools.lru_cache(maxsize=512, typed=True)
+def _dense_plan(cell: Any, options: _Options, n_threads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Plan, schedule and row ranges of a batch without a mask: they depend on sizes only, so they are kept."""
+    schedule = _dense_schedule(options.n_batch, options.n_steps)
+    bounds = _bounds(schedule, options.n_batch, options.n_steps, n_threads)
+    return _plan(cell, options, bounds), schedule, bounds
+
+
+def _plan(cell: Any, options: _Options, bounds: np.ndarray) -> np.ndarray:
+    parts = traits(cell)
+    n_batch, n_steps, n_inputs = options[:3]
+    width = parts.n_gates * cell.n_units
+    input_groups, groups = _groups(cell, options.input_groups, options.recurrent_masks)
+    offsets = _layout(cell, n_inputs, input_groups, groups, options.dtype)
+    block = _block_rows(bounds)
+    x_step, x_row = _strides(options.time_major, n_batch, n_steps)
+    out_step, out_row = _strides(False, n_batch, n_steps)
+    settings = dict(
+        n_steps=n_steps,
+        n_batch=n_batch,
+        n_inputs=n_inputs,
+        n_units=cell.n_units,
+        n_gates=parts.n_gates,
+        n_states=parts.n_states,
+        n_saved=parts.n_saved,
+        n_extra=parts.n_extra,
+        split=parts.split,
+        recurrent=parts.recurrent,
+        late=parts.late,
+        operand=parts.operand,
+        input_groups=options.input_groups,
+        groups=groups,
+        recurrent_masks=options.recurrent_masks,
+        x_step=x_step,
+        x_row=x_row,
+        out_step=out_step,
+        out_row=out_row,
+        reverse=options.reverse,
+        repeat=options.repeat,
+        ring=not options.save,
+        save=options.save,
+        rows=block,
+        chunk=_chunk(n_steps, block, width + n_inputs, options.dtype),
+        w=offsets[0],
+        u=offsets[1],
+        b=offsets[2],
+        rb=offsets[3],
+        extra=offsets[4],
+    )
+    plans = np.zeros(1, scan.PLAN)
+    for name, value in settings.items():
+        plans[0][name] = value
+    return plans
+
+
+def _chunk(n_steps: int, block: int, columns: int, dtype: Any) -> int:
+    """Time steps whose buffers of so many columns fit `_CHUNK_BYTES`."""
+    return max(1, min(n_steps, _CHUNK_BYTES // (block * columns * np.dtype(dtype).itemsize)))
 
 
 def _block_rows(bounds: np.ndarray) -> int:
@@ -348,14 +423,20 @@ def backward(
     )
     width = parts.n_gates * n_units
     n_threads = len(tape.bounds) - 1
-    packed, offsets = _packed(
-        [
-            (weights.kernel if need_dx else None, max(1, int(plan["input_groups"])), True),
-            (weights.recurrent, max(1, int(plan["groups"])), True),
-            (weights.extra, 0, False),
-        ],
-        dtype,
-    )
+    input_groups, groups = max(1, int(plan["input_groups"])), int(plan["groups"])
+    sizes = [
+        need_dx * input_groups * packed_size(width // input_groups, n_inputs, dtype),
+        parts.recurrent * groups * packed_size(width // groups, n_units, dtype),
+        parts.n_extra * n_units,
+    ]
+    offsets = [0, *np.cumsum(sizes).tolist()]
+    packed = np.empty(offsets[-1], dtype)
+    if need_dx:
+        _pack_groups(weights.kernel, input_groups, True, packed[: offsets[1]])
+    if weights.recurrent is not None:
+        _pack_groups(weights.recurrent, groups, True, packed[offsets[1] : offsets[2]])
+    if weights.extra is not None:
+        packed[offsets[2] :] = weights.extra.ravel()
     if d_out is None:
         d_rows = np.empty((0, n_units), dtype)
     else:
@@ -369,9 +450,7 @@ def backward(
     else:
         dx = np.empty((0, n_inputs), dtype)
     block = int(plan["rows"])
-    chunk = max(
-        1, min(n_steps, _CHUNK_BYTES // (block * (width * (1 + parts.split) + n_inputs) * dtype.itemsize))
-    )
+    chunk = _chunk(n_steps, block, width * (1 + parts.split) + n_inputs + n_units, dtype)
     dx_step, dx_row = _strides(tape.time_major, n_batch, n_steps)
     for name, value in dict(
         chunk=chunk,
@@ -406,15 +485,10 @@ def backward(
         work,
         tape.bounds,
     )
-    if n_threads == 1:
-        scan.backward_thread(*arguments, 0)
-        total = grads[0]
-    else:
-        with threads.parallel_region(n_threads):
-            scan.backward_parallel(*arguments)
-        total = grads[0]
-        for k in range(1, n_threads):
-            total += grads[k]
+    _run(n_threads, scan.backward_thread, scan.backward_parallel, arguments)
+    total = grads[0]
+    for k in range(1, n_threads):
+        total += grads[k]
     pieces = np.split(total, np.cumsum(sizes)[:-1])
     gradients = Weights(
         pieces[0].reshape(n_inputs, width),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from fastrnn.cells.lstm import LSTM as LSTMKernel
 from fastrnn.cells.simple_rnn import SimpleRNN as SimpleRNNKernel
 from fastrnn.engine import passes
 from fastrnn.engine.contract import traits
+from fastrnn.engine.vecmath import resolve
 from fastrnn.layers.arithmetic import check_activation
 from fastrnn.layers.base import Layer, Shape, check_positive_int
 
@@ -109,16 +111,18 @@ class Cell(Layer):
 
     # -- what the engine needs
 
-    def kernel_cell(self) -> Any:
-        """The cell as the engine's kernels take it."""
-        from fastrnn.engine.vecmath import resolve
-
+    @functools.cached_property
+    def _kernel_cell(self) -> Any:
         codes = [resolve(getattr(self, name)) for name in self._activations]
         return self.kernel_type(self.units, *codes)
 
-    @property
+    def kernel_cell(self) -> Any:
+        """The cell as the engine's kernels take it."""
+        return self._kernel_cell
+
+    @functools.cached_property
     def _traits(self) -> Any:
-        return traits(self.kernel_cell())
+        return traits(self._kernel_cell)
 
     def kernel_weights(self) -> passes.Weights:
         """The weights as the engine's kernels take them."""

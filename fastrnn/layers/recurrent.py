@@ -69,6 +69,7 @@ class Recurrent(Cell):
         self.zero_output_for_mask = bool(zero_output_for_mask)
         #: States after the last call, if `stateful`: a list of arrays ``(batch, units)``, or None for zeros.
         self.states: list[np.ndarray] | None = None
+        self._packed: tuple[int, np.ndarray] | None = None
         #: Gradient with respect to the initial state, of the last `backward`.
         self.d_initial_state: list[np.ndarray] | None = None
 
@@ -90,9 +91,10 @@ class Recurrent(Cell):
             if self.go_backwards:
                 mask = mask[:, ::-1]
         input_masks, recurrent_masks = self.draw_masks(n_batch, n_inputs) if training else (None, None)
+        cell, weights = self.kernel_cell(), self.kernel_weights()
         result = passes.forward(
-            self.kernel_cell(),
-            self.kernel_weights(),
+            cell,
+            weights,
             x,
             state0,
             mask=mask,
@@ -103,6 +105,7 @@ class Recurrent(Cell):
             sequences=self.return_sequences,
             save=training,
             n_threads=self.n_threads,
+            packed=None if training else self._packed_weights(cell, weights),
         )
         if self.stateful:
             self.states = [state.copy() for state in result.final]
@@ -117,6 +120,12 @@ class Recurrent(Cell):
                 y = np.where(kept[:, None], y, y.dtype.type(0))
         cache = _Cache(result.tape, kept) if training else None
         return ([y, *result.final] if self.return_state else y), cache
+
+    def _packed_weights(self, cell: Any, weights: passes.Weights) -> np.ndarray:
+        """The weights as inference reads them, packed once per change."""
+        if self._packed is None or self._packed[0] != self.weights_version:
+            self._packed = self.weights_version, passes.pack_weights(cell, weights)
+        return self._packed[1]
 
     def _start(self, initial_state: Any, n_batch: int) -> np.ndarray | None:
         if initial_state is not None:
@@ -153,6 +162,9 @@ class Recurrent(Cell):
         self.d_initial_state = list(d_state0)
         self.take_gradients(gradients)
         return dx
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_packed": None}
 
     def compute_mask(self, x, mask=None):
         return mask if self.return_sequences else None
