@@ -118,9 +118,12 @@ def imdb(
     verbose: int = 0,
     threads: int | None = None,
 ) -> dict[str, Any]:
-    """Positive or not? 10,000 words, length 500, Embedding 32, 32 units, RMSprop, batch 128; the last fifth validates."""
+    """Positive or not? 10,000 words, length 500, Embedding 32, 32 units, RMSprop, batch 128; the last fifth validates.
+
+    As in Keras's own copy of the data, rarer words are one token.
+    """
     texts, y = datasets.load_imdb("train", folder)
-    tokenizer = Tokenizer(num_words=10000)
+    tokenizer = Tokenizer(num_words=10000, oov_token="<rare>")
     tokenizer.fit_on_texts(texts)
     x = pad_sequences(tokenizer.texts_to_sequences(texts), maxlen=500)
     order = np.random.default_rng(seed).permutation(len(x))  # the file is sorted by class
