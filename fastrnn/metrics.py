@@ -82,7 +82,12 @@ class Mean(Metric):
         if n == 0:
             return
         if sample_weight is None and mask is None:
-            self.total += float(values.mean(dtype=np.float64)) * n
+            total = (
+                np.count_nonzero(values)
+                if values.dtype == bool
+                else float(np.add.reduce(values, axis=None, dtype=np.float64))
+            )
+            self.total += total * (n / values.size)
             self.count += n
             return
         # Values of one step are averaged as far as the weights don't tell them apart.

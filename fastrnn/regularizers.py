@@ -12,7 +12,18 @@ import numpy as np
 
 from fastrnn.registry import Configurable, Registry
 
-__all__ = ["L1", "L1L2", "L2", "OrthogonalRegularizer", "Regularizer", "get", "l1_l2"]
+__all__ = [
+    "L1",
+    "L1L2",
+    "L2",
+    "OrthogonalRegularizer",
+    "Regularizer",
+    "get",
+    "l1",
+    "l1_l2",
+    "l2",
+    "orthogonal_regularizer",
+]
 
 
 def _factor(value: Any, name: str) -> float:
@@ -114,6 +125,8 @@ class OrthogonalRegularizer(Regularizer):
         d_rows = (d_unit - unit * (d_unit * unit).sum(1, keepdims=True)) / norms
         return np.ascontiguousarray(d_rows if self.mode == "rows" else d_rows.T, dtype=x.dtype)
 
+
+l1, l2, orthogonal_regularizer = L1, L2, OrthogonalRegularizer
 
 _registry = Registry(
     "regularizer",

@@ -353,6 +353,69 @@ def test_single_batches_return_their_own_metrics(tokens):
     assert set(model.train_on_batch(x, y, return_dict=True)) == {"loss", "accuracy"}
 
 
+# -- recurrent layers in a model
+
+
+@pytest.mark.parametrize("n_outputs", ["last", "each step"])
+def test_ragged_matches_each_sequence_alone(n_outputs, rng):
+    sequences = [rng.normal(size=(n, 2)) for n in (3, 1, 5, 2)]
+    ragged = fastrnn.Ragged.from_list(sequences)
+    each = n_outputs == "each step"
+    model = Sequential([layers.GRU(3, return_sequences=each, **F64), layers.Dense(1, **F64)], seed=2)
+    result = model.predict(ragged, batch_size=3)
+    assert result.shape == ((4, 5, 1) if each else (4, 1))
+    for row, sequence in zip(result, sequences, strict=True):
+        alone = model(sequence[None])[0]
+        if each:
+            np.testing.assert_allclose(row[: len(sequence)], alone, rtol=1e-12)
+        else:
+            np.testing.assert_allclose(row, alone, rtol=1e-12)
+
+
+@pytest.mark.parametrize("per_step", [False, True])
+def test_ragged_training_matches_masked(per_step, rng):
+    """Ragged input trains as the padded array with its mask does, one sequence a batch or all in one."""
+    sequences = [rng.normal(size=(n, 2)) for n in (3, 1, 5, 2)]
+    ragged = fastrnn.Ragged.from_list(sequences)
+    x, mask = ragged.take(slice(None))
+    y = rng.normal(size=(4, 5, 1)) if per_step else rng.normal(size=(4, 1))
+    y_ragged = fastrnn.Ragged.from_list([row[: len(s)] for row, s in zip(y, sequences, strict=True)])
+    models = []
+    for _ in range(2):
+        model = Sequential([layers.LSTM(3, return_sequences=per_step, **F64), layers.Dense(1, **F64)], seed=2)
+        model.compile("sgd", "mse")
+        model.build((None, None, 2))
+        models.append(model)
+    models[0].fit(ragged, y_ragged if per_step else y, batch_size=4, shuffle=False, verbose=0)
+    models[1].train_on_batch(x, y, mask=mask)
+    np.testing.assert_allclose(models[0].params, models[1].params, rtol=1e-12)
+
+
+def test_states_are_carried_and_reset(rng):
+    x = rng.normal(size=(2, 6, 3))
+    model = Sequential([layers.LSTM(4, stateful=True, return_sequences=True, **F64), layers.Dense(1, **F64)])
+    whole = model.predict_on_batch(x)
+    model.reset_states()
+    parts = [model.predict_on_batch(part) for part in (x[:, :2], x[:, 2:])]
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, rtol=1e-12)
+    with pytest.raises(ValueError, match="batch"):
+        model.predict_on_batch(x[:1])
+
+
+def test_return_state_in_a_row_of_layers():
+    with pytest.raises(ValueError, match="return_state=True, which gives several outputs"):
+        Sequential([layers.LSTM(4, return_state=True)])
+
+
+def test_parameters_of_published_models():
+    first = Sequential([layers.Embedding(1000, 64), layers.LSTM(128), layers.Dense(10)])
+    assert [layer.count_params() for layer in first.layers] == [64000, 98816, 1290]
+    second = [layers.GRU(256, return_sequences=True), layers.SimpleRNN(128), layers.Dense(10)]
+    assert Sequential([layers.Embedding(1000, 64), *second]).count_params() == 361866
+    stack = [layers.SimpleRNN(32, return_sequences=k < 3) for k in range(4)]
+    assert Sequential([layers.Embedding(10000, 32), *stack]).count_params() == 328320
+
+
 # -- copies, files, configuration
 
 
