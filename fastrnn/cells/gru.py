@@ -50,16 +50,16 @@ def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save
         xz, xr, xh = part(z, pz + r, 0, u), part(z, pz + r, u, u), part(z, pz + r, 2 * u, u)
         uz, ur, uh = part(hu, r, 0, u), part(hu, r, u, u), part(hu, r, 2 * u, u)
         if fused and save:
-            sz, sr = part(saved, ps + r, 0, u), part(saved, ps + r, u, u)
-            sg, su = part(saved, ps + r, 2 * u, u), part(saved, ps + r, 3 * u, u)
+            # Few arrays a loop: with more outputs than two the compiler gives up proving them apart.
+            both, recurrent = part(z, pz + r, 0, 2 * u), part(hu, r, 0, 2 * u)
+            for j in range(2 * u):
+                both[j] = sigmoid(both[j] + recurrent[j])
             for j in range(u):
-                zj, rj = sigmoid(xz[j] + uz[j]), sigmoid(xr[j] + ur[j])
-                gj = tanh(xh[j] + rj * uh[j])
-                sz[j] = zj
-                sr[j] = rj
-                sg[j] = gj
-                su[j] = uh[j]
-                h[j] = gj + zj * (h_prev[j] - gj)
+                xh[j] = tanh(xh[j] + xr[j] * uh[j])
+            copy(part(z, pz + r, 0, 3 * u), part(saved, ps + r, 0, 3 * u))
+            copy(uh, part(saved, ps + r, 3 * u, u))
+            for j in range(u):
+                h[j] = xh[j] + xz[j] * (h_prev[j] - xh[j])
         elif fused:
             for j in range(u):
                 gj = tanh(xh[j] + sigmoid(xr[j] + ur[j]) * uh[j])
@@ -97,17 +97,15 @@ def backward(
         uz, ur, uh = part(du, pu + r, 0, u), part(du, pu + r, u, u), part(du, pu + r, 2 * u, u)
         if fused:
             for j in range(u):
-                zj, rj, gj = sz[j], sr[j], sg[j]
-                dgj = dh[j] * (1 - zj) * (1 - gj * gj)
-                dzj = dh[j] * (h_prev[j] - gj) * zj * (1 - zj)
-                drj = dgj * su[j] * rj * (1 - rj)
-                xz[j] = dzj
-                xr[j] = drj
-                xh[j] = dgj
-                uz[j] = dzj
-                ur[j] = drj
-                uh[j] = dgj * rj
-                dh[j] *= zj
+                xh[j] = dh[j] * (1 - sz[j]) * (1 - sg[j] * sg[j])
+            for j in range(u):
+                xz[j] = dh[j] * (h_prev[j] - sg[j]) * sz[j] * (1 - sz[j])
+            for j in range(u):
+                xr[j] = xh[j] * su[j] * sr[j] * (1 - sr[j])
+                uh[j] = xh[j] * sr[j]
+            for j in range(u):
+                dh[j] *= sz[j]
+            copy(part(dz, pz + r, 0, 2 * u), part(du, pu + r, 0, 2 * u))
         else:
             gate, reset = part(scratch, 0, 0, u), part(scratch, 1, 0, u)
             g, d = part(scratch, 2, 0, u), part(scratch, 3, 0, u)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from fastrnn.engine.contract import Traits, step_backward, step_forward
 from fastrnn.engine.jit import implements
 from fastrnn.engine.vecmath import SIGMOID, TANH, activate_backward_row, activate_row, sigmoid, tanh
-from fastrnn.engine.views import copy, part, plane
+from fastrnn.engine.views import copy, fill, part, plane
 
 
 class LSTM(NamedTuple):
@@ -37,33 +37,32 @@ def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save
     u = cell.n_units
     fused = cell.activation == TANH and cell.recurrent_activation == SIGMOID
     for r in range(n):
-        c_prev, c, h = (
-            plane(states, 1, prev + r, u),
-            plane(states, 1, new + r, u),
-            plane(states, 0, new + r, u),
-        )
+        c_prev, c, h = plane(states, 1, prev + r, u), plane(states, 1, new + r, u), plane(states, 0, new + r, u)
         zi, zf = part(z, pz + r, 0, u), part(z, pz + r, u, u)
         zg, zo = part(z, pz + r, 2 * u, u), part(z, pz + r, 3 * u, u)
-        if fused and save:
-            si, sf = part(saved, ps + r, 0, u), part(saved, ps + r, u, u)
-            sg, so = part(saved, ps + r, 2 * u, u), part(saved, ps + r, 3 * u, u)
-            for j in range(u):
-                ij, fj, gj, oj = sigmoid(zi[j]), sigmoid(zf[j]), tanh(zg[j]), sigmoid(zo[j])
-                si[j] = ij
-                sf[j] = fj
-                sg[j] = gj
-                so[j] = oj
-                cj = fj * c_prev[j] + ij * gj
-                c[j] = cj
-                h[j] = oj * tanh(cj)
-        elif fused:
+        row = part(z, pz + r, 0, 4 * u)
+        if fused and not save:
             for j in range(u):
                 cj = sigmoid(zf[j]) * c_prev[j] + sigmoid(zi[j]) * tanh(zg[j])
                 c[j] = cj
                 h[j] = sigmoid(zo[j]) * tanh(cj)
+        elif fused:
+            # One array a loop: with more outputs than two the compiler gives up proving them apart.
+            both = part(z, pz + r, 0, 2 * u)
+            for j in range(2 * u):
+                both[j] = sigmoid(both[j])
+            for j in range(u):
+                zg[j] = tanh(zg[j])
+            for j in range(u):
+                zo[j] = sigmoid(zo[j])
+            copy(row, part(saved, ps + r, 0, 4 * u))
+            for j in range(u):
+                cj = zf[j] * c_prev[j] + zi[j] * zg[j]
+                c[j] = cj
+                h[j] = zo[j] * tanh(cj)
         else:
             if save:  # pre-activations: not every activation can be differentiated at its value
-                copy(part(z, pz + r, 0, 4 * u), part(saved, ps + r, 0, 4 * u))
+                copy(row, part(saved, ps + r, 0, 4 * u))
             activate_row(cell.recurrent_activation, zi)
             activate_row(cell.recurrent_activation, zf)
             activate_row(cell.activation, zg)
@@ -89,16 +88,18 @@ def backward(
         sg, so = part(saved, ps + r, 2 * u, u), part(saved, ps + r, 3 * u, u)
         di, df = part(dz, pz + r, 0, u), part(dz, pz + r, u, u)
         dg, do = part(dz, pz + r, 2 * u, u), part(dz, pz + r, 3 * u, u)
-        if fused:
+        if fused:  # few arrays a loop, as above
             for j in range(u):
-                ij, fj, gj, oj, yj = si[j], sf[j], sg[j], so[j], tanh(c[j])
-                dcj = dc[j] + dh[j] * oj * (1 - yj * yj)
-                do[j] = dh[j] * yj * oj * (1 - oj)
-                di[j] = dcj * gj * ij * (1 - ij)
-                df[j] = dcj * c_prev[j] * fj * (1 - fj)
-                dg[j] = dcj * ij * (1 - gj * gj)
-                dc[j] = dcj * fj
-                dh[j] = 0
+                yj = tanh(c[j])
+                dc[j] += dh[j] * so[j] * (1 - yj * yj)
+                do[j] = dh[j] * yj * so[j] * (1 - so[j])
+            for j in range(u):
+                di[j] = dc[j] * sg[j] * si[j] * (1 - si[j])
+                dg[j] = dc[j] * si[j] * (1 - sg[j] * sg[j])
+            for j in range(u):
+                df[j] = dc[j] * c_prev[j] * sf[j] * (1 - sf[j])
+                dc[j] *= sf[j]
+            fill(dh, 0)
         else:
             i, f = part(scratch, 0, 0, u), part(scratch, 1, 0, u)
             g, o = part(scratch, 2, 0, u), part(scratch, 3, 0, u)
