@@ -85,9 +85,9 @@ def tensor(value, dtype=None):
     )
 
 
-def make_layer(cell, units, weights, n_inputs, dtype, **options):
+def make_layer(cell, units, weights, n_inputs, dtype, n_batch=None, **options):
     layer = getattr(load().layers, LAYER_NAMES[cell])(units, dtype=dtype, **options)
-    return with_weights(layer, weights, n_inputs)
+    return with_weights(layer, weights, n_inputs, n_batch)
 
 
 def with_weights(layer, weights, n_inputs, n_batch=None):

@@ -50,7 +50,7 @@ def test_drawing_reaches_every_option():
     text = json.dumps(drawn)
     for word in (
         *differential.RECURRENT,
-        *("Bidirectional", "backward_layer", "Embedding", "Masking", "stateful", "unroll", "go_backwards"),
+        *("Bidirectional", "backward_layer", "Embedding", "Masking", "unroll", "go_backwards"),
         *("zero_output_for_mask", "use_bias", "reset_after", "recurrent_activation", "clipnorm", "amsgrad"),
         *(loss for loss, _ in differential.HEADS),
     ):

@@ -173,6 +173,18 @@ def test_bidirectional_matches_keras(cell, mode, sequences, with_mask):
     assert_same([*(y if mode is None else [y]), *out], expected)
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_stateful_calls_match_keras(cell):
+    rng, x, initial, weights = problem(cell)
+    layer = keras_oracle.make_layer(
+        cell, H, weights, F, "float64", n_batch=B, stateful=True, return_state=True
+    )
+    states = None
+    for given in (None, None, initial, None):
+        y, states = naive.recurrent(cell, x, weights, initial_state=given or states)
+        assert_same([y, *states], keras_oracle.forward(layer, x, initial_state=given))
+
+
 @pytest.mark.parametrize("name", sorted(naive.LOSSES))
 @pytest.mark.parametrize("weighted", [False, True])
 def test_loss_matches_keras(name, weighted):

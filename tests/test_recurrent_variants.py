@@ -10,7 +10,7 @@ import pickle
 import numpy as np
 import pytest
 
-from fastrnn import layers
+from fastrnn import Sequential, layers, optimizers
 from tests import naive
 from tests.layer_cases import (
     CELLS,
@@ -19,6 +19,7 @@ from tests.layer_cases import (
     KINDS,
     LAYER_NAMES,
     assert_all_close,
+    finite_difference,
     gradients,
     gradients_of,
     initial_states,
@@ -289,6 +290,36 @@ def test_stateful_rejects_another_batch_size(cell, rng):
     run(layer, x)
     with pytest.raises(ValueError, match=r"(?s)5 .*batch of 3"):
         run(layer, x[:3])
+
+
+@pytest.mark.parametrize(("cell", "options"), KINDS)
+def test_stateful_training_carries_the_state_between_batches(cell, options, rng):
+    model = Sequential(
+        [
+            getattr(layers, LAYER_NAMES[cell])(7, stateful=True, dtype="float64", **options),
+            layers.Dense(1, dtype="float64"),
+        ]
+    )
+    model.build((5, 8, 3))
+    model.set_weights([w + 0.1 * rng.normal(size=w.shape) for w in model.get_weights()])
+    model.compile(optimizers.SGD(0.5), "mse")
+    states = None
+    for step in range(5):
+        x, target = rng.normal(size=(5, 8, 3)), rng.normal(size=(5, 1))
+        *weights, kernel, bias = model.get_weights()
+
+        def loss(weights, states=states, x=x, target=target, head=(kernel, bias)):
+            y, after = naive.recurrent(cell, x, weights, initial_state=states, **options)
+            return naive.loss("mse", target, naive.dense(y, head)), after
+
+        expected, states = loss(weights)
+        np.testing.assert_allclose(model.train_on_batch(x, target), expected, rtol=1e-11)
+        # The gradient stops at the border: the step is that of a loss that takes the old state as given.
+        gradient = finite_difference(lambda: loss(weights)[0], weights[0])  # noqa: B023 - called at once
+        np.testing.assert_allclose(model.get_weights()[0], weights[0] - 0.5 * gradient, rtol=1e-7, atol=1e-9)
+        if step == 2:
+            model.reset_states()
+            states = None
 
 
 # --------------------------------------------------------------------------------------------- bad input

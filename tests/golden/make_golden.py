@@ -100,9 +100,7 @@ CASES = {
         loss="categorical_crossentropy",
         mask="random",
     ),
-    "train_stateful_lstm_weighted": model(
-        ("LSTM", {"units": 4, "stateful": True}), dense(1), loss="huber", sample_weight=True
-    ),
+    "train_lstm_weighted": model(("LSTM", {"units": 4}), dense(1), loss="huber", sample_weight=True),
     "train_clipped": model(
         ("LSTM", {"units": 4, "go_backwards": True}),
         dense(2),
