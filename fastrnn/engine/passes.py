@@ -7,6 +7,7 @@ sizes chosen, threads counted, scratch memory kept from call to call.
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from typing import Any, NamedTuple
 
@@ -58,18 +59,29 @@ class Result(NamedTuple):
     tape: Tape | None
 
 
-_local = threading.local()
+class _Pool(threading.local):
+    """Memory that is used anew by every call on the same thread."""
+
+    def __init__(self) -> None:
+        self.buffers: dict[tuple, np.ndarray] = {}
+        self.views: dict[tuple, np.ndarray] = {}
+
+    def take(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """An array with arbitrary contents, valid until the next call with this name."""
+        view = self.views.get((name, shape, dtype))
+        if view is None:
+            size = math.prod(shape)
+            buffer = self.buffers.get((name, dtype))
+            if buffer is None or buffer.size < size:
+                buffer = self.buffers[name, dtype] = np.empty(size, dtype)
+                self.views.clear()
+            if len(self.views) > 100:
+                self.views.clear()
+            view = self.views[name, shape, dtype] = buffer[:size].reshape(shape)
+        return view
 
 
-def _scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Memory that is reused by the next call on this thread; contents are arbitrary."""
-    size = int(np.prod(shape))
-    pool = _local.__dict__.setdefault("pool", {})
-    key = (name, np.dtype(dtype).char)
-    buffer = pool.get(key)
-    if buffer is None or buffer.size < size:
-        buffer = pool[key] = np.empty(size, dtype)
-    return buffer[:size].reshape(shape)
+_pool = _Pool()
 
 
 @functools.lru_cache(maxsize=256)
@@ -96,7 +108,9 @@ def _masked_schedule(mask: np.ndarray) -> np.ndarray:
 def _physical(x: np.ndarray, dtype: Any) -> tuple[np.ndarray, bool]:
     """``x (n_batch, n_steps, n)`` as contiguous rows ``(n_batch * n_steps, n)``, and whether they are time-major."""
     n_batch, n_steps, n = x.shape
-    if x.dtype == dtype and not x.flags.c_contiguous:
+    if x.dtype == dtype and x.flags.c_contiguous:
+        return x.reshape(n_batch * n_steps, n), False
+    if x.dtype == dtype:
         swapped = x.transpose(1, 0, 2)
         if swapped.flags.c_contiguous:
             return swapped.reshape(n_steps * n_batch, n), True
@@ -237,7 +251,7 @@ def forward(
     )
     if mask is None:
         n_threads = _thread_count(cell, n_batch * n_steps, n_inputs, n_batch, n_threads)
-        plans, schedule, bounds = _dense_plan(cell, options, n_threads)
+        plans, schedule, bounds, block, chunk = _dense_plan(cell, options, n_threads)
         n_rows = n_batch * n_steps
     else:
         schedule = _masked_schedule(mask)
@@ -245,24 +259,24 @@ def forward(
         n_threads = _thread_count(cell, n_rows, n_inputs, n_batch, n_threads)
         bounds = _bounds(schedule, n_batch, n_steps, n_threads)
         plans = _plan(cell, options, bounds)
+        block, chunk = int(plans[0]["rows"]), int(plans[0]["chunk"])
     masks = _join_masks(input_masks, recurrent_masks, dtype)
 
     final = np.empty((parts.n_states, n_batch, n_units), dtype)
     if state0 is None:
         state0 = np.zeros(final.shape, dtype)
-    block, chunk = plans[0]["rows"], plans[0]["chunk"]
     if save:
         states = np.empty((parts.n_states, n_batch + n_rows, n_units), dtype)
         saved = np.empty((n_rows, parts.n_saved * n_units), dtype)
     else:
-        states = _scratch("ring", (parts.n_states, 2 * block * n_threads, n_units), dtype)
-        saved = np.empty((0, 0), dtype)
+        states = _pool.take("ring", (parts.n_states, 2 * block * n_threads, n_units), dtype)
+        saved = _nothing(dtype, 2)
     # A saved dense pass has its outputs already, as the states in time-major order.
     shared = save and mask is None
     out = np.empty((n_batch * n_steps if sequences and not shared else 0, n_units), dtype)
     width = parts.n_gates * n_units
     per_row = n_inputs * chunk + width * (chunk + 1) + 2 * n_units
-    work = _scratch("forward", (n_threads, block * per_row + (parts.n_gates + 4) * n_units), dtype)
+    work = _pool.take("forward", (n_threads, block * per_row + (parts.n_gates + 4) * n_units), dtype)
     arguments = (cell, plans, schedule, rows, state0, packed, masks, states, saved, out, final, work, bounds)
     _run(n_threads, scan.forward_thread, scan.forward_parallel, arguments)
 
@@ -316,11 +330,12 @@ def _thread_count(cell: Any, n_rows: int, n_inputs: int, n_batch: int, n_threads
 
 
 @functools.lru_cache(maxsize=512, typed=True)
-def _dense_plan(cell: Any, options: _Options, n_threads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Plan, schedule and row ranges of a batch without a mask: they depend on sizes only, so they are kept."""
+def _dense_plan(cell: Any, options: _Options, n_threads: int) -> tuple:
+    """Plan, schedule, row ranges, block and chunk of a batch without a mask: they depend on sizes only, so they are kept."""
     schedule = _dense_schedule(options.n_batch, options.n_steps)
     bounds = _bounds(schedule, options.n_batch, options.n_steps, n_threads)
-    return _plan(cell, options, bounds), schedule, bounds
+    plans = _plan(cell, options, bounds)
+    return plans, schedule, bounds, int(plans[0]["rows"]), int(plans[0]["chunk"])
 
 
 def _plan(cell: Any, options: _Options, bounds: np.ndarray) -> np.ndarray:
@@ -382,9 +397,17 @@ def _block_rows(bounds: np.ndarray) -> int:
     return most if n_blocks == 1 else -(-most // (4 * n_blocks)) * 4
 
 
+@functools.cache
+def _nothing(dtype: Any, n_dims: int = 1) -> np.ndarray:
+    """An array without elements."""
+    return np.empty((0,) * n_dims, dtype)
+
+
 def _join_masks(input_masks: np.ndarray | None, recurrent_masks: np.ndarray | None, dtype: Any) -> np.ndarray:
+    if input_masks is None and recurrent_masks is None:
+        return _nothing(dtype)
     given = [np.asarray(m, dtype).ravel() for m in (input_masks, recurrent_masks) if m is not None]
-    return np.concatenate(given) if given else np.empty(0, dtype)
+    return np.concatenate(given)
 
 
 def backward(
@@ -467,7 +490,7 @@ def backward(
     sizes = [n_inputs * width, parts.recurrent * n_units * width, width, width, parts.n_extra * n_units]
     grads = np.empty((n_threads, sum(sizes)), dtype)
     per_row = chunk * (n_inputs + 2 * width + n_units) + (parts.n_states + 2) * n_units
-    work = _scratch("backward", (n_threads, block * per_row + (parts.n_gates + 4) * n_units), dtype)
+    work = _pool.take("backward", (n_threads, block * per_row + (parts.n_gates + 4) * n_units), dtype)
     arguments = (
         cell,
         plans,
