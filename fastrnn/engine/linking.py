@@ -66,5 +66,5 @@ def separate(dispatcher: Any) -> Callable:
         _, result = context.call_conv.call_function(builder, function, sig.return_type, sig.args, args)
         return result
 
-    call.dispatcher = dispatcher  # type: ignore[attr-defined]
+    call.dispatcher = dispatcher  # type: ignore[attr-defined]  # for calls from Python
     return call

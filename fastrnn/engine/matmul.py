@@ -34,6 +34,7 @@ from numba.extending import intrinsic, overload
 
 from fastrnn.engine.jit import DISABLED, jit
 from fastrnn.engine.linking import separate
+from fastrnn.engine.views import copy, part, segment
 
 # --------------------------------------------------------------------------------------------------------------------
 # The host's vectors
@@ -283,39 +284,30 @@ def packed_size(k: int, n: int, dtype: Any) -> int:
 
 @separate
 @jit
-def _pack(b, row, column, k, n, out):
-    """Pack the matrix of `k` rows and `n` columns in the 1-D array `b`, strides in elements."""
-    n_lanes = _LANES_32 if out.itemsize == 4 else _LANES_64
-    width = VECTORS * n_lanes
-    at = 0
-    for j in range(0, n, width):
-        columns = min(width, n - j)
-        padded = (columns + n_lanes - 1) // n_lanes * n_lanes
-        for i in range(k):
-            first = i * row + j * column
-            if column == 1:
-                for l in range(columns):  # noqa: E741
-                    out[at + l] = b[first + l]
-            else:
-                for l in range(columns):  # noqa: E741
-                    out[at + l] = b[first + l * column]
-            for l in range(columns, padded):  # noqa: E741
-                out[at + l] = 0
-            at += padded
-
-
-@jit
 def pack(b, out, first, n, turned):
     """Pack columns ``first ... first + n`` of the C-contiguous matrix `b`, or their transpose, into the 1-D `out`.
 
     `out` has ``packed_size(b.shape[0], n)`` elements, or ``packed_size(n, b.shape[0])`` for the transpose.
     """
-    k, row = b.shape
-    flat = b.reshape(b.size)[first:]
-    if turned:
-        _pack(flat, 1, row, n, k, out)
-    else:
-        _pack(flat, row, 1, k, n, out)
+    k, columns_left = (n, b.shape[0]) if turned else (b.shape[0], n)
+    width = VECTORS * (_LANES_32 if out.itemsize == 4 else _LANES_64)
+    n_lanes = width // VECTORS
+    at, column = 0, 0
+    while columns_left > 0:
+        columns = min(width, columns_left)
+        padded = (columns + n_lanes - 1) // n_lanes * n_lanes
+        for i in range(k):
+            target = segment(out, at, padded)
+            if turned:
+                for j in range(columns):
+                    target[j] = b[column + j, first + i]
+            else:
+                copy(part(b, i, first + column, columns), segment(out, at, columns))
+            for j in range(columns, padded):
+                target[j] = 0
+            at += padded
+        columns_left -= columns
+        column += columns
 
 
 def unpack(packed: np.ndarray, k: int, n: int) -> np.ndarray:

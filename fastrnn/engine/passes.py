@@ -7,6 +7,7 @@ sizes chosen, threads counted, scratch memory kept from call to call.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import threading
 from typing import Any, NamedTuple
@@ -48,7 +49,7 @@ class Tape(NamedTuple):
     masks: np.ndarray
     states: np.ndarray
     saved: np.ndarray
-    bounds: np.ndarray
+    blocks: Any
 
 
 class Result(NamedTuple):
@@ -251,15 +252,16 @@ def forward(
     )
     if mask is None:
         n_threads = _thread_count(cell, n_batch * n_steps, n_inputs, n_batch, n_threads)
-        plans, schedule, bounds, block, chunk = _dense_plan(cell, options, n_threads)
+        plans, schedule, blocks, chunk = _dense_plan(cell, options, n_threads)
         n_rows = n_batch * n_steps
     else:
         schedule = _masked_schedule(mask)
         n_rows = int(schedule[n_steps])
         n_threads = _thread_count(cell, n_rows, n_inputs, n_batch, n_threads)
-        bounds = _bounds(schedule, n_batch, n_steps, n_threads)
-        plans = _plan(cell, options, bounds)
-        block, chunk = int(plans[0]["rows"]), int(plans[0]["chunk"])
+        blocks = _blocks(_bounds(schedule, n_batch, n_steps, n_threads))
+        plans = _plan(cell, options, blocks.most)
+        chunk = int(plans[0]["chunk"])
+    block = blocks.most
     masks = _join_masks(input_masks, recurrent_masks, dtype)
 
     final = np.empty((parts.n_states, n_batch, n_units), dtype)
@@ -277,8 +279,8 @@ def forward(
     width = parts.n_gates * n_units
     per_row = n_inputs * chunk + width * (chunk + 1) + 2 * n_units
     work = _pool.take("forward", (n_threads, block * per_row + (parts.n_gates + 4) * n_units), dtype)
-    arguments = (cell, plans, schedule, rows, state0, packed, masks, states, saved, out, final, work, bounds)
-    _run(n_threads, scan.forward_thread, scan.forward_parallel, arguments)
+    arguments = (cell, plans, schedule, rows, state0, packed, masks, states, saved, out, final, work)
+    _run(n_threads, scan.forward_rows, scan.forward_parallel, arguments, blocks)
 
     if not sequences:
         result = None
@@ -288,19 +290,43 @@ def forward(
         result = out.reshape(n_batch, n_steps, n_units)
     tape = None
     if save:
-        tape = Tape(cell, weights, plans, schedule, rows, time_major, masks, states, saved, bounds)
+        tape = Tape(cell, weights, plans, schedule, rows, time_major, masks, states, saved, blocks)
     return Result(result, final, tape)
 
 
-def _run(n_threads: int, serial: Any, parallel: Any, arguments: tuple) -> None:
-    """Call a kernel: each thread's part on a thread of its own, or one part after the other on this one."""
+class _Blocks(NamedTuple):
+    """Sorted rows ``borders[i] ... borders[i + 1]`` are block i; thread k has those from ``firsts[k]`` on."""
+
+    borders: np.ndarray
+    firsts: np.ndarray
+    most: int
+
+
+def _blocks(bounds: np.ndarray) -> _Blocks:
+    """Cut the threads' ranges of rows into blocks of at most `_MAX_ROWS`, in whole tiles and of about the same size."""
+    most = max(1, int(np.diff(bounds).max()))
+    n_blocks = -(-most // _MAX_ROWS)
+    size = most if n_blocks == 1 else -(-most // (4 * n_blocks)) * 4
+    borders: list[int] = []
+    firsts = []
+    for low, high in itertools.pairwise(bounds.tolist()):
+        firsts.append(len(borders))
+        borders += range(low, high, size)
+    firsts.append(len(borders))
+    return _Blocks(np.array([*borders, bounds[-1]], np.int64), np.array(firsts, np.int64), size)
+
+
+def _run(n_threads: int, rows: Any, parallel: Any, arguments: tuple, blocks: _Blocks) -> None:
+    """Call a kernel for all blocks: each thread's on a thread of its own, or all on this one, one after the other."""
     if n_threads > 1:
         with threads.parallel_region(n_threads) as allowed:
             if allowed > 1:
-                parallel(*arguments)
+                parallel(*arguments, blocks.borders, blocks.firsts)
                 return
+    rows = getattr(rows, "dispatcher", rows)
     for k in range(n_threads):
-        serial(*arguments, k)
+        for i in range(blocks.firsts[k], blocks.firsts[k + 1]):
+            rows(*arguments, k, int(blocks.borders[i]), int(blocks.borders[i + 1]))
 
 
 class _Options(NamedTuple):
@@ -331,20 +357,19 @@ def _thread_count(cell: Any, n_rows: int, n_inputs: int, n_batch: int, n_threads
 
 @functools.lru_cache(maxsize=512, typed=True)
 def _dense_plan(cell: Any, options: _Options, n_threads: int) -> tuple:
-    """Plan, schedule, row ranges, block and chunk of a batch without a mask: they depend on sizes only, so they are kept."""
+    """Plan, schedule, blocks and chunk of a batch without a mask: they depend on sizes only, so they are kept."""
     schedule = _dense_schedule(options.n_batch, options.n_steps)
-    bounds = _bounds(schedule, options.n_batch, options.n_steps, n_threads)
-    plans = _plan(cell, options, bounds)
-    return plans, schedule, bounds, int(plans[0]["rows"]), int(plans[0]["chunk"])
+    blocks = _blocks(_bounds(schedule, options.n_batch, options.n_steps, n_threads))
+    plans = _plan(cell, options, blocks.most)
+    return plans, schedule, blocks, int(plans[0]["chunk"])
 
 
-def _plan(cell: Any, options: _Options, bounds: np.ndarray) -> np.ndarray:
+def _plan(cell: Any, options: _Options, block: int) -> np.ndarray:
     parts = traits(cell)
     n_batch, n_steps, n_inputs = options[:3]
     width = parts.n_gates * cell.n_units
     input_groups, groups = _groups(cell, options.input_groups, options.recurrent_masks)
     offsets = _layout(cell, n_inputs, input_groups, groups, options.dtype)
-    block = _block_rows(bounds)
     x_step, x_row = _strides(options.time_major, n_batch, n_steps)
     out_step, out_row = _strides(False, n_batch, n_steps)
     settings = dict(
@@ -388,13 +413,6 @@ def _plan(cell: Any, options: _Options, bounds: np.ndarray) -> np.ndarray:
 def _chunk(n_steps: int, block: int, columns: int, dtype: Any) -> int:
     """Time steps whose buffers of so many columns fit `_CHUNK_BYTES`."""
     return max(1, min(n_steps, _CHUNK_BYTES // (block * columns * np.dtype(dtype).itemsize)))
-
-
-def _block_rows(bounds: np.ndarray) -> int:
-    """Rows of a block: at most `_MAX_ROWS`, whole tiles, and blocks of about the same size."""
-    most = max(1, int(np.diff(bounds).max()))
-    n_blocks = -(-most // _MAX_ROWS)
-    return most if n_blocks == 1 else -(-most // (4 * n_blocks)) * 4
 
 
 @functools.cache
@@ -445,7 +463,7 @@ def backward(
         int(plan[name]) for name in ("n_batch", "n_steps", "n_inputs", "n_units")
     )
     width = parts.n_gates * n_units
-    n_threads = len(tape.bounds) - 1
+    n_threads = len(tape.blocks.firsts) - 1
     input_groups, groups = max(1, int(plan["input_groups"])), int(plan["groups"])
     sizes = [
         need_dx * input_groups * packed_size(width // input_groups, n_inputs, dtype),
@@ -488,7 +506,7 @@ def backward(
         plan[name] = value
     d_state0 = np.empty((parts.n_states, n_batch, n_units), dtype)
     sizes = [n_inputs * width, parts.recurrent * n_units * width, width, width, parts.n_extra * n_units]
-    grads = np.empty((n_threads, sum(sizes)), dtype)
+    grads = np.zeros((n_threads, sum(sizes)), dtype)
     per_row = chunk * (n_inputs + 2 * width + n_units) + (parts.n_states + 2) * n_units
     work = _pool.take("backward", (n_threads, block * per_row + (parts.n_gates + 4) * n_units), dtype)
     arguments = (
@@ -506,9 +524,8 @@ def backward(
         d_state0,
         grads,
         work,
-        tape.bounds,
     )
-    _run(n_threads, scan.backward_thread, scan.backward_parallel, arguments)
+    _run(n_threads, scan.backward_rows, scan.backward_parallel, arguments, tape.blocks)
     total = grads[0]
     for k in range(1, n_threads):
         total += grads[k]

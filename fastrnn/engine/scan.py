@@ -42,7 +42,10 @@ PLAN = np.dtype(
 @jit
 def _active(schedule, n_steps, s, r0, r1):
     """How many of the sorted rows ``r0 ... r1`` run at step ``s``."""
-    return max(0, min(r1, schedule[n_steps + 1 + s]) - r0)
+    n = schedule[n_steps + 1 + s]
+    if n >= r1:
+        return r1 - r0
+    return n - r0 if n > r0 else 0
 
 
 @separate
@@ -111,10 +114,13 @@ def _steps_of(schedule, n_steps, r):
 
 @separate
 @jit
-def _forward_rows(
-    cell, plan, schedule, x, state0, weights, masks, states, saved, out, final, work, r0, r1, slot
+def forward_rows(
+    cell, plans, schedule, x, state0, weights, masks, states, saved, out, final, works, k, r0, r1
 ):
-    """All time steps of the sorted rows ``r0 ... r1``; ``slot``: the first row of `states` when it is a ring."""
+    """All time steps of the sorted rows ``r0 ... r1``, with the memory of thread ``k``."""
+    before = flush_denormals()
+    plan, work = plans[0], part(works, k, 0, works.shape[1])
+    slot = 2 * plan["rows"] * k  # where this thread's part of `states` begins, when that is a ring
     n_steps, n_units, n_inputs = plan["n_steps"], plan["n_units"], plan["n_inputs"]
     n_states, n_batch, save, ring = plan["n_states"], plan["n_batch"], plan["save"], plan["ring"]
     width = plan["n_gates"] * n_units
@@ -143,9 +149,12 @@ def _forward_rows(
 
     order = 2 * (n_steps + 1)
     first = slot if ring else r0
-    for k in range(n_states):
+    for state in range(n_states):
         for r in range(rows):
-            copy(plane(state0, k, schedule[order + r0 + r], n_units), plane(states, k, first + r, n_units))
+            copy(
+                plane(state0, state, schedule[order + r0 + r], n_units),
+                plane(states, state, first + r, n_units),
+            )
 
     for s0 in range(0, n_steps, chunk):
         s1 = min(n_steps, s0 + chunk)
@@ -216,10 +225,11 @@ def _forward_rows(
             at = slot + (n & 1) * rows + r
         else:
             at = r0 + r if n == 0 else n_batch + schedule[n - 1] + r0 + r
-        for k in range(n_states):
-            copy(plane(states, k, at, n_units), plane(final, k, schedule[order + r0 + r], n_units))
+        for state in range(n_states):
+            copy(plane(states, state, at, n_units), plane(final, state, schedule[order + r0 + r], n_units))
         if out.shape[0] > 0 and n < n_steps:
             _fill(plan, schedule, out, r0 + r, n)
+    restore_denormals(before)
 
 
 @separate
@@ -242,10 +252,29 @@ def _fill(plan, schedule, out, r, n):
 
 @separate
 @jit
-def _backward_rows(
-    cell, plan, schedule, x, weights, masks, states, saved, d_out, d_final, dx, d_state0, grads, work, r0, r1
+def backward_rows(
+    cell,
+    plans,
+    schedule,
+    x,
+    weights,
+    masks,
+    states,
+    saved,
+    d_out,
+    d_final,
+    dx,
+    d_state0,
+    all_grads,
+    works,
+    k,
+    r0,
+    r1,
 ):
-    """The way back through all time steps of the sorted rows ``r0 ... r1``; adds to the gradients in `grads`."""
+    """The way back through all time steps of the sorted rows ``r0 ... r1``; adds to ``all_grads[k]``."""
+    before = flush_denormals()
+    plan, work = plans[0], part(works, k, 0, works.shape[1])
+    grads = part(all_grads, k, 0, all_grads.shape[1])
     n_steps, n_units, n_inputs = plan["n_steps"], plan["n_units"], plan["n_inputs"]
     n_states, n_batch = plan["n_states"], plan["n_batch"]
     width = plan["n_gates"] * n_units
@@ -284,9 +313,9 @@ def _backward_rows(
     scratch = work[a : a + (plan["n_gates"] + 4) * n_units].reshape(plan["n_gates"] + 4, n_units)
 
     order = 2 * (n_steps + 1)
-    for k in range(n_states):
+    for state in range(n_states):
         for r in range(rows):
-            copy(plane(d_final, k, schedule[order + r0 + r], n_units), plane(ds, k, r, n_units))
+            copy(plane(d_final, state, schedule[order + r0 + r], n_units), plane(ds, state, r, n_units))
 
     for s0 in range((n_steps - 1) // chunk * chunk, -1, -chunk):
         s1 = min(n_steps, s0 + chunk)
@@ -334,7 +363,9 @@ def _backward_rows(
                         target = block(d_left, 0, n, 0, n_units) if phase else planes(ds, 0, 0, n, n_units)
                         if plan["recurrent_masks"]:
                             product(columns, packed, n_units, block(masked, 0, n, 0, n_units), nothing)
-                            _masked_rows(masked, 0, n, plan, schedule, masks, g, r0, masked, 0)
+                            _masked_rows(
+                                block(masked, 0, n, 0, n_units), 0, n, plan, schedule, masks, g, r0, masked, 0
+                            )
                             for r in range(n):
                                 for j in range(n_units):
                                     target[r, j] = masked[r, j] + (0 if phase else target[r, j])
@@ -377,9 +408,10 @@ def _backward_rows(
                     n = _active(schedule, n_steps, s, r0, r1)
                     _scatter(plan, schedule, xs, at, masks, g, s, r0, n, dx)
                     at += n
-    for k in range(n_states):
+    for state in range(n_states):
         for r in range(rows):
-            copy(plane(ds, k, r, n_units), plane(d_state0, k, schedule[order + r0 + r], n_units))
+            copy(plane(ds, state, r, n_units), plane(d_state0, state, schedule[order + r0 + r], n_units))
+    restore_denormals(before)
 
 
 @separate
@@ -483,7 +515,7 @@ def _chunk_gradients(
                     else:
                         copy(plane(states, 0, prev + r, n_units), target)
                 if plan["recurrent_masks"]:
-                    _masked_rows(hs, at, n, plan, schedule, masks, g, r0, hs, at)
+                    _masked_rows(block(hs, at, n, 0, n_units), 0, n, plan, schedule, masks, g, r0, hs, at)
                 at += n
             lo = g * group_width
             product_tn(
@@ -503,39 +535,34 @@ def _chunk_gradients(
                 d_recurrent_bias[j] += row[j]
 
 
-@jit
-def forward_thread(
-    cell, plans, schedule, x, state0, weights, masks, states, saved, out, final, work, bounds, k
+@jit(parallel=True)
+def forward_parallel(
+    cell, plans, schedule, x, state0, weights, masks, states, saved, out, final, work, blocks, firsts
 ):
-    """One thread's rows, in blocks that stay in its cache."""
-    plan = plans[0]
-    before = flush_denormals()
-    r0, rows = bounds[k], plan["rows"]
-    while r0 < bounds[k + 1]:
-        r1 = min(bounds[k + 1], r0 + rows)
-        _forward_rows(
-            cell,
-            plan,
-            schedule,
-            x,
-            state0,
-            weights,
-            masks,
-            states,
-            saved,
-            out,
-            final,
-            part(work, k, 0, work.shape[1]),
-            r0,
-            r1,
-            2 * rows * k,
-        )
-        r0 = r1
-    restore_denormals(before)
+    """`forward_rows` for all blocks; ``blocks[firsts[k] : firsts[k + 1]]`` are those of thread ``k``."""
+    for k in prange(work.shape[0]):
+        for i in range(firsts[k], firsts[k + 1]):
+            forward_rows(
+                cell,
+                plans,
+                schedule,
+                x,
+                state0,
+                weights,
+                masks,
+                states,
+                saved,
+                out,
+                final,
+                work,
+                np.intp(k),
+                blocks[i],
+                blocks[i + 1],
+            )
 
 
-@jit
-def backward_thread(
+@jit(parallel=True)
+def backward_parallel(
     cell,
     plans,
     schedule,
@@ -550,67 +577,28 @@ def backward_thread(
     d_state0,
     grads,
     work,
-    bounds,
-    k,
+    blocks,
+    firsts,
 ):
-    plan = plans[0]
-    before = flush_denormals()
-    fill(part(grads, k, 0, grads.shape[1]), 0)
-    r0 = bounds[k]
-    while r0 < bounds[k + 1]:
-        r1 = min(bounds[k + 1], r0 + plan["rows"])
-        _backward_rows(
-            cell,
-            plan,
-            schedule,
-            x,
-            weights,
-            masks,
-            states,
-            saved,
-            d_out,
-            d_final,
-            dx,
-            d_state0,
-            part(grads, k, 0, grads.shape[1]),
-            part(work, k, 0, work.shape[1]),
-            r0,
-            r1,
-        )
-        r0 = r1
-    restore_denormals(before)
-
-
-@jit(parallel=True)
-def forward_parallel(
-    cell, plans, schedule, x, state0, weights, masks, states, saved, out, final, work, bounds
-):
+    """`backward_rows` for all blocks, as `forward_parallel`."""
     for k in prange(work.shape[0]):
-        forward_thread(
-            cell, plans, schedule, x, state0, weights, masks, states, saved, out, final, work, bounds, k
-        )
-
-
-@jit(parallel=True)
-def backward_parallel(
-    cell, plans, schedule, x, weights, masks, states, saved, d_out, d_final, dx, d_state0, grads, work, bounds
-):
-    for k in prange(work.shape[0]):
-        backward_thread(
-            cell,
-            plans,
-            schedule,
-            x,
-            weights,
-            masks,
-            states,
-            saved,
-            d_out,
-            d_final,
-            dx,
-            d_state0,
-            grads,
-            work,
-            bounds,
-            k,
-        )
+        for i in range(firsts[k], firsts[k + 1]):
+            backward_rows(
+                cell,
+                plans,
+                schedule,
+                x,
+                weights,
+                masks,
+                states,
+                saved,
+                d_out,
+                d_final,
+                dx,
+                d_state0,
+                grads,
+                work,
+                np.intp(k),
+                blocks[i],
+                blocks[i + 1],
+            )
