@@ -1,0 +1,126 @@
+"""What the README promises: its commands name files that exist, the main job comes out, the grid writes its results."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def readme_command(name):
+    text = (ROOT / "README.md").read_text()
+    found = re.search(rf"<!-- command: {name} -->\n```bash\n(.+)\n```", text)
+    assert found, f"README.md has no fenced line after <!-- command: {name} -->"
+    return found.group(1)
+
+
+@pytest.mark.parametrize("name", ["quickstart", "tests"])
+def test_readme_command_is_one_line_that_sets_everything_up(name):
+    command = readme_command(name)
+    assert command.startswith('VENV="${VENV:-.venv}"; python3 -m venv "$VENV" && ')
+    extras = set(re.search(r"\.\[(\w+)\]", command).group(1).split(","))
+    assert all(re.search(rf"^{extra} = \[", (ROOT / "pyproject.toml").read_text(), re.M) for extra in extras)
+    for path in re.findall(r"\S+\.py", command):
+        assert (ROOT / path).exists()
+
+
+def test_ci_reads_the_command_that_the_readme_shows():
+    script = (ROOT / ".ci" / "run").read_text()
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+    extract = re.search(r"^test_command=\$\((.+)\)$", script, re.M).group(1)
+    done = subprocess.run(["bash", "-c", extract], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == readme_command("tests")
+
+
+def run_python(*args, **environment):
+    return subprocess.run(
+        [sys.executable, *args],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_quickstart_reaches_its_figures_and_draws_them(tmp_path):
+    pytest.importorskip("matplotlib", reason="the extra 'plot' is not installed")
+    done = run_python("examples/quickstart.py", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    accuracy = float(re.search(r"test accuracy\s+([\d.]+)", done.stdout).group(1))
+    network, naive = map(float, re.findall(r"MASE\s+([\d.]+)", done.stdout))
+    assert accuracy >= 0.97
+    assert network < naive
+    pictures = {path.name: path.stat().st_size for path in tmp_path.glob("*.png")}
+    assert set(pictures) == {
+        "digits_learning_curves.png",
+        "airline_learning_curve.png",
+        "airline_forecast.png",
+    }
+    assert min(pictures.values()) > 10_000
+
+
+def test_grid_compares_equal_networks_and_writes_its_results(tmp_path):
+    pytest.importorskip("matplotlib", reason="the extra 'plot' is not installed")
+    from benchmarks import grid
+    from benchmarks.cases import KINDS, Case, Size
+    from benchmarks.timing import environment
+
+    rows = []
+    for kind in KINDS:
+        rows += grid.measure(Case("gru", Size(2, 3, 4, 5), kind), ("fastrnn",), seconds=0.01)
+    # A peer of known speed: the ratio and the best of two thread counts are arithmetic.
+    for row in list(rows):
+        for threads, factor in (("1", 3.0), ("2", 2.0)):
+            peer = {"library": "torch", "threads": threads, "median_s": factor * row["median_s"]}
+            rows.append({**row, **peer})
+    best = grid.best_by_library(rows)
+    assert len(best) == 2
+    for place in best.values():
+        assert place["torch"]["threads"] == "2"
+        assert grid.ratio(place) == pytest.approx(2)
+    info = {**environment(), "limits": {"gflops": 100.0, "gbytes_per_s": 20.0}}
+    grid.write(rows, info, tmp_path)
+    assert json.loads((tmp_path / "grid.json").read_text())["environment"]["versions"]["numpy"]
+    assert "| gru | 2 | 3 | 4 | 5 |" in (tmp_path / "grid.md").read_text()
+    assert (tmp_path / "ratios.png").stat().st_size > 5_000
+    assert (tmp_path / "roofline.png").stat().st_size > 5_000
+
+
+def test_grid_refuses_to_race_networks_that_differ():
+    import numpy as np
+
+    from benchmarks import grid
+    from benchmarks.cases import Case, Size
+    from benchmarks.peers import Contender
+
+    right = Contender("a", "1", lambda: None, lambda: np.zeros(3))
+    wrong = Contender("b", "1", lambda: None, lambda: np.full(3, 1e-2))
+    with pytest.raises(AssertionError, match="against a-1threads"):
+        grid.check_outputs([right, wrong], Case("gru", Size(1, 1, 1, 1)))
+
+
+@pytest.mark.peers
+def test_peers_start_from_the_same_network():
+    # A process of its own: Keras keeps the backend that it was first imported with.
+    script = """
+from benchmarks import grid, peers
+from benchmarks.cases import CELLS, KINDS, Case, Size
+libraries = set()
+for cell in CELLS:
+    for kind in KINDS:
+        case = Case(cell, Size(2, 5, 3, 4), kind)
+        found = [*grid.fastrnn_contenders(case), *peers.peer_contenders(case)]
+        grid.check_outputs(found, case)
+        libraries |= {contender.library for contender in found}
+print(len(libraries))
+"""
+    done = run_python("-c", script, KERAS_BACKEND="jax")
+    assert done.returncode == 0, done.stderr
+    if int(done.stdout.split()[-1]) == 1:
+        pytest.skip("the extra 'peers' is not installed")
