@@ -8,6 +8,7 @@ from typing import Any
 # Where each public name lives. Modules are imported at first use: the recurrent ones bring the compiler along.
 _HOMES = {
     "base": ("Layer",),
+    "bidirectional": ("Bidirectional",),
     "core": (
         "Activation",
         "ActivityRegularization",
@@ -22,6 +23,7 @@ _HOMES = {
     "embedding": ("Embedding",),
     "cells": ("GRUCell", "LSTMCell", "SimpleRNNCell"),
     "recurrent": ("GRU", "LSTM", "SimpleRNN"),
+    "wrappers": ("TimeDistributed", "Wrapper"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -1,0 +1,327 @@
+"""A recurrent layer and its mirror image, one reading forwards, one backwards."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastrnn.engine import threads
+from fastrnn.layers.base import Layer, RowLayout, Shape
+from fastrnn.layers.wrappers import Wrapper
+
+__all__ = ["Bidirectional"]
+
+MERGE_MODES = ("sum", "mul", "ave", "concat", None)
+
+# Multiply-adds of one direction above which a thread of its own, some 0.1 ms to start, is worth it.
+_SIDE_BY_SIDE_WORK = 20_000_000
+
+
+def _copy_of(layer: Layer, prefix: str, **changes: Any) -> Any:
+    """A new layer of the same configuration, without weights."""
+    config = {**layer.get_config(), **changes}
+    config["name"] = f"{prefix}_{layer.name.removeprefix(prefix + '_')}"
+    return type(layer).from_config(config)
+
+
+class Bidirectional(Wrapper):
+    """Runs a recurrent layer over the sequence, a second one over the reversed sequence, and merges the outputs.
+
+    The layer that is given is a pattern: both directions are new layers of its configuration, with weights of their
+    own. Weights are those of the forward layer, then those of the backward layer. With ``return_sequences`` the
+    backward outputs are turned round, so that both outputs of a step have seen the step itself, and outputs of masked
+    steps are zero.
+
+    Parameters
+    ----------
+    layer : Layer
+        A recurrent layer, such as :class:`LSTM`.
+    merge_mode : {"concat", "sum", "mul", "ave", None}
+        How the two outputs become one; None returns both.
+    weights : list of arrays, optional
+        Initial weights of both directions.
+    backward_layer : Layer, optional
+        Used as it is in place of a mirror image of `layer`; it must have the other `go_backwards`.
+    **kwargs
+        As for :class:`Layer`.
+
+    References
+    ----------
+    Schuster, M. & Paliwal, K. (1997). Bidirectional recurrent neural networks. IEEE Transactions on Signal Processing
+    45(11), 2673-2681.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import layers
+    >>> layers.Bidirectional(layers.LSTM(8))(np.ones((4, 5, 2))).shape
+    (4, 16)
+    """
+
+    input_ndim = 3
+
+    def __init__(
+        self,
+        layer: Layer,
+        merge_mode: str | None = "concat",
+        weights: Sequence[Any] | None = None,
+        backward_layer: Layer | None = None,
+        **kwargs: Any,
+    ) -> None:
+        for name, value in (("layer", layer), ("backward_layer", backward_layer)):
+            if name == "backward_layer" and value is None:
+                continue
+            missing = not isinstance(value, Layer) or not all(
+                hasattr(value, a) for a in ("go_backwards", "return_sequences", "return_state", "stateful")
+            )
+            if missing:
+                raise ValueError(
+                    f"{name}={value!r}: Bidirectional needs a recurrent layer, such as layers.LSTM(8)"
+                )
+        if merge_mode not in MERGE_MODES:
+            raise ValueError(f"merge_mode={merge_mode!r}: give 'sum', 'mul', 'ave', 'concat' or None")
+        super().__init__(**self._with_dtype(kwargs, layer))
+        self.merge_mode = merge_mode
+        forward: Any = _copy_of(layer, "forward")
+        backward: Any = backward_layer
+        if backward is None:
+            backward = _copy_of(layer, "backward", go_backwards=True)
+        self._verify(forward, backward)
+        for child in (forward, backward):
+            child.zero_output_for_mask = child.return_sequences
+        self._own_backward = backward_layer is not None
+        # Under another name an auto-named layer would not be equal to the one that was given.
+        self._given_name = layer.name
+        self._initial_weights = None if not weights else list(weights)
+        self.stateful, self.return_sequences = forward.stateful, forward.return_sequences
+        self.return_state = forward.return_state
+        #: Gradient with respect to the initial states, forward ones first, of the last `backward`.
+        self.d_initial_state: list[np.ndarray] | None = None
+        self._hold(forward=forward, backward=backward)
+
+    @staticmethod
+    def _verify(forward: Any, backward: Any) -> None:
+        if forward.go_backwards == backward.go_backwards:
+            raise ValueError(
+                f"layer and backward_layer have the same go_backwards={backward.go_backwards}: "
+                "one of them must read the other way"
+            )
+        for name in ("stateful", "return_sequences", "return_state"):
+            ours, theirs = getattr(forward, name), getattr(backward, name)
+            if ours != theirs:
+                raise ValueError(
+                    f"layer has {name}={ours}, backward_layer has {name}={theirs}: give both the same"
+                )
+
+    @property
+    def forward_layer(self) -> Any:
+        """The layer that reads as `layer` does."""
+        return self._children["forward"]
+
+    @property
+    def backward_layer(self) -> Any:
+        """The layer that reads the other way."""
+        return self._children["backward"]
+
+    @property
+    def layer(self) -> Any:
+        """The forward layer."""
+        return self.forward_layer
+
+    @property
+    def states(self) -> list[np.ndarray] | None:
+        """States of a stateful layer after the last call, forward ones first, or None."""
+        parts = [child.states for child in self._children.values()]  # type: ignore[attr-defined]
+        return None if any(part is None for part in parts) else [s for part in parts for s in part]
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["weights"]
+        if isinstance(config["layer"], dict):
+            config["layer"]["config"]["name"] = self._given_name
+        if not self._own_backward:
+            del config["backward_layer"]
+        return config
+
+    def build(self, input_shape: Shape) -> None:
+        for child in self._children.values():
+            child.ensure_built(input_shape)
+        if self._initial_weights is not None:
+            half = len(self._initial_weights) // 2
+            self.forward_layer.set_weights(self._initial_weights[:half])
+            self.backward_layer.set_weights(self._initial_weights[half:])
+            self._initial_weights = None
+        self._adopt()
+        self.built = True
+
+    def compute_output_shape(self, input_shape: Shape) -> Any:
+        ours = self.forward_layer.compute_output_shape(input_shape)
+        theirs = self.backward_layer.compute_output_shape(input_shape)
+        states: list[Shape] = []
+        if self.return_state:
+            (ours, *states), (theirs, *more) = ours, theirs
+            states = [*states, *more]
+        outputs = [ours, theirs]
+        if self.merge_mode == "concat":
+            outputs = [(*ours[:-1], ours[-1] + theirs[-1])]
+        elif self.merge_mode is not None:
+            outputs = [ours]
+        return [*outputs, *states] if states or len(outputs) > 1 else outputs[0]
+
+    def compute_mask(self, x, mask=None):
+        out = mask if self.return_sequences else None
+        return out if self.merge_mode is not None else [out, out]  # type: ignore[return-value]
+
+    # -- passes
+
+    def _split_states(self, initial_state: Any) -> tuple[Any, Any]:
+        if initial_state is None:
+            return None, None
+        given = list(initial_state) if isinstance(initial_state, (list, tuple)) else [initial_state]
+        if len(given) % 2:
+            raise ValueError(
+                f"initial_state has {len(given)} arrays: give the forward layer's states, then the backward layer's"
+            )
+        half = len(given) // 2
+        return given[:half], given[half:]
+
+    def _both(self, x: np.ndarray, forward: Callable[[], Any], backward: Callable[[], Any]) -> list[Any]:
+        """Results of both directions; side by side where the batch has no work for a second thread."""
+        work = x.shape[0] * x.shape[1] * sum(w.size for w in self.forward_layer._weights.values())
+        if x.shape[0] > 1 or work < _SIDE_BY_SIDE_WORK or threads.resolve(self.n_threads) < 2:
+            return [forward(), backward()]
+        done: list[Any] = [None, None]
+
+        def other() -> None:
+            try:
+                done[1] = backward()
+            except BaseException as error:
+                done[1] = error
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        try:
+            done[0] = forward()
+        finally:
+            thread.join()
+        if isinstance(done[1], BaseException):
+            raise done[1]
+        return done
+
+    def forward(self, x, mask=None, training=False, initial_state=None):  # type: ignore[override]
+        ours, theirs = self._split_states(initial_state)
+        if self.merge_mode is not None:
+            self._check_widths(x.shape)
+        self._penalties.clear()
+        results = self._both(
+            x,
+            lambda: self._run(self.forward_layer, x, mask, training, initial_state=ours),
+            lambda: self._run(self.backward_layer, x, mask, training, initial_state=theirs),
+        )
+        (y, cache), (y_back, cache_back) = results
+        states: list[np.ndarray] = []
+        if self.return_state:
+            (y, *states), (y_back, *more) = y, y_back
+            states = [*states, *more]
+        if self.return_sequences:
+            y_back = y_back[:, ::-1]
+        widths = (y.shape[-1], y_back.shape[-1])
+        outputs = self._merge(y, y_back)
+        kept = (y, y_back) if self.merge_mode == "mul" else None
+        out = [*outputs, *states] if states or len(outputs) > 1 else outputs[0]
+        return out, (cache, cache_back, widths, kept, x) if training else None
+
+    def _check_widths(self, shape: Any) -> None:
+        if self.merge_mode == "concat":
+            return
+        ours, theirs = (
+            child.compute_output_shape(shape) for child in (self.forward_layer, self.backward_layer)
+        )
+        if self.return_state:
+            ours, theirs = ours[0], theirs[0]
+        if ours != theirs:
+            raise ValueError(
+                f"merge_mode={self.merge_mode!r} needs outputs of one size, layer gives {ours[-1]} and backward_layer "
+                f"{theirs[-1]}: use 'concat' or None"
+            )
+
+    def _merge(self, y: np.ndarray, y_back: np.ndarray) -> list[np.ndarray]:
+        if self.merge_mode is None:
+            return [y, y_back]
+        width = y.shape[-1] + (y_back.shape[-1] if self.merge_mode == "concat" else 0)
+        if RowLayout(y).time_major:
+            n_batch, n_steps = y.shape[:2]
+            out = np.empty((n_steps, n_batch, width), y.dtype).swapaxes(0, 1)
+        else:
+            out = np.empty((*y.shape[:-1], width), y.dtype)
+        if self.merge_mode == "concat":
+            out[..., : y.shape[-1]], out[..., y.shape[-1] :] = y, y_back
+        elif self.merge_mode == "mul":
+            np.multiply(y, y_back, out=out)
+        else:
+            np.add(y, y_back, out=out)
+            if self.merge_mode == "ave":
+                out *= out.dtype.type(0.5)
+        return [out]
+
+    def backward(self, dy, cache, need_dx=True):
+        if cache is None:
+            raise ValueError(
+                f"layer {self.name!r}: only a forward pass with training=True can be differentiated"
+            )
+        ours, theirs, (width, _), kept, x = cache
+        states: list[Any] = []
+        if self.merge_mode is None:
+            d, d_back, *states = dy
+        else:
+            if self.return_state:
+                dy, *states = dy
+            d = d_back = dy
+            if dy is None:
+                pass
+            elif self.merge_mode == "concat":
+                d, d_back = dy[..., :width], dy[..., width:]
+            elif self.merge_mode == "mul":
+                d, d_back = dy * kept[1], dy * kept[0]
+            elif self.merge_mode == "ave":
+                d = d_back = dy * dy.dtype.type(0.5)
+        if self.return_sequences and d_back is not None:
+            d_back = d_back[:, ::-1]
+        if self.return_state:
+            half = len(states) // 2
+            d, d_back = [d, *states[:half]], [d_back, *states[half:]]
+        dx, dx_back = self._both(
+            x,
+            lambda: self._back(self.forward_layer, d, ours, need_dx),
+            lambda: self._back(self.backward_layer, d_back, theirs, need_dx),
+        )
+        found = [self.forward_layer.d_initial_state, self.backward_layer.d_initial_state]
+        self.d_initial_state = None if any(part is None for part in found) else [*found[0], *found[1]]
+        if not need_dx:
+            return None
+        dx += dx_back
+        return dx
+
+    def __call__(self, x, mask=None, initial_state=None, training=False):  # type: ignore[override]
+        """Compute the outputs for ``x (batch, time, features)``; the first call makes the weights.
+
+        Parameters
+        ----------
+        x : array_like of shape (batch, time, features)
+        mask : array of bool of shape (batch, time), optional
+        initial_state : list of arrays of shape (batch, units), optional
+            The forward layer's states, then the backward layer's.
+        training : bool
+            Whether dropout acts.
+
+        Returns
+        -------
+        ndarray, or with `return_state` or ``merge_mode=None`` a list of ndarray
+            Output (or both outputs), then the forward layer's states, then the backward layer's.
+        """
+        x = self.as_input(x)
+        self.ensure_built((None, *x.shape[1:]))
+        return self.forward(x, mask=mask, training=training, initial_state=initial_state)[0]

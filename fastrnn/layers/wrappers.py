@@ -1,0 +1,321 @@
+"""Layers around layers: what they share, and the one that applies a layer to every time step."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fastrnn.layers import deserialize
+from fastrnn.layers.base import Layer, RowLayout, Shape
+from fastrnn.random import new_seed
+
+__all__ = ["TimeDistributed", "Wrapper", "revive"]
+
+
+def revive(value: Any) -> Any:
+    """A layer from its configuration; a layer that is given itself is copied without its weights' values in common."""
+    if isinstance(value, Mapping) and "class_name" in value:
+        return deserialize(dict(value))
+    return copy.deepcopy(value)
+
+
+def plain(layer: Any) -> Any:
+    """A layer as plain data, if a name is enough to find its class again; otherwise a copy of the layer itself."""
+    from fastrnn import layers
+
+    if getattr(layers, type(layer).__name__, None) is type(layer):
+        return {"class_name": type(layer).__name__, "config": layer.get_config()}
+    return copy.deepcopy(layer)
+
+
+class Wrapper(Layer):
+    """Base class of layers that hold other layers.
+
+    To a model it looks like one layer: the children's weights, gradients, penalties and constraints appear under
+    ``"<child>/<weight>"``, in the order of the children. A subclass calls :meth:`_hold` in its constructor, builds the
+    children in ``build`` and ends that with :meth:`_adopt`; passes through children go by :meth:`_run` and
+    :meth:`_back`, which see to the children's activity regularizers.
+
+    Parameters
+    ----------
+    **kwargs
+        As for :class:`Layer`; `dtype` is that of the children.
+    """
+
+    _children: dict[str, Layer]
+
+    def __init__(self, **kwargs: Any) -> None:
+        self._children = {}
+        self._own_trainable = True
+        self._n_threads: int | None = None
+        #: Activity penalties of the children, of the last pass.
+        self._penalties: list[float] = []
+        super().__init__(**kwargs)
+
+    def _hold(self, **children: Layer) -> None:
+        """Take children; `trainable` and `dtype` are checked against theirs."""
+        self._children = children
+        for prefix, child in children.items():
+            if child.dtype != self.dtype:
+                raise ValueError(
+                    f"layer {self.name!r} ({type(self).__name__}) has dtype {self.dtype}, its {prefix} has "
+                    f"{child.dtype}: give both the same"
+                )
+        if not self._own_trainable:
+            self.trainable = False
+
+    @staticmethod
+    def _with_dtype(kwargs: dict[str, Any], child: Any) -> dict[str, Any]:
+        """`kwargs` with the child's dtype where none is given."""
+        if kwargs.get("dtype") is None and isinstance(child, Layer):
+            return {**kwargs, "dtype": child.dtype.name}
+        return kwargs
+
+    @property
+    def trainable(self) -> bool:  # type: ignore[override]
+        """Whether training changes any of the weights; setting it sets it for all children."""
+        children = self._children.values()
+        return self._own_trainable and (not children or any(child.trainable for child in children))
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._own_trainable = bool(value)
+        for child in self._children.values():
+            child.trainable = bool(value)
+
+    @property
+    def weights_version(self) -> int:  # type: ignore[override]
+        """Grows whenever the weights change, here and in the children."""
+        return self._version
+
+    @weights_version.setter
+    def weights_version(self, value: int) -> None:
+        self._version = value
+        for child in self._children.values():
+            child.weights_version += 1
+
+    @property
+    def n_threads(self) -> int | None:
+        """At most so many threads in the children; None: those that are free to this process."""
+        return self._n_threads
+
+    @n_threads.setter
+    def n_threads(self, value: int | None) -> None:
+        self._n_threads = value
+        for child in self._children.values():
+            if hasattr(child, "n_threads"):
+                child.n_threads = value
+
+    # -- weights
+
+    def _adopt(self) -> None:
+        """Show the children's arrays as this layer's own; they are the same objects."""
+        for table in ("_weights", "_grads", "_regularizers", "_constraints"):
+            joined: dict[str, Any] = {}
+            for prefix, child in self._children.items():
+                for name, value in getattr(child, table).items():
+                    joined[f"{prefix}/{name}" if prefix else name] = value
+            setattr(self, table, joined)
+        # An entry tells the model to ask `regularization`, which counts activity penalties too.
+        for prefix, child in self._children.items():
+            if child.activity_regularizer is not None:
+                self._regularizers[f"{prefix}/activity"] = child.activity_regularizer
+
+    def bind(self, params, grads):
+        for prefix, child in self._children.items():
+            views: list[dict[str, np.ndarray]] = []
+            for arrays in (params, grads):
+                views.append({n: arrays[f"{prefix}/{n}" if prefix else n] for n in child._weights})
+            child.bind(*views)
+        self._adopt()
+        self.weights_changed()
+
+    def set_seed(self, seed: Any) -> None:
+        sequence = new_seed(seed)
+        super().set_seed(sequence)
+        children = self._seeded()
+        for child, part in zip(children, sequence.spawn(len(children)), strict=True):
+            child.set_seed(part)
+
+    def _seeded(self) -> list[Layer]:
+        """What draws random numbers."""
+        return list(self._children.values())
+
+    def regularization(self) -> float:
+        penalty = float(sum(self._penalties))
+        return penalty + sum(child.regularization() for child in self._children.values())
+
+    def add_regularization_gradient(self) -> None:
+        for child in self._children.values():
+            child.add_regularization_gradient()
+
+    def apply_constraints(self) -> None:
+        for child in self._children.values():
+            child.apply_constraints()
+
+    def reset_state(self) -> None:
+        """Forget the states of stateful children."""
+        for child in self._children.values():
+            if hasattr(child, "reset_state"):
+                child.reset_state()
+
+    reset_states = reset_state
+
+    # -- passes
+
+    def _run(self, child: Layer, x: Any, mask: Any, training: bool, *, size: int = 0, **more: Any) -> Any:
+        """A child's forward pass; `size`: the batch size that an activity penalty is divided by."""
+        y, cache = child.forward(x, mask=mask, training=training, **more)
+        regularizer = child.activity_regularizer
+        if regularizer is None:
+            return y, cache
+        out = y[0] if isinstance(y, list) else y
+        size = size or len(out)
+        self._penalties.append(regularizer(out) / size)
+        return y, (cache, out, size)
+
+    @staticmethod
+    def _back(child: Layer, dy: Any, cache: Any, need_dx: bool) -> Any:
+        """A child's backward pass."""
+        regularizer = child.activity_regularizer
+        if regularizer is not None:
+            cache, out, size = cache
+            more = regularizer.gradient(out) / out.dtype.type(size)
+            if isinstance(dy, list):
+                dy = [more if dy[0] is None else dy[0] + more, *dy[1:]]
+            else:
+                dy = more if dy is None else dy + more
+        dx = child.backward(dy, cache, need_dx)
+        if not child.trainable:
+            for grad in child._grads.values():
+                grad[...] = 0
+        return dx
+
+    # -- configuration and copies
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Layer:
+        held = ("layer", "backward_layer", "cell")
+        values = {k: revive(v) if k in held and v is not None else v for k, v in config.items()}
+        return cls(**values)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        for key in ("layer", "backward_layer", "cell"):
+            if key in config and getattr(self, key, None) is not None:
+                config[key] = plain(getattr(self, key))
+        return config
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The children carry the weights; written once, they stay shared when read back.
+        return {**self.__dict__, "_weights": {}, "_grads": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._adopt()
+
+
+class TimeDistributed(Wrapper):
+    """Applies a layer to every time step of ``(batch, time, ...)``, with the same weights.
+
+    Parameters
+    ----------
+    layer : Layer
+        Takes and returns arrays without the time axis.
+    **kwargs
+        As for :class:`Layer`.
+    """
+
+    def __init__(self, layer: Layer, **kwargs: Any) -> None:
+        if not isinstance(layer, Layer):
+            raise ValueError(f"layer={layer!r}: TimeDistributed needs a layer of fastrnn.layers")
+        if getattr(layer, "return_state", False) or getattr(layer, "stateful", False):
+            raise ValueError(
+                f"layer={layer!r}: TimeDistributed runs the time steps side by side, so return_state and stateful "
+                "have no meaning inside it"
+            )
+        super().__init__(**self._with_dtype(kwargs, layer))
+        self._hold(layer=layer)
+
+    @property
+    def layer(self) -> Layer:
+        """The layer that is applied."""
+        return self._children["layer"]
+
+    @property
+    def output_activation(self) -> str | None:  # type: ignore[override]
+        """The activation at the layer's end, which the loss may take over."""
+        return None if self.layer.activity_regularizer is not None else self.layer.output_activation
+
+    def _inner(self, shape: Any) -> Shape:
+        if not isinstance(shape, (tuple, list)) or len(shape) < 3:
+            raise ValueError(
+                f"layer {self.name!r} (TimeDistributed) takes inputs (batch, time, ...) with at least 3 axes, "
+                f"got shape {shape}"
+            )
+        return (shape[0], *shape[2:])
+
+    def _check_shape(self, shape: Shape) -> None:
+        self._inner(shape)
+        super()._check_shape(shape)
+
+    def build(self, input_shape: Shape) -> None:
+        self.layer.ensure_built(self._inner(input_shape))
+        self._adopt()
+        self.built = True
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        inner = self.layer.compute_output_shape(self._inner(input_shape))
+        return (inner[0], input_shape[1], *inner[1:])
+
+    def as_input(self, x: Any) -> np.ndarray:
+        return self.layer.as_input(x)
+
+    @staticmethod
+    def _flat(x: np.ndarray) -> tuple[np.ndarray, tuple[int, int, bool]]:
+        """All time steps as one batch, in the order in which they lie in memory."""
+        turned = x.ndim > 3 and not x.flags.c_contiguous and x.swapaxes(0, 1).flags.c_contiguous
+        if x.ndim == 3:
+            layout = RowLayout(x)
+            return layout.rows(x), (*x.shape[:2], layout.time_major)
+        moved = x.swapaxes(0, 1) if turned else x
+        return moved.reshape(-1, *x.shape[2:]), (*x.shape[:2], turned)
+
+    @staticmethod
+    def _shaped(y: np.ndarray, lead: tuple[int, int, bool]) -> np.ndarray:
+        n_batch, n_steps, turned = lead
+        if turned:
+            return y.reshape(n_steps, n_batch, *y.shape[1:]).swapaxes(0, 1)
+        return y.reshape(n_batch, n_steps, *y.shape[1:])
+
+    @staticmethod
+    def _as_flat(dy: np.ndarray, lead: tuple[int, int, bool]) -> np.ndarray:
+        moved = dy.swapaxes(0, 1) if lead[2] else dy
+        return np.ascontiguousarray(moved).reshape(-1, *dy.shape[2:])
+
+    def forward(self, x, mask=None, training=False):
+        self._penalties.clear()
+        flat, lead = self._flat(x)
+        y, cache = self._run(self.layer, flat, None, training, size=len(x))
+        return self._shaped(y, lead), (cache, lead)
+
+    def backward(self, dy, cache, need_dx=True):
+        inner, lead = cache
+        dx = self._back(self.layer, self._as_flat(dy, lead), inner, need_dx)
+        return None if dx is None else self._shaped(dx, lead)
+
+    def forward_linear(self, x, mask=None, training=False):
+        """The output before the activation, and what `backward_linear` needs."""
+        self._penalties.clear()
+        flat, lead = self._flat(x)
+        z, cache = self.layer.forward_linear(flat, None, training)  # type: ignore[attr-defined]
+        return self._shaped(z, lead), (cache, lead)
+
+    def backward_linear(self, dz, cache, need_dx=True):
+        """As `backward`, from the gradient of the output before the activation."""
+        inner, lead = cache
+        dx = self.layer.backward_linear(self._as_flat(dz, lead), inner, need_dx)  # type: ignore[attr-defined]
+        return None if dx is None else self._shaped(dx, lead)
