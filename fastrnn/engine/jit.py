@@ -185,7 +185,10 @@ def register_sources(*sources: str | os.PathLike | ModuleType) -> None:
 
 
 def _overload_options() -> Any:
-    return {"nogil": True, "error_model": "numpy", "boundscheck": False, "fastmath": set(FASTMATH)}
+    # Inlined, all of it: a body left as a function of its own would exist twice in the process that compiles it, and
+    # which of the two runs, with which rounding, would depend on whether the kernel came from disk.
+    options = {key: value for key, value in OPTIONS.items() if key != "nopython"}
+    return {**options, "forceinline": True}
 
 
 def _missing(fn: Callable) -> Callable:
