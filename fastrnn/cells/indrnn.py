@@ -1,0 +1,58 @@
+"""The independently recurrent network: each unit sees only its own past (Li et al. 2018).
+
+With one recurrent weight for each unit in ``extra``::
+
+    h = act(x @ W + u * h_prev + b)
+
+References
+----------
+Li, S., Li, W., Cook, C., Zhu, C. & Gao, Y. (2018). Independently recurrent neural network (IndRNN): building a longer and
+deeper RNN. CVPR 2018, 5457-5466.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fastrnn.engine.contract import Traits, step_backward, step_forward
+from fastrnn.engine.jit import implements
+from fastrnn.engine.vecmath import ACTIVATIONS, activate_backward_row, activate_row
+from fastrnn.engine.views import copy, part, plane, segment
+
+
+class IndRNN(NamedTuple):
+    n_units: int
+    activation: int = ACTIVATIONS["relu"]
+
+    def traits(self) -> Traits:
+        return Traits(n_gates=1, n_saved=1, recurrent=False, n_extra=1)
+
+
+@implements(step_forward, IndRNN)
+def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch):
+    u = cell.n_units
+    weight = segment(extra, 0, u)
+    for r in range(n):
+        h_prev, h, zr = plane(states, 0, prev + r, u), plane(states, 0, new + r, u), part(z, pz + r, 0, u)
+        for j in range(u):
+            zr[j] += weight[j] * h_prev[j]
+        if save:
+            copy(zr, part(saved, ps + r, 0, u))
+        activate_row(cell.activation, zr)
+        copy(zr, h)
+
+
+@implements(step_backward, IndRNN)
+def backward(
+    cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
+):
+    u = cell.n_units
+    weight, d_weight = segment(extra, 0, u), segment(d_extra, 0, u)
+    for r in range(n):
+        dh, h, h_prev = plane(ds, 0, r, u), plane(states, 0, new + r, u), plane(states, 0, prev + r, u)
+        out = part(dz, pz + r, 0, u)
+        activate_backward_row(cell.activation, part(saved, ps + r, 0, u), h, dh, out)
+        for j in range(u):
+            d_weight[j] += out[j] * h_prev[j]
+        for j in range(u):
+            dh[j] = out[j] * weight[j]

@@ -1,0 +1,85 @@
+"""JANET: a long short-term memory with nothing but a forget gate (van der Westhuizen & Lasenby 2018).
+
+With ``z = x @ W + h_prev @ U + b`` cut into two, columns in the order f, g::
+
+    g = act(z_g)
+    h = act_rec(z_f) * h_prev + (1 - act_rec(z_f - beta)) * g
+
+References
+----------
+van der Westhuizen, J. & Lasenby, J. (2018). The unreasonable effectiveness of the forget gate. arXiv:1804.04849.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fastrnn.engine.contract import Traits, step_backward, step_forward
+from fastrnn.engine.jit import implements
+from fastrnn.engine.vecmath import SIGMOID, TANH, activate_backward_row, activate_row
+from fastrnn.engine.views import copy, fill, part, plane
+
+
+class JANET(NamedTuple):
+    n_units: int
+    activation: int = TANH
+    recurrent_activation: int = SIGMOID
+    beta: float = 1.0
+
+    def traits(self) -> Traits:
+        return Traits(n_gates=2, n_saved=2)
+
+
+@implements(step_forward, JANET)
+def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch):
+    u = cell.n_units
+    gate = part(scratch, 0, 0, u)
+    for r in range(n):
+        h_prev, h = plane(states, 0, prev + r, u), plane(states, 0, new + r, u)
+        zf, zg = part(z, pz + r, 0, u), part(z, pz + r, u, u)
+        if save:
+            copy(part(z, pz + r, 0, 2 * u), part(saved, ps + r, 0, 2 * u))
+        # By way of the array, so that a float32 network does not compute in float64.
+        fill(gate, cell.beta)
+        for j in range(u):
+            gate[j] = zf[j] - gate[j]
+        activate_row(cell.recurrent_activation, zf)
+        activate_row(cell.recurrent_activation, gate)
+        activate_row(cell.activation, zg)
+        for j in range(u):
+            h[j] = zf[j] * h_prev[j] + (1 - gate[j]) * zg[j]
+
+
+@implements(step_backward, JANET)
+def backward(
+    cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
+):
+    u = cell.n_units
+    f, late, gate = part(scratch, 0, 0, u), part(scratch, 1, 0, u), part(scratch, 2, 0, u)
+    g, d, dx = part(scratch, 3, 0, u), part(scratch, 4, 0, u), part(scratch, 5, 0, u)
+    for r in range(n):
+        dh, h_prev = plane(ds, 0, r, u), plane(states, 0, prev + r, u)
+        sf, sg = part(saved, ps + r, 0, u), part(saved, ps + r, u, u)
+        df, dg = part(dz, pz + r, 0, u), part(dz, pz + r, u, u)
+        copy(sf, f)
+        copy(sg, g)
+        fill(late, cell.beta)
+        for j in range(u):
+            late[j] = sf[j] - late[j]
+        copy(late, gate)
+        activate_row(cell.recurrent_activation, f)
+        activate_row(cell.recurrent_activation, gate)
+        activate_row(cell.activation, g)
+        for j in range(u):
+            d[j] = dh[j] * h_prev[j]
+        activate_backward_row(cell.recurrent_activation, sf, f, d, df)
+        for j in range(u):
+            d[j] = -dh[j] * g[j]
+        activate_backward_row(cell.recurrent_activation, late, gate, d, dx)
+        for j in range(u):
+            df[j] += dx[j]
+        for j in range(u):
+            d[j] = dh[j] * (1 - gate[j])
+        activate_backward_row(cell.activation, sg, g, d, dg)
+        for j in range(u):
+            dh[j] *= f[j]
