@@ -15,8 +15,8 @@ Stateful training is not drawn: Keras does not carry the state there on JAX, and
 against the naive oracle.
 
 In float32 an optimizer that divides by the size of a gradient makes much of a rounding error where the gradient nearly
-vanishes: there it gets an epsilon of 1e-3. A float32 case that still differs is run in float64 too: there both must agree to 1e-10, and our float32
-numbers must lie as near to those as Keras's do.
+vanishes: there it gets an epsilon of 1e-3. A float32 case that still differs is run in float64 too: there both must
+agree to 1e-10, and our float32 numbers must lie about as near to those as Keras's do.
 """
 
 from __future__ import annotations
