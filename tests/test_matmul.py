@@ -1,0 +1,169 @@
+"""The micro-kernel against NumPy: any size, any strides, every vector width; and what it looks like in machine code."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+
+import numba
+import numpy as np
+import pytest
+
+from fastrnn.engine import jit as jit_module
+from fastrnn.engine import matmul
+from fastrnn.engine.views import block
+
+TOLERANCE = {"float32": 2e-5, "float64": 1e-13}
+#: Whole tiles, single rows and columns, and every kind of remainder.
+SIZES = [
+    (1, 1, 1),
+    (1, 7, 50),
+    (3, 1, 200),
+    (4, 64, 64),
+    (5, 3, 17),
+    (7, 50, 100),
+    (33, 100, 7),
+    (16, 33, 130),
+    (0, 3, 5),
+]
+
+
+@jit_module.jit
+def _product(a, packed, n, c, start, offset):
+    matmul.product(a, packed, n, block(c, 0, a.shape[0], offset, n), start)
+
+
+@jit_module.jit
+def _product_tn(a, b, c, accumulate):
+    matmul.product_tn(a, b, c, accumulate)
+
+
+def packed_of(b):
+    out = np.full(matmul.packed_size(*b.shape, b.dtype), np.nan, b.dtype)
+    matmul.pack(np.ascontiguousarray(b), out, 0, b.shape[1], False)
+    return out
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", SIZES, ids=lambda s: "x".join(map(str, s)))
+def test_product_matches_numpy(size, dtype, rng):
+    m, k, n = size
+    a, b = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
+    bias = rng.normal(size=(1, n)).astype(dtype)
+    tolerance = TOLERANCE[np.dtype(dtype).name]
+    for start, extra in ((bias[:0], 0), (bias, bias)):
+        around = np.full((m + 1, n + 5), 7, dtype)
+        _product(a, packed_of(b), n, around, start, 2)
+        np.testing.assert_allclose(around[:m, 2 : n + 2], extra + a @ b, rtol=tolerance, atol=tolerance)
+        around[:m, 2 : n + 2] = 7
+        assert (around == 7).all()  # nothing beside the result was written
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", SIZES[:-1], ids=lambda s: "x".join(map(str, s)))
+def test_product_of_columns_with_strides_matches_numpy(size, dtype, rng):
+    m, k, n = size
+    a = rng.normal(size=(k + 2, m + 3)).astype(dtype)[1:-1, 2:-1].T  # element strides in both directions
+    b = rng.normal(size=(k, n + 4)).astype(dtype)[:, 1 : n + 1]
+    packed = np.empty(matmul.packed_size(k, n, dtype), dtype)
+    matmul.pack(np.ascontiguousarray(b), packed, 0, n, False)
+    out = np.zeros((m, n), dtype)
+    _product(a, packed, n, out, out[:0], 0)
+    np.testing.assert_allclose(
+        out, a @ b, rtol=TOLERANCE[np.dtype(dtype).name], atol=TOLERANCE[np.dtype(dtype).name]
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", SIZES[:-1], ids=lambda s: "x".join(map(str, s)))
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_product_tn_matches_numpy(size, dtype, accumulate, rng):
+    m, k, n = size
+    a, b = rng.normal(size=(k, m)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
+    c = rng.normal(size=(m, n)).astype(dtype)
+    expected = a.T @ b + (c if accumulate else 0)
+    _product_tn(a, b, c, accumulate)
+    tolerance = TOLERANCE[np.dtype(dtype).name]
+    np.testing.assert_allclose(c, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("turn_a", "turn_b"), itertools.product((False, True), repeat=2))
+def test_matmul_matches_numpy(turn_a, turn_b, dtype, rng):
+    for m, k, n in SIZES[:-1]:
+        a = rng.normal(size=(k, m) if turn_a else (m, k)).astype(dtype)
+        b = rng.normal(size=(n, k) if turn_b else (k, n)).astype(dtype)
+        bias = rng.normal(size=n).astype(dtype)
+        expected = (a.T if turn_a else a) @ (b.T if turn_b else b)
+        tolerance = TOLERANCE[np.dtype(dtype).name]
+        turned = {"transpose_a": turn_a, "transpose_b": turn_b}
+        np.testing.assert_allclose(
+            matmul.matmul(a, b, bias=bias, **turned), expected + bias, rtol=tolerance, atol=tolerance
+        )
+        out = np.ones((m, n), dtype)
+        assert matmul.matmul(a, b, out, accumulate=True, **turned) is out
+        np.testing.assert_allclose(out, expected + 1, rtol=tolerance, atol=tolerance)
+
+
+def test_matmul_names_shapes_without_product():
+    with pytest.raises(ValueError, match=r"\(2, 3\).*\(4, 5\).*no product"):
+        matmul.matmul(np.zeros((2, 3), "f"), np.zeros((4, 5), "f"))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(("k", "n"), [(1, 1), (3, 50), (7, 64), (5, 200)])
+def test_pack_of_columns_round_trips(k, n, turned, rng):
+    b = rng.normal(size=(k, n + 6)).astype("f")
+    part = b[:, 4 : 4 + n]
+    expected = part.T if turned else part
+    packed = np.full(matmul.packed_size(*expected.shape, "f"), np.nan, "f")
+    matmul.pack(b, packed, 4, n, turned)
+    np.testing.assert_array_equal(matmul.unpack(packed, *expected.shape), expected)
+    assert np.isfinite(packed).all()  # the padding is written too
+
+
+def test_nan_and_inf_reach_only_their_row_and_column(rng):
+    a, b = rng.normal(size=(9, 20)).astype("f"), rng.normal(size=(20, 70)).astype("f")
+    a[4, 3], b[5, 66] = np.nan, np.inf
+    out = matmul.matmul(a, b)
+    bad = ~np.isfinite(out)
+    assert bad[4].all()
+    assert bad[:, 66].all()
+    assert bad.sum() == 70 + 9 - 1
+
+
+@pytest.mark.skipif(jit_module.DISABLED, reason="nothing is compiled")
+@pytest.mark.parametrize("bits", [128, 256, 512])
+def test_every_vector_width_matches_numpy(bits):
+    """Wider vectors than the host's are cut by the compiler: every tile shape runs on every machine."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    tests = [
+        f"{here}/test_matmul.py::{name}"
+        for name in ("test_product_matches_numpy", "test_product_tn_matches_numpy")
+    ]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
+        env={**os.environ, "FASTRNN_VECTOR_BITS": str(bits)},
+        cwd=os.path.dirname(here),
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    assert run.returncode == 0, run.stdout[-3000:]
+
+
+@pytest.mark.skipif(jit_module.DISABLED, reason="nothing is compiled")
+@pytest.mark.skipif(bool(os.environ.get("NUMBA_CPU_NAME")), reason="another CPU is targeted")
+def test_micro_kernel_uses_the_widest_registers():
+    kernel = numba.njit(
+        matmul._gemm.dispatcher.py_func
+    )  # code that comes from the disk cache can't be inspected
+    kernel.compile((numba.float32, *[numba.intp] * 14))
+    (code,) = kernel.inspect_asm().values()
+    register = {512: "zmm", 256: "ymm"}.get(matmul.VECTOR_BITS)
+    if register is None:
+        pytest.skip("no wide vectors on this host")
+    fused = [line for line in code.splitlines() if "vfmadd" in line]
+    assert len([line for line in fused if register in line]) > 0.9 * len(fused) > 0

@@ -1,0 +1,81 @@
+"""The whole library across processes: what one compiles the next only loads, and starting together is safe."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastrnn.engine.jit import DISABLED
+
+pytestmark = pytest.mark.skipif(DISABLED, reason="nothing is compiled")
+ROOT = Path(__file__).resolve().parents[1]
+
+LISTEN = """
+import hashlib, json, sys
+import numpy as np
+from numba.core import event
+
+compiled = []
+class Listener(event.Listener):
+    def on_start(self, e): compiled.append(str(e.data["dispatcher"]))
+    def on_end(self, e): pass
+event.register("numba:compile", Listener())
+"""
+
+FIT = """
+from fastrnn import RNNClassifier
+rng = np.random.default_rng(0)
+X, y = rng.normal(size=(40, 6, 3)).astype("f"), np.arange(40) % 3
+model = RNNClassifier(units=17, max_iter=2, tol=None, random_state=0, n_jobs=1).fit(X, y)
+p = model.predict_proba([x[: 2 + i % 4] for i, x in enumerate(X)])
+print(json.dumps({"compiled": compiled, "result": hashlib.sha256(p.tobytes()).hexdigest()}))
+"""
+
+LAYER = """
+from fastrnn.layers import SimpleRNN
+from tests import naive
+layer = SimpleRNN(7)
+x = np.random.default_rng(0).normal(size=(5, 6, 3)).astype("f")
+y = layer(x)
+expected, _ = naive.recurrent("simple_rnn", x, layer.get_weights())
+print(json.dumps({"compiled": compiled, "error": float(np.abs(y - expected).max())}))
+"""
+
+
+def start(cache: Path, script: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", LISTEN + script],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen) -> dict:
+    out, error = process.communicate(timeout=280)
+    assert process.returncode == 0, error[-3000:]
+    return json.loads(out.splitlines()[-1])
+
+
+@pytest.mark.timeout(600)
+def test_second_process_compiles_nothing_and_agrees_bit_for_bit(tmp_path):
+    first = finish(start(tmp_path, FIT))
+    second = finish(start(tmp_path, FIT))
+    assert first["compiled"]  # the listener does listen
+    assert second["compiled"] == []
+    assert first["result"] == second["result"]
+
+
+@pytest.mark.timeout(600)
+def test_eight_processes_on_an_empty_cache_are_right(tmp_path):
+    results = [finish(p) for p in [start(tmp_path, LAYER) for _ in range(8)]]
+    assert max(r["error"] for r in results) < 1e-6
+    last = finish(start(tmp_path, LAYER))
+    assert last["compiled"] == []
+    assert last["error"] < 1e-6
