@@ -81,24 +81,18 @@ class Cell(Layer):
         self.units = check_positive_int(units, "units")
         self.activation = check_activation(activation)
         self.use_bias = bool(use_bias)
-        for name, value in (
-            ("kernel", kernel_initializer),
-            ("recurrent", recurrent_initializer),
-            ("bias", bias_initializer),
+        for weight, initializer, regularizer, constraint in (
+            ("kernel", kernel_initializer, kernel_regularizer, kernel_constraint),
+            ("recurrent", recurrent_initializer, recurrent_regularizer, recurrent_constraint),
+            ("bias", bias_initializer, bias_regularizer, bias_constraint),
         ):
-            setattr(self, f"{name}_initializer", initializers.get(value, f"{name}_initializer"))
-        for name, value in (
-            ("kernel", kernel_regularizer),
-            ("recurrent", recurrent_regularizer),
-            ("bias", bias_regularizer),
-        ):
-            setattr(self, f"{name}_regularizer", regularizers.get(value, f"{name}_regularizer"))
-        for name, value in (
-            ("kernel", kernel_constraint),
-            ("recurrent", recurrent_constraint),
-            ("bias", bias_constraint),
-        ):
-            setattr(self, f"{name}_constraint", constraints.get(value, f"{name}_constraint"))
+            for kind, module, value in (
+                ("initializer", initializers, initializer),
+                ("regularizer", regularizers, regularizer),
+                ("constraint", constraints, constraint),
+            ):
+                name = f"{weight}_{kind}"
+                setattr(self, name, module.get(value, name))
         self.dropout = _rate(dropout, "dropout")
         self.recurrent_dropout = _rate(recurrent_dropout, "recurrent_dropout")
         self.seed = seed
@@ -168,21 +162,14 @@ class Cell(Layer):
                 f"layer {self.name!r} needs to know the number of features, got input shape {input_shape}"
             )
         width = self._traits.n_gates * self.units
-        for name, shape, short in (
-            ("kernel", (n_inputs, width), "kernel"),
-            ("recurrent_kernel", (self.units, width), "recurrent"),
-        ):
-            self.add_weight(
-                name,
-                shape,
-                getattr(self, f"{short}_initializer"),
-                getattr(self, f"{short}_regularizer"),
-                getattr(self, f"{short}_constraint"),
-            )
+        shapes = {"kernel": (n_inputs, width), "recurrent": (self.units, width)}
         if self.use_bias:
-            self.add_weight(
-                "bias", self._bias_shape(), self.bias_initializer, self.bias_regularizer, self.bias_constraint
+            shapes["bias"] = self._bias_shape()
+        for name, shape in shapes.items():
+            options = (
+                getattr(self, f"{name}_{kind}") for kind in ("initializer", "regularizer", "constraint")
             )
+            self.add_weight("recurrent_kernel" if name == "recurrent" else name, shape, *options)
         self.built = True
 
     def _bias_shape(self) -> tuple[int, ...]:

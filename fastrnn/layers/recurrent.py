@@ -118,7 +118,7 @@ class Recurrent(Cell):
                 # The output of masked steps is not the state: zero before the first valid one, or on demand.
                 kept = mask[:, -1] if self.zero_output_for_mask else mask.any(axis=1)
                 y = np.where(kept[:, None], y, y.dtype.type(0))
-        cache = _Cache(result.tape, kept) if training else None
+        cache = None if result.tape is None else _Cache(result.tape, kept)
         return ([y, *result.final] if self.return_state else y), cache
 
     def _packed_weights(self, cell: Any, weights: passes.Weights) -> np.ndarray:
@@ -147,12 +147,10 @@ class Recurrent(Cell):
         d_states = [None] * self._traits.n_states
         if self.return_state:
             dy, *d_states = dy
-        d_final = None
-        if not self.return_sequences or any(d is not None for d in d_states):
-            d_final = np.zeros((len(d_states), cache.tape.plans[0]["n_batch"], self.units), self.dtype)
-            for k, d in enumerate(d_states):
-                if d is not None:
-                    d_final[k] = d
+        d_final = np.zeros((len(d_states), cache.tape.plans[0]["n_batch"], self.units), self.dtype)
+        for k, d in enumerate(d_states):
+            if d is not None:
+                d_final[k] = d
         d_out = dy
         if not self.return_sequences:
             d_out = None
