@@ -22,7 +22,18 @@ _HOMES = {
     "dropout": ("Dropout",),
     "embedding": ("Embedding",),
     "cells": ("GRUCell", "LSTMCell", "SimpleRNNCell"),
+    "more_cells": (
+        "IndRNN",
+        "IndRNNCell",
+        "JANET",
+        "JANETCell",
+        "KernelCell",
+        "PeepholeLSTM",
+        "PeepholeLSTMCell",
+    ),
     "recurrent": ("GRU", "LSTM", "SimpleRNN"),
+    "rnn": ("RNN",),
+    "stacked": ("CustomCell", "DropoutWrapper", "StackedRNNCells"),
     "wrappers": ("TimeDistributed", "Wrapper"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

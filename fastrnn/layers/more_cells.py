@@ -99,7 +99,9 @@ class _TraitsCell(Cell):
         elif self.use_bias:
             grads["bias"][...] = gradients.bias
         if self._traits.n_extra:
-            grads[self.extra_name][...] = np.reshape(gradients.extra, grads[self.extra_name].shape)
+            grads[self.extra_name][...] = np.reshape(
+                np.asarray(gradients.extra), grads[self.extra_name].shape
+            )
 
 
 class KernelCell(_TraitsCell):
@@ -135,7 +137,8 @@ class KernelCell(_TraitsCell):
         extra_constraint: Any = None,
         **kwargs: Any,
     ) -> None:
-        found = getattr(kernel, "traits", None)
+        given: Any = kernel
+        found = getattr(given, "traits", None)
         if isinstance(kernel, type) or not isinstance(kernel, tuple) or not callable(found):
             raise ValueError(
                 f"kernel={kernel!r}: give an instance of a NamedTuple with n_units and traits(), such as "
@@ -147,7 +150,7 @@ class KernelCell(_TraitsCell):
         for name in ("units", "activation"):
             if name in kwargs:
                 raise TypeError(f"{name}={kwargs[name]!r}: the kernel says that, leave it out")
-        super().__init__(kernel.n_units, None, use_bias, **kwargs)
+        super().__init__(given.n_units, None, use_bias, **kwargs)
         self._set_extra(extra_initializer, extra_regularizer, extra_constraint)
 
     @functools.cached_property
@@ -178,7 +181,7 @@ class PeepholeLSTMCell(_TraitsCell, LSTMCell):
         Of the peephole weights; at zero, to start with, the cell is a plain LSTM.
     """
 
-    kernel_type = PeepholeLSTMKernel
+    kernel_type: Any = PeepholeLSTMKernel
     extra_name = "peephole_kernel"
 
     def __init__(
@@ -250,8 +253,8 @@ class JANETCell(_TraitsCell):
 
     @functools.cached_property
     def _kernel_cell(self) -> Any:
-        codes = [resolve(getattr(self, name)) for name in self._activations]
-        return JANETKernel(self.units, *codes, self.beta)
+        activation, recurrent = (resolve(getattr(self, name)) for name in self._activations)
+        return JANETKernel(self.units, activation, recurrent, self.beta)
 
     def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
@@ -294,7 +297,9 @@ class IndRNNCell(_TraitsCell):
         if recurrent_initializer is None:
             recurrent_initializer = initializers.RandomUniform(0.0, 1.0)
         super().__init__(units, activation, use_bias, recurrent_initializer=recurrent_initializer, **kwargs)
-        self._set_extra(self.recurrent_initializer, self.recurrent_regularizer, self.recurrent_constraint)
+        self._set_extra(
+            *(getattr(self, f"recurrent_{k}") for k in ("initializer", "regularizer", "constraint"))
+        )
 
     def _extra_shape(self) -> tuple[int, ...]:
         return (self.units,)

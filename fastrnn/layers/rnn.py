@@ -1,0 +1,477 @@
+"""A recurrent layer around any cell: one of the library's, a stack of them, or a user's own object."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastrnn.layers.base import Layer, Shape, check_mask
+from fastrnn.layers.cells import Cell
+from fastrnn.layers.dropout import Dropout
+from fastrnn.layers.recurrent import Recurrent
+from fastrnn.layers.stacked import CustomCell, DropoutWrapper, StackedRNNCells, as_cell, nested
+from fastrnn.layers.wrappers import Wrapper
+
+__all__ = ["RNN"]
+
+
+class _EngineLoop(Recurrent):
+    """The time loop of a recurrent layer, over the weights of a cell that is a layer of its own."""
+
+    def __init__(
+        self, cell: Cell, *, return_sequences: bool, go_backwards: bool, zero_output_for_mask: bool
+    ) -> None:
+        # Everything that a cell's constructor sets up is the cell's.
+        Layer.__init__(self, dtype=cell.dtype.name, name=cell.name)
+        self.cell = cell
+        self.return_sequences, self.go_backwards = return_sequences, go_backwards
+        self.zero_output_for_mask = zero_output_for_mask
+        self.return_state, self.stateful, self.states = True, False, None
+        self._packed = None
+        self.d_initial_state = None
+
+    @property
+    def units(self) -> int:  # type: ignore[override]
+        return self.cell.units
+
+    @property
+    def _traits(self) -> Any:  # type: ignore[override]
+        return self.cell._traits
+
+    @property
+    def weights_version(self) -> int:  # type: ignore[override]
+        return self.cell.weights_version
+
+    @weights_version.setter
+    def weights_version(self, value: int) -> None:
+        pass
+
+    def kernel_cell(self) -> Any:
+        return self.cell.kernel_cell()
+
+    def kernel_weights(self) -> Any:
+        return self.cell.kernel_weights()
+
+    def take_gradients(self, gradients: Any) -> None:
+        self.cell.take_gradients(gradients)
+
+    def draw_masks(self, n_batch: int, n_inputs: int) -> Any:
+        return self.cell.draw_masks(n_batch, n_inputs)
+
+    def stack_states(self, states: Any, n_batch: int, name: str = "initial_state") -> np.ndarray:
+        return self.cell.stack_states(states, n_batch, name)
+
+
+class _Step(NamedTuple):
+    """What the way back needs of one time step of a user's cell."""
+
+    x: np.ndarray
+    states: list[np.ndarray]
+    valid: np.ndarray | None
+
+
+class _PythonLoop:
+    """The time loop of a user's cell, in Python."""
+
+    n_threads: int | None = None
+
+    def __init__(
+        self, cell: CustomCell, *, return_sequences: bool, go_backwards: bool, zero_output_for_mask: bool
+    ) -> None:
+        self.cell = cell
+        self.return_sequences, self.go_backwards = return_sequences, go_backwards
+        self.zero_output_for_mask = zero_output_for_mask
+        self.d_initial_state: list[np.ndarray] | None = None
+
+    def _start(self, initial_state: Any, n_batch: int) -> list[np.ndarray]:
+        cell = self.cell
+        if initial_state is None:
+            return cell.get_initial_state(n_batch)
+        given = list(initial_state) if isinstance(initial_state, (list, tuple)) else [initial_state]
+        shapes = [(n_batch, size) for size in cell.state_sizes]
+        if [np.shape(s) for s in given] != shapes:
+            raise ValueError(
+                f"initial_state has shapes {[np.shape(s) for s in given]}: the cell's state_size asks for {shapes}"
+            )
+        return [np.asarray(s, cell.dtype) for s in given]
+
+    def forward(self, x, mask=None, training=False, initial_state=None):
+        cell = self.cell
+        if training and not callable(getattr(cell.cell, "backward", None)):
+            raise ValueError(
+                f"cell={cell.cell!r} has no backward method, so it can't be trained: add "
+                "backward(d_out, d_states, x_t, states) -> (dx_t, d_states_prev)"
+            )
+        n_batch, n_steps, _ = x.shape
+        states = self._start(initial_state, n_batch)
+        last = np.zeros((n_batch, cell.output_size), cell.dtype)
+        outputs = np.empty((n_steps if self.return_sequences else 0, *last.shape), cell.dtype)
+        steps: list[_Step] = []
+        for s in range(n_steps):
+            t = n_steps - 1 - s if self.go_backwards else s
+            valid = None if mask is None else mask[:, t, None]
+            if valid is not None and valid.all():
+                valid = None
+            xt = np.ascontiguousarray(x[:, t])
+            if training:
+                steps.append(_Step(xt, states, valid))
+            if valid is None:
+                last, states = cell.step(xt, states, training)
+            elif valid.any():
+                out, new = cell.step(xt, states, training)
+                last = np.where(valid, out, 0 if self.zero_output_for_mask else last)
+                states = [np.where(valid, a, b) for a, b in zip(new, states, strict=True)]
+            elif self.zero_output_for_mask:
+                last = np.zeros_like(last)
+            if self.return_sequences:
+                outputs[s] = last
+        y = outputs.swapaxes(0, 1) if self.return_sequences else last
+        return [y, *states], steps if training else None
+
+    def backward(self, dy, steps, need_dx=True):
+        cell = self.cell
+        for grad in cell._grads.values():
+            grad[...] = 0
+        dy, *d_states = dy
+        n_steps, n_batch = len(steps), len(steps[0].x)
+        d_states = [
+            np.zeros((n_batch, size), cell.dtype) if d is None else np.array(d, cell.dtype)
+            for d, size in zip(d_states, cell.state_sizes, strict=True)
+        ]
+        # Gradient of the output that masked steps repeat, on its way to the step that made it.
+        carried = np.zeros((n_batch, cell.output_size), cell.dtype)
+        if not self.return_sequences and dy is not None:
+            carried = carried + dy
+        dx = np.zeros((n_steps, n_batch, steps[0].x.shape[1]), cell.dtype)
+        for s in reversed(range(n_steps)):
+            step = steps[s]
+            if self.return_sequences and dy is not None:
+                carried = carried + dy[:, s]
+            valid = step.valid
+            if valid is not None and not valid.any():
+                if self.zero_output_for_mask:
+                    carried = np.zeros_like(carried)
+                continue
+            d_out, d_new = carried, d_states
+            if valid is not None:
+                d_out = np.where(valid, d_out, 0)
+                d_new = [np.where(valid, d, 0) for d in d_states]
+            dxt, d_prev = cell.cell.backward(d_out, d_new, step.x, step.states)
+            d_prev = list(d_prev) if isinstance(d_prev, (list, tuple)) else [d_prev]
+            got = [None if dxt is None else np.shape(dxt), *(np.shape(d) for d in d_prev)]
+            expected = [step.x.shape, *(d.shape for d in d_states)]
+            if got != expected and not (dxt is None and not need_dx and got[1:] == expected[1:]):
+                raise ValueError(
+                    f"cell={cell.cell!r}: backward returned gradients of shapes {got} of x_t and states, "
+                    f"they should be {expected}"
+                )
+            if dxt is not None:
+                t = n_steps - 1 - s if self.go_backwards else s
+                dx[t] = dxt
+            if valid is None:
+                d_states, carried = [np.asarray(d, cell.dtype) for d in d_prev], np.zeros_like(carried)
+            else:
+                d_states = [np.where(valid, a, b) for a, b in zip(d_prev, d_states, strict=True)]
+                carried = np.where(valid | self.zero_output_for_mask, 0, carried)
+        self.d_initial_state = d_states
+        return dx.swapaxes(0, 1) if need_dx else None
+
+
+class RNN(Wrapper):
+    """A recurrent layer of any cell.
+
+    A cell of this library runs as fast as the layer of the same name; a stack runs layer by layer, each over the whole
+    sequence, which computes the same. A user's own object is stepped in Python.
+
+    Inputs have shape ``(batch, time, features)``; the output is ``(batch, output_size)``, or ``(batch, time,
+    output_size)`` with `return_sequences`.
+
+    Parameters
+    ----------
+    cell : cell, or list of cells
+        :class:`LSTMCell` and its like, :class:`StackedRNNCells` (a list becomes one), :class:`DropoutWrapper`, a kernel
+        of the engine (see :class:`KernelCell`), or an object with Keras's cell contract (see :class:`CustomCell`).
+    return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask : bool
+        As for :class:`LSTM`. States of a stack are a list with one entry for each cell.
+    **kwargs
+        As for :class:`Layer`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import layers
+    >>> class Leaky:
+    ...     state_size = 3
+    ...     def call(self, x_t, states):
+    ...         h = 0.9 * states[0] + 0.1 * x_t
+    ...         return h, [h]
+    ...     def backward(self, d_out, d_states, x_t, states):
+    ...         d = d_out + d_states[0]
+    ...         return 0.1 * d, [0.9 * d]
+    >>> layers.RNN(Leaky())(np.ones((2, 4, 3))).round(3)
+    array([[0.344, 0.344, 0.344],
+           [0.344, 0.344, 0.344]], dtype=float32)
+    """
+
+    input_ndim = 3
+
+    def __init__(
+        self,
+        cell: Any,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        cell = as_cell(cell, kwargs.get("dtype"))
+        super().__init__(**self._with_dtype(kwargs, cell))
+        self.return_sequences = bool(return_sequences)
+        self.return_state = bool(return_state)
+        self.go_backwards = bool(go_backwards)
+        self.stateful = bool(stateful)
+        self.unroll = bool(unroll)
+        self.zero_output_for_mask = bool(zero_output_for_mask)
+        #: States after the last call, if `stateful`: one entry for each state (or cell of a stack), None for zeros.
+        self.states: list[Any] | None = None
+        #: Gradient with respect to the initial state, of the last `backward`; laid out as the states.
+        self.d_initial_state: list[Any] | None = None
+        # The name of the cell is not shown: a layer of one cell has weights of the cell's own names.
+        self._hold(**{"": cell})
+        self._stages: list[Any] | None = None
+        self._stages_for: Any = None
+
+    @property
+    def cell(self) -> Any:
+        """The cell."""
+        return self._children[""]
+
+    @property
+    def state_size(self) -> Any:
+        """That of the cell."""
+        return self.cell.state_size
+
+    def _loops(self) -> list[Any]:
+        """Time loops and dropout, in the order in which a sequence goes through them."""
+        order: list[Any] = []
+
+        def visit(cell: Any) -> None:
+            if isinstance(cell, StackedRNNCells):
+                for inner in cell.cells:
+                    visit(inner)
+            elif isinstance(cell, DropoutWrapper):
+                order.append(cell._before)
+                visit(cell.cell)
+                order.append(cell._after)
+            else:
+                order.append(cell)
+
+        visit(self.cell)
+        recurrent = [item for item in order if not isinstance(item, Dropout)]
+        wanted = (self.return_sequences, self.go_backwards, self.zero_output_for_mask)
+        # Attributes may be set after the loops were made, as Bidirectional does.
+        if self._stages is None or self._stages_for != wanted:
+            self._stages_for = wanted
+            self._stages = []
+            for item in order:
+                if isinstance(item, Dropout):
+                    self._stages.append(item)
+                    continue
+                last = item is recurrent[-1]
+                loop = _PythonLoop if isinstance(item, CustomCell) else _EngineLoop
+                self._stages.append(
+                    loop(
+                        item,
+                        return_sequences=self.return_sequences or not last,
+                        # Outputs come in processing order, so only the first has to turn around.
+                        go_backwards=self.go_backwards and item is recurrent[0],
+                        zero_output_for_mask=self.zero_output_for_mask and last,
+                    )
+                )
+        return self._stages
+
+    def _flat_states(self, states: Any) -> list[Any]:
+        """States of a stack as one list for each time loop."""
+        return _split(self.cell, states)
+
+    def reset_state(self) -> None:
+        """Forget the states of a stateful layer."""
+        self.states = None
+
+    reset_states = reset_state
+
+    def build(self, input_shape: Shape) -> None:
+        self.cell.ensure_built((input_shape[0], *input_shape[2:]))
+        self._adopt()
+        self.built = True
+
+    def compute_output_shape(self, input_shape: Shape) -> Any:
+        n_batch, n_steps = input_shape[:2]
+        size = self.cell.output_size
+        output = (n_batch, n_steps, size) if self.return_sequences else (n_batch, size)
+        if not self.return_state:
+            return output
+        sizes = self.cell.state_size
+        return [output, *_shapes(n_batch, sizes if isinstance(sizes, (list, tuple)) else [sizes])]
+
+    def compute_mask(self, x, mask=None):
+        return mask if self.return_sequences else None
+
+    def forward(self, x, mask=None, training=False, initial_state=None):  # type: ignore[override]
+        n_batch, n_steps, _ = x.shape
+        if n_batch == 0 or n_steps == 0:
+            raise ValueError(
+                f"layer {self.name!r} needs at least one sequence of one step, got shape {x.shape}"
+            )
+        if mask is not None:
+            mask = check_mask(mask, x.shape)
+        states: list[Any] | None = None
+        if initial_state is not None:
+            states = self._flat_states(initial_state)
+        elif self.stateful and self.states is not None:
+            states = self._flat_states(self.states)
+            if len(states[0][0]) != n_batch:
+                raise ValueError(
+                    f"stateful layer {self.name!r} holds the states of {len(states[0][0])} sequences, got a batch of "
+                    f"{n_batch}: go on with the same batch size, or call reset_state() first"
+                )
+        elif _has_own_start(self.cell):
+            states = self._flat_states(self.cell.get_initial_state(n_batch))
+        loops = self._loops()
+        caches: list[Any] = []
+        final: list[list[np.ndarray]] = []
+        y = x
+        for stage in loops:
+            if isinstance(stage, Dropout):
+                y, cache = stage.forward(y, None, training)
+            else:
+                stage.n_threads = self.n_threads
+                start = None if states is None else states[len(final)]
+                (y, *after), cache = stage.forward(y, mask=mask, training=training, initial_state=start)
+                if mask is not None and stage.go_backwards:
+                    mask = mask[:, ::-1]
+                final.append(after)
+            caches.append(cache)
+        joined = _join(self.cell, final)
+        if self.stateful:
+            self.states = _copied(joined)
+        return ([y, *joined] if self.return_state else y), caches if training else None
+
+    def backward(self, dy, cache, need_dx=True):
+        if cache is None:
+            raise ValueError(
+                f"layer {self.name!r}: only a forward pass with training=True can be differentiated"
+            )
+        loops = self._loops()
+        d_states: list[Any] | None = None
+        if self.return_state:
+            dy, *given = dy
+            if any(d is not None for d in given):
+                d_states = self._flat_states(given)
+        k = sum(not isinstance(stage, Dropout) for stage in loops)
+        starts: list[Any] = [None] * k
+        first = next(i for i, stage in enumerate(loops) if not isinstance(stage, Dropout))
+        for i in range(len(loops) - 1, -1, -1):
+            stage = loops[i]
+            if isinstance(stage, Dropout):
+                dy = None if dy is None else stage.backward(dy, cache[i])
+                continue
+            k -= 1
+            d_final = [None] * len(_sizes(stage.cell)) if d_states is None else d_states[k]
+            dy = stage.backward([dy, *d_final], cache[i], need_dx or i > first)
+            starts[k] = stage.d_initial_state
+            if not stage.cell.trainable:
+                for grad in stage.cell._grads.values():
+                    grad[...] = 0
+        self.d_initial_state = _join(self.cell, starts)
+        return dy
+
+    def __call__(self, x, mask=None, initial_state=None, training=False):  # type: ignore[override]
+        """Compute the outputs for ``x (batch, time, features)``; the first call makes the weights.
+
+        Parameters
+        ----------
+        x : array_like of shape (batch, time, features)
+        mask : array of bool of shape (batch, time), optional
+            False where a step is padding: it leaves the states as they are.
+        initial_state : list, optional
+            Arrays ``(batch, size)``, one for each state; for a stack one entry for each cell, itself a list where the
+            cell has several states. Overrides the states of a stateful layer.
+        training : bool
+            Whether dropout acts.
+
+        Returns
+        -------
+        ndarray, or with `return_state` a list ``[output, *states]``
+        """
+        x = self.as_input(x)
+        self.ensure_built((None, *x.shape[1:]))
+        return self.forward(x, mask=mask, training=training, initial_state=initial_state)[0]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_stages": None}
+
+
+def _inner(cell: Any) -> Any:
+    while isinstance(cell, DropoutWrapper):
+        cell = cell.cell
+    return cell
+
+
+def _has_own_start(cell: Any) -> bool:
+    """Whether a cell in it has initial states of its own making."""
+    cell = _inner(cell)
+    if isinstance(cell, StackedRNNCells):
+        return any(_has_own_start(c) for c in cell.cells)
+    return isinstance(cell, CustomCell) and hasattr(cell.cell, "get_initial_state")
+
+
+def _sizes(cell: Any) -> list[Any]:
+    sizes = cell.state_size
+    return list(sizes) if isinstance(sizes, (list, tuple)) else [sizes]
+
+
+def _split(cell: Any, states: Any) -> list[Any]:
+    """States as one list for each cell that has any, first to last."""
+    cell = _inner(cell)
+    given = list(states) if isinstance(states, (list, tuple)) else [states]
+    if not isinstance(cell, StackedRNNCells):
+        if len(given) != len(_sizes(cell)):
+            raise ValueError(
+                f"initial_state has {len(given)} arrays, the cell {getattr(cell, 'name', cell)!r} has {len(_sizes(cell))} "
+                "states"
+            )
+        return [given]
+    if len(given) != len(cell.cells):
+        raise ValueError(
+            f"initial_state has {len(given)} entries, there are {len(cell.cells)} cells: give one entry for each, a list "
+            "where a cell has several states"
+        )
+    split: list[Any] = []
+    for inner, state in zip(cell.cells, given, strict=True):
+        split += [[None] * len(_sizes(inner))] if state is None else _split(inner, state)
+    return split
+
+
+def _join(cell: Any, parts: list[Any]) -> Any:
+    """The reverse of `_split`; uses up `parts`."""
+    parts = list(parts)
+
+    def join(cell: Any) -> Any:
+        cell = _inner(cell)
+        if isinstance(cell, StackedRNNCells):
+            return [nested(join(inner), inner.state_size) for inner in cell.cells]
+        return list(parts.pop(0))
+
+    return join(cell)
+
+
+def _copied(states: Any) -> Any:
+    return [_copied(s) for s in states] if isinstance(states, list) else np.array(states)
+
+
+def _shapes(n_batch: int | None, sizes: Any) -> list[Any]:
+    return [_shapes(n_batch, s) if isinstance(s, (list, tuple)) else (n_batch, s) for s in sizes]
