@@ -162,7 +162,7 @@ class Cell(Layer):
                 f"layer {self.name!r} needs to know the number of features, got input shape {input_shape}"
             )
         width = self._traits.n_gates * self.units
-        shapes = {"kernel": (n_inputs, width), "recurrent": (self.units, width)}
+        shapes: dict[str, tuple[int, ...]] = {"kernel": (n_inputs, width), "recurrent": (self.units, width)}
         if self.use_bias:
             shapes["bias"] = self._bias_shape()
         for name, shape in shapes.items():
