@@ -44,6 +44,7 @@ _MODULES = (
     "regularizers",
     "schedules",
     "sequences",
+    "testing",
     "text",
 )
 

@@ -1,0 +1,327 @@
+"""Checks for a cell of your own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from fastrnn.engine import passes
+from fastrnn.layers.cells import Cell
+from fastrnn.layers.rnn import RNN
+from fastrnn.layers.stacked import as_cell
+
+__all__ = ["check_cell"]
+
+#: Rows of the mask that is tried: every kind of gap, and no step at all.
+_PATTERNS = ("111111", "111000", "000111", "101101", "011100", "000000")
+_STEP = 1e-4
+
+
+def check_cell(
+    cell: Any,
+    *,
+    n_inputs: int = 3,
+    rtol: float = 1e-6,
+    max_entries: int = 40,
+    gradients: bool = True,
+    seed: int = 0,
+) -> None:
+    """Check that a cell computes the same on all ways, and that its gradients are right.
+
+    It is run in float64 with random weights, biases and initial states that are not zero:
+
+    - states: a layer of the cell equals the cell stepped by hand, and a sequence cut in two that goes on from the states
+      equals the whole one;
+    - looped, unrolled, in parallel, batched and one sequence at a time are all equal, in training and in inference;
+    - masks: masked steps leave states and gradients alone, wherever they lie;
+    - gradients of inputs, initial states and weights equal finite differences, with and without a mask;
+    - arguments are not written to, and `backward` starts from zero each time.
+
+    Parameters
+    ----------
+    cell : cell
+        Whatever :class:`fastrnn.layers.RNN` takes: a layer's cell, a kernel of the engine such as ``MyCell(n_units=5)``,
+        or an object with Keras's cell contract. The object itself is not changed. A handful of units is enough.
+    n_inputs : int
+        Number of features of the inputs.
+    rtol : float
+        How much gradients may differ from finite differences, relative to the largest entry.
+    max_entries : int
+        Of a larger array, only so many entries, drawn at random, are compared with finite differences.
+    gradients : bool
+        Whether to check gradients; otherwise only values.
+    seed : int
+        Of the random numbers.
+
+    Raises
+    ------
+    AssertionError
+        That says what differs, where, by how much, and where to look.
+
+    Examples
+    --------
+    >>> from fastrnn.layers import LSTMCell
+    >>> from fastrnn.testing import check_cell
+    >>> check_cell(LSTMCell(4))
+    """
+    _Check(cell, n_inputs, rtol, max_entries, np.random.default_rng(seed)).run(gradients)
+
+
+def _doubled(cell: Any) -> Any:
+    """An unbuilt float64 copy."""
+    if isinstance(cell, Cell) and cell.dtype != np.float64:
+        return type(cell).from_config({**cell.get_config(), "dtype": "float64"})
+    return as_cell(copy.deepcopy(cell), "float64")
+
+
+@contextmanager
+def _always_parallel() -> Iterator[None]:
+    """Let small batches run in parallel as well."""
+    before = passes._SERIAL_WORK
+    passes._SERIAL_WORK = 0
+    try:
+        yield
+    finally:
+        passes._SERIAL_WORK = before
+
+
+def _row(b: int) -> Callable[[Any], Any]:
+    return lambda a: a[b : b + 1]
+
+
+class _Check:
+    """One run of the checks; every result is a flat list ``[outputs, *final states]``."""
+
+    def __init__(
+        self, cell: Any, n_inputs: int, rtol: float, max_entries: int, rng: np.random.Generator
+    ) -> None:
+        self.label = repr(cell)
+        self.rtol, self.max_entries, self.rng = rtol, max_entries, rng
+        try:
+            self.cell = _doubled(cell)
+        except ValueError as error:
+            raise AssertionError(f"{self.label} is not a cell: {error}") from error
+        self.layer = RNN(self.cell, return_sequences=True, return_state=True, dtype="float64")
+        self.layer.build((None, None, n_inputs))
+        weights = [w + rng.normal(size=w.shape) * 0.3 for w in self.layer.get_weights()]
+        self.layer.set_weights(weights)
+        n_batch = len(_PATTERNS)
+        self.x = rng.normal(size=(n_batch, len(_PATTERNS[0]), n_inputs))
+        self.mask = np.array([[c == "1" for c in row] for row in _PATTERNS])
+        self.initial = self._moved(self.cell.get_initial_state(n_batch))
+        self.n_batch = n_batch
+
+    # -- states may be nested, as those of stacks are
+
+    def _moved(self, states: Any) -> list[Any]:
+        return [
+            self._moved(s) if isinstance(s, (list, tuple)) else s + self.rng.normal(size=np.shape(s)) * 0.5
+            for s in states
+        ]
+
+    def _flat(self, value: Any) -> list[np.ndarray]:
+        return (
+            [a for v in value for a in self._flat(v)]
+            if isinstance(value, (list, tuple))
+            else [np.array(value)]
+        )
+
+    def _map(self, value: Any, f: Callable[[Any], Any]) -> Any:
+        return [self._map(v, f) for v in value] if isinstance(value, (list, tuple)) else f(value)
+
+    def _fail(self, what: str, hint: str) -> None:
+        raise AssertionError(f"{self.label}: {what}. {hint}")
+
+    def _same(self, got: list[Any], expected: list[Any], what: str, hint: str, rtol: float = 1e-10) -> None:
+        for k, (a, b) in enumerate(zip(got, expected, strict=True)):
+            name = "outputs" if k == 0 else f"state {k - 1}"
+            a, b = np.asarray(a), np.asarray(b)
+            if a.shape != b.shape:
+                self._fail(f"{what}: {name} have shape {a.shape} instead of {b.shape}", hint)
+            wrong = ~(np.abs(a - b) <= rtol * (1 + np.abs(b)))
+            if wrong.any():
+                index = tuple(int(i) for i in np.argwhere(wrong)[0])
+                self._fail(
+                    f"{what}: {name} differ in {int(wrong.sum())} of {wrong.size} entries, the first at {index}: "
+                    f"{a[index]!r} instead of {b[index]!r}",
+                    hint,
+                )
+
+    def _run(self, x: Any, initial: Any = None, mask: Any = None, training: bool = False) -> list[Any]:
+        return self.layer.forward(x, mask=mask, training=training, initial_state=initial)[0]
+
+    # -- the checks
+
+    def run(self, gradients: bool) -> None:
+        x, initial = self.x, self.initial
+        kept = [x.copy(), *(s.copy() for s in self._flat(initial))]
+        whole = self._flat(self._run(x, initial))
+        for k, a in enumerate(whole):
+            if not np.isfinite(a).all():
+                self._fail(
+                    f"{'outputs' if k == 0 else f'state {k - 1}'} are not finite", "Is all of it written?"
+                )
+        self._check_stepped(whole)
+        if gradients:
+            self._same(
+                self._flat(self._run(x, initial, training=True)),
+                whole,
+                "training differs from inference",
+                "Does what is done for `save` change the values?",
+            )
+        self._check_ways(whole)
+        self._check_masks(whole)
+        if gradients:
+            for mask in (None, self.mask):
+                self._check_gradients(mask)
+        for before, after in zip(kept, [x, *self._flat(initial)], strict=True):
+            if not np.array_equal(before, after):
+                self._fail("inputs or initial states were written to", "Make new arrays in the step.")
+
+    def _check_stepped(self, whole: list[np.ndarray]) -> None:
+        states, outputs = self.initial, []
+        for t in range(self.x.shape[1]):
+            out, states = self.cell(self.x[:, t], states)
+            outputs.append(out)
+        self._same(
+            whole,
+            [np.stack(outputs, axis=1), *self._flat(states)],
+            "a layer of the cell differs from the cell stepped by hand",
+            "Is anything kept from step to step that is not in the states?",
+        )
+
+    def _check_ways(self, whole: list[np.ndarray]) -> None:
+        x, initial, layer = self.x, self.initial, self.layer
+        unrolled = RNN(self.cell, return_sequences=True, return_state=True, unroll=True, dtype="float64")
+        unrolled.build(x.shape)
+        self._same(
+            self._flat(unrolled.forward(x, initial_state=initial)[0]),
+            whole,
+            "unrolled differs from looped",
+            "Does the step depend on the number of steps?",
+        )
+        single = []
+        for b in range(self.n_batch):
+            start = self._map(initial, _row(b))
+            single.append(self._flat(self._run(x[b : b + 1], start)))
+        self._same(
+            [np.concatenate(rows) for rows in zip(*single, strict=True)],
+            whole,
+            "sequences one at a time differ from a batch of them",
+            "Rows must not see each other: is a row's index missing somewhere, or scratch memory shared?",
+        )
+        at = x.shape[1] // 2
+        out, *states = self._run(x[:, :at], initial)
+        rest, *final = self._run(x[:, at:], states)
+        self._same(
+            [np.concatenate([out, rest], axis=1), *self._flat(final)],
+            whole,
+            "a sequence in two parts differs from the whole one",
+            "Is anything kept from step to step that is not in the states?",
+        )
+        layer.n_threads = 2
+        try:
+            with _always_parallel():
+                self._same(
+                    self._flat(self._run(x, initial)),
+                    whole,
+                    "two threads differ from one",
+                    "Does the step write outside its own rows?",
+                )
+        finally:
+            layer.n_threads = None
+
+    def _check_masks(self, whole: list[np.ndarray]) -> None:
+        x, initial = self.x, self.initial
+        self._same(
+            self._flat(self._run(x, initial, np.ones(x.shape[:2], bool))),
+            whole,
+            "a mask of nothing but True differs from no mask",
+            "Does the step count on all rows being there?",
+        )
+        out, *states = self._run(x, initial, self.mask)
+        states = self._flat(states)
+        for b, valid in enumerate(self.mask):
+            start = self._map(initial, _row(b))
+            if valid.any():
+                alone, *final = self._run(x[b : b + 1, valid], start)
+            else:
+                alone, final = out[b : b + 1, :0], start
+            self._same(
+                [out[b : b + 1, valid], *(s[b : b + 1] for s in states)],
+                [alone, *self._flat(final)],
+                f"steps masked as {_PATTERNS[b]} differ from a sequence without them",
+                "Masked steps are left out, so rows of a step may come from different times: index by row, not by time.",
+            )
+
+    def _check_gradients(self, mask: np.ndarray | None) -> None:
+        layer, x = self.layer, self.x
+        kind = "" if mask is None else " with a mask"
+        results, cache = layer.forward(x, mask=mask, training=True, initial_state=self.initial)
+        d_results = self._map(results, lambda a: self.rng.normal(size=np.shape(a)))
+        found: list[list[np.ndarray]] = []
+        for _ in range(2):
+            if found:
+                cache = layer.forward(x, mask=mask, training=True, initial_state=self.initial)[1]
+            dx = layer.backward([*d_results], cache)
+            found.append(
+                [dx.copy(), *self._flat(layer.d_initial_state), *(g.copy() for g in layer._grads.values())]
+            )
+        starts = self._flat(self.initial)
+        names = [
+            "x",
+            *(f"initial state {k}" for k in range(len(starts))),
+            *(f"weight {n!r}" for n in layer._weights),
+        ]
+        for name, a, b in zip(names, *found, strict=True):
+            if not np.array_equal(a, b, equal_nan=True):
+                self._fail(
+                    f"the gradient of {name} differs when computed twice",
+                    "Is memory read before it is written? A user's cell adds to grads, which are zero at the start.",
+                )
+        flat_d = self._flat(d_results)
+        states = self._views(starts)
+
+        def value() -> float:
+            layer.weights_changed()
+            got = self._flat(self._run(x, states, mask))
+            return float(sum((r * d).sum() for r, d in zip(got, flat_d, strict=True)))
+
+        arrays = [x, *starts, *layer._weights.values()]
+        for name, array, gradient in zip(names, arrays, found[0], strict=True):
+            self._compare(name + kind, array, gradient, value)
+
+    def _views(self, starts: list[np.ndarray]) -> list[Any]:
+        """Initial states laid out as before, whose arrays are those of `starts`."""
+        given = iter(starts)
+        return self._map(self.initial, lambda _: next(given))
+
+    def _compare(
+        self, name: str, array: np.ndarray, gradient: np.ndarray, value: Callable[[], float]
+    ) -> None:
+        size = array.size
+        chosen = np.arange(size)
+        if size > self.max_entries:
+            chosen = np.sort(self.rng.choice(size, self.max_entries, replace=False))
+        scale = max(1.0, float(np.abs(gradient).max()))
+        for at in chosen:
+            index = np.unravel_index(at, array.shape)
+            before = array[index]
+            samples = []
+            for k in (-2, -1, 1, 2):
+                array[index] = before + k * _STEP
+                samples.append(value())
+            array[index] = before
+            expected = (samples[0] - 8 * samples[1] + 8 * samples[2] - samples[3]) / (12 * _STEP)
+            if not abs(gradient[index] - expected) <= self.rtol * scale:
+                where = tuple(int(i) for i in index)
+                self._fail(
+                    f"the gradient of {name} is wrong, at {where} backward gives {gradient[index]!r}, finite "
+                    f"differences {expected!r}",
+                    "Near a kink, as relu's, another seed may tell; otherwise compare backward with the equations, term "
+                    "by term: what reaches a weight, and what is handed on to the previous states.",
+                )

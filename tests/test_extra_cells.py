@@ -1,0 +1,264 @@
+"""Cells beyond Keras's, cells of the engine made outside the package, and what check_cell finds."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from fastrnn import Sequential, layers
+from fastrnn.engine.contract import Traits, step_backward, step_forward
+from fastrnn.engine.jit import implements
+from fastrnn.engine.vecmath import tanh
+from fastrnn.engine.views import fill, part, plane
+from fastrnn.layers.more_cells import IndRNNCell, JANETCell, KernelCell, PeepholeLSTMCell
+from fastrnn.testing import check_cell
+from tests import naive
+from tests.layer_cases import mask_of, run
+from tests.test_rnn import Elman, MinimalCell, TwoStates
+
+N_BATCH, N_STEPS, N_INPUTS, UNITS = 4, 6, 3, 5
+MASK = mask_of("full", "holes", "leading", "none")
+
+
+def janet_step(x, states, weights, *, beta=1.0, **_):
+    W, U, b = weights
+    h = states[0]
+    f, g = np.split(x @ W + h @ U + b, 2, axis=-1)
+    h = naive.sigmoid(f) * h + (1 - naive.sigmoid(f - beta)) * np.tanh(g)
+    return h, [h]
+
+
+def indrnn_step(x, states, weights, *, activation="relu", **_):
+    W, u, b = weights
+    h = naive.activate(activation, x @ W + u * states[0] + b)
+    return h, [h]
+
+
+STEPS = {
+    "peephole_lstm": (layers.PeepholeLSTM, PeepholeLSTMCell, naive.peephole_lstm_step),
+    "janet": (layers.JANET, JANETCell, janet_step),
+    "indrnn": (layers.IndRNN, IndRNNCell, indrnn_step),
+}
+
+
+def stepped(step, x, initial, weights, mask, **options):
+    """Outputs and final states, one step after the other."""
+    states, last, outputs = list(initial), np.zeros_like(initial[0]), []
+    for t in range(x.shape[1]):
+        valid = np.ones((len(x), 1), bool) if mask is None else mask[:, t, None]
+        out, new = step(x[:, t], states, weights, **options)
+        last = np.where(valid, out, last)
+        states = [np.where(valid, a, b) for a, b in zip(new, states, strict=True)]
+        outputs.append(last)
+    return np.stack(outputs, axis=1), states
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("with_mask", [False, True], ids=["dense", "mask"])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("peephole_lstm", {}),
+        ("peephole_lstm", {"activation": "softsign", "recurrent_activation": "hard_sigmoid"}),
+        ("janet", {}),
+        ("janet", {"beta": 0.25}),
+        ("indrnn", {}),
+        ("indrnn", {"activation": "tanh"}),
+    ],
+)
+def test_forward_matches_naive(name, options, with_mask, dtype, rng):
+    make, _, step = STEPS[name]
+    mask = MASK if with_mask else None
+    layer = make(UNITS, return_sequences=True, return_state=True, dtype=np.dtype(dtype).name, **options)
+    layer.build((None, None, N_INPUTS))
+    layer.set_weights([rng.normal(size=w.shape) * 0.6 for w in layer.get_weights()])
+    x = rng.normal(size=(N_BATCH, N_STEPS, N_INPUTS)).astype(dtype)
+    initial = [rng.normal(size=(N_BATCH, UNITS)).astype(dtype) for _ in range(layer._traits.n_states)]
+    y, states = stepped(step, x, initial, layer.get_weights(), mask, **options)
+    tolerance = 1e-5 if dtype is np.float32 else 1e-11
+    for training in (False, True):
+        (out, *final), _ = run(layer, x, mask, initial, training)
+        assert out.dtype == dtype
+        np.testing.assert_allclose(out, y, rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(final, states, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        layers.SimpleRNNCell(3),
+        layers.LSTMCell(3),
+        layers.GRUCell(3),
+        layers.GRUCell(3, reset_after=False, use_bias=False),
+        layers.PeepholeLSTMCell(3),
+        layers.PeepholeLSTMCell(3, activation="softsign", recurrent_activation="hard_silu", use_bias=False),
+        layers.JANETCell(3),
+        layers.JANETCell(3, activation="mish", beta=0.5),
+        layers.IndRNNCell(3),
+        layers.IndRNNCell(3, activation="tanh", use_bias=False),
+        layers.StackedRNNCells([layers.LSTMCell(3, dtype="float64"), Elman(3, 2)], dtype="float64"),
+        Elman(N_INPUTS, 3),
+        MinimalCell(3),
+        TwoStates(),
+    ],
+    ids=lambda c: getattr(c, "name", type(c).__name__),
+)
+def test_check_cell_passes(cell):
+    check_cell(cell)
+
+
+def test_peepholes_at_zero_are_a_plain_lstm(rng):
+    x = rng.normal(size=(N_BATCH, N_STEPS, N_INPUTS)).astype(np.float32)
+    peephole, plain = layers.PeepholeLSTM(UNITS), layers.LSTM(UNITS)
+    peephole.build(x.shape)
+    plain.build(x.shape)
+    plain.set_weights(peephole.get_weights()[:-1])
+    np.testing.assert_allclose(peephole(x), plain(x), rtol=1e-5, atol=1e-6)
+    assert (peephole.get_weights()[2][UNITS : 2 * UNITS] == 1).all()
+
+
+def test_start_of_the_weights():
+    janet = layers.JANET(200, t_max=100)
+    janet.build((None, None, 2))
+    forget = janet.get_weights()[2][:200]
+    assert 0 <= forget.min() < 1.5 < 4 < forget.max() <= np.log(99)
+    ind = layers.IndRNN(200)
+    ind.build((None, None, 2))
+    names = list(ind._weights)
+    assert names == ["kernel", "recurrent_kernel", "bias"]
+    assert 0 <= ind.get_weights()[1].min() < 0.1 < 0.9 < ind.get_weights()[1].max() <= 1
+
+
+@pytest.mark.parametrize("name", list(STEPS))
+def test_layers_train_and_come_back_from_their_config(name, rng):
+    x = rng.normal(size=(64, 8, N_INPUTS))
+    y = x[:, :, 0].sum(axis=1, keepdims=True)
+    make, make_cell, _ = STEPS[name]
+    extra = (
+        {"peephole_regularizer": "l2"} if name == "peephole_lstm" else {"recurrent_constraint": "max_norm"}
+    )
+    model = Sequential(
+        [
+            layers.Bidirectional(make(8, return_sequences=True, dropout=0.1, **extra)),
+            layers.RNN([make_cell(8), make_cell(4)]),
+            layers.Dense(1),
+        ],
+        seed=0,
+    )
+    model.compile("adam", "mse")
+    loss = model.fit(x, y, epochs=15, verbose=0).history["loss"]
+    assert loss[-1] < loss[0]
+    again = Sequential.from_config(model.get_config())
+    again.build((None, None, N_INPUTS))
+    again.set_weights(model.get_weights())
+    np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def test_recurrent_dropout_needs_a_recurrent_product():
+    with pytest.raises(ValueError, match=r"recurrent_dropout=0.1: IndRNN has no recurrent product"):
+        layers.IndRNN(3, recurrent_dropout=0.1)
+
+
+# ------------------------------------------------------------------------------------ a cell file of one's own
+
+
+class LeakyTestCell(NamedTuple):
+    """``h = h_prev / 2 + tanh(z) / 2``; `wrong` makes its gradient so."""
+
+    n_units: int
+    wrong: int = 0
+
+    def traits(self) -> Traits:
+        return Traits(n_gates=1, n_saved=1)
+
+
+@implements(step_forward, LeakyTestCell)
+def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch):
+    u = cell.n_units
+    for r in range(n):
+        zr, h_prev, h = part(z, pz + r, 0, u), plane(states, 0, prev + r, u), plane(states, 0, new + r, u)
+        for j in range(u):
+            zr[j] = tanh(zr[j])
+        if save:
+            kept = part(saved, ps + r, 0, u)
+            for j in range(u):
+                kept[j] = zr[j]
+        for j in range(u):
+            h[j] = (h_prev[j] + zr[j]) / 2
+        if cell.wrong == 2:
+            fill(h, h_prev[0] + n)
+
+
+@implements(step_backward, LeakyTestCell)
+def backward(
+    cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
+):
+    u = cell.n_units
+    for r in range(n):
+        dh, out, kept = plane(ds, 0, r, u), part(dz, pz + r, 0, u), part(saved, ps + r, 0, u)
+        for j in range(u):
+            out[j] = dh[j] / 2 * (1 - kept[j] * kept[j])
+        if cell.wrong == 1:
+            fill(dh, 0)
+        else:
+            for j in range(u):
+                dh[j] /= 2
+
+
+def test_own_kernel_through_every_door(rng):
+    check_cell(LeakyTestCell(4))
+    x = rng.normal(size=(N_BATCH, N_STEPS, N_INPUTS)).astype(np.float32)
+    by_kernel = layers.RNN(LeakyTestCell(4), return_sequences=True)
+    by_cell = layers.RNN(KernelCell(LeakyTestCell(4), kernel_regularizer="l2"), return_sequences=True)
+    by_cell.build(x.shape)
+    y = by_kernel(x)
+    by_cell.set_weights(by_kernel.get_weights())
+    np.testing.assert_array_equal(by_cell(x), y)
+
+    both = layers.Bidirectional(layers.RNN(LeakyTestCell(4)))
+    assert both(x).shape == (N_BATCH, 8)
+    with pytest.raises(ValueError, match="give an instance"):
+        KernelCell(LeakyTestCell)
+
+
+def test_check_cell_says_what_is_wrong():
+    with pytest.raises(
+        AssertionError, match=r"LeakyTestCell.*the gradient of x is wrong, at .* backward gives"
+    ):
+        check_cell(LeakyTestCell(4, wrong=1))
+    with pytest.raises(AssertionError, match="sequences one at a time differ from a batch of them"):
+        check_cell(LeakyTestCell(4, wrong=2))
+    with pytest.raises(AssertionError, match="is not a cell: .* has no call method"):
+        check_cell(object())
+
+    class Hidden(Elman):
+        """Keeps something that is not in the states."""
+
+        count = 0
+
+        def call(self, x_t, states):
+            self.count += 1
+            out, new = super().call(x_t, states)
+            return out + self.count, new
+
+    with pytest.raises(AssertionError, match="kept from step to step that is not in the states"):
+        check_cell(Hidden(N_INPUTS, 2))
+
+    class Forgetful(Elman):
+        def backward(self, d_out, d_states, x_t, states):
+            dx, (dh,) = super().backward(d_out, d_states, x_t, states)
+            return dx, [dh * 0]
+
+    with pytest.raises(AssertionError, match="the gradient of x is wrong"):
+        check_cell(Forgetful(N_INPUTS, 2))
+
+    class InPlace(Elman):
+        def call(self, x_t, states):
+            out, new = super().call(x_t, states)
+            states[0][...] = 0
+            return out, new
+
+    with pytest.raises(AssertionError):
+        check_cell(InPlace(N_INPUTS, 2), gradients=False)
