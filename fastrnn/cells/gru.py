@@ -24,9 +24,20 @@ from fastrnn.engine.views import copy, part, plane
 
 
 class GRU(NamedTuple):
+    """With tanh and sigmoid, fused with what follows them."""
+
     n_units: int
-    activation: int = TANH
-    recurrent_activation: int = SIGMOID
+
+    def traits(self) -> Traits:
+        return Traits(n_gates=3, n_saved=4, split=True)
+
+
+class GRUWith(NamedTuple):
+    """With any activations, applied row by row."""
+
+    n_units: int
+    activation: int
+    recurrent_activation: int
 
     def traits(self) -> Traits:
         return Traits(n_gates=3, n_saved=4, split=True)
@@ -44,12 +55,11 @@ class GRUBefore(NamedTuple):
 @implements(step_forward, GRU)
 def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch):
     u = cell.n_units
-    fused = cell.activation == TANH and cell.recurrent_activation == SIGMOID
     for r in range(n):
         h_prev, h = plane(states, 0, prev + r, u), plane(states, 0, new + r, u)
         xz, xr, xh = part(z, pz + r, 0, u), part(z, pz + r, u, u), part(z, pz + r, 2 * u, u)
         uz, ur, uh = part(hu, r, 0, u), part(hu, r, u, u), part(hu, r, 2 * u, u)
-        if fused and save:
+        if save:
             # Few arrays a loop: with more outputs than two the compiler gives up proving them apart.
             both, recurrent = part(z, pz + r, 0, 2 * u), part(hu, r, 0, 2 * u)
             for j in range(2 * u):
@@ -60,27 +70,10 @@ def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save
             copy(uh, part(saved, ps + r, 3 * u, u))
             for j in range(u):
                 h[j] = xh[j] + xz[j] * (h_prev[j] - xh[j])
-        elif fused:
+        else:
             for j in range(u):
                 gj = tanh(xh[j] + sigmoid(xr[j] + ur[j]) * uh[j])
                 h[j] = gj + sigmoid(xz[j] + uz[j]) * (h_prev[j] - gj)
-        else:
-            for j in range(u):
-                xz[j] += uz[j]
-            for j in range(u):
-                xr[j] += ur[j]
-            if save:
-                copy(part(z, pz + r, 0, 2 * u), part(saved, ps + r, 0, 2 * u))
-                copy(uh, part(saved, ps + r, 3 * u, u))
-            activate_row(cell.recurrent_activation, xz)
-            activate_row(cell.recurrent_activation, xr)
-            for j in range(u):
-                xh[j] += xr[j] * uh[j]
-            if save:
-                copy(xh, part(saved, ps + r, 2 * u, u))
-            activate_row(cell.activation, xh)
-            for j in range(u):
-                h[j] = xh[j] + xz[j] * (h_prev[j] - xh[j])
 
 
 @implements(step_backward, GRU)
@@ -88,47 +81,82 @@ def backward(
     cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
 ):
     u = cell.n_units
-    fused = cell.activation == TANH and cell.recurrent_activation == SIGMOID
+    for r in range(n):
+        dh, h_prev = plane(ds, 0, r, u), plane(states, 0, prev + r, u)
+        sz, sr = part(saved, ps + r, 0, u), part(saved, ps + r, u, u)
+        sg, su = part(saved, ps + r, 2 * u, u), part(saved, ps + r, 3 * u, u)
+        xz, xr, xh = part(dz, pz + r, 0, u), part(dz, pz + r, u, u), part(dz, pz + r, 2 * u, u)
+        uh = part(du, pu + r, 2 * u, u)
+        for j in range(u):
+            xh[j] = dh[j] * (1 - sz[j]) * (1 - sg[j] * sg[j])
+        for j in range(u):
+            xz[j] = dh[j] * (h_prev[j] - sg[j]) * sz[j] * (1 - sz[j])
+        for j in range(u):
+            xr[j] = xh[j] * su[j] * sr[j] * (1 - sr[j])
+            uh[j] = xh[j] * sr[j]
+        for j in range(u):
+            dh[j] *= sz[j]
+        copy(part(dz, pz + r, 0, 2 * u), part(du, pu + r, 0, 2 * u))
+
+
+@implements(step_forward, GRUWith)
+def forward_with(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch):
+    u = cell.n_units
+    for r in range(n):
+        h_prev, h = plane(states, 0, prev + r, u), plane(states, 0, new + r, u)
+        xz, xr, xh = part(z, pz + r, 0, u), part(z, pz + r, u, u), part(z, pz + r, 2 * u, u)
+        uz, ur, uh = part(hu, r, 0, u), part(hu, r, u, u), part(hu, r, 2 * u, u)
+        for j in range(u):
+            xz[j] += uz[j]
+        for j in range(u):
+            xr[j] += ur[j]
+        if save:
+            copy(part(z, pz + r, 0, 2 * u), part(saved, ps + r, 0, 2 * u))
+            copy(uh, part(saved, ps + r, 3 * u, u))
+        activate_row(cell.recurrent_activation, xz)
+        activate_row(cell.recurrent_activation, xr)
+        for j in range(u):
+            xh[j] += xr[j] * uh[j]
+        if save:
+            copy(xh, part(saved, ps + r, 2 * u, u))
+        activate_row(cell.activation, xh)
+        for j in range(u):
+            h[j] = xh[j] + xz[j] * (h_prev[j] - xh[j])
+
+
+@implements(step_backward, GRUWith)
+def backward_with(
+    cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
+):
+    u = cell.n_units
     for r in range(n):
         dh, h_prev = plane(ds, 0, r, u), plane(states, 0, prev + r, u)
         sz, sr = part(saved, ps + r, 0, u), part(saved, ps + r, u, u)
         sg, su = part(saved, ps + r, 2 * u, u), part(saved, ps + r, 3 * u, u)
         xz, xr, xh = part(dz, pz + r, 0, u), part(dz, pz + r, u, u), part(dz, pz + r, 2 * u, u)
         uz, ur, uh = part(du, pu + r, 0, u), part(du, pu + r, u, u), part(du, pu + r, 2 * u, u)
-        if fused:
-            for j in range(u):
-                xh[j] = dh[j] * (1 - sz[j]) * (1 - sg[j] * sg[j])
-            for j in range(u):
-                xz[j] = dh[j] * (h_prev[j] - sg[j]) * sz[j] * (1 - sz[j])
-            for j in range(u):
-                xr[j] = xh[j] * su[j] * sr[j] * (1 - sr[j])
-                uh[j] = xh[j] * sr[j]
-            for j in range(u):
-                dh[j] *= sz[j]
-            copy(part(dz, pz + r, 0, 2 * u), part(du, pu + r, 0, 2 * u))
-        else:
-            gate, reset = part(scratch, 0, 0, u), part(scratch, 1, 0, u)
-            g, d = part(scratch, 2, 0, u), part(scratch, 3, 0, u)
-            copy(sz, gate)
-            copy(sr, reset)
-            copy(sg, g)
-            activate_row(cell.recurrent_activation, gate)
-            activate_row(cell.recurrent_activation, reset)
-            activate_row(cell.activation, g)
-            for j in range(u):
-                d[j] = dh[j] * (1 - gate[j])
-            activate_backward_row(cell.activation, sg, g, d, xh)
-            for j in range(u):
-                d[j] = dh[j] * (h_prev[j] - g[j])
-            activate_backward_row(cell.recurrent_activation, sz, gate, d, xz)
-            for j in range(u):
-                d[j] = xh[j] * su[j]
-            activate_backward_row(cell.recurrent_activation, sr, reset, d, xr)
-            for j in range(u):
-                uz[j] = xz[j]
-                ur[j] = xr[j]
-                uh[j] = xh[j] * reset[j]
-                dh[j] *= gate[j]
+        gate, reset = part(scratch, 0, 0, u), part(scratch, 1, 0, u)
+        g, d = part(scratch, 2, 0, u), part(scratch, 3, 0, u)
+        copy(sz, gate)
+        copy(sr, reset)
+        copy(sg, g)
+        activate_row(cell.recurrent_activation, gate)
+        activate_row(cell.recurrent_activation, reset)
+        activate_row(cell.activation, g)
+        for j in range(u):
+            d[j] = dh[j] * (1 - gate[j])
+        activate_backward_row(cell.activation, sg, g, d, xh)
+        for j in range(u):
+            d[j] = dh[j] * (h_prev[j] - g[j])
+        activate_backward_row(cell.recurrent_activation, sz, gate, d, xz)
+        for j in range(u):
+            d[j] = xh[j] * su[j]
+        activate_backward_row(cell.recurrent_activation, sr, reset, d, xr)
+        for j in range(u):
+            uz[j] = xz[j]
+            ur[j] = xr[j]
+            uh[j] = xh[j] * reset[j]
+            dh[j] *= gate[j]
 
 
 @implements(step_forward, GRUBefore)

@@ -19,14 +19,25 @@ from typing import NamedTuple
 
 from fastrnn.engine.contract import Traits, step_backward, step_forward
 from fastrnn.engine.jit import implements
-from fastrnn.engine.vecmath import SIGMOID, TANH, activate_backward_row, activate_row, sigmoid, tanh
+from fastrnn.engine.vecmath import activate_backward_row, activate_row, sigmoid, tanh
 from fastrnn.engine.views import copy, fill, part, plane
 
 
 class LSTM(NamedTuple):
+    """With tanh and sigmoid, fused with what follows them."""
+
     n_units: int
-    activation: int = TANH
-    recurrent_activation: int = SIGMOID
+
+    def traits(self) -> Traits:
+        return Traits(n_gates=4, n_states=2, n_saved=4)
+
+
+class LSTMWith(NamedTuple):
+    """With any activations, applied row by row."""
+
+    n_units: int
+    activation: int
+    recurrent_activation: int
 
     def traits(self) -> Traits:
         return Traits(n_gates=4, n_states=2, n_saved=4)
@@ -35,18 +46,15 @@ class LSTM(NamedTuple):
 @implements(step_forward, LSTM)
 def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch):
     u = cell.n_units
-    fused = cell.activation == TANH and cell.recurrent_activation == SIGMOID
     for r in range(n):
-        c_prev, c, h = plane(states, 1, prev + r, u), plane(states, 1, new + r, u), plane(states, 0, new + r, u)
+        c_prev, c, h = (
+            plane(states, 1, prev + r, u),
+            plane(states, 1, new + r, u),
+            plane(states, 0, new + r, u),
+        )
         zi, zf = part(z, pz + r, 0, u), part(z, pz + r, u, u)
         zg, zo = part(z, pz + r, 2 * u, u), part(z, pz + r, 3 * u, u)
-        row = part(z, pz + r, 0, 4 * u)
-        if fused and not save:
-            for j in range(u):
-                cj = sigmoid(zf[j]) * c_prev[j] + sigmoid(zi[j]) * tanh(zg[j])
-                c[j] = cj
-                h[j] = sigmoid(zo[j]) * tanh(cj)
-        elif fused:
+        if save:
             # One array a loop: with more outputs than two the compiler gives up proving them apart.
             both = part(z, pz + r, 0, 2 * u)
             for j in range(2 * u):
@@ -55,24 +63,16 @@ def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save
                 zg[j] = tanh(zg[j])
             for j in range(u):
                 zo[j] = sigmoid(zo[j])
-            copy(row, part(saved, ps + r, 0, 4 * u))
+            copy(part(z, pz + r, 0, 4 * u), part(saved, ps + r, 0, 4 * u))
             for j in range(u):
                 cj = zf[j] * c_prev[j] + zi[j] * zg[j]
                 c[j] = cj
                 h[j] = zo[j] * tanh(cj)
         else:
-            if save:  # pre-activations: not every activation can be differentiated at its value
-                copy(row, part(saved, ps + r, 0, 4 * u))
-            activate_row(cell.recurrent_activation, zi)
-            activate_row(cell.recurrent_activation, zf)
-            activate_row(cell.activation, zg)
-            activate_row(cell.recurrent_activation, zo)
             for j in range(u):
-                c[j] = zf[j] * c_prev[j] + zi[j] * zg[j]
-            copy(c, h)
-            activate_row(cell.activation, h)
-            for j in range(u):
-                h[j] *= zo[j]
+                cj = sigmoid(zf[j]) * c_prev[j] + sigmoid(zi[j]) * tanh(zg[j])
+                c[j] = cj
+                h[j] = sigmoid(zo[j]) * tanh(cj)
 
 
 @implements(step_backward, LSTM)
@@ -80,7 +80,6 @@ def backward(
     cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
 ):
     u = cell.n_units
-    fused = cell.activation == TANH and cell.recurrent_activation == SIGMOID
     for r in range(n):
         dh, dc = plane(ds, 0, r, u), plane(ds, 1, r, u)
         c, c_prev = plane(states, 1, new + r, u), plane(states, 1, prev + r, u)
@@ -88,48 +87,85 @@ def backward(
         sg, so = part(saved, ps + r, 2 * u, u), part(saved, ps + r, 3 * u, u)
         di, df = part(dz, pz + r, 0, u), part(dz, pz + r, u, u)
         dg, do = part(dz, pz + r, 2 * u, u), part(dz, pz + r, 3 * u, u)
-        if fused:  # few arrays a loop, as above
-            for j in range(u):
-                yj = tanh(c[j])
-                dc[j] += dh[j] * so[j] * (1 - yj * yj)
-                do[j] = dh[j] * yj * so[j] * (1 - so[j])
-            for j in range(u):
-                di[j] = dc[j] * sg[j] * si[j] * (1 - si[j])
-                dg[j] = dc[j] * si[j] * (1 - sg[j] * sg[j])
-            for j in range(u):
-                df[j] = dc[j] * c_prev[j] * sf[j] * (1 - sf[j])
-                dc[j] *= sf[j]
-            fill(dh, 0)
-        else:
-            i, f = part(scratch, 0, 0, u), part(scratch, 1, 0, u)
-            g, o = part(scratch, 2, 0, u), part(scratch, 3, 0, u)
-            y, d, dx = part(scratch, 4, 0, u), part(scratch, 5, 0, u), part(scratch, 6, 0, u)
-            copy(si, i)
-            copy(sf, f)
-            copy(sg, g)
-            copy(so, o)
-            copy(c, y)
-            activate_row(cell.recurrent_activation, i)
-            activate_row(cell.recurrent_activation, f)
-            activate_row(cell.activation, g)
-            activate_row(cell.recurrent_activation, o)
-            activate_row(cell.activation, y)
-            for j in range(u):
-                d[j] = dh[j] * o[j]
-            activate_backward_row(cell.activation, c, y, d, dx)
-            for j in range(u):
-                d[j] = dh[j] * y[j]
-            activate_backward_row(cell.recurrent_activation, so, o, d, do)
-            for j in range(u):
-                dc[j] += dx[j]
-                d[j] = dc[j] * g[j]
-            activate_backward_row(cell.recurrent_activation, si, i, d, di)
-            for j in range(u):
-                d[j] = dc[j] * c_prev[j]
-            activate_backward_row(cell.recurrent_activation, sf, f, d, df)
-            for j in range(u):
-                d[j] = dc[j] * i[j]
-            activate_backward_row(cell.activation, sg, g, d, dg)
-            for j in range(u):
-                dc[j] *= f[j]
-                dh[j] = 0
+        for j in range(u):  # few arrays a loop, as above
+            yj = tanh(c[j])
+            dc[j] += dh[j] * so[j] * (1 - yj * yj)
+            do[j] = dh[j] * yj * so[j] * (1 - so[j])
+        for j in range(u):
+            di[j] = dc[j] * sg[j] * si[j] * (1 - si[j])
+            dg[j] = dc[j] * si[j] * (1 - sg[j] * sg[j])
+        for j in range(u):
+            df[j] = dc[j] * c_prev[j] * sf[j] * (1 - sf[j])
+            dc[j] *= sf[j]
+        fill(dh, 0)
+
+
+@implements(step_forward, LSTMWith)
+def forward_with(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch):
+    u = cell.n_units
+    for r in range(n):
+        c_prev, c, h = (
+            plane(states, 1, prev + r, u),
+            plane(states, 1, new + r, u),
+            plane(states, 0, new + r, u),
+        )
+        zi, zf = part(z, pz + r, 0, u), part(z, pz + r, u, u)
+        zg, zo = part(z, pz + r, 2 * u, u), part(z, pz + r, 3 * u, u)
+        if save:  # pre-activations: not every activation can be differentiated at its value
+            copy(part(z, pz + r, 0, 4 * u), part(saved, ps + r, 0, 4 * u))
+        activate_row(cell.recurrent_activation, zi)
+        activate_row(cell.recurrent_activation, zf)
+        activate_row(cell.activation, zg)
+        activate_row(cell.recurrent_activation, zo)
+        for j in range(u):
+            c[j] = zf[j] * c_prev[j] + zi[j] * zg[j]
+        copy(c, h)
+        activate_row(cell.activation, h)
+        for j in range(u):
+            h[j] *= zo[j]
+
+
+@implements(step_backward, LSTMWith)
+def backward_with(
+    cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
+):
+    u = cell.n_units
+    for r in range(n):
+        dh, dc = plane(ds, 0, r, u), plane(ds, 1, r, u)
+        c, c_prev = plane(states, 1, new + r, u), plane(states, 1, prev + r, u)
+        si, sf = part(saved, ps + r, 0, u), part(saved, ps + r, u, u)
+        sg, so = part(saved, ps + r, 2 * u, u), part(saved, ps + r, 3 * u, u)
+        di, df = part(dz, pz + r, 0, u), part(dz, pz + r, u, u)
+        dg, do = part(dz, pz + r, 2 * u, u), part(dz, pz + r, 3 * u, u)
+        i, f = part(scratch, 0, 0, u), part(scratch, 1, 0, u)
+        g, o = part(scratch, 2, 0, u), part(scratch, 3, 0, u)
+        y, d, dx = part(scratch, 4, 0, u), part(scratch, 5, 0, u), part(scratch, 6, 0, u)
+        copy(si, i)
+        copy(sf, f)
+        copy(sg, g)
+        copy(so, o)
+        copy(c, y)
+        activate_row(cell.recurrent_activation, i)
+        activate_row(cell.recurrent_activation, f)
+        activate_row(cell.activation, g)
+        activate_row(cell.recurrent_activation, o)
+        activate_row(cell.activation, y)
+        for j in range(u):
+            d[j] = dh[j] * o[j]
+        activate_backward_row(cell.activation, c, y, d, dx)
+        for j in range(u):
+            d[j] = dh[j] * y[j]
+        activate_backward_row(cell.recurrent_activation, so, o, d, do)
+        for j in range(u):
+            dc[j] += dx[j]
+            d[j] = dc[j] * g[j]
+        activate_backward_row(cell.recurrent_activation, si, i, d, di)
+        for j in range(u):
+            d[j] = dc[j] * c_prev[j]
+        activate_backward_row(cell.recurrent_activation, sf, f, d, df)
+        for j in range(u):
+            d[j] = dc[j] * i[j]
+        activate_backward_row(cell.activation, sg, g, d, dg)
+        for j in range(u):
+            dc[j] *= f[j]
+            dh[j] = 0

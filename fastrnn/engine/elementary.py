@@ -206,7 +206,10 @@ def _tanh_f(x):
     u = x * x
     p = (((_TF4 * u + _TF3) * u + _TF2) * u + _TF1) * u + _ONE_F
     q = (((_TG4 * u + _TG3) * u + _TG2) * u + _TG1) * u + _ONE_F
-    return x * p / q
+    y = x * p / q
+    # Exactly one from there on, where the fraction stops 3e-7 short: 1 - y * y must vanish for a saturated unit.
+    y = _ONE_F if x >= _TF else y
+    return -_ONE_F if x <= -_TF else y
 
 
 def _sigmoid_f(x):

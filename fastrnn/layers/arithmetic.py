@@ -28,11 +28,28 @@ def check_activation(activation: Any, name: str = "activation") -> str:
     return activation.__name__
 
 
+def _softmax(z: np.ndarray) -> np.ndarray:
+    # An output layer's, once a batch: NumPy does it in the time that the compiled one takes to be called, and a first
+    # fit does not wait for a compiler.
+    e = z - z.max(axis=-1, keepdims=True)
+    np.exp(e, out=e)
+    e /= e.sum(axis=-1, keepdims=True)
+    return e
+
+
 def activate(activation: str, z: np.ndarray) -> np.ndarray:
-    """The activation of `z` as a new array, or `z` itself where it is linear."""
-    return z if activation == "linear" else vecmath.activate(activation, z)
+    """The activation of `z`, as a new array (or `z` itself where it is linear)."""
+    from fastrnn.engine.vecmath import activate
+
+    if activation == "softmax":
+        return _softmax(z)
+    return z if activation == "linear" else activate(activation, z)
 
 
 def activate_backward(activation: str, z: np.ndarray, y: np.ndarray, dy: np.ndarray) -> np.ndarray:
     """The gradient of `z`, given its activation `y` and the gradient of that."""
-    return dy if activation == "linear" else vecmath.activate_backward(activation, z, y, dy)
+    from fastrnn.engine.vecmath import activate_backward
+
+    if activation == "softmax":
+        return y * (dy - (dy * y).sum(axis=-1, keepdims=True))
+    return dy if activation == "linear" else activate_backward(activation, z, y, dy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -89,6 +90,17 @@ def as_rows(x: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarra
     return layout.rows(x), layout.back
 
 
+def _remembering_shape(build: Callable) -> Callable:
+    """`build`, but the shape it was called with is what later inputs are checked against."""
+
+    @functools.wraps(build)
+    def remembering(self: Layer, input_shape: Shape) -> None:
+        build(self, input_shape)
+        self._build_shape = None if input_shape is None else tuple(input_shape)
+
+    return remembering
+
+
 class Layer:
     """Base class of layers.
 
@@ -154,6 +166,11 @@ class Layer:
         self._rng_: np.random.Generator | None = None
         #: Grows whenever the weights change, so that what is derived from them can be kept.
         self.weights_version = 0
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "build" in vars(cls):
+            cls.build = _remembering_shape(cls.build)  # type: ignore[method-assign]
 
     # -- configuration
 

@@ -10,15 +10,21 @@ import numpy as np
 from fastrnn import constraints, initializers, regularizers
 from fastrnn.cells.gru import GRU as GRUKernel
 from fastrnn.cells.gru import GRUBefore as GRUBeforeKernel
+from fastrnn.cells.gru import GRUWith as GRUWithKernel
 from fastrnn.cells.lstm import LSTM as LSTMKernel
+from fastrnn.cells.lstm import LSTMWith as LSTMWithKernel
 from fastrnn.cells.simple_rnn import SimpleRNN as SimpleRNNKernel
 from fastrnn.engine import passes
 from fastrnn.engine.contract import traits
-from fastrnn.engine.vecmath import resolve
+from fastrnn.engine.vecmath import SIGMOID, TANH, resolve
 from fastrnn.layers.arithmetic import check_activation
 from fastrnn.layers.base import Layer, Shape, check_positive_int
 
 __all__ = ["Cell", "GRUCell", "LSTMCell", "SimpleRNNCell"]
+
+
+#: Kernels for the usual activations -> those that take any: compiling both would double a first call's time.
+_WITH_ACTIVATIONS = {LSTMKernel: LSTMWithKernel, GRUKernel: GRUWithKernel}
 
 
 def _rate(value: Any, name: str) -> float:
@@ -107,8 +113,13 @@ class Cell(Layer):
 
     @functools.cached_property
     def _kernel_cell(self) -> Any:
-        codes = [resolve(getattr(self, name)) for name in self._activations]
-        return self.kernel_type(self.units, *codes)
+        codes = tuple(resolve(getattr(self, name)) for name in self._activations)
+        kernel_type = self.kernel_type
+        if kernel_type in _WITH_ACTIVATIONS:
+            if codes == (TANH, SIGMOID):
+                return kernel_type(self.units)
+            kernel_type = _WITH_ACTIVATIONS[kernel_type]
+        return kernel_type(self.units, *codes)
 
     def kernel_cell(self) -> Any:
         """The cell as the engine's kernels take it."""
