@@ -22,8 +22,10 @@ _NAMES = {
     "StandardScaler3D": "preprocessing",
     "load_model": "model",
     "set_random_seed": "random",
+    "stateful_batches": "batches",
 }
 _MODULES = (
+    "batches",
     "callbacks",
     "cells",
     "constraints",

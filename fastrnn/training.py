@@ -451,6 +451,8 @@ class Trainer:
             validation_batch_size,
         )
         self._ensure_ready(data.shape)
+        for part in (data, validation):
+            self._attach(part)
         history = History()
         if self.history is not None:
             self.history.model = None
@@ -499,6 +501,11 @@ class Trainer:
             # Also after Ctrl-C: callbacks close their files, and the model can be used and trained on.
             calls.call("on_train_end", logs)
         return history
+
+    def _attach(self, data: Batches | None) -> None:
+        """Tell batches that continue each other whose states to reset where they start anew."""
+        if data is not None and hasattr(data.x, "attach"):
+            data.x.attach(self)
 
     def _restore(self, good: tuple[np.ndarray, dict[str, Any]]) -> None:
         self.params[...] = good[0]
@@ -601,6 +608,7 @@ class Trainer:
         self._need("evaluate")
         data = Batches(x, y, sample_weight, batch_size)
         self._ensure_ready(data.shape)
+        self._attach(data)
         calls = CallbackList(callbacks or (), self, {"verbose": 0, "steps": data.n_batches})
         logs = self._evaluate(data, steps, calls)
         if verbose not in (0, "auto"):
