@@ -102,6 +102,11 @@ class Sequential(Trainer):
                 f"layer {layer.name!r} has return_state=True, which gives several outputs: "
                 "in a row of layers each has one, leave it out"
             )
+        if getattr(layer, "merge_mode", "") is None:
+            raise ValueError(
+                f"layer {layer.name!r} has merge_mode=None, which gives two outputs: "
+                "in a row of layers each has one, merge them"
+            )
         self._name(layer)
         layer.set_seed(self._seed.spawn(1)[0])
         if self.layers and layer.dtype != self.layers[0].dtype:

@@ -288,6 +288,18 @@ def test_weights_argument_and_trainable(rng):
     assert not layers.Bidirectional(layers.GRU(UNITS, trainable=False)).trainable
 
 
+def test_one_direction_can_be_frozen(rng):
+    x, y = rng.normal(size=(8, 5, N_INPUTS)), rng.normal(size=(8, 2 * UNITS))
+    backward = layers.LSTM(UNITS, go_backwards=True, trainable=False, kernel_regularizer="l2")
+    model = Sequential([layers.Bidirectional(layers.LSTM(UNITS), backward_layer=backward)], seed=0)
+    model.compile("adam", "mse")
+    model.build(x.shape)
+    before = model.get_weights()
+    model.fit(x, y, epochs=2, verbose=0)
+    same = [np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True)]
+    assert same == [False] * 3 + [True] * 3
+
+
 def test_threads_reach_the_children():
     layer = layers.Bidirectional(layers.GRU(UNITS))
     layer.n_threads = 1
@@ -322,5 +334,7 @@ def test_errors_of_calls(rng):
         layers.Bidirectional(
             layers.LSTM(3), backward_layer=layers.LSTM(4, go_backwards=True), merge_mode="sum"
         )(x)
+    with pytest.raises(ValueError, match="merge_mode=None, which gives two outputs"):
+        Sequential([layers.Bidirectional(layers.LSTM(3), merge_mode=None)])
     with pytest.raises(TypeError, match="unknown argument 'merge'"):
         layers.Bidirectional(layers.LSTM(3), merge="sum")

@@ -438,6 +438,7 @@ class _WrongOutput(_NoSize):
         (_BadSize(), "state_size='3': give a positive integer"),
         (_NoSize, "is a class: give an instance"),
         ([], "give a list of at least one cell"),
+        (layers.GRUCell(2, activity_regularizer="l2"), "has an activity_regularizer.* give it to RNN"),
         ([layers.LSTMCell(2), _NoSize()], r"cells\[1\]=.* has no state_size"),
     ],
 )

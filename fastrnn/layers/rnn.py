@@ -228,6 +228,10 @@ class RNN(Wrapper):
         **kwargs: Any,
     ) -> None:
         cell = as_cell(cell, kwargs.get("dtype"))
+        if cell.activity_regularizer is not None:
+            raise ValueError(
+                f"cell={cell!r} has an activity_regularizer, which looks at a layer's output: give it to RNN"
+            )
         super().__init__(**self._with_dtype(kwargs, cell))
         self.return_sequences = bool(return_sequences)
         self.return_state = bool(return_state)

@@ -150,7 +150,8 @@ class Wrapper(Layer):
 
     def add_regularization_gradient(self) -> None:
         for child in self._children.values():
-            child.add_regularization_gradient()
+            if child.trainable:
+                child.add_regularization_gradient()
 
     def apply_constraints(self) -> None:
         for child in self._children.values():
