@@ -238,10 +238,10 @@ def forward(
     -------
     Result
     """
-    parts = traits(cell)
     dtype = weights.kernel.dtype
     n_batch, n_steps, n_inputs = x.shape
-    n_units = cell.n_units
+    if n_inputs != weights.kernel.shape[0]:
+        raise ValueError(f"x has {n_inputs} features: the kernel was made for {weights.kernel.shape[0]}")
     rows, time_major = _physical(x, dtype)
     input_groups = 0 if input_masks is None else len(input_masks)
     masked = recurrent_masks is not None
@@ -251,46 +251,52 @@ def forward(
         n_batch, n_steps, n_inputs, dtype, time_major, reverse, repeat, input_groups, masked, save, sequences
     )
     if mask is None:
-        n_threads = _thread_count(cell, n_batch * n_steps, n_inputs, n_batch, n_threads)
-        plans, schedule, blocks, chunk = _dense_plan(cell, options, n_threads)
-        n_rows = n_batch * n_steps
+        plan = _dense_plan(
+            cell, options, _thread_count(cell, n_batch * n_steps, n_inputs, n_batch, n_threads)
+        )
     else:
         schedule = _masked_schedule(mask)
-        n_rows = int(schedule[n_steps])
-        n_threads = _thread_count(cell, n_rows, n_inputs, n_batch, n_threads)
-        blocks = _blocks(_bounds(schedule, n_batch, n_steps, n_threads))
-        plans = _plan(cell, options, blocks.most)
-        chunk = int(plans[0]["chunk"])
-    block = blocks.most
-    masks = _join_masks(input_masks, recurrent_masks, dtype)
+        n_threads = _thread_count(cell, int(schedule[n_steps]), n_inputs, n_batch, n_threads)
+        plan = _plan(cell, options, schedule, n_threads)
+    masks = _join_masks(input_masks, recurrent_masks, dtype) if input_groups or masked else _nothing(dtype, 1)
 
-    final = np.empty((parts.n_states, n_batch, n_units), dtype)
+    final = np.empty(plan.final_shape, dtype)
     if state0 is None:
-        state0 = np.zeros(final.shape, dtype)
+        state0 = np.zeros(plan.final_shape, dtype)
     if save:
-        states = np.empty((parts.n_states, n_batch + n_rows, n_units), dtype)
-        saved = np.empty((n_rows, parts.n_saved * n_units), dtype)
+        states, saved = np.empty(plan.states_shape, dtype), np.empty(plan.saved_shape, dtype)
     else:
-        states = _pool.take("ring", (parts.n_states, 2 * block * n_threads, n_units), dtype)
-        saved = _nothing(dtype, 2)
+        states, saved = _pool.take("ring", plan.states_shape, dtype), _nothing(dtype, 2)
     # A saved dense pass has its outputs already, as the states in time-major order.
     shared = save and mask is None
-    out = np.empty((n_batch * n_steps if sequences and not shared else 0, n_units), dtype)
-    width = parts.n_gates * n_units
-    per_row = n_inputs * chunk + width * (chunk + 1) + 2 * n_units
-    work = _pool.take("forward", (n_threads, block * per_row + (parts.n_gates + 4) * n_units), dtype)
-    arguments = (cell, plans, schedule, rows, state0, packed, masks, states, saved, out, final, work)
-    _run(n_threads, scan.forward_rows, scan.forward_parallel, arguments, blocks)
+    out = np.empty(plan.out_shape, dtype) if sequences and not shared else _nothing(dtype, 2)
+    work = _pool.take("forward", plan.work_shape, dtype)
+    arguments = (
+        cell,
+        plan.plans,
+        plan.schedule,
+        rows,
+        state0,
+        packed,
+        masks,
+        states,
+        saved,
+        out,
+        final,
+        work,
+    )
+    _run(scan.forward_rows, scan.forward_parallel, arguments, plan.blocks)
 
-    if not sequences:
-        result = None
-    elif shared:
-        result = states[0, n_batch:].reshape(n_steps, n_batch, n_units).transpose(1, 0, 2)
-    else:
-        result = out.reshape(n_batch, n_steps, n_units)
+    result = None
+    if sequences and shared:
+        result = states[0, n_batch:].reshape(n_steps, n_batch, -1).transpose(1, 0, 2)
+    elif sequences:
+        result = out.reshape(n_batch, n_steps, -1)
     tape = None
     if save:
-        tape = Tape(cell, weights, plans, schedule, rows, time_major, masks, states, saved, blocks)
+        tape = Tape(
+            cell, weights, plan.plans, plan.schedule, rows, time_major, masks, states, saved, plan.blocks
+        )
     return Result(result, final, tape)
 
 
@@ -300,6 +306,8 @@ class _Blocks(NamedTuple):
     borders: np.ndarray
     firsts: np.ndarray
     most: int
+    #: The same as ``(thread, first row, end)``, one for each block.
+    calls: tuple[tuple[int, int, int], ...]
 
 
 def _blocks(bounds: np.ndarray) -> _Blocks:
@@ -307,26 +315,27 @@ def _blocks(bounds: np.ndarray) -> _Blocks:
     most = max(1, int(np.diff(bounds).max()))
     n_blocks = -(-most // _MAX_ROWS)
     size = most if n_blocks == 1 else -(-most // (4 * n_blocks)) * 4
-    borders: list[int] = []
-    firsts = []
-    for low, high in itertools.pairwise(bounds.tolist()):
-        firsts.append(len(borders))
-        borders += range(low, high, size)
-    firsts.append(len(borders))
-    return _Blocks(np.array([*borders, bounds[-1]], np.int64), np.array(firsts, np.int64), size)
+    calls = [
+        (thread, first, min(first + size, end))
+        for thread, (start, end) in enumerate(itertools.pairwise(bounds.tolist()))
+        for first in range(start, end, size)
+    ]
+    borders = np.array([*(first for _, first, _ in calls), bounds[-1]], np.int64)
+    firsts = np.searchsorted([thread for thread, _, _ in calls], np.arange(len(bounds)), side="left")
+    return _Blocks(borders, firsts.astype(np.int64), size, tuple(calls))
 
 
-def _run(n_threads: int, rows: Any, parallel: Any, arguments: tuple, blocks: _Blocks) -> None:
+def _run(rows: Any, parallel: Any, arguments: tuple, blocks: _Blocks) -> None:
     """Call a kernel for all blocks: each thread's on a thread of its own, or all on this one, one after the other."""
+    n_threads = len(blocks.firsts) - 1
     if n_threads > 1:
         with threads.parallel_region(n_threads) as allowed:
             if allowed > 1:
                 parallel(*arguments, blocks.borders, blocks.firsts)
                 return
     rows = getattr(rows, "dispatcher", rows)
-    for k in range(n_threads):
-        for i in range(blocks.firsts[k], blocks.firsts[k + 1]):
-            rows(*arguments, k, int(blocks.borders[i]), int(blocks.borders[i + 1]))
+    for call in blocks.calls:
+        rows(*arguments, *call)
 
 
 class _Options(NamedTuple):
@@ -355,18 +364,31 @@ def _thread_count(cell: Any, n_rows: int, n_inputs: int, n_batch: int, n_threads
     return max(1, min(threads.resolve(n_threads), n_batch))
 
 
+class _Plan(NamedTuple):
+    """What the kernels are told, and the shapes of the arrays that they fill."""
+
+    plans: np.ndarray
+    schedule: np.ndarray
+    blocks: _Blocks
+    final_shape: tuple[int, ...]
+    states_shape: tuple[int, ...]
+    saved_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    work_shape: tuple[int, ...]
+
+
 @functools.lru_cache(maxsize=512, typed=True)
-def _dense_plan(cell: Any, options: _Options, n_threads: int) -> tuple:
-    """Plan, schedule, blocks and chunk of a batch without a mask: they depend on sizes only, so they are kept."""
-    schedule = _dense_schedule(options.n_batch, options.n_steps)
-    blocks = _blocks(_bounds(schedule, options.n_batch, options.n_steps, n_threads))
-    plans = _plan(cell, options, blocks.most)
-    return plans, schedule, blocks, int(plans[0]["chunk"])
+def _dense_plan(cell: Any, options: _Options, n_threads: int) -> _Plan:
+    """The plan of a batch without a mask: it depends on sizes only, so it is kept."""
+    return _plan(cell, options, _dense_schedule(options.n_batch, options.n_steps), n_threads)
 
 
-def _plan(cell: Any, options: _Options, block: int) -> np.ndarray:
-    parts = traits(cell)
+def _plan(cell: Any, options: _Options, schedule: np.ndarray, n_threads: int) -> _Plan:
+    parts, n_units = traits(cell), cell.n_units
     n_batch, n_steps, n_inputs = options[:3]
+    blocks = _blocks(_bounds(schedule, n_batch, n_steps, n_threads))
+    block = blocks.most
+    n_rows = int(schedule[n_steps])
     width = parts.n_gates * cell.n_units
     input_groups, groups = _groups(cell, options.input_groups, options.recurrent_masks)
     offsets = _layout(cell, n_inputs, input_groups, groups, options.dtype)
@@ -407,7 +429,17 @@ def _plan(cell: Any, options: _Options, block: int) -> np.ndarray:
     plans = np.zeros(1, scan.PLAN)
     for name, value in settings.items():
         plans[0][name] = value
-    return plans
+    per_row = n_inputs * settings["chunk"] + width * (settings["chunk"] + 1) + 2 * n_units
+    return _Plan(
+        plans,
+        schedule,
+        blocks,
+        final_shape=(parts.n_states, n_batch, n_units),
+        states_shape=(parts.n_states, n_batch + n_rows if options.save else 2 * block * n_threads, n_units),
+        saved_shape=(n_rows, parts.n_saved * n_units),
+        out_shape=(n_batch * n_steps, n_units),
+        work_shape=(n_threads, block * per_row + (parts.n_gates + 4) * n_units),
+    )
 
 
 def _chunk(n_steps: int, block: int, columns: int, dtype: Any) -> int:
@@ -416,14 +448,12 @@ def _chunk(n_steps: int, block: int, columns: int, dtype: Any) -> int:
 
 
 @functools.cache
-def _nothing(dtype: Any, n_dims: int = 1) -> np.ndarray:
+def _nothing(dtype: Any, n_dims: int) -> np.ndarray:
     """An array without elements."""
     return np.empty((0,) * n_dims, dtype)
 
 
 def _join_masks(input_masks: np.ndarray | None, recurrent_masks: np.ndarray | None, dtype: Any) -> np.ndarray:
-    if input_masks is None and recurrent_masks is None:
-        return _nothing(dtype)
     given = [np.asarray(m, dtype).ravel() for m in (input_masks, recurrent_masks) if m is not None]
     return np.concatenate(given)
 
@@ -525,7 +555,7 @@ def backward(
         grads,
         work,
     )
-    _run(n_threads, scan.backward_rows, scan.backward_parallel, arguments, tape.blocks)
+    _run(scan.backward_rows, scan.backward_parallel, arguments, tape.blocks)
     total = grads[0]
     for k in range(1, n_threads):
         total += grads[k]

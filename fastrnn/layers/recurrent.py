@@ -69,7 +69,7 @@ class Recurrent(Cell):
         self.zero_output_for_mask = bool(zero_output_for_mask)
         #: States after the last call, if `stateful`: a list of arrays ``(batch, units)``, or None for zeros.
         self.states: list[np.ndarray] | None = None
-        self._packed: tuple[int, np.ndarray] | None = None
+        self._packed: tuple[int, passes.Weights, np.ndarray] | None = None
         #: Gradient with respect to the initial state, of the last `backward`.
         self.d_initial_state: list[np.ndarray] | None = None
 
@@ -91,7 +91,8 @@ class Recurrent(Cell):
             if self.go_backwards:
                 mask = mask[:, ::-1]
         input_masks, recurrent_masks = self.draw_masks(n_batch, n_inputs) if training else (None, None)
-        cell, weights = self.kernel_cell(), self.kernel_weights()
+        cell = self.kernel_cell()
+        weights, packed = self._ready_weights(cell, training)
         result = passes.forward(
             cell,
             weights,
@@ -105,7 +106,7 @@ class Recurrent(Cell):
             sequences=self.return_sequences,
             save=training,
             n_threads=self.n_threads,
-            packed=None if training else self._packed_weights(cell, weights),
+            packed=packed,
         )
         if self.stateful:
             self.states = [state.copy() for state in result.final]
@@ -121,11 +122,14 @@ class Recurrent(Cell):
         cache = None if result.tape is None else _Cache(result.tape, kept)
         return ([y, *result.final] if self.return_state else y), cache
 
-    def _packed_weights(self, cell: Any, weights: passes.Weights) -> np.ndarray:
-        """The weights as inference reads them, packed once per change."""
+    def _ready_weights(self, cell: Any, training: bool) -> tuple[passes.Weights, np.ndarray | None]:
+        """The weights as the engine takes them, and as inference reads them: packed once per change."""
+        if training:
+            return self.kernel_weights(), None
         if self._packed is None or self._packed[0] != self.weights_version:
-            self._packed = self.weights_version, passes.pack_weights(cell, weights)
-        return self._packed[1]
+            weights = self.kernel_weights()
+            self._packed = self.weights_version, weights, passes.pack_weights(cell, weights)
+        return self._packed[1:]
 
     def _start(self, initial_state: Any, n_batch: int) -> np.ndarray | None:
         if initial_state is not None:
