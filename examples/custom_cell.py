@@ -1,0 +1,216 @@
+"""A cell of your own, twice: as an object in NumPy, and as a kernel at full speed.
+
+The cell is a leaky integrator whose units learn how fast they forget::
+
+    a = sigmoid(leak)                       one leak for each unit
+    h = h_prev + a * (tanh(x @ W + h_prev @ U + b) - h_prev)
+
+It is first checked by `check_cell`, both forms are shown to give the same numbers and timed, and then it learns to
+follow two running means of a noisy signal, one short and one long. Writes a picture. Takes about a minute, most of it
+compilation at the first run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fastrnn import Sequential, layers, optimizers
+from fastrnn.engine.contract import Traits, step_backward, step_forward
+from fastrnn.engine.jit import implements
+from fastrnn.engine.vecmath import sigmoid, tanh
+from fastrnn.engine.views import copy, part, plane, segment
+from fastrnn.testing import check_cell
+
+# ------------------------------------------------------------------------------- as an object: NumPy, easy to write
+
+
+class LeakyObject:
+    """Weights in `weights`; `backward` adds to `grads`, which the layer provides."""
+
+    def __init__(self, n_inputs: int, units: int, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        self.state_size = units
+        self.weights = {
+            "kernel": rng.normal(size=(n_inputs, units)) / np.sqrt(n_inputs),
+            "recurrent_kernel": rng.normal(size=(units, units)) / np.sqrt(units),
+            "bias": np.zeros(units),
+            "leak": np.zeros(units),
+        }
+
+    def call(self, x_t, states):
+        w, h = self.weights, states[0]
+        a = 1 / (1 + np.exp(-w["leak"]))
+        h = h + a * (np.tanh(x_t @ w["kernel"] + h @ w["recurrent_kernel"] + w["bias"]) - h)
+        return h, [h]
+
+    def backward(self, d_out, d_states, x_t, states):
+        w, grads, h = self.weights, self.grads, states[0]
+        a = 1 / (1 + np.exp(-w["leak"]))
+        g = np.tanh(x_t @ w["kernel"] + h @ w["recurrent_kernel"] + w["bias"])
+        dh = d_out + d_states[0]
+        dz = dh * a * (1 - g * g)
+        grads["kernel"] += x_t.T @ dz
+        grads["recurrent_kernel"] += h.T @ dz
+        grads["bias"] += dz.sum(axis=0)
+        grads["leak"] += (dh * (g - h)).sum(axis=0) * a * (1 - a)
+        return dz @ w["kernel"].T, [dh * (1 - a) + dz @ w["recurrent_kernel"].T]
+
+
+# ------------------------------------------------------------------------------- as a kernel: what is between products
+
+
+class Leaky(NamedTuple):
+    """The engine does the products, time, threads and masks; `extra` is the vector of leaks."""
+
+    n_units: int
+
+    def traits(self) -> Traits:
+        return Traits(n_gates=1, n_saved=1, n_extra=1)
+
+
+@implements(step_forward, Leaky)
+def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch):
+    u = cell.n_units
+    a = part(scratch, 0, 0, u)
+    for j in range(u):
+        a[j] = sigmoid(extra[j])
+    for r in range(n):
+        g, h_prev, h = part(z, pz + r, 0, u), plane(states, 0, prev + r, u), plane(states, 0, new + r, u)
+        for j in range(u):
+            g[j] = tanh(g[j])
+        if save:
+            copy(g, part(saved, ps + r, 0, u))
+        for j in range(u):
+            h[j] = h_prev[j] + a[j] * (g[j] - h_prev[j])
+
+
+@implements(step_backward, Leaky)
+def backward(
+    cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
+):
+    u = cell.n_units
+    a, d_leak = part(scratch, 0, 0, u), segment(d_extra, 0, u)
+    for j in range(u):
+        a[j] = sigmoid(extra[j])
+    for r in range(n):
+        dh, h_prev = plane(ds, 0, r, u), plane(states, 0, prev + r, u)
+        g, out = part(saved, ps + r, 0, u), part(dz, pz + r, 0, u)
+        for j in range(u):
+            d_leak[j] += dh[j] * (g[j] - h_prev[j]) * a[j] * (1 - a[j])
+        for j in range(u):
+            out[j] = dh[j] * a[j] * (1 - g[j] * g[j])
+        for j in range(u):
+            dh[j] *= 1 - a[j]
+
+
+# ------------------------------------------------------------------------------- what they do
+
+
+def running_means(n_series: int, n_steps: int, spans: tuple[int, ...], seed: int):
+    """Noise, and its exponential running means over about so many steps."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n_series, n_steps, 1)).astype(np.float32)
+    y = np.empty((n_series, n_steps, len(spans)), np.float32)
+    mean = np.zeros((n_series, len(spans)))
+    for t in range(n_steps):
+        mean += (x[:, t] - mean) / np.array(spans)
+        y[:, t] = mean * np.sqrt(spans)
+    return x, y
+
+
+def compare(units: int) -> tuple[float, float]:
+    """Seconds of a training pass of the object and of the kernel, which must give the same numbers."""
+    x = np.random.default_rng(1).normal(size=(32, 100, 8)).astype(np.float32)
+    slow = layers.RNN(LeakyObject(8, units), return_sequences=True)
+    fast = layers.RNN(Leaky(units), return_sequences=True)
+    for layer in (slow, fast):
+        layer.build(x.shape)
+    *weights, leak = slow.get_weights()
+    fast.set_weights([*weights, leak[None]])
+    seconds, results = [], []
+    fast.n_threads = 1
+    for layer in (slow, fast):
+        best = np.inf
+        for _ in range(5):
+            start = time.perf_counter()
+            y, cache = layer.forward(x, training=True)
+            dx = layer.backward(np.ones_like(y), cache)
+            best = min(best, time.perf_counter() - start)
+        seconds.append(best)
+        results.append((y, dx))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    return seconds[0], seconds[1]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--units", type=int, default=32)
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--out", type=Path, default=Path("custom_cell.png"), help="the picture")
+    options = parser.parse_args(arguments)
+
+    for cell in (LeakyObject(3, 4), Leaky(4)):
+        check_cell(cell)
+    print("check_cell: the object and the kernel both pass")
+    slow, fast = compare(options.units)
+    print(f"32 series of 100 steps, {options.units} units, forward and backward, on one thread:")
+    print(f"  object {1e3 * slow:7.2f} ms\n  kernel {1e3 * fast:7.2f} ms, {slow / fast:.0f} times as fast")
+
+    spans = (4, 40)
+    x, y = running_means(256, 200, spans, seed=0)
+    model = Sequential(
+        [layers.RNN(Leaky(options.units), return_sequences=True), layers.Dense(len(spans))], seed=0
+    )
+    model.compile(optimizers.Adam(0.02), "mse")
+    model.build(x.shape)
+    before = 1 / (1 + np.exp(-model.layers[0].get_weights()[-1].ravel()))
+    losses = model.fit(x, y, epochs=options.epochs, validation_split=0.2, verbose=0).history
+    leak = 1 / (1 + np.exp(-model.layers[0].get_weights()[-1].ravel()))
+    print(
+        f"validation error {losses['val_loss'][0]:.3f} -> {losses['val_loss'][-1]:.4f} (1 would be the mean)"
+    )
+    memory = np.sort(1 / leak)
+    print(
+        f"units remember for {memory[0]:.1f} to {memory[-1]:.1f} steps (all {1 / before[0]:.0f} at the start)"
+    )
+    draw(options.out, losses, memory, x[-1], y[-1], model.predict(x[-1:], verbose=0)[0], spans)
+    print(f"picture: {options.out}")
+
+
+def draw(path: Path, losses: dict, memory: np.ndarray, x, y, y_pred, spans: tuple[int, ...]) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
+    for name, label in (("loss", "training"), ("val_loss", "validation")):
+        axes[0].semilogy(losses[name], label=label)
+    axes[0].set(title="Mean squared error", xlabel="epoch")
+    axes[0].legend(frameon=False)
+    axes[1].bar(np.arange(len(memory)), memory)
+    axes[1].axhline(2, color="k", lw=1, ls="--", label="at the start")
+    axes[1].set(title="Learned memory of each unit", xlabel="unit, sorted", ylabel="time steps")
+    axes[1].legend(frameon=False)
+    for k, span in enumerate(spans):
+        (line,) = axes[2].plot(y[:, k], lw=3, alpha=0.35, label=f"mean over {span} steps")
+        axes[2].plot(y_pred[:, k], lw=1, color=line.get_color(), label="the network")
+    axes[2].set(title="A series it was not trained on", xlabel="time step")
+    axes[2].set_ylim(y.min() - 0.8, None)
+    axes[2].legend(frameon=False, fontsize=8, ncols=2, loc="lower left")
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()
