@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import sys
 import threading
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from fastrnn.engine import scan, threads
 from fastrnn.engine.contract import traits
 from fastrnn.engine.matmul import pack, packed_size
 
-__all__ = ["Result", "Tape", "Weights", "backward", "forward"]
+__all__ = ["Prepared", "Result", "Tape", "Weights", "backward", "forward", "pack_weights", "prepare"]
 
 # Steps and rows of a chunk are chosen so that its buffers stay in a core's L2 beside the weights.
 _CHUNK_BYTES = 192 * 1024
@@ -83,6 +84,42 @@ class _Pool(threading.local):
 
 
 _pool = _Pool()
+
+
+class _Recycler(threading.local):
+    """Large arrays whose memory is taken again once nobody looks at it any more.
+
+    A training step allocates tens of megabytes and drops them; given back to the system each time, every page of them
+    would cost a fault in the next step, up to a third of its time.
+    """
+
+    #: Below this the allocator keeps memory itself.
+    smallest = 1 << 16
+    most = 12
+
+    def __init__(self) -> None:
+        self.buffers: list[np.ndarray] = []
+
+    def take(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """An array with arbitrary contents."""
+        size = math.prod(shape) * dtype.itemsize
+        if size < self.smallest:
+            return np.empty(shape, dtype)
+        free = None
+        for k in range(len(self.buffers)):
+            # Two: the list's own reference and the argument's. Views count, for they refer to their base.
+            if size <= self.buffers[k].size <= 2 * size and sys.getrefcount(self.buffers[k]) == 2:
+                free = self.buffers[k]
+                break
+        if free is None:
+            free = np.empty(size, np.uint8)
+            self.buffers.append(free)
+            if len(self.buffers) > self.most:
+                del self.buffers[0]  # those who still use it keep it alive
+        return free[:size].view(dtype).reshape(shape)
+
+
+_recycler = _Recycler()
 
 
 @functools.lru_cache(maxsize=256)
@@ -259,17 +296,15 @@ def forward(
         n_threads = _thread_count(cell, int(schedule[n_steps]), n_inputs, n_batch, n_threads)
         plan = _plan(cell, options, schedule, n_threads)
     masks = _join_masks(input_masks, recurrent_masks, dtype) if input_groups or masked else _nothing(dtype, 1)
+    if not save:
+        return _infer(cell, plan, rows, state0, packed, masks, sequences, x.shape)
 
     final = np.empty(plan.final_shape, dtype)
     if state0 is None:
         state0 = np.zeros(plan.final_shape, dtype)
-    if save:
-        states, saved = np.empty(plan.states_shape, dtype), np.empty(plan.saved_shape, dtype)
-    else:
-        states, saved = _pool.take("ring", plan.states_shape, dtype), _nothing(dtype, 2)
+    states, saved = _recycler.take(plan.states_shape, dtype), _recycler.take(plan.saved_shape, dtype)
     # A saved dense pass has its outputs already, as the states in time-major order.
-    shared = save and mask is None
-    out = np.empty(plan.out_shape, dtype) if sequences and not shared else _nothing(dtype, 2)
+    out = np.empty(plan.out_shape, dtype) if sequences and mask is not None else _nothing(dtype, 2)
     work = _pool.take("forward", plan.work_shape, dtype)
     arguments = (
         cell,
@@ -286,18 +321,83 @@ def forward(
         work,
     )
     _run(scan.forward_rows, scan.forward_parallel, arguments, plan.blocks)
-
     result = None
-    if sequences and shared:
+    if sequences and mask is None:
         result = states[0, n_batch:].reshape(n_steps, n_batch, -1).transpose(1, 0, 2)
     elif sequences:
         result = out.reshape(n_batch, n_steps, -1)
-    tape = None
-    if save:
-        tape = Tape(
-            cell, weights, plan.plans, plan.schedule, rows, time_major, masks, states, saved, plan.blocks
-        )
+    tape = Tape(cell, weights, plan.plans, plan.schedule, rows, time_major, masks, states, saved, plan.blocks)
     return Result(result, final, tape)
+
+
+def _infer(
+    cell: Any,
+    plan: _Plan,
+    rows: np.ndarray,
+    state0: np.ndarray | None,
+    packed: np.ndarray,
+    masks: np.ndarray,
+    sequences: bool,
+    shape: tuple[int, ...],
+) -> Result:
+    """A pass that keeps nothing: states live in a ring of two steps."""
+    dtype = packed.dtype
+    final = np.empty(plan.final_shape, dtype)
+    out = np.empty(plan.out_shape, dtype) if sequences else _nothing(dtype, 2)
+    arguments = (
+        cell,
+        plan.plans,
+        plan.schedule,
+        rows,
+        _zeros(plan.final_shape, dtype) if state0 is None else state0,
+        packed,
+        masks,
+        _pool.take("ring", plan.states_shape, dtype),
+        _nothing(dtype, 2),
+        out,
+        final,
+        _pool.take("forward", plan.work_shape, dtype),
+    )
+    _run(scan.forward_rows, scan.forward_parallel, arguments, plan.blocks)
+    return Result(out.reshape(shape[0], shape[1], -1) if sequences else None, final, None)
+
+
+class Prepared(NamedTuple):
+    """Everything about a pass but its numbers: for calls that come again and again with the same shape."""
+
+    cell: Any
+    plan: _Plan
+    packed: np.ndarray
+    sequences: bool
+
+    def __call__(self, x: np.ndarray) -> Result:
+        """Run over ``x``, C-contiguous, of the shape and dtype that this was prepared for, from states of zero."""
+        rows = x.reshape(-1, x.shape[2])
+        packed = self.packed
+        return _infer(
+            self.cell, self.plan, rows, None, packed, _nothing(packed.dtype, 1), self.sequences, x.shape
+        )
+
+
+def prepare(
+    cell: Any,
+    weights: Weights,
+    shape: tuple[int, ...],
+    *,
+    reverse: bool = False,
+    sequences: bool = False,
+    n_threads: int | None = None,
+    packed: np.ndarray | None = None,
+) -> Prepared:
+    """Prepare passes over batches of one `shape` without mask, dropout or initial state; arguments as of `forward`."""
+    n_batch, n_steps, n_inputs = shape
+    if packed is None:
+        packed = pack_weights(cell, weights)
+    options = _Options(
+        n_batch, n_steps, n_inputs, packed.dtype, False, reverse, True, 0, False, False, sequences
+    )
+    n_threads = _thread_count(cell, n_batch * n_steps, n_inputs, n_batch, n_threads)
+    return Prepared(cell, _dense_plan(cell, options, n_threads), packed, sequences)
 
 
 class _Blocks(NamedTuple):
@@ -447,6 +547,12 @@ def _chunk(n_steps: int, block: int, columns: int, dtype: Any) -> int:
     return max(1, min(n_steps, _CHUNK_BYTES // (block * columns * np.dtype(dtype).itemsize)))
 
 
+@functools.lru_cache(maxsize=64)
+def _zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Initial states of zero, which kernels only read."""
+    return np.zeros(shape, dtype)
+
+
 @functools.cache
 def _nothing(dtype: Any, n_dims: int) -> np.ndarray:
     """An array without elements."""
@@ -517,7 +623,9 @@ def backward(
         d_final = np.zeros((parts.n_states, n_batch, n_units), dtype)
     dense = tape.schedule[2 * (n_steps + 1) + n_batch] == 1
     if need_dx:
-        dx = (np.empty if dense else np.zeros)((n_batch * n_steps, n_inputs), dtype)
+        dx = _recycler.take((n_batch * n_steps, n_inputs), dtype)
+        if not dense:
+            dx.fill(0)
     else:
         dx = np.empty((0, n_inputs), dtype)
     block = int(plan["rows"])
@@ -536,7 +644,8 @@ def backward(
         plan[name] = value
     d_state0 = np.empty((parts.n_states, n_batch, n_units), dtype)
     sizes = [n_inputs * width, parts.recurrent * n_units * width, width, width, parts.n_extra * n_units]
-    grads = np.zeros((n_threads, sum(sizes)), dtype)
+    grads = _recycler.take((n_threads, sum(sizes)), dtype)
+    grads.fill(0)
     per_row = chunk * (n_inputs + 2 * width + n_units) + (parts.n_states + 2) * n_units
     work = _pool.take("backward", (n_threads, block * per_row + (parts.n_gates + 4) * n_units), dtype)
     arguments = (

@@ -70,6 +70,7 @@ class Recurrent(Cell):
         #: States after the last call, if `stateful`: a list of arrays ``(batch, units)``, or None for zeros.
         self.states: list[np.ndarray] | None = None
         self._packed: tuple[int, passes.Weights, np.ndarray] | None = None
+        self._ready: tuple[tuple, passes.Prepared | None] | None = None
         #: Gradient with respect to the initial state, of the last `backward`.
         self.d_initial_state: list[np.ndarray] | None = None
 
@@ -80,6 +81,14 @@ class Recurrent(Cell):
     reset_states = reset_state
 
     def forward(self, x, mask=None, training=False, initial_state=None):  # type: ignore[override]
+        if mask is None and initial_state is None and not (training or self.stateful or self.return_state):
+            # The short way: what depends on the shape and the weights only is kept from the call before.
+            ready = self._ready
+            if ready is None or ready[0] != (self.weights_version, x.shape, self.n_threads):
+                ready = self._ready = self._prepare(x.shape)
+            if ready[1] is not None and x.flags.c_contiguous and x.dtype == self._dtype:
+                result = ready[1](x)
+                return (result.out if self.return_sequences else result.final[0]), None
         n_batch, n_steps, n_inputs = x.shape
         if n_batch == 0 or n_steps == 0:
             raise ValueError(
@@ -131,6 +140,22 @@ class Recurrent(Cell):
             self._packed = self.weights_version, weights, passes.pack_weights(cell, weights)
         return self._packed[1:]
 
+    def _prepare(self, shape: tuple[int, ...]) -> tuple[tuple, passes.Prepared | None]:
+        cell = self.kernel_cell()
+        if 0 in shape or shape[2] != len(self._weights["kernel"]):
+            return (), None  # the long way says what is wrong
+        weights, packed = self._ready_weights(cell, training=False)
+        prepared = passes.prepare(
+            cell,
+            weights,
+            shape,
+            reverse=self.go_backwards,
+            sequences=self.return_sequences,
+            n_threads=self.n_threads,
+            packed=packed,
+        )
+        return (self.weights_version, shape, self.n_threads), prepared
+
     def _start(self, initial_state: Any, n_batch: int) -> np.ndarray | None:
         if initial_state is not None:
             return self.stack_states(initial_state, n_batch)
@@ -166,7 +191,7 @@ class Recurrent(Cell):
         return dx
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_packed": None}
+        return {**super().__getstate__(), "_packed": None, "_ready": None}
 
     def compute_mask(self, x, mask=None):
         return mask if self.return_sequences else None
