@@ -18,8 +18,9 @@ from benchmarks.peers import Contender
 
 # Long against the clock's grain and the cost of the loop, short against a time slice.
 BLOCK_SECONDS = 2e-3
-# The pools of OpenMP, ONNX Runtime and XLA spin for a while after the last call; they must not do it on our time.
-PAUSE_SECONDS = 0.01
+# The pools of OpenMP, ONNX Runtime and XLA spin for a while after the last call; they must not do it on the next
+# contender's time. ONNX Runtime's go on for more than 30 ms: on two cores, that halves whoever comes next.
+PAUSE_SECONDS = 0.06
 
 
 def seconds_of(run: Callable[[], Any], calls: int) -> float:
