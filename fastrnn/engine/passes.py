@@ -343,7 +343,10 @@ def _infer(
     """A pass that keeps nothing: states live in a ring of two steps."""
     dtype = packed.dtype
     final = np.empty(plan.final_shape, dtype)
-    out = np.empty(plan.out_shape, dtype) if sequences else _nothing(dtype, 2)
+    if sequences:
+        out = _recycler.take(plan.out_shape, dtype) if plan.recycle else np.empty(plan.out_shape, dtype)
+    else:
+        out = _nothing(dtype, 2)
     arguments = (
         cell,
         plan.plans,
@@ -474,6 +477,7 @@ class _Plan(NamedTuple):
     states_shape: tuple[int, ...]
     saved_shape: tuple[int, ...]
     out_shape: tuple[int, ...]
+    recycle: bool
     work_shape: tuple[int, ...]
 
 
@@ -538,6 +542,7 @@ def _plan(cell: Any, options: _Options, schedule: np.ndarray, n_threads: int) ->
         states_shape=(parts.n_states, n_batch + n_rows if options.save else 2 * block * n_threads, n_units),
         saved_shape=(n_rows, parts.n_saved * n_units),
         out_shape=(n_batch * n_steps, n_units),
+        recycle=n_batch * n_steps * n_units * options.dtype.itemsize >= _Recycler.smallest,
         work_shape=(n_threads, block * per_row + (parts.n_gates + 4) * n_units),
     )
 
