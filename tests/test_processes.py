@@ -79,3 +79,25 @@ def test_eight_processes_on_an_empty_cache_are_right(tmp_path):
     last = finish(start(tmp_path, LAYER))
     assert last["compiled"] == []
     assert last["error"] < 1e-6
+
+
+@pytest.mark.timeout(600)
+def test_numbers_are_the_same_without_a_compiler():
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "tests/test_golden.py",
+            "tests/test_matmul.py",
+        ],
+        env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout[-3000:]
+    assert " passed" in run.stdout
