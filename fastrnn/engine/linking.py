@@ -2,7 +2,8 @@
 
 Numba copies everything a kernel calls into the kernel's own module and optimises it there again, once more for every
 level of calls. That is right for small bodies and ruinous for big ones: the register tiles alone would cost every
-kernel 1.6 s. A function decorated with :func:`separate` is compiled and cached once per signature; its address is
+kernel more than all the rest of it. A function decorated
+with :func:`separate` is compiled and cached once per signature; its address is
 given to LLVM's linker under a symbol, and kernels hold an external reference to that symbol. A kernel loaded from
 disk has its references provided before it is linked (`jit._Cache` asks for that).
 """

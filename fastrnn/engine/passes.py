@@ -90,7 +90,7 @@ class _Recycler(threading.local):
     """Large arrays whose memory is taken again once nobody looks at it any more.
 
     A training step allocates tens of megabytes and drops them; given back to the system each time, every page of them
-    would cost a fault in the next step, up to a third of its time.
+    would cost a fault in the next step.
     """
 
     #: Below this the allocator keeps memory itself.

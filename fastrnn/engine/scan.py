@@ -29,7 +29,7 @@ PLAN = np.dtype(
         (name, np.int64)
         for name in (
             "n_steps n_batch n_inputs n_units n_gates n_states n_saved n_extra split recurrent late operand "
-            "input_groups groups bias x_step x_row out_step out_row reverse repeat ring save chunk rows "
+            "input_groups groups x_step x_row out_step out_row reverse repeat ring save chunk rows "
             "recurrent_masks dx_step dx_row need_dx w u b rb extra"
         ).split()
     ]

@@ -1,4 +1,4 @@
-"""Borrowed views of arrays: what slicing would give, without its reference counts and a tenth of its compile time.
+"""Borrowed views of arrays: what slicing would give, without reference counts and with less to compile.
 
 A view lives no longer than the array it looks into; kernels make them for a row or a block and let them go. Indices
 are not checked.
@@ -158,7 +158,7 @@ else:
 def copy(source, target):
     """``target[:] = source`` of two 1-D arrays of the same length.
 
-    Assigning to a slice would compile the text of its error message into every kernel, 1.5 s of it.
+    Assigning to a slice would compile the text of its error message, and strings with it, into every kernel.
     """
     for j in range(target.shape[0]):
         target[j] = source[j]
