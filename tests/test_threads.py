@@ -24,25 +24,21 @@ needs_two = pytest.mark.skipif(DISABLED or numba.config.NUMBA_NUM_THREADS < 2, r
 KERNEL = """
 import os, sys, threading
 import numpy as np
-from fastrnn.engine.jit import jit, prange
+from fastrnn.engine import threads
 from fastrnn.engine.threads import parallel_region, resolve
+from fastrnn.layers import SimpleRNN
 
-@jit
-def serial(x):
-    for i in range(x.shape[0]):
-        x[i] += 1
-
-@jit(parallel=True)
-def parallel(x):
-    for i in prange(x.shape[0]):
-        x[i] += 1
+layer = SimpleRNN(64, return_sequences=True)
+x = np.random.default_rng(0).standard_normal((64, 20, 64)).astype("float32")
+layer.n_threads = 1
+serial = layer(x)
 
 def work(n=2):
-    x = np.zeros(64)
-    with parallel_region(n) as got:
-        (parallel if got > 1 else serial)(x)
-    assert (x == 1).all()
-    return got
+    # 2 where the team took part in the call, 1 where it did not; the numbers are the same.
+    layer.n_threads = n
+    calls = threads._team.calls
+    np.testing.assert_array_equal(layer(x), serial)
+    return 1 + threads._team.calls - calls
 
 def in_child(call):
     pid = os.fork()
@@ -58,12 +54,16 @@ def in_child(call):
 """
 
 
-def run(tmp_path: Path, script: str, **extra: str) -> str:
+def run(tmp_path: Path, script: str, prelude: str = "", **extra: str) -> str:
     file = tmp_path / "script.py"
-    file.write_text(KERNEL + script)
+    file.write_text(prelude + KERNEL + script)
     root = str(Path(threads.__file__).parents[2])
     env = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_")}
-    env |= {"PYTHONPATH": root, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "NUMBA_NUM_THREADS": "2"} | extra
+    env |= {
+        "PYTHONPATH": root,
+        "NUMBA_CACHE_DIR": str(tmp_path.parent / "cache"),
+        "NUMBA_NUM_THREADS": "2",
+    } | extra
     done = subprocess.run(
         [sys.executable, str(file)], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120
     )
@@ -153,38 +153,61 @@ def test_cgroup_quota_without_proc(tmp_path: Path) -> None:
 
 
 @needs_two
-def test_region_sets_and_restores_the_number() -> None:
-    limit = numba.config.NUMBA_NUM_THREADS
-    numba.set_num_threads(1)
-    try:
-        with parallel_region(2) as n:
-            assert n == numba.get_num_threads() == 2
-            with parallel_region(1) as inner:
-                assert inner == 1
-        assert numba.get_num_threads() == 1
-        with pytest.raises(KeyError), parallel_region(2):
-            raise KeyError
-        assert numba.get_num_threads() == 1
-    finally:
-        numba.set_num_threads(limit)
+def test_region_gives_the_team_to_one_thread_at_a_time() -> None:
+    with parallel_region(1) as state:
+        assert state is None
+    with parallel_region(2) as state:
+        assert state is not None
+        seen = []
 
+        def enter() -> None:
+            with parallel_region(2) as other:
+                seen.append(other)
 
-@needs_two
-def test_region_in_another_thread_has_its_own_number() -> None:
-    seen = []
-
-    def enter() -> None:
-        with parallel_region(2) as n:
-            seen.append((n, numba.get_num_threads()))
-
-    numba.set_num_threads(1)
-    try:
         other = threading.Thread(target=enter)
         other.start()
         other.join()
+        assert seen == [None]
+    with pytest.raises(KeyError), parallel_region(2):
+        raise KeyError
+    with parallel_region(2) as state:
+        assert state is not None
+
+
+@needs_two
+def test_region_rests_while_calls_wait_for_the_team() -> None:
+    team = threads._Team()
+    team.call(2)
+    try:
+        rests = []
+        for waited in (10**12, 10**12, 10**12, 0, 10**12):
+            while not team.call(2):
+                pass
+            team.state[threads.WAITED] = waited
+            team.done()
+            rests.append(team._left)
     finally:
-        numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
-    assert seen == [(2, 2)]
+        team.dismiss()
+    least = threads._REST[0]
+    assert rests == [least, 2 * least, 4 * least, 0, least]
+
+
+@needs_two
+def test_workers_sleep_and_wake() -> None:
+    team = threads._Team()
+    team.call(2)
+    (worker,) = team._workers
+    try:
+        for _ in range(3):
+            deadline = time.monotonic() + 20
+            while not worker.asleep and time.monotonic() < deadline:
+                time.sleep(0.001)
+            assert worker.asleep
+            team.call(2)
+            assert not worker.asleep
+    finally:
+        team.dismiss()
+    assert not worker.thread.is_alive()
 
 
 def test_region_costs_little() -> None:
@@ -195,43 +218,33 @@ def test_region_costs_little() -> None:
     for _ in range(n):
         with parallel_region(2):
             pass
-    assert (time.perf_counter() - start) / n < 20e-6  # About 1 us; the rest is for busy machines.
-
-
-LAYERS = ["omp", "workqueue"]
-
-
-def require(layer: str) -> None:
-    if layer == "omp":
-        pytest.importorskip("numba.np.ufunc.omppool")
+    assert (time.perf_counter() - start) / n < 20e-6  # About 2 us; the rest is for busy machines.
 
 
 @needs_jit
-@pytest.mark.parametrize("layer", LAYERS)
-def test_two_python_threads_at_once(tmp_path: Path, layer: str) -> None:
-    require(layer)
+def test_two_python_threads_at_once(tmp_path: Path) -> None:
     script = """
 work()
 def loop():
+    mine = SimpleRNN(64, return_sequences=True)
+    mine(x)
+    mine.set_weights(layer.get_weights())
     for _ in range(300):
-        assert work() == 2
+        np.testing.assert_array_equal(mine(x), serial)
 pool = [threading.Thread(target=loop) for _ in range(4)]
 [t.start() for t in pool]
 [t.join() for t in pool]
 print("done")
 """
-    assert run(tmp_path, script, NUMBA_THREADING_LAYER=layer) == "done"
+    assert run(tmp_path, script) == "done"
 
 
 @needs_jit
 @needs_fork
-@pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("used", [True, False])
-def test_forked_child_works(tmp_path: Path, layer: str, used: bool) -> None:
-    require(layer)
+def test_forked_child_has_a_team_of_its_own(tmp_path: Path, used: bool) -> None:
     script = f"{used} and work()\nprint(in_child(work), in_child(lambda: resolve(2)), work(), resolve(2))"
-    in_child = 1 if layer == "omp" and threads._gnu_openmp() else 2
-    assert run(tmp_path, script, NUMBA_THREADING_LAYER=layer) == f"{in_child} {in_child} 2 2"
+    assert run(tmp_path, script) == "2 2 2 2"
 
 
 @needs_jit
@@ -251,7 +264,18 @@ print(in_child(work))
 leave.set()
 holder.join()
 """
-    assert run(tmp_path, script, NUMBA_THREADING_LAYER="workqueue") == "2"
+    assert run(tmp_path, script) == "2"
+
+
+@needs_jit
+@pytest.mark.parametrize("platform", ["linux", "win32"])
+def test_platform_without_clock_and_yield(tmp_path: Path, platform: str) -> None:
+    script = "print(work(), threads._current_core is None)"
+    prelude = "import sys, multiprocessing.connection, numba, fastrnn.engine.jit\n"
+    prelude += f"sys.platform, kept = {platform!r}, sys.platform\n"
+    prelude += "import fastrnn.engine.handover, fastrnn.engine.threads\nsys.platform = kept\n"
+    done = run(tmp_path, script, prelude, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
+    assert done == ("2 False" if platform == "linux" else "2 True")
 
 
 @pytest.mark.parametrize("backend", ["loky", "multiprocessing", "threading"])

@@ -232,6 +232,7 @@ def _warn_no_cache(error: Exception) -> None:
 
 def _cell_classes(types: Iterable[Any]) -> Iterator[type]:
     for type_ in types:
+        yield from _cell_classes(getattr(type_, "kinds", ()))
         cls = getattr(type_, "instance_class", None)
         if cls is not None:
             yield cls

@@ -432,9 +432,9 @@ def _run(rows: Any, parallel: Any, arguments: tuple, blocks: _Blocks) -> None:
     """Call a kernel for all blocks: each thread's on a thread of its own, or all on this one, one after the other."""
     n_threads = len(blocks.firsts) - 1
     if n_threads > 1:
-        with threads.parallel_region(n_threads) as allowed:
-            if allowed > 1:
-                parallel(*arguments, blocks.borders, blocks.firsts)
+        with threads.parallel_region(n_threads) as state:
+            if state is not None:
+                parallel(state, *arguments, blocks.borders, blocks.firsts)
                 return
     rows = getattr(rows, "dispatcher", rows)
     for call in blocks.calls:

@@ -18,8 +18,9 @@ import numpy as np
 
 from fastrnn.engine.contract import step_backward, step_forward
 from fastrnn.engine.denormals import flush_denormals, restore_denormals
-from fastrnn.engine.jit import jit, prange
-from fastrnn.engine.linking import separate
+from fastrnn.engine.handover import share
+from fastrnn.engine.jit import jit
+from fastrnn.engine.linking import address, fetch, separate, spill
 from fastrnn.engine.matmul import product, product_tn
 from fastrnn.engine.views import block, copy, cube, fill, matrix, part, plane, planes, segment
 
@@ -535,70 +536,36 @@ def _chunk_gradients(
                 d_recurrent_bias[j] += row[j]
 
 
-@jit(parallel=True)
-def forward_parallel(
-    cell, plans, schedule, x, state0, weights, masks, states, saved, out, final, work, blocks, firsts
-):
-    """`forward_rows` for all blocks; ``blocks[firsts[k] : firsts[k + 1]]`` are those of thread ``k``."""
-    for k in prange(work.shape[0]):
-        for i in range(firsts[k], firsts[k + 1]):
-            forward_rows(
-                cell,
-                plans,
-                schedule,
-                x,
-                state0,
-                weights,
-                masks,
-                states,
-                saved,
-                out,
-                final,
-                work,
-                np.intp(k),
-                blocks[i],
-                blocks[i + 1],
-            )
+@jit
+def _forward_part(arguments, at, k):
+    args = fetch(arguments, at)
+    blocks, firsts = args[12], args[13]
+    for i in range(firsts[k], firsts[k + 1]):
+        forward_rows(*args[:12], k, blocks[i], blocks[i + 1])
 
 
-@jit(parallel=True)
-def backward_parallel(
-    cell,
-    plans,
-    schedule,
-    x,
-    weights,
-    masks,
-    states,
-    saved,
-    d_out,
-    d_final,
-    dx,
-    d_state0,
-    grads,
-    work,
-    blocks,
-    firsts,
-):
+@jit
+def _backward_part(arguments, at, k):
+    args = fetch(arguments, at)
+    blocks, firsts = args[14], args[15]
+    for i in range(firsts[k], firsts[k + 1]):
+        backward_rows(*args[:14], k, blocks[i], blocks[i + 1])
+
+
+_forward_address, _backward_address = address(_forward_part), address(_backward_part)
+
+
+@jit
+def forward_parallel(state, *args):
+    """`forward_rows` for all blocks, by the team that shares `state`.
+
+    After the arguments of `forward_rows` up to `works` come ``blocks`` and ``firsts``: the blocks of the k-th part are
+    the rows ``blocks[i] ... blocks[i + 1]`` for i from ``firsts[k]`` to ``firsts[k + 1]``.
+    """
+    share(state, _forward_address(args), spill(args), args[13].shape[0] - 1)
+
+
+@jit
+def backward_parallel(state, *args):
     """`backward_rows` for all blocks, as `forward_parallel`."""
-    for k in prange(work.shape[0]):
-        for i in range(firsts[k], firsts[k + 1]):
-            backward_rows(
-                cell,
-                plans,
-                schedule,
-                x,
-                weights,
-                masks,
-                states,
-                saved,
-                d_out,
-                d_final,
-                dx,
-                d_state0,
-                grads,
-                work,
-                np.intp(k),
-                blocks[i],
-                blocks[i + 1],
-            )
+    share(state, _backward_address(args), spill(args), args[15].shape[0] - 1)

@@ -1,13 +1,16 @@
 """How many threads to use, and when one is the only safe number.
 
 :func:`resolve` turns an `n_jobs` argument into a number of threads. :func:`parallel_region` goes around each call of a
-parallel kernel and says how many of them it may really have: one means that the serial kernel must be called, as in
-a forked child the parallel one would end the process.
+parallel kernel and gives it the team that it may share its work with. The team's threads are our own: Numba's pools
+end the process in a forked child or when two threads enter them at once, let everyone wait for the last at a barrier,
+and cost a second of compile time per kernel.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import ctypes
 import functools
 import math
 import multiprocessing
@@ -15,17 +18,18 @@ import numbers
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
+from numba import types
 from numba.core import config
-from numba.np.ufunc import parallel
 
-__all__ = ["available", "in_worker", "parallel_region", "resolve", "workers_are_safe"]
+from fastrnn.engine.handover import STOP, WAITED, new_state, serve
 
-
-_pool: Any = parallel
+__all__ = ["available", "in_worker", "parallel_region", "resolve"]
 
 
 def resolve(n_jobs: int | None) -> int:
@@ -41,13 +45,8 @@ def resolve(n_jobs: int | None) -> int:
     Returns
     -------
     int
-        At least 1; exactly 1 where parallel kernels can't run, see :func:`workers_are_safe`.
+        At least 1.
     """
-    n = _asked_for(n_jobs)
-    return 1 if _forked and not workers_are_safe() else n
-
-
-def _asked_for(n_jobs: int | None) -> int:
     if n_jobs is None:
         return 1 if in_worker() else available()
     if isinstance(n_jobs, bool) or not isinstance(n_jobs, numbers.Integral):
@@ -83,15 +82,6 @@ def in_worker() -> bool:
     if multiprocessing.parent_process() is not None or multiprocessing.current_process().daemon:
         return True
     return type(threading.current_thread()).__module__ == "multiprocessing.dummy"
-
-
-def workers_are_safe() -> bool:
-    """Return whether this process may enter a parallel kernel at all.
-
-    GNU OpenMP can't go on in a forked child: Numba ends the process there, or it waits forever for threads that exist
-    in the parent only, be they Numba's or those of another library that shares the OpenMP runtime.
-    """
-    return not (_forked and _gnu_openmp())
 
 
 def _limit() -> int:
@@ -156,18 +146,126 @@ def _group_quota(folder: Path) -> float:
 
 
 # ----------------------------------------------------------------------------------------------------------------
-# Regions
+# The team
 # ----------------------------------------------------------------------------------------------------------------
 
-_forked = False
-_region_lock = threading.RLock()
+#: Looks for work before a thread goes to sleep: some 0.5 ms, longer than what lies between two passes of a training
+#: step, shorter than anyone minds.
+_LOOKS = 30_000
+#: A wait of so many nanoseconds, when it is that share of a call, says that the cores are busy with something else.
+_LONG, _SHARE = 500_000, 0.4
+#: Calls that are then made without the team: doubled each time, up to the second.
+_REST = 2, 256
+
+
+class _Worker:
+    """A thread that serves, and sleeps when there was nothing to do for a while.
+
+    Linux may wake a thread on the very core of the one that waits for it, with another core idle, and leave both
+    there. So it wakes barred from that core, and drops the bar once it runs.
+    """
+
+    def __init__(self, team: _Team) -> None:
+        self.asleep = False
+        self._sleep = threading.Lock()
+        self._sleep.acquire()
+        self._team = team
+        self._cores = os.sched_getaffinity(0) if _current_core else set()
+        self.thread = threading.Thread(target=self._work, name="fastrnn", daemon=True)
+        self.thread.start()
+
+    def _work(self) -> None:
+        team = self._team
+        while True:
+            calls = team.calls
+            if serve(team.state, _LOOKS):
+                return
+            # First the flag, then the look: whoever calls counts first and looks at flags then, so one of us sees.
+            self.asleep = True
+            if team.calls != calls:
+                self.asleep = False
+                continue
+            self._sleep.acquire()
+            if self._cores:
+                os.sched_setaffinity(0, self._cores)
+
+    def wake(self, core: int) -> None:
+        self.asleep = False
+        if len(self._cores) > 1 and self.thread.native_id:
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(self.thread.native_id, self._cores - {core})
+        self._sleep.release()
+
+
+class _Team:
+    """The threads of this process that help with parallel kernels: started when first needed, gone in a fork's child.
+
+    Where calls wait for them, because others want the same cores, the team rests for a while.
+    """
+
+    def __init__(self) -> None:
+        self.state = new_state()
+        self.lock = threading.Lock()
+        self.calls = 0
+        self._workers: list[_Worker] = []
+        self._rest = 0
+        self._left = 0
+        self._start = 0
+
+    def call(self, n: int) -> bool:
+        """Have n - 1 workers awake; False where the team rests."""
+        if self._left:
+            self._left -= 1
+            return False
+        self.calls += 1
+        if len(self._workers) < n - 1:
+            self._hire(n - 1)
+        for worker in self._workers[: n - 1]:
+            if worker.asleep:
+                worker.wake(_current_core() if _current_core else 0)
+        self._start = time.perf_counter_ns()
+        return True
+
+    def done(self) -> None:
+        """Take note of how long the call had to wait."""
+        waited = self.state[WAITED]
+        if waited > _LONG and waited > _SHARE * (time.perf_counter_ns() - self._start):
+            self._rest = self._left = min(max(2 * self._rest, _REST[0]), _REST[1])
+        else:
+            self._rest = 0
+
+    def _hire(self, n: int) -> None:
+        if not self._workers:
+            serve.compile((numba.typeof(self.state), types.intp))  # here, not in the thread
+            atexit.register(self.dismiss)
+        while len(self._workers) < n:
+            self._workers.append(_Worker(self))
+
+    def dismiss(self) -> None:
+        """End the workers, before the interpreter ends."""
+        self.state[STOP] = 1
+        for worker in self._workers:
+            if worker.asleep:
+                worker.wake(-1)
+        for worker in self._workers:
+            worker.thread.join(1.0)
+        self._workers.clear()
+
+
+def _current_core_function() -> Any:
+    if sys.platform != "linux" or not hasattr(os, "sched_setaffinity"):
+        return None
+    return getattr(ctypes.CDLL(None), "sched_getcpu", None)
+
+
+_current_core = _current_core_function()
+_team = _Team()
 
 
 def _after_fork_in_child() -> None:
-    global _forked, _region_lock
-    _forked = True
-    # Another thread may have held the lock, and it doesn't exist here.
-    _region_lock = threading.RLock()
+    global _team
+    # The threads stayed with the parent, and what they were doing there never ends here.
+    _team = _Team()
     _quota.cache_clear()
 
 
@@ -175,35 +273,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-@functools.cache
-def _gnu_openmp() -> bool:
-    """Return whether Numba's threads are, or would be, GNU OpenMP's."""
-    try:
-        layer = numba.threading_layer()
-    except ValueError:  # No parallel kernel has run yet.
-        wanted = str(config.THREADING_LAYER).lower()  # type: ignore[attr-defined]
-        if wanted in ("tbb", "workqueue", "forksafe", "safe"):
-            return False
-        layer = "omp"
-    if layer != "omp":
-        return False
-    try:
-        from numba.np.ufunc import omppool  # type: ignore[attr-defined]
-    except ImportError:
-        return False
-    return getattr(omppool, "openmp_vendor", "GNU") == "GNU"
-
-
-@functools.cache
-def _needs_lock() -> bool:
-    """Return whether the threading layer ends the process when two Python threads enter it at once."""
-    return numba.threading_layer() not in ("omp", "tbb")
-
-
 class parallel_region(contextlib.AbstractContextManager):  # noqa: N801 - used like a function
     """Context in which a parallel kernel may be called, with at most `n` threads.
 
-    Entering it gives the number of threads to work with. Where that is 1, call the serial kernel.
+    Entering it gives the state that the kernel shares with the team, or None where the serial kernel must be called:
+    if `n` is 1, if the team works for another Python thread just now, or if the cores are busy with other processes.
 
     Parameters
     ----------
@@ -212,40 +286,34 @@ class parallel_region(contextlib.AbstractContextManager):  # noqa: N801 - used l
 
     Examples
     --------
-    >>> with parallel_region(2) as n:  # doctest: +SKIP
-    ...     kernel = forward_parallel if n > 1 else forward
-    ...     kernel(x, out)
+    >>> with parallel_region(2) as state:  # doctest: +SKIP
+    ...     if state is None:
+    ...         forward(x, out)
+    ...     else:
+    ...         forward_parallel(state, x, out)
     """
 
-    __slots__ = ("_before", "_lock", "_n")
+    __slots__ = ("_n", "_team")
 
     def __init__(self, n: int) -> None:
         self._n = n
-        self._lock: Any = None
-        self._before = 0
+        self._team: _Team | None = None
 
-    def __enter__(self) -> int:
-        n = self._n
-        if n <= 1 or (_forked and not workers_are_safe()):
-            return 1
-        if not _pool._is_initialized:
-            _pool._launch_threads()
-        if _needs_lock():
-            self._lock = _region_lock
-            self._lock.acquire()
-        # The number of threads belongs to the Python thread, so it is set here and not once for all. Numba's public
-        # functions take two locks to see that the pool is up, which costs more than the rest of this class.
-        before = _pool._get_num_threads()
-        if n != before:
-            n = min(n, _limit())
-            _pool._set_num_threads(n)
-            self._before = before
-        return n
+    def __enter__(self) -> np.ndarray | None:
+        team = _team
+        if self._n <= 1 or not team.lock.acquire(blocking=False):
+            return None
+        try:
+            if team.call(self._n):
+                self._team = team
+                return team.state
+        finally:
+            if self._team is None:
+                team.lock.release()
+        return None
 
     def __exit__(self, *exc: object) -> None:
-        if self._before:
-            _pool._set_num_threads(self._before)
-            self._before = 0
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        if self._team is not None:
+            self._team.done()
+            self._team.lock.release()
+            self._team = None

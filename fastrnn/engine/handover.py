@@ -1,0 +1,211 @@
+"""How the parts of a job reach other threads: a word in memory that says what is to be done, and who takes it.
+
+A job is a function, the address of its arguments, and a number of parts. The thread that has it writes it into the
+shared `state`, takes parts itself, and waits until all are done; every other thread of the team spins on the same word
+and takes parts as well. Whoever is free takes the next part, so a thread that the system lets wait costs nothing but
+its help, whereas behind a barrier all would wait for it. Which part adds to which numbers is fixed, so results do not
+depend on who took it.
+
+The word is ``job << 32 | parts << 16 | next``. Taking a part is a compare-and-swap of the whole word, which fails once
+another job has begun: function and arguments read before it are then not used.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from fastrnn.engine.jit import jit
+from fastrnn.engine.linking import Arguments, separate
+
+__all__ = ["STOP", "WAITED", "new_state", "serve", "share"]
+
+# Each on a cache line of its own. WAITED: how long, in nanoseconds, `share` had to wait for the last part.
+WORD, DONE, JOB, STOP, WAITED = 0, 8, 16, 24, 32
+_MASK = 0xFFFF
+#: Looks at the number of parts done, some 20 us, after which the core is offered to others at each look.
+_PATIENCE = 2000
+
+_MACHINE = platform.machine().lower()
+_POSIX = sys.platform in ("linux", "darwin")
+
+
+def new_state() -> np.ndarray:
+    """The memory that a team shares: no job, nothing to do."""
+    return np.zeros(48, np.int64)
+
+
+def _word(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+    """Pointer to an element."""
+    data = context.make_array(kind)(context, builder, array).data
+    return builder.gep(data, [index])
+
+
+_ARRAY = types.Array(types.int64, 1, "C")
+
+
+@intrinsic
+def _load(typingctx, array, index):
+    def codegen(context, builder, signature, args):
+        return builder.load_atomic(_word(context, builder, signature.args[0], *args), "acquire", 8)
+
+    return types.int64(array, types.intp), codegen
+
+
+@intrinsic
+def _store(typingctx, array, index, value):
+    def codegen(context, builder, signature, args):
+        builder.store_atomic(
+            args[2], _word(context, builder, signature.args[0], args[0], args[1]), "release", 8
+        )
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.int64), codegen
+
+
+@intrinsic
+def _add(typingctx, array, index, value):
+    def codegen(context, builder, signature, args):
+        where = _word(context, builder, signature.args[0], args[0], args[1])
+        return builder.atomic_rmw("add", where, args[2], "acq_rel")
+
+    return types.int64(array, types.intp, types.int64), codegen
+
+
+@intrinsic
+def _swap(typingctx, array, index, old, new):
+    """Put `new` where `old` still is; whether it was."""
+
+    def codegen(context, builder, signature, args):
+        where = _word(context, builder, signature.args[0], args[0], args[1])
+        return builder.extract_value(builder.cmpxchg(where, args[2], args[3], "acq_rel", "acquire"), 1)
+
+    return types.boolean(array, types.intp, types.int64, types.int64), codegen
+
+
+@intrinsic
+def _pause(typingctx):
+    """Tell the core that this is a loop that waits."""
+
+    def codegen(context, builder, signature, args):
+        if _MACHINE in ("x86_64", "amd64"):
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
+        elif _MACHINE in ("aarch64", "arm64"):
+            builder.asm(ir.FunctionType(ir.VoidType(), []), "yield", "", [], True)
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+if _POSIX:
+    _sched_yield = types.ExternalFunction("sched_yield", types.int32())
+    _clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.intp))
+    _MONOTONIC = time.CLOCK_MONOTONIC
+
+    @jit
+    def _offer():
+        """Let another thread have the core."""
+        _sched_yield()
+
+    @jit
+    def _clock(state):
+        """Nanoseconds since some moment."""
+        _clock_gettime(_MONOTONIC, address_of(state) + 8 * (WAITED + 1))
+        return state[WAITED + 1] * 1_000_000_000 + state[WAITED + 2]
+
+else:
+
+    @jit
+    def _offer():
+        """Go on: there is no portable way to offer the core."""
+
+    @jit
+    def _clock(state):
+        """No clock, so that no wait is ever found too long."""
+        return 0
+
+
+@intrinsic
+def _call(typingctx, function, at, part):
+    """Call the function at an address, one that `linking.address` gave, for one part."""
+
+    def codegen(context, builder, signature, args):
+        kinds = (Arguments(types.Tuple(())), types.intp, types.intp)
+        kind = context.call_conv.get_function_type(types.none, kinds)
+        where = builder.inttoptr(args[0], kind.as_pointer())
+        stand_in = context.get_constant_null(kinds[0])
+        context.call_conv.call_function(builder, where, types.none, kinds, [stand_in, args[1], args[2]])
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp), codegen
+
+
+@intrinsic
+def address_of(typingctx, array):
+    """Address of the first element."""
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.ptrtoint(data, ir.IntType(64))
+
+    return types.intp(array), codegen
+
+
+@jit
+def _take(state):
+    """Do one part, if there is one left; whether there was."""
+    while True:
+        word = _load(state, WORD)
+        part = word & _MASK
+        if part >= (word >> 16) & _MASK:
+            return False
+        function, at = state[JOB], state[JOB + 1]
+        if _swap(state, WORD, word, word + 1):
+            _call(function, at, part)
+            _add(state, DONE, 1)
+            return True
+
+
+@separate
+@jit
+def share(state, function, at, parts):
+    """Have all parts of a job done, together with whoever serves; at most 65535 parts."""
+    state[JOB], state[JOB + 1] = function, at
+    _store(state, DONE, 0)
+    _store(state, WORD, (((_load(state, WORD) >> 32) + 1) << 32) | (parts << 16))
+    while _take(state):
+        pass
+    looks = 0
+    while _load(state, DONE) < parts and looks < _PATIENCE:
+        looks += 1
+        _pause()
+    state[WAITED] = 0
+    if looks == _PATIENCE:
+        start = _clock(state)
+        while _load(state, DONE) < parts:
+            _offer()
+        state[WAITED] = _clock(state) - start
+
+
+@jit
+def serve(state, looks):
+    """Do parts of jobs until nothing was to be done for so many looks (returns False), or the end (True)."""
+    idle = 0
+    while idle < looks:
+        if _load(state, STOP):
+            return True
+        if _take(state):
+            idle = 0
+        else:
+            idle += 1
+            _pause()
+    return False
