@@ -18,6 +18,7 @@ from fastrnn.layers.core import InputLayer
 from fastrnn.optimizers import Plan, Table
 from fastrnn.random import new_seed
 from fastrnn.registry import serialize
+from fastrnn.streaming import Stream
 from fastrnn.training import Trainer
 
 __all__ = ["Sequential", "load_model"]
@@ -366,6 +367,22 @@ class Sequential(Trainer):
                 layer.reset_state()
 
     reset_state = reset_states
+
+    def stream(self, batch_size: int = 1) -> Stream:
+        """Prepare to run one time step at a time, in microseconds.
+
+        Parameters
+        ----------
+        batch_size : int
+            Number of sequences that advance side by side.
+
+        Returns
+        -------
+        Stream
+            With the weights as they are now, and states of its own, at zero.
+        """
+        self._vectors()
+        return Stream(self.layers, self._shapes[0], batch_size)
 
     # -- configuration, copies and files
 

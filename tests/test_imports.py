@@ -30,11 +30,12 @@ RANKS: list[tuple[str, ...]] = [
         "sequences",
     ),
     ("layers.",),
+    ("streaming",),
     ("callbacks", "history"),
     ("model", "training"),
     ("estimators", "preprocessing"),
 ]
-# Everything else (streaming, text, forecasting, plotting, datasets, interop) stands above the estimators.
+# Everything else (text, forecasting, plotting, datasets, interop) stands above the estimators.
 LATER = len(RANKS)
 
 NUMBA_ROOMS = ("engine.", "cells.")

@@ -25,8 +25,9 @@ from numba.extending import intrinsic
 
 from fastrnn.engine.jit import jit
 from fastrnn.engine.linking import Arguments, separate
+from fastrnn.engine.matmul import address as data_of
 
-__all__ = ["STOP", "WAITED", "new_state", "serve", "share"]
+__all__ = ["STOP", "WAITED", "call_part", "new_state", "serve", "share"]
 
 # Each on a cache line of its own. WAITED: how long, in nanoseconds, `share` had to wait for the last part.
 WORD, DONE, JOB, STOP, WAITED = 0, 8, 16, 24, 32
@@ -119,7 +120,7 @@ if _POSIX:
     @jit
     def _clock(state):
         """Nanoseconds since some moment."""
-        _clock_gettime(_MONOTONIC, address_of(state) + 8 * (WAITED + 1))
+        _clock_gettime(_MONOTONIC, data_of(state) + 8 * (WAITED + 1))
         return state[WAITED + 1] * 1_000_000_000 + state[WAITED + 2]
 
 else:
@@ -135,7 +136,7 @@ else:
 
 
 @intrinsic
-def _call(typingctx, function, at, part):
+def call_part(typingctx, function, at, part):
     """Call the function at an address, one that `linking.address` gave, for one part."""
 
     def codegen(context, builder, signature, args):
@@ -149,17 +150,6 @@ def _call(typingctx, function, at, part):
     return types.void(types.intp, types.intp, types.intp), codegen
 
 
-@intrinsic
-def address_of(typingctx, array):
-    """Address of the first element."""
-
-    def codegen(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        return builder.ptrtoint(data, ir.IntType(64))
-
-    return types.intp(array), codegen
-
-
 @jit
 def _take(state):
     """Do one part, if there is one left; whether there was."""
@@ -170,7 +160,7 @@ def _take(state):
             return False
         function, at = state[JOB], state[JOB + 1]
         if _swap(state, WORD, word, word + 1):
-            _call(function, at, part)
+            call_part(function, at, part)
             _add(state, DONE, 1)
             return True
 

@@ -22,7 +22,7 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 
 from fastrnn.engine import jit as _jit
 
-__all__ = ["Arguments", "address", "fetch", "separate", "spill"]
+__all__ = ["Arguments", "address", "address_of", "fetch", "separate", "spill"]
 
 
 def _provider(dispatcher: Any) -> Callable[[tuple], str]:
@@ -116,6 +116,14 @@ def fetch(typingctx, arguments, at):
     return arguments.kinds(arguments, types.intp), codegen
 
 
+def _themselves(arguments: Any, at: int) -> Any:
+    return arguments
+
+
+if _jit.DISABLED:
+    fetch = _themselves
+
+
 def address(dispatcher: Any) -> Callable:
     """For kernels: a function that gives the address of a function ``(arguments, at, part)`` for a tuple of arguments.
 
@@ -129,10 +137,12 @@ def address(dispatcher: Any) -> Callable:
         plain = types.BaseTuple.from_types(tuple(types.unliteral(kind) for kind in kinds))
         return provide((Arguments(plain), types.intp, types.intp))
 
-    def address_of(arguments: tuple) -> int:
-        raise NotImplementedError("only kernels have addresses")
+    def address_in_kernel(arguments: tuple) -> int:
+        raise NotImplementedError("for kernels; in Python, address_of() gives it")
 
-    @infer_global(address_of, typing_key=dispatcher.py_func)
+    address_in_kernel.symbol_for = symbol_for  # type: ignore[attr-defined]
+
+    @infer_global(address_in_kernel, typing_key=dispatcher.py_func)
     class Template(AbstractTemplate):
         def generic(self, args: tuple, kws: dict) -> Any:
             symbol_for(args[0])
@@ -144,4 +154,9 @@ def address(dispatcher: Any) -> Callable:
         function = cgutils.get_or_insert_function(builder.module, kind, symbol_for(sig.args[0]))
         return builder.ptrtoint(function, ir.IntType(64))
 
-    return address_of
+    return address_in_kernel
+
+
+def address_of(kernel: Any, kinds: tuple) -> int:
+    """The address, for arguments of these types, of a function that `address` was given."""
+    return binding.address_of_symbol(kernel.symbol_for(kinds))

@@ -18,12 +18,25 @@ import numpy as np
 from fastrnn.engine import scan, threads
 from fastrnn.engine.contract import traits
 from fastrnn.engine.matmul import pack, packed_size
+from fastrnn.engine.programs import Program, part
 
-__all__ = ["Prepared", "Result", "Tape", "Weights", "backward", "forward", "pack_weights", "prepare"]
+__all__ = [
+    "Prepared",
+    "Result",
+    "Tape",
+    "Weights",
+    "backward",
+    "forward",
+    "pack_weights",
+    "prepare",
+    "step_program",
+]
 
 # Steps and rows of a chunk are chosen so that its buffers stay in a core's L2 beside the weights.
 _CHUNK_BYTES = 192 * 1024
 _MAX_ROWS = 64
+# Inputs and outputs up to this size are copied rather than handed over.
+_SMALL_BYTES = 64 * 1024
 # Below this many multiply-adds a second thread costs more than it brings.
 _SERIAL_WORK = 2_000_000
 
@@ -365,21 +378,77 @@ def _infer(
     return Result(out.reshape(shape[0], shape[1], -1) if sequences else None, final, None)
 
 
-class Prepared(NamedTuple):
-    """Everything about a pass but its numbers: for calls that come again and again with the same shape."""
+class Prepared:
+    """Everything about a pass but its numbers: for calls that come again and again with the same shape.
 
-    cell: Any
-    plan: _Plan
-    packed: np.ndarray
-    sequences: bool
+    A small one runs as a program, on the thread that it was prepared on.
+    """
 
-    def __call__(self, x: np.ndarray) -> Result:
-        """Run over ``x``, C-contiguous, of the shape and dtype that this was prepared for, from states of zero."""
-        rows = x.reshape(-1, x.shape[2])
-        packed = self.packed
-        return _infer(
-            self.cell, self.plan, rows, None, packed, _nothing(packed.dtype, 1), self.sequences, x.shape
-        )
+    def __init__(self, cell: Any, packed: np.ndarray, plan: _Plan, shape: tuple[int, ...], sequences: bool):
+        self._cell, self._packed, self._plan, self._shape = cell, packed, plan, shape
+        self._sequences = sequences
+        n_batch, n_steps, n_inputs = shape
+        self._out_shape = (n_batch, n_steps, cell.n_units) if sequences else (n_batch, cell.n_units)
+        size = n_batch * n_steps * (n_inputs + cell.n_units) * packed.dtype.itemsize
+        self._owner = 0
+        if size <= _SMALL_BYTES and len(plan.blocks.firsts) == 2:
+            self._owner = threading.get_ident()
+            x = np.empty((n_batch * n_steps, n_inputs), packed.dtype)
+            zeros, final = (np.zeros(plan.final_shape, packed.dtype) for _ in range(2))
+            self._program = _program(cell, packed, plan, x, zeros, final, sequences)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """All outputs, or the last ones, for ``x``, C-contiguous, of the shape and dtype that this was prepared for."""
+        if threading.get_ident() == self._owner:
+            out = np.empty(self._out_shape, self._packed.dtype)
+            self._program.run_out(x, out)
+            return out
+        rows, masks = x.reshape(-1, x.shape[2]), _nothing(self._packed.dtype, 1)
+        result = _infer(self._cell, self._plan, rows, None, self._packed, masks, self._sequences, self._shape)
+        return result.final[0] if result.out is None else result.out
+
+
+def _program(
+    cell: Any,
+    packed: np.ndarray,
+    plan: _Plan,
+    x: np.ndarray,
+    state0: np.ndarray,
+    final: np.ndarray,
+    sequences: bool,
+) -> Program:
+    """A pass over the rows `x` from the states `state0`, on one thread."""
+    dtype = packed.dtype
+    out = np.empty(plan.out_shape if sequences else (0, 0), dtype)
+    step = part(
+        scan.forward_part,
+        cell,
+        plan.plans,
+        plan.schedule,
+        x,
+        state0,
+        packed,
+        np.empty(0, dtype),
+        np.empty(plan.states_shape, dtype),
+        np.empty((0, 0), dtype),
+        out,
+        final,
+        np.empty(plan.work_shape, dtype),
+        plan.blocks.borders,
+        plan.blocks.firsts,
+    )
+    return Program([step], x, out if sequences else final[0])
+
+
+def step_program(cell: Any, weights: Weights, x: np.ndarray, state: np.ndarray) -> Program:
+    """One time step of the rows `x (n_batch, n_inputs)`, from `state (n_states, n_batch, n_units)`, which it changes.
+
+    The output is ``state[0]``.
+    """
+    n_batch, n_inputs = x.shape
+    options = _Options(n_batch, 1, n_inputs, x.dtype, False, False, True, 0, False, False, False)
+    packed = pack_weights(cell, weights)
+    return _program(cell, packed, _dense_plan(cell, options, 1), x, state, state, False)
 
 
 def prepare(
@@ -400,7 +469,7 @@ def prepare(
         n_batch, n_steps, n_inputs, packed.dtype, False, reverse, True, 0, False, False, sequences
     )
     n_threads = _thread_count(cell, n_batch * n_steps, n_inputs, n_batch, n_threads)
-    return Prepared(cell, _dense_plan(cell, options, n_threads), packed, sequences)
+    return Prepared(cell, packed, _dense_plan(cell, options, n_threads), shape, sequences)
 
 
 class _Blocks(NamedTuple):

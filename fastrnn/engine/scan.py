@@ -537,7 +537,7 @@ def _chunk_gradients(
 
 
 @jit
-def _forward_part(arguments, at, k):
+def _forward_blocks(arguments, at, k):
     args = fetch(arguments, at)
     blocks, firsts = args[12], args[13]
     for i in range(firsts[k], firsts[k + 1]):
@@ -545,27 +545,25 @@ def _forward_part(arguments, at, k):
 
 
 @jit
-def _backward_part(arguments, at, k):
+def _backward_blocks(arguments, at, k):
     args = fetch(arguments, at)
     blocks, firsts = args[14], args[15]
     for i in range(firsts[k], firsts[k + 1]):
         backward_rows(*args[:14], k, blocks[i], blocks[i + 1])
 
 
-_forward_address, _backward_address = address(_forward_part), address(_backward_part)
+#: Part k of a job, for `handover` and `programs`: the blocks ``firsts[k] ... firsts[k + 1]``, of which the i-th is the
+#: rows ``blocks[i] ... blocks[i + 1]``. Arguments: those of the kernel up to `works`, then `blocks` and `firsts`.
+forward_part, backward_part = address(_forward_blocks), address(_backward_blocks)
 
 
 @jit
 def forward_parallel(state, *args):
-    """`forward_rows` for all blocks, by the team that shares `state`.
-
-    After the arguments of `forward_rows` up to `works` come ``blocks`` and ``firsts``: the blocks of the k-th part are
-    the rows ``blocks[i] ... blocks[i + 1]`` for i from ``firsts[k]`` to ``firsts[k + 1]``.
-    """
-    share(state, _forward_address(args), spill(args), args[13].shape[0] - 1)
+    """All parts, by the team that shares `state`; arguments as of `forward_part`."""
+    share(state, forward_part(args), spill(args), args[13].shape[0] - 1)
 
 
 @jit
 def backward_parallel(state, *args):
-    """`backward_rows` for all blocks, as `forward_parallel`."""
-    share(state, _backward_address(args), spill(args), args[15].shape[0] - 1)
+    """All parts, by the team that shares `state`; arguments as of `backward_part`."""
+    share(state, backward_part(args), spill(args), args[15].shape[0] - 1)

@@ -6,7 +6,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from fastrnn.exceptions import NotBuiltError
 from fastrnn.random import new_generator
 from fastrnn.registry import choices, serialize, snake_case
 
-__all__ = ["Layer", "RowLayout", "as_rows", "check_dtype", "check_mask", "check_positive_int"]
+__all__ = ["Layer", "RowLayout", "Streamed", "as_rows", "check_dtype", "check_mask", "check_positive_int"]
 
 Shape = tuple[int | None, ...]
 
@@ -101,6 +101,14 @@ def _remembering_shape(build: Callable) -> Callable:
     return remembering
 
 
+class Streamed(NamedTuple):
+    """A layer's time step, for `streaming`: kernels with their arguments, where the output is, the states if any."""
+
+    parts: tuple
+    output: np.ndarray
+    state: np.ndarray | None = None
+
+
 class Layer:
     """Base class of layers.
 
@@ -130,6 +138,8 @@ class Layer:
     input_ndim: int | None = None
     #: Whether inputs are integers that stay so.
     takes_tokens = False
+    #: Whether the output of a time step is the input, outside of training.
+    unchanged = False
     #: Name of the activation at the end of `forward`, if the layer also has `forward_linear` and `backward_linear`.
     output_activation: str | None = None
 
@@ -343,6 +353,15 @@ class Layer:
     def as_input(self, x: Any) -> np.ndarray:
         """`x` as an array of the layer's dtype."""
         return np.asarray(x, dtype=self.dtype)
+
+    def streamed(self, x: np.ndarray) -> Streamed:
+        """One time step on the rows `x (batch, features)`, with the weights as they are now."""
+        if self.unchanged:
+            return Streamed((), x)
+        raise TypeError(
+            f"layer {self.name!r} ({type(self).__name__}) can't be streamed: it has no meaning for one time step, or "
+            "no compiled step"
+        )
 
     def __call__(self, x: Any, mask: Any = None, training: bool = False, **kwargs: Any) -> Any:
         """Compute the output for `x`; the first call makes the weights.

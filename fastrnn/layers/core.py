@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 
 from fastrnn import constraints, initializers, regularizers
-from fastrnn.engine.matmul import matmul
+from fastrnn.engine import steps
+from fastrnn.engine.matmul import matmul, pack, packed_size
+from fastrnn.engine.programs import part
+from fastrnn.engine.vecmath import prepare
 from fastrnn.layers.arithmetic import activate, activate_backward, check_activation
-from fastrnn.layers.base import Layer, RowLayout, Shape, as_rows, check_positive_int
+from fastrnn.layers.base import Layer, RowLayout, Shape, Streamed, as_rows, check_positive_int
 
 __all__ = [
     "Activation",
@@ -43,6 +46,8 @@ class InputLayer(Layer):
         Of Keras; only the defaults are supported.
     name : str, optional
     """
+
+    unchanged = True
 
     def __init__(
         self,
@@ -182,6 +187,15 @@ class Dense(Layer):
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], self.units)
 
+    def streamed(self, x):
+        kernel = np.ascontiguousarray(self._weights["kernel"])
+        packed = np.zeros(packed_size(len(kernel), self.units, self.dtype), self.dtype)
+        pack(kernel, packed, 0, self.units, False)
+        bias = self._weights.get("bias", np.empty(0, self.dtype)).reshape(-1, self.units).copy()
+        out = np.empty((len(x), self.units), self.dtype)
+        code = prepare(self.activation, self.dtype)
+        return Streamed((part(steps.dense_step, x, packed, bias, code, out),), out)
+
     def forward_linear(self, x, mask=None, training=False):
         """The output before the activation, and what `backward_linear` needs."""
         layout = RowLayout(x)
@@ -233,6 +247,11 @@ class Activation(Layer):
         self.activation = check_activation(activation)
         self.output_activation = self.activation
 
+    def streamed(self, x):
+        out = np.empty_like(x)
+        code = prepare(self.activation, self.dtype)
+        return Streamed((part(steps.activation_step, x, code, out),), out)
+
     def forward_linear(self, x, mask=None, training=False):
         return x, None
 
@@ -252,6 +271,8 @@ class Activation(Layer):
 
 class ActivityRegularization(Layer):
     """Returns its input and adds ``(l1 * sum(|x|) + l2 * sum(x**2)) / batch`` to the loss."""
+
+    unchanged = True
 
     def __init__(self, l1: float = 0.0, l2: float = 0.0, **kwargs: Any) -> None:
         super().__init__(activity_regularizer=regularizers.L1L2(l1, l2), **kwargs)
@@ -353,6 +374,7 @@ class Masking(Layer):
     """
 
     input_ndim = 3
+    unchanged = True  # but for the steps that are left out
 
     def __init__(self, mask_value: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)

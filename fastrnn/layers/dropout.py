@@ -32,6 +32,8 @@ class Dropout(Layer):
     Srivastava et al. (2014), Dropout: a simple way to prevent neural networks from overfitting, JMLR 15.
     """
 
+    unchanged = True
+
     def __init__(
         self,
         rate: float,

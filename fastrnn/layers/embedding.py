@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from fastrnn import constraints, initializers, regularizers
+from fastrnn.engine import steps
+from fastrnn.engine.programs import part
 from fastrnn.engine.update import gather, mark_rows, scatter_add, zero_rows
-from fastrnn.layers.base import Layer, Shape, check_positive_int
+from fastrnn.layers.base import Layer, Shape, Streamed, check_positive_int
 from fastrnn.layers.core import unsupported
 
 __all__ = ["Embedding"]
@@ -139,6 +141,10 @@ class Embedding(Layer):
             )
         y = out.reshape(*turned.shape, self.output_dim)
         return (y.swapaxes(0, 1) if x.ndim == 2 else y), (tokens, x.ndim)
+
+    def streamed(self, x):
+        out = np.empty((len(x), self.output_dim), self.dtype)
+        return Streamed((part(steps.gather_step, x, self._weights["embeddings"].copy(), out),), out)
 
     def backward(self, dy, cache, need_dx=True):
         tokens, ndim = cache

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn.engine import passes
-from fastrnn.layers.base import Shape, check_mask
+from fastrnn.layers.base import Shape, Streamed, check_mask
 from fastrnn.layers.cells import Cell, GRUCell, LSTMCell, SimpleRNNCell
 
 __all__ = ["GRU", "LSTM", "Recurrent", "SimpleRNN"]
@@ -87,8 +87,7 @@ class Recurrent(Cell):
             if ready is None or ready[0] != (self.weights_version, x.shape, self.n_threads):
                 ready = self._ready = self._prepare(x.shape)
             if ready[1] is not None and x.flags.c_contiguous and x.dtype == self._dtype:
-                result = ready[1](x)
-                return (result.out if self.return_sequences else result.final[0]), None
+                return ready[1](x), None
         n_batch, n_steps, n_inputs = x.shape
         if n_batch == 0 or n_steps == 0:
             raise ValueError(
@@ -155,6 +154,17 @@ class Recurrent(Cell):
             packed=packed,
         )
         return (self.weights_version, shape, self.n_threads), prepared
+
+    def streamed(self, x):
+        if self.go_backwards or self.return_state:
+            option = "go_backwards" if self.go_backwards else "return_state"
+            raise ValueError(
+                f"layer {self.name!r} has {option}=True: a stream goes forward in time and its layers return one "
+                "output each"
+            )
+        state = np.zeros((self._traits.n_states, len(x), self.units), self._dtype)
+        program = passes.step_program(self.kernel_cell(), self.kernel_weights(), x, state)
+        return Streamed(program.parts, program.output, state)
 
     def _start(self, initial_state: Any, n_batch: int) -> np.ndarray | None:
         if initial_state is not None:

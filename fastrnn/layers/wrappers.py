@@ -308,6 +308,9 @@ class TimeDistributed(Wrapper):
         dx = self._back(self.layer, self._as_flat(dy, lead), inner, need_dx)
         return None if dx is None else self._shaped(dx, lead)
 
+    def streamed(self, x):
+        return self.layer.streamed(x)
+
     def forward_linear(self, x, mask=None, training=False):
         """The output before the activation, and what `backward_linear` needs."""
         self._penalties.clear()

@@ -1,0 +1,144 @@
+"""Chains of kernels whose arguments stay where they are: for small calls that come again and again.
+
+Handing a dozen arrays from Python to a kernel takes longer than one time step of a small network. Here they are handed
+over once: a *part* is a kernel's address and the address of its arguments, in a block of memory that is kept; a
+*program* is a few parts, each of which finds its input where the one before has left its output. Running it moves the
+input in, calls one part after the other, and moves the output out.
+
+A program owns its memory, so two threads can't run the same one at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import typeof, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from fastrnn.engine.handover import call_part
+from fastrnn.engine.jit import DISABLED, jit
+from fastrnn.engine.linking import address_of
+from fastrnn.engine.matmul import address as data_of
+
+__all__ = ["Part", "Program", "part"]
+
+# More than the arguments of any kernel take.
+_BLOCK_BYTES = 4096
+
+
+@intrinsic
+def _place(typingctx, at, arguments):
+    """Put a tuple at an address, without a share in the arrays of it: their owner keeps them."""
+
+    def codegen(context, builder, signature, args):
+        value = args[1]
+        for i, kind in enumerate(signature.args[1]):
+            if isinstance(kind, types.Array):
+                array = context.make_array(kind)(context, builder, builder.extract_value(value, i))
+                for member in ("meminfo", "parent"):
+                    setattr(array, member, cgutils.get_null_value(getattr(array, member).type))
+                value = builder.insert_value(value, array._getvalue(), i)
+        size = context.get_abi_sizeof(value.type)
+        if size > _BLOCK_BYTES:
+            raise ValueError(f"arguments of {size} bytes don't fit a block")
+        builder.store(value, builder.inttoptr(args[0], value.type.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.intp, arguments), codegen
+
+
+@intrinsic
+def _move(typingctx, target, source, n_bytes):
+    def codegen(context, builder, signature, args):
+        target, source = (builder.inttoptr(at, cgutils.voidptr_t) for at in args[:2])
+        cgutils.raw_memcpy(builder, target, source, args[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp), codegen
+
+
+@jit
+def _keep(block, *args):
+    _place(data_of(block), args)
+
+
+@jit
+def _run(x, words):
+    _move(words[0], data_of(x), words[1])
+    for i in range(4, words.shape[0], 2):
+        call_part(words[i], words[i + 1], 0)
+
+
+@jit
+def _run_out(x, words, out):
+    _run(x, words)
+    _move(data_of(out), words[2], words[3])
+
+
+class Part(NamedTuple):
+    """A kernel and its arguments."""
+
+    function: Any  # its address, or without a compiler itself
+    block: np.ndarray
+    arguments: tuple
+
+
+def part(kernel: Any, *arguments: Any) -> Part:
+    """Fix the arguments of a kernel.
+
+    Parameters
+    ----------
+    kernel : callable
+        What `linking.address` returned for the kernel.
+    *arguments
+        Its arguments; arrays keep their places for as long as the part lives.
+    """
+    block = np.zeros(_BLOCK_BYTES, np.uint8)
+    if DISABLED:
+        return Part(kernel, block, arguments)
+    _keep(block, *arguments)
+    return Part(address_of(kernel, tuple(typeof(a) for a in arguments)), block, arguments)
+
+
+class Program:
+    """Parts, to be run one after the other.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+    input : ndarray
+        C-contiguous; where the first part reads.
+    output : ndarray
+        C-contiguous; where the last part writes.
+    """
+
+    def __init__(self, parts: Sequence[Part], input: np.ndarray, output: np.ndarray) -> None:
+        self.parts = tuple(parts)
+        self.input, self.output = input, output
+        if DISABLED:
+            return
+        self._words = np.array(
+            [input.ctypes.data, input.nbytes, output.ctypes.data, output.nbytes]
+            + [word for p in self.parts for word in (p.function, p.block.ctypes.data)],
+            np.int64,
+        )
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        """Run on `x`, C-contiguous, of the input's dtype and size; the output is valid until the next run."""
+        if DISABLED:
+            self.input[...] = x.reshape(self.input.shape)
+            for step in self.parts:
+                step.function(step.arguments, 0, 0)
+        else:
+            _run(x, self._words)
+        return self.output
+
+    def run_out(self, x: np.ndarray, out: np.ndarray) -> None:
+        """Run on `x` and copy the output to `out`, likewise."""
+        if DISABLED:
+            out[...] = self.run(x).reshape(out.shape)
+        else:
+            _run_out(x, self._words, out)

@@ -1,0 +1,214 @@
+"""One time step at a time: for samples that arrive one by one, and an answer after each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastrnn.engine.programs import Program
+from fastrnn.layers.base import Layer, check_positive_int
+
+__all__ = ["Stream"]
+
+
+class Stream:
+    """A network that advances by one time step per call and remembers its states; ``model.stream()`` makes one.
+
+    All layers run in one call of compiled code, with their arguments and weights laid out once, here. A step allocates
+    nothing. Weights are those of the moment at which the stream was made: make another one after training.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        Built. Every one must have a meaning for one step: recurrent layers that go forward, Embedding, Dense,
+        Activation, Dropout, Masking, TimeDistributed. With `return_sequences` or without, each gives its output of the
+        step.
+    input_shape : tuple
+        Of the first layer, with the batch axis.
+    batch_size : int
+        Number of sequences that advance side by side.
+
+    Raises
+    ------
+    TypeError
+        If a layer has no meaning for one step, as Bidirectional, whose backward layer would have to know the future.
+    ValueError
+        If an option of a layer has none, as `go_backwards`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import Sequential
+    >>> from fastrnn.layers import Dense, GRU, Input
+    >>> model = Sequential([Input((None, 3)), GRU(8), Dense(2)])
+    >>> stream = model.stream()
+    >>> sequence = np.ones((1, 5, 3), "float32")
+    >>> for t in range(5):
+    ...     y = stream.step(sequence[:, t])
+    >>> bool(np.allclose(y, model(sequence)))
+    True
+    """
+
+    def __init__(
+        self, layers: Sequence[Layer], input_shape: Sequence[int | None], batch_size: int = 1
+    ) -> None:
+        self.batch_size = check_positive_int(batch_size, "batch_size")
+        first = next((layer for layer in layers if not layer.unchanged), layers[0])
+        self._tokens = first.input_dim if first.takes_tokens else 0  # type: ignore[attr-defined]
+        if self._tokens:
+            x = np.zeros(self.batch_size, np.int64)
+        else:
+            n_features = input_shape[-1]
+            if len(input_shape) != 3 or n_features is None:
+                raise ValueError(
+                    f"the model takes inputs of shape {tuple(input_shape)}: a stream needs (batch, time, features) or "
+                    "tokens (batch, time)"
+                )
+            x = np.zeros((self.batch_size, n_features), layers[0].dtype)
+        self._shape, self._dtype = x.shape, x.dtype
+        #: Values of the input that say "no sample": of Masking layers, and 0 for tokens where `mask_zero` is set.
+        self._blanks = [layer.mask_value for layer in layers if hasattr(layer, "mask_value")]
+        if getattr(first, "mask_zero", False):
+            self._blanks.append(0)
+        parts: list[Any] = []
+        self._states: list[np.ndarray] = []
+        at = x
+        for layer in layers:
+            step = layer.streamed(at)
+            parts += step.parts
+            at = step.output
+            if step.state is not None:
+                self._states.append(step.state)
+        if not parts:
+            raise ValueError("the model has no layer that computes anything")
+        self._program = Program(parts, x, at)
+        self._run = self._program.run
+        self._output = at.view()
+        self._output.flags.writeable = False
+
+    def step(self, x: Any) -> np.ndarray:
+        """Advance by one time step.
+
+        Parameters
+        ----------
+        x : array_like of shape (batch_size, n_features), or (batch_size,) for tokens
+            Where it is a C-contiguous array of the model's dtype, nothing is copied in Python. A row that a Masking
+            layer (or `mask_zero`) would leave out leaves the states and the output of its sequence as they are.
+
+        Returns
+        -------
+        ndarray of shape (batch_size, n_outputs)
+            Read-only, and overwritten by the next step: copy what you want to keep.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `x` has another shape, or holds no numbers, or tokens out of range; the states are as before.
+        """
+        if (
+            x.__class__ is not np.ndarray
+            or x.shape != self._shape
+            or x.dtype is not self._dtype
+            or self._tokens
+            or not x.flags.carray
+        ):
+            x = self._checked(x)
+        if self._blanks:
+            return self._step_unless_blank(x)
+        self._run(x)
+        return self._output
+
+    def _step_unless_blank(self, x: np.ndarray) -> np.ndarray:
+        rows = x.reshape(self.batch_size, -1)
+        blank = np.zeros(self.batch_size, bool)
+        for value in self._blanks:
+            blank |= (rows == value).all(axis=1)
+        if blank.all():
+            return self._output
+        kept = [(array, array[..., blank, :].copy()) for array in (*self._states, self._program.output)]
+        self._run(x)
+        for array, before in kept:
+            array[..., blank, :] = before
+        return self._output
+
+    def _checked(self, x: Any) -> np.ndarray:
+        x = np.asarray(x)
+        if self._tokens:
+            x = x.reshape(-1) if x.ndim == 2 and x.shape[1] == 1 else x
+            if x.dtype.kind not in "iu":
+                raise TypeError(f"x has dtype {x.dtype}: the model takes integer tokens")
+        elif x.dtype.kind not in "iufb":
+            raise TypeError(f"x has dtype {x.dtype}: give numbers")
+        if x.shape != self._shape:
+            raise ValueError(f"x has shape {x.shape}: a step of this stream takes {self._shape}")
+        if self._tokens and not (x.min() >= 0 and x.max() < self._tokens):
+            raise ValueError(f"x has tokens from {x.min()} to {x.max()}: give 0 to {self._tokens - 1}")
+        return np.require(x, self._dtype, ("C", "W"))
+
+    def run(self, x: Any) -> np.ndarray:
+        """Advance through a piece of each sequence.
+
+        Parameters
+        ----------
+        x : array_like of shape (batch_size, n_steps, n_features), or (batch_size, n_steps) for tokens
+
+        Returns
+        -------
+        ndarray of shape (batch_size, n_steps, n_outputs)
+        """
+        x = np.asarray(x)
+        expected = (self.batch_size, None, *self._shape[1:])
+        if x.ndim != len(expected) or x.shape[0] != self.batch_size or x.shape[2:] != self._shape[1:]:
+            raise ValueError(f"x has shape {x.shape}: this stream takes {expected}, (batch, time, ...)")
+        out = np.empty((self.batch_size, x.shape[1], self._output.shape[1]), self._output.dtype)
+        for t in range(x.shape[1]):
+            out[:, t] = self.step(x[:, t])
+        return out
+
+    @property
+    def states(self) -> list[list[np.ndarray]]:
+        """Copies of the states, for each recurrent layer a list of arrays ``(batch_size, units)``; can be assigned."""
+        return [list(state.copy()) for state in self._states]
+
+    @states.setter
+    def states(self, value: Any) -> None:
+        value = list(value)
+        if len(value) != len(self._states):
+            raise ValueError(
+                f"states has {len(value)} entries: the stream has {len(self._states)} recurrent layers"
+            )
+        arrays = []
+        for k, (new, state) in enumerate(zip(value, self._states, strict=True)):
+            array = np.asarray(new, state.dtype)
+            if array.shape != state.shape:
+                raise ValueError(f"states[{k}] has shape {array.shape}: this layer's have {state.shape}")
+            arrays.append(array)
+        for state, array in zip(self._states, arrays, strict=True):
+            state[...] = array
+
+    def reset(self, rows: Any = None) -> None:
+        """Set states to zero.
+
+        Parameters
+        ----------
+        rows : int, slice or sequence of int, optional
+            Of which sequences; default: all.
+        """
+        if rows is None:
+            rows = slice(None)
+        elif not isinstance(rows, slice):
+            rows = np.atleast_1d(np.asarray(rows))
+            if rows.dtype.kind not in "iu" or not ((rows >= 0) & (rows < self.batch_size)).all():
+                raise ValueError(
+                    f"rows={rows.tolist()}: give numbers of sequences, 0 to {self.batch_size - 1}"
+                )
+        for state in self._states:
+            state[:, rows] = 0
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a stream lives in its process: pickle the model, and stream.states if they matter")
+
+    def __repr__(self) -> str:
+        return f"Stream(batch_size={self.batch_size}, input {self._shape}, output {self._output.shape})"
