@@ -67,7 +67,8 @@ class Stream:
                     "tokens (batch, time)"
                 )
             x = np.zeros((self.batch_size, n_features), layers[0].dtype)
-        self._shape, self._dtype = x.shape, x.dtype
+        self._shape: tuple[int, ...] = x.shape
+        self._dtype = x.dtype
         #: Values of the input that say "no sample": of Masking layers, and 0 for tokens where `mask_zero` is set.
         self._blanks = [layer.mask_value for layer in layers if hasattr(layer, "mask_value")]
         if getattr(first, "mask_zero", False):
@@ -85,7 +86,7 @@ class Stream:
             raise ValueError("the model has no layer that computes anything")
         self._program = Program(parts, x, at)
         self._run = self._program.run
-        self._output = at.view()
+        self._output: Any = at.view()
         self._output.flags.writeable = False
 
     def step(self, x: Any) -> np.ndarray:
