@@ -60,16 +60,17 @@ def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save
         xz, xr, xh = part(z, pz + r, 0, u), part(z, pz + r, u, u), part(z, pz + r, 2 * u, u)
         uz, ur, uh = part(hu, r, 0, u), part(hu, r, u, u), part(hu, r, 2 * u, u)
         if save:
-            # Few arrays a loop: with more outputs than two the compiler gives up proving them apart.
+            # One output a loop: with more than two the compiler gives up proving them apart.
             both, recurrent = part(z, pz + r, 0, 2 * u), part(hu, r, 0, 2 * u)
+            both_kept = part(saved, ps + r, 0, 2 * u)
+            sz, sr, sg = part(saved, ps + r, 0, u), part(saved, ps + r, u, u), part(saved, ps + r, 2 * u, u)
             for j in range(2 * u):
-                both[j] = sigmoid(both[j] + recurrent[j])
+                both_kept[j] = sigmoid(both[j] + recurrent[j])
             for j in range(u):
-                xh[j] = tanh(xh[j] + xr[j] * uh[j])
-            copy(part(z, pz + r, 0, 3 * u), part(saved, ps + r, 0, 3 * u))
+                sg[j] = tanh(xh[j] + sr[j] * uh[j])
             copy(uh, part(saved, ps + r, 3 * u, u))
             for j in range(u):
-                h[j] = xh[j] + xz[j] * (h_prev[j] - xh[j])
+                h[j] = sg[j] + sz[j] * (h_prev[j] - sg[j])
         else:
             for j in range(u):
                 gj = tanh(xh[j] + sigmoid(xr[j] + ur[j]) * uh[j])

@@ -55,19 +55,20 @@ def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save
         zi, zf = part(z, pz + r, 0, u), part(z, pz + r, u, u)
         zg, zo = part(z, pz + r, 2 * u, u), part(z, pz + r, 3 * u, u)
         if save:
-            # One array a loop: with more outputs than two the compiler gives up proving them apart.
-            both = part(z, pz + r, 0, 2 * u)
+            # Few outputs a loop: with more than two the compiler gives up proving them apart.
+            both, both_kept = part(z, pz + r, 0, 2 * u), part(saved, ps + r, 0, 2 * u)
+            si, sf = part(saved, ps + r, 0, u), part(saved, ps + r, u, u)
+            sg, so = part(saved, ps + r, 2 * u, u), part(saved, ps + r, 3 * u, u)
             for j in range(2 * u):
-                both[j] = sigmoid(both[j])
+                both_kept[j] = sigmoid(both[j])
             for j in range(u):
-                zg[j] = tanh(zg[j])
+                sg[j] = tanh(zg[j])
             for j in range(u):
-                zo[j] = sigmoid(zo[j])
-            copy(part(z, pz + r, 0, 4 * u), part(saved, ps + r, 0, 4 * u))
+                so[j] = sigmoid(zo[j])
             for j in range(u):
-                cj = zf[j] * c_prev[j] + zi[j] * zg[j]
+                cj = sf[j] * c_prev[j] + si[j] * sg[j]
                 c[j] = cj
-                h[j] = zo[j] * tanh(cj)
+                h[j] = so[j] * tanh(cj)
         else:
             for j in range(u):
                 cj = sigmoid(zf[j]) * c_prev[j] + sigmoid(zi[j]) * tanh(zg[j])

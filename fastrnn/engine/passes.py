@@ -34,6 +34,9 @@ __all__ = [
 
 # Steps and rows of a chunk are chosen so that its buffers stay in a core's L2 beside the weights.
 _CHUNK_BYTES = 192 * 1024
+# On the way back a chunk's rows are what the weight gradients are summed over: with fewer, reading and writing the
+# gradients themselves takes longer than the products once they outgrow L2.
+_LEAST_ROWS = 256
 _MAX_ROWS = 64
 # Inputs and outputs up to this size are copied rather than handed over.
 _SMALL_BYTES = 64 * 1024
@@ -704,6 +707,7 @@ def backward(
         dx = np.empty((0, n_inputs), dtype)
     block = int(plan["rows"])
     chunk = _chunk(n_steps, block, width * (1 + parts.split) + n_inputs + n_units, dtype)
+    chunk = max(chunk, min(n_steps, -(-_LEAST_ROWS // block)))
     dx_step, dx_row = _strides(tape.time_major, n_batch, n_steps)
     for name, value in dict(
         chunk=chunk,
