@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
-import sys
 import threading
 from typing import Any, NamedTuple
 
@@ -18,6 +16,7 @@ import numpy as np
 from fastrnn.engine import scan, threads
 from fastrnn.engine.contract import traits
 from fastrnn.engine.matmul import pack, packed_size
+from fastrnn.engine.memory import aligned, pool, recycler
 from fastrnn.engine.programs import Program, part
 
 __all__ = [
@@ -75,67 +74,6 @@ class Result(NamedTuple):
     out: np.ndarray | None
     final: np.ndarray
     tape: Tape | None
-
-
-class _Pool(threading.local):
-    """Memory that is used anew by every call on the same thread."""
-
-    def __init__(self) -> None:
-        self.buffers: dict[tuple, np.ndarray] = {}
-        self.views: dict[tuple, np.ndarray] = {}
-
-    def take(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """An array with arbitrary contents, valid until the next call with this name."""
-        view = self.views.get((name, shape, dtype))
-        if view is None:
-            size = math.prod(shape)
-            buffer = self.buffers.get((name, dtype))
-            if buffer is None or buffer.size < size:
-                buffer = self.buffers[name, dtype] = np.empty(size, dtype)
-                self.views.clear()
-            if len(self.views) > 100:
-                self.views.clear()
-            view = self.views[name, shape, dtype] = buffer[:size].reshape(shape)
-        return view
-
-
-_pool = _Pool()
-
-
-class _Recycler(threading.local):
-    """Large arrays whose memory is taken again once nobody looks at it any more.
-
-    A training step allocates tens of megabytes and drops them; given back to the system each time, every page of them
-    would cost a fault in the next step.
-    """
-
-    #: Below this the allocator keeps memory itself.
-    smallest = 1 << 16
-    most = 12
-
-    def __init__(self) -> None:
-        self.buffers: list[np.ndarray] = []
-
-    def take(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """An array with arbitrary contents."""
-        size = math.prod(shape) * dtype.itemsize
-        if size < self.smallest:
-            return np.empty(shape, dtype)
-        free = None
-        for k in range(len(self.buffers)):
-            # Two: the list's own reference and the argument's. Views count, for they refer to their base.
-            if size <= self.buffers[k].size <= 2 * size and sys.getrefcount(self.buffers[k]) == 2:
-                free = self.buffers[k]
-                break
-        if free is None:
-            free = np.empty(size, np.uint8)
-            self.buffers.append(free)
-            if len(self.buffers) > self.most:
-                del self.buffers[0]  # those who still use it keep it alive
-        return free[:size].view(dtype).reshape(shape)
-
-
-_recycler = _Recycler()
 
 
 @functools.lru_cache(maxsize=256)
@@ -205,7 +143,8 @@ def pack_weights(
     dtype = weights.kernel.dtype
     input_groups, groups = _groups(cell, input_groups, recurrent_masks)
     at = _layout(cell, len(weights.kernel), input_groups, groups, dtype)
-    out = np.zeros(at[-1], dtype)
+    out = aligned(at[-1], dtype)
+    out.fill(0)
     _pack_groups(weights.kernel, input_groups, False, out[at[0] : at[1]])
     if weights.recurrent is not None:
         _pack_groups(weights.recurrent, groups, False, out[at[1] : at[2]])
@@ -318,10 +257,10 @@ def forward(
     final = np.empty(plan.final_shape, dtype)
     if state0 is None:
         state0 = np.zeros(plan.final_shape, dtype)
-    states, saved = _recycler.take(plan.states_shape, dtype), _recycler.take(plan.saved_shape, dtype)
+    states, saved = recycler.take(plan.states_shape, dtype), recycler.take(plan.saved_shape, dtype)
     # A saved dense pass has its outputs already, as the states in time-major order.
     out = np.empty(plan.out_shape, dtype) if sequences and mask is not None else _nothing(dtype, 2)
-    work = _pool.take("forward", plan.work_shape, dtype)
+    work = pool.take("forward", plan.work_shape, dtype)
     arguments = (
         cell,
         plan.plans,
@@ -360,7 +299,7 @@ def _infer(
     dtype = packed.dtype
     final = np.empty(plan.final_shape, dtype)
     if sequences:
-        out = _recycler.take(plan.out_shape, dtype) if plan.recycle else np.empty(plan.out_shape, dtype)
+        out = recycler.take(plan.out_shape, dtype) if plan.recycle else np.empty(plan.out_shape, dtype)
     else:
         out = _nothing(dtype, 2)
     arguments = (
@@ -371,11 +310,11 @@ def _infer(
         _zeros(plan.final_shape, dtype) if state0 is None else state0,
         packed,
         masks,
-        _pool.take("ring", plan.states_shape, dtype),
+        pool.take("ring", plan.states_shape, dtype),
         _nothing(dtype, 2),
         out,
         final,
-        _pool.take("forward", plan.work_shape, dtype),
+        pool.take("forward", plan.work_shape, dtype),
     )
     _run(scan.forward_rows, scan.forward_parallel, arguments, plan.blocks)
     return Result(out.reshape(shape[0], shape[1], -1) if sequences else None, final, None)
@@ -396,7 +335,7 @@ class Prepared:
         self._owner = 0
         if size <= _SMALL_BYTES and len(plan.blocks.firsts) == 2:
             self._owner = threading.get_ident()
-            x = np.empty((n_batch * n_steps, n_inputs), packed.dtype)
+            x = aligned((n_batch * n_steps, n_inputs), packed.dtype)
             zeros, final = (np.zeros(plan.final_shape, packed.dtype) for _ in range(2))
             self._program = _program(cell, packed, plan, x, zeros, final, sequences)
 
@@ -422,7 +361,7 @@ def _program(
 ) -> Program:
     """A pass over the rows `x` from the states `state0`, on one thread."""
     dtype = packed.dtype
-    out = np.empty(plan.out_shape if sequences else (0, 0), dtype)
+    out = aligned(plan.out_shape if sequences else (0, 0), dtype)
     step = part(
         scan.forward_part,
         cell,
@@ -432,11 +371,11 @@ def _program(
         state0,
         packed,
         np.empty(0, dtype),
-        np.empty(plan.states_shape, dtype),
+        aligned(plan.states_shape, dtype),
         np.empty((0, 0), dtype),
         out,
         final,
-        np.empty(plan.work_shape, dtype),
+        aligned(plan.work_shape, dtype),
         plan.blocks.borders,
         plan.blocks.firsts,
     )
@@ -614,7 +553,7 @@ def _plan(cell: Any, options: _Options, schedule: np.ndarray, n_threads: int) ->
         states_shape=(parts.n_states, n_batch + n_rows if options.save else 2 * block * n_threads, n_units),
         saved_shape=(n_rows, parts.n_saved * n_units),
         out_shape=(n_batch * n_steps, n_units),
-        recycle=n_batch * n_steps * n_units * options.dtype.itemsize >= _Recycler.smallest,
+        recycle=n_batch * n_steps * n_units * options.dtype.itemsize >= recycler.smallest,
         work_shape=(n_threads, block * per_row + (parts.n_gates + 4) * n_units),
     )
 
@@ -684,7 +623,7 @@ def backward(
         parts.n_extra * n_units,
     ]
     offsets = [0, *np.cumsum(sizes).tolist()]
-    packed = np.empty(offsets[-1], dtype)
+    packed = aligned(offsets[-1], dtype)
     if need_dx:
         _pack_groups(weights.kernel, input_groups, True, packed[: offsets[1]])
     if weights.recurrent is not None:
@@ -700,7 +639,7 @@ def backward(
         d_final = np.zeros((parts.n_states, n_batch, n_units), dtype)
     dense = tape.schedule[2 * (n_steps + 1) + n_batch] == 1
     if need_dx:
-        dx = _recycler.take((n_batch * n_steps, n_inputs), dtype)
+        dx = recycler.take((n_batch * n_steps, n_inputs), dtype)
         if not dense:
             dx.fill(0)
     else:
@@ -722,10 +661,10 @@ def backward(
         plan[name] = value
     d_state0 = np.empty((parts.n_states, n_batch, n_units), dtype)
     sizes = [n_inputs * width, parts.recurrent * n_units * width, width, width, parts.n_extra * n_units]
-    grads = _recycler.take((n_threads, sum(sizes)), dtype)
+    grads = recycler.take((n_threads, sum(sizes)), dtype)
     grads.fill(0)
     per_row = chunk * (n_inputs + 2 * width + n_units) + (parts.n_states + 2) * n_units
-    work = _pool.take("backward", (n_threads, block * per_row + (parts.n_gates + 4) * n_units), dtype)
+    work = pool.take("backward", (n_threads, block * per_row + (parts.n_gates + 4) * n_units), dtype)
     arguments = (
         cell,
         plans,

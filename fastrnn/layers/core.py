@@ -12,6 +12,7 @@ import numpy as np
 from fastrnn import constraints, initializers, regularizers
 from fastrnn.engine import steps
 from fastrnn.engine.matmul import matmul, pack, packed_size
+from fastrnn.engine.memory import aligned
 from fastrnn.engine.programs import part
 from fastrnn.engine.vecmath import prepare
 from fastrnn.layers.arithmetic import activate, activate_backward, check_activation
@@ -189,7 +190,7 @@ class Dense(Layer):
 
     def streamed(self, x):
         kernel = np.ascontiguousarray(self._weights["kernel"])
-        packed = np.zeros(packed_size(len(kernel), self.units, self.dtype), self.dtype)
+        packed = aligned(packed_size(len(kernel), self.units, self.dtype), self.dtype)
         pack(kernel, packed, 0, self.units, False)
         bias = self._weights.get("bias", np.empty(0, self.dtype)).reshape(-1, self.units).copy()
         out = np.empty((len(x), self.units), self.dtype)
