@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -228,8 +228,11 @@ class Trainer:
         """Work out which weights the optimizer updates, and how."""
         raise NotImplementedError
 
-    def run(self, x: Any, mask: Any, training: bool, want_logits: bool) -> Any:
-        """Compute ``y, mask, logits, caches, penalty``; given by the model."""
+    def run(self, x: Any, mask: Any, training: bool, want_logits: bool, y: Any = None) -> Any:
+        """Compute ``y, mask, logits, caches, penalty``; given by the model.
+
+        `y` are the targets, if they are known, for models that look at those of the steps before.
+        """
         raise NotImplementedError
 
     def back(self, dy: np.ndarray, caches: list[Any], from_logits: bool) -> None:
@@ -311,7 +314,7 @@ class Trainer:
         if y is None:
             raise ValueError("y is missing: training and evaluation need targets")
         want = isinstance(self.loss, losses.Loss) and self.loss.logit_activation is not None
-        y_pred, mask, logits, caches, penalty = self.run(x, mask, training, want)
+        y_pred, mask, logits, caches, penalty = self.run(x, mask, training, want, y)
         if self._metrics is None:
             self._resolve(y, y_pred)
         if logits is not None and self.loss.logit_activation != self._last_activation:
@@ -640,6 +643,22 @@ class Trainer:
         ndarray
             For a Ragged input with an output for each step, padding is zero.
         """
+        longest = int(x.lengths.max()) if _is_ragged(x) and len(x) else None
+        return self._predict(
+            lambda part, m: self.run(part, m, False, False)[0], x, batch_size, steps, callbacks, mask, longest
+        )
+
+    def _predict(
+        self,
+        compute: Callable[[Any, Any], np.ndarray],
+        x: Any,
+        batch_size: int | None,
+        steps: int | None,
+        callbacks: Sequence[Any] | None,
+        mask: Any,
+        longest: int | None = None,
+    ) -> np.ndarray:
+        """Join what `compute` gives for each batch; `longest`: the steps of its outputs where batches differ in them."""
         self._need_layers()
         if batch_size is None and not _is_stream(x):
             batch_size = 32 if any(getattr(layer, "stateful", False) for layer in self.layers) else 256
@@ -656,16 +675,14 @@ class Trainer:
             if i == steps:
                 break
             calls.batch("predict_begin", i, dict)
-            y = self.run(prepare(batch), given if given is not None else batch_mask, False, False)[0]
+            y = compute(prepare(batch), given if given is not None else batch_mask)
             calls.batch("predict_end", i, dict)
             if data.stream or (steps is not None):
                 parts.append(np.array(y))
                 continue
             if whole is None:
-                longest = (
-                    [int(self.x_lengths(data.x).max())] if y.ndim > 2 and _is_ragged(data.x) else y.shape[1:2]
-                )
-                whole = np.zeros((data.n, *longest, *y.shape[2:]), y.dtype)
+                n_steps = y.shape[1:2] if longest is None or y.ndim < 3 else (longest,)
+                whole = np.zeros((data.n, *n_steps, *y.shape[2:]), y.dtype)
             if y.ndim > 2:
                 whole[at : at + len(y), : y.shape[1]] = y
             else:
@@ -677,11 +694,6 @@ class Trainer:
                 raise ValueError("x gave no batches")
             whole = np.concatenate(parts)
         return whole
-
-    @staticmethod
-    def x_lengths(x: Any) -> np.ndarray:
-        """Lengths of ragged sequences."""
-        return np.asarray(x.lengths)
 
     def _need_layers(self) -> None:
         if not self.layers:
