@@ -31,7 +31,7 @@ RANKS: list[tuple[str, ...]] = [
     ),
     ("layers.",),
     ("callbacks", "history"),
-    ("model", "training"),
+    ("model", "training", "seq2seq"),
     ("estimators", "preprocessing"),
 ]
 # Everything else (streaming, text, forecasting, plotting, datasets, interop) stands above the estimators.
