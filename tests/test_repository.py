@@ -122,6 +122,33 @@ def test_grid_refuses_to_race_networks_that_learn_differently():
         grid.check_outputs([one, eager], case)
 
 
+def test_real_data_tells_of_every_job_that_left_its_file(tmp_path):
+    from benchmarks import real_data
+
+    here = {"cpu": "a processor", "cores": 2, "date": "2001-02-03", "commit": "abc123"}
+    part = {"window_accuracy": 0.75, "fit_s": 9.0, "votes": [0.25, 0.6], "unknown_accuracy": 0.5}
+    held_back = {"numbers": [3], "authors": [1], "votes": [0.9], "paper_accuracy": 1.0}
+    found = {
+        "imdb_gru": {"cell": "gru", "best_val_accuracy": 0.875, "fit_s": 12.0},
+        "vowels": {"mean": 0.98, "std": 0.01, "test_accuracy": [0.97, 0.99], "fit_s": [1.0, 3.0]},
+        "authorship": {
+            "window_split": part,
+            "paper_split": {**part, "held_back": held_back, "auc_of_unseen_papers": 1.0},
+            "unknown": {"numbers": [17, 43], "authors": [0, 0]},
+            "share_of_madison": 0.5,
+        },
+    }
+    for name, result in found.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps({"environment": here, **result}))
+    text = real_data.tell(tmp_path)
+    assert "a processor, 2 cores" in text
+    assert "| IMDB, GRU | best val_accuracy | 0.8750 | 12.0 | 2001-02-03, abc123 |" in text
+    assert "| Japanese vowels, GRU, 2 seeds | test accuracy | 0.9800 +- 0.0100 | 2.0 |" in text
+    assert re.search(r"No\. 43 +40\.0% +60\.0% +20\.0%   Madison +Hamilton +\(wrong\)", text)
+    (tmp_path / "authorship.json").unlink()
+    assert "Hamilton" not in real_data.tell(tmp_path)
+
+
 def test_grid_refuses_to_race_networks_that_differ():
     import numpy as np
 
