@@ -1,27 +1,16 @@
 """The micro-kernel alone against OpenBLAS (NumPy) and oneDNN (torch), on one core; the group's name has the operations."""
 
-import numba
 import numpy as np
 import pytest
 
+from benchmarks.limits import packed_product
 from benchmarks.peers import installed
-from fastrnn.engine import matmul
 
 SIZES = [(m, k, n) for m in (16, 64) for k in (32, 128, 512, 2048) for n in (128, 512, 2048)]
 
 
-@numba.njit(nogil=True)
-def _ours(a, packed, n, out, start):
-    matmul.product(a, packed, n, out, start)
-
-
 def ours(a, b):
-    """As the time loops use it: the right-hand matrix is packed once, beforehand."""
-    n = b.shape[1]
-    packed = np.zeros(matmul.packed_size(*b.shape, b.dtype), b.dtype)
-    matmul.pack(b, packed, 0, n, False)
-    out, start = np.zeros((len(a), n), b.dtype), np.zeros((0, n), b.dtype)
-    return lambda: _ours(a, packed, n, out, start), out
+    return packed_product(a, b)
 
 
 def openblas(a, b):

@@ -1,4 +1,4 @@
-"""What is measured: networks of one recurrent layer, their weights in Keras's layout, and how many operations they need."""
+"""What is measured: recurrent networks, their weights in Keras's layout, their data, and how many operations they need."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 GATES = {"simple_rnn": 1, "gru": 3, "lstm": 4}
 CELLS = tuple(GATES)
 KINDS = ("inference", "training")
+#: One layer over full sequences, and what else people build: both directions side by side; one layer on top of another;
+#: a fifth of the steps missing anywhere; sequences whose lengths are uniform in 1..T, padded at the end.
+VARIANTS = ("plain", "bidirectional", "stacked", "masked", "ragged")
+VALID_FRACTION = 0.8
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ ODD_SIZES = (
     Size(16, 20, 8, 100),
     Size(256, 10, 300, 100),
     Size(100, 60, 5, 200),
+    Size(77, 1, 50, 129),
+    Size(9, 40, 77, 511),
 )
 
 
@@ -55,15 +61,36 @@ class Case:
     size: Size
     kind: str = "inference"
     dtype: str = "float32"
+    variant: str = "plain"
 
     def __str__(self) -> str:
-        return f"{self.cell}-{self.kind}-{self.size}-{self.dtype}"
+        tail = "" if self.variant == "plain" else f"-{self.variant}"
+        return f"{self.cell}-{self.kind}-{self.size}-{self.dtype}{tail}"
+
+    @property
+    def inputs_of(self) -> tuple[int, ...]:
+        """Number of inputs of each layer, or of each direction."""
+        s = self.size
+        return {"bidirectional": (s.inputs, s.inputs), "stacked": (s.inputs, s.units)}.get(
+            self.variant, (s.inputs,)
+        )
+
+    @property
+    def outputs(self) -> int:
+        """Columns of the output; both directions stand side by side."""
+        return self.size.units * (2 if self.variant == "bidirectional" else 1)
+
+    @property
+    def rows(self) -> int:
+        """Steps of all sequences together, without those that are masked."""
+        valid = self.valid()
+        return self.size.batch * self.size.steps if valid is None else int(valid.sum())
 
     @property
     def flop(self) -> int:
         """Floating-point operations of the products alone; the backward pass needs twice those of the forward pass."""
-        s = self.size
-        forward = 2 * GATES[self.cell] * s.units * (s.inputs + s.units) * s.batch * s.steps
+        h = self.size.units
+        forward = sum(2 * GATES[self.cell] * h * (inputs + h) for inputs in self.inputs_of) * self.rows
         return forward * (3 if self.kind == "training" else 1)
 
     @property
@@ -71,26 +98,51 @@ class Case:
         """What must cross the memory bus at least: inputs and weights once, outputs once; all of them again and the
         saved gates twice in training.
         """
-        s, gates = self.size, GATES[self.cell]
-        weights = gates * s.units * (s.inputs + s.units)
-        rows = s.batch * s.steps
-        count = weights + rows * (s.inputs + s.units)
+        h, gates, rows = self.size.units, GATES[self.cell], self.rows
+        weights = sum(gates * h * (inputs + h) for inputs in self.inputs_of)
+        count = weights + rows * (self.size.inputs + self.outputs)
         if self.kind == "training":
-            count = 2 * count + 2 * rows * gates * s.units
+            count = 2 * count + 2 * rows * gates * h * len(self.inputs_of)
         return count * np.dtype(self.dtype).itemsize
 
-    def weights(self) -> list[NDArray]:
-        """Kernel, recurrent kernel and bias in Keras's layout: LSTM i f c o; GRU z r h with two rows of bias."""
-        s, gates = self.size, GATES[self.cell]
-        rng = np.random.default_rng(0)
-        limit = 1 / np.sqrt(s.units)
-        bias = (2, gates * s.units) if self.cell == "gru" else (gates * s.units,)
-        shapes = ((s.inputs, gates * s.units), (s.units, gates * s.units), bias)
+    def weights(self, layer: int = 0) -> list[NDArray]:
+        """Kernel, recurrent kernel and bias in Keras's layout: LSTM i f c o; GRU z r h with two rows of bias.
+
+        `layer` counts as `inputs_of` does: 1 is the upper layer of two, or the direction that reads backwards.
+        """
+        h, gates, inputs = self.size.units, GATES[self.cell], self.inputs_of[layer]
+        rng = np.random.default_rng(layer)
+        limit = 1 / np.sqrt(h)
+        bias = (2, gates * h) if self.cell == "gru" else (gates * h,)
+        shapes = ((inputs, gates * h), (h, gates * h), bias)
         return [rng.uniform(-limit, limit, shape).astype(self.dtype) for shape in shapes]
 
-    def data(self) -> tuple[NDArray, NDArray]:
-        """Inputs (B, T, I) and targets (B, T, H)."""
+    def lengths(self) -> NDArray | None:
+        """Lengths of ragged sequences, the longest of T steps; else None."""
+        if self.variant != "ragged":
+            return None
         s = self.size
+        rng = np.random.default_rng(2)
+        lengths = rng.integers(1, s.steps + 1, s.batch)
+        lengths[rng.integers(s.batch)] = s.steps
+        return lengths
+
+    def valid(self) -> NDArray | None:
+        """The mask (B, T), True at steps that count; None where all do. A first step always counts."""
+        s, lengths = self.size, self.lengths()
+        if lengths is not None:
+            return np.arange(s.steps) < lengths[:, None]
+        if self.variant != "masked":
+            return None
+        mask = np.random.default_rng(3).random((s.batch, s.steps)) < VALID_FRACTION
+        mask[:, 0] = True
+        return mask
+
+    def data(self) -> tuple[NDArray, NDArray]:
+        """Inputs (B, T, I), zero at steps that don't count, and targets (B, T, outputs)."""
+        s, valid = self.size, self.valid()
         rng = np.random.default_rng(1)
         x = rng.standard_normal((s.batch, s.steps, s.inputs)).astype(self.dtype)
-        return x, rng.standard_normal((s.batch, s.steps, s.units)).astype(self.dtype)
+        if valid is not None:
+            x[~valid] = 0
+        return x, rng.standard_normal((s.batch, s.steps, self.outputs)).astype(self.dtype)

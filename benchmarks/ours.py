@@ -18,47 +18,69 @@ def layer_class(cell: str) -> Any:
     return {"simple_rnn": layers.SimpleRNN, "lstm": layers.LSTM, "gru": layers.GRU}[cell]
 
 
-def fastrnn_layer(case: Case, **kwargs: Any) -> Any:
-    """A layer with the case's weights."""
+def new_layers(case: Case, **kwargs: Any) -> list[Any]:
+    """The layers of a case, without weights."""
+    from fastrnn import layers
+
+    def layer() -> Any:
+        arguments = {"return_sequences": True, "dtype": case.dtype, **kwargs}
+        return layer_class(case.cell)(case.size.units, **arguments)
+
+    if case.variant == "bidirectional":
+        return [layers.Bidirectional(layer())]
+    return [layer() for _ in case.inputs_of]
+
+
+def set_weights(case: Case, given: list[Any]) -> None:
+    """Build the layers and give them the case's weights."""
     s = case.size
-    layer = layer_class(case.cell)(s.units, dtype=case.dtype, **{"return_sequences": True, **kwargs})
-    layer.build((s.batch if kwargs.get("stateful") else None, s.steps, s.inputs))
-    layer.set_weights(case.weights())
+    weights = [case.weights(k) for k in range(len(case.inputs_of))]
+    if case.variant == "bidirectional":
+        weights = [[*weights[0], *weights[1]]]
+    inputs = s.inputs
+    for layer, values in zip(given, weights, strict=True):
+        layer.build((s.batch if getattr(layer, "stateful", False) else None, s.steps, inputs))
+        layer.set_weights(values)
+        inputs = s.units
+
+
+def fastrnn_layer(case: Case, **kwargs: Any) -> Any:
+    """The one layer of a case (also one of two directions), with its weights."""
+    (layer,) = found = new_layers(case, **kwargs)
+    set_weights(case, found)
     return layer
 
 
-def fastrnn_model(case: Case) -> Any:
-    """The layer alone in a Sequential, compiled as the peers are."""
+def fastrnn_model(case: Case, threads: int | None = None, **kwargs: Any) -> Any:
+    """The layers alone in a Sequential, compiled as the peers are."""
     from fastrnn import Sequential, optimizers
 
-    s = case.size
-    layer = layer_class(case.cell)(s.units, return_sequences=True, dtype=case.dtype)
-    model = Sequential([layer])
-    model.build((None, s.steps, s.inputs))
-    model.set_weights(case.weights())
+    found = new_layers(case, **kwargs)
+    set_weights(case, found)
+    for layer in found:
+        layer.n_threads = threads
+    model = Sequential(found)
+    model.build((None, case.size.steps, case.size.inputs))
     model.compile(optimizers.SGD(LEARNING_RATE), "mse")
     return model
 
 
-def fastrnn_contenders(case: Case) -> Iterator[Contender]:
-    x, y = case.data()
-    for threads in thread_counts():
-        if case.kind == "inference":
-            layer = fastrnn_layer(case)
-            layer.n_threads = threads
+def fastrnn_contenders(
+    case: Case, threads: tuple[int, ...] | None = None, **kwargs: Any
+) -> Iterator[Contender]:
+    """One for each number of threads; `kwargs` are the layers'. One layer is called itself, two are a model."""
+    (x, y), mask = case.data(), case.valid()
+    for count in thread_counts() if threads is None else threads:
+        model = fastrnn_model(case, count, **kwargs)
+        network = model if len(model.layers) > 1 else model.layers[0]
 
-            def run(layer: Any = layer) -> Any:
-                return layer(x)
+        def infer(network: Any = network) -> Any:
+            return network(x, mask=mask)
 
-            output = run
-        else:
-            model = fastrnn_model(case)
-            model.layers[-1].n_threads = threads
+        def train(model: Any = model) -> Any:
+            return model.train_on_batch(x, y, mask=mask)
 
-            def run(model: Any = model) -> Any:
-                return model.train_on_batch(x, y)
+        def output(model: Any = model) -> NDArray:
+            return np.asarray(model.predict_on_batch(x, mask=mask))
 
-            def output(model: Any = model) -> NDArray:
-                return np.asarray(model.predict_on_batch(x))
-
-        yield Contender("fastrnn", str(threads), run, output)
+        yield Contender("fastrnn", str(count), infer if case.kind == "inference" else train, output)

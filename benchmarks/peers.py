@@ -8,6 +8,7 @@ global in a library), `run` does the work once and returns when it is done, `out
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,9 +29,11 @@ class Contender:
     run: Callable[[], Any]
     output: Callable[[], NDArray]
     prepare: Callable[[], Any] = lambda: None
+    #: Which of several ways a library was used in.
+    mode: str = ""
 
     def __str__(self) -> str:
-        return f"{self.library}-{self.threads}threads"
+        return f"{self.library}-{self.threads}threads" + (f"-{self.mode}" if self.mode else "")
 
 
 def installed(*modules: str) -> bool:
@@ -38,8 +41,9 @@ def installed(*modules: str) -> bool:
 
 
 def thread_counts() -> tuple[int, ...]:
-    """One thread, and two where there are two."""
-    return (1, 2) if (os.cpu_count() or 1) > 1 else (1,)
+    """One thread, and two where two cores are free to this process."""
+    free = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return (1, 2) if free > 1 else (1,)
 
 
 def gate_blocks(array: NDArray, order: tuple[int, ...]) -> NDArray:
@@ -55,67 +59,112 @@ def torch_layer(case: Case) -> Any:
     """A torch layer, time first (its native layout), with the case's weights."""
     import torch
 
-    kernel, recurrent, bias = case.weights()
-    biases = bias if case.cell == "gru" else np.stack([bias, np.zeros_like(bias)])
     order = {"simple_rnn": (0,), "lstm": (0, 1, 2, 3), "gru": (1, 0, 2)}[case.cell]
     kind = {"simple_rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[case.cell]
-    layer = kind(case.size.inputs, case.size.units).to(getattr(torch, case.dtype))
-    values = (kernel.T, recurrent.T, *biases)
-    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    both = case.variant == "bidirectional"
+    layers = 2 if case.variant == "stacked" else 1
+    layer = kind(case.size.inputs, case.size.units, num_layers=layers, bidirectional=both)
+    layer = layer.to(getattr(torch, case.dtype))
     with torch.no_grad():
-        for name, value in zip(names, values, strict=True):
-            reordered = gate_blocks(value.T, order).T
-            getattr(layer, name).copy_(torch.from_numpy(np.ascontiguousarray(reordered)))
+        for k in range(len(case.inputs_of)):
+            kernel, recurrent, bias = case.weights(k)
+            biases = bias if case.cell == "gru" else np.stack([bias, np.zeros_like(bias)])
+            tail = ("_l0" if k == 0 else "_l0_reverse") if both else f"_l{k}"
+            names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            for name, value in zip(names, (kernel.T, recurrent.T, *biases), strict=True):
+                reordered = gate_blocks(value.T, order).T
+                getattr(layer, name + tail).copy_(torch.from_numpy(np.ascontiguousarray(reordered)))
     return layer
 
 
 def torch_contenders(case: Case) -> Iterator[Contender]:
+    """It has no masks. Ragged batches run packed, and padded too, for outputs of padding can be left aside."""
     import torch
+    from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+    if case.variant == "masked":
+        return
     torch.set_flush_denormal(True)
     x, y = (torch.from_numpy(np.ascontiguousarray(a.transpose(1, 0, 2))) for a in case.data())
-    for threads in thread_counts():
+    valid, lengths = case.valid(), case.lengths()
+    share = None
+    if valid is not None:
+        share = torch.from_numpy((valid.T[:, :, None] / (valid.sum() * case.outputs)).astype(case.dtype))
+        lengths = torch.from_numpy(lengths)
+
+    def padded(layer: Any) -> Any:
+        return layer(x)[0]
+
+    def packed(layer: Any) -> Any:
+        out, _ = layer(pack_padded_sequence(x, lengths, enforce_sorted=False))
+        return pad_packed_sequence(out, total_length=case.size.steps)[0]
+
+    def loss_of(out: Any) -> Any:
+        if share is None:
+            return torch.nn.functional.mse_loss(out, y)
+        return ((out - y).square() * share).sum()
+
+    modes = {"": padded} if share is None else {"padded": padded, "packed": packed}
+    for (mode, forward), threads in itertools.product(modes.items(), thread_counts()):
         layer = torch_layer(case)
-        if case.kind == "inference":
-            layer.eval()
+        names, parameters = map(list, zip(*layer.named_parameters(), strict=True))
+        # Two biases where the others have one would learn twice as fast.
+        learning = [
+            p
+            for name, p in zip(names, parameters, strict=True)
+            if case.cell == "gru" or not name.startswith("bias_hh")
+        ]
 
-            def run(layer: Any = layer) -> Any:
-                with torch.inference_mode():
-                    return layer(x)[0]
-        else:
-            parameters = list(layer.parameters())
-
-            # By hand: for small networks torch.optim.SGD alone would cost a fifth of the step.
-            def run(layer: Any = layer, parameters: list = parameters) -> Any:
-                for p in parameters:
-                    p.grad = None
-                loss = torch.nn.functional.mse_loss(layer(x)[0], y)
-                loss.backward()
-                with torch.no_grad():
-                    for p in parameters:
-                        p.add_(p.grad, alpha=-LEARNING_RATE)
-                return loss
-
-        def output(layer: Any = layer) -> NDArray:
+        def infer(layer: Any = layer, forward: Any = forward) -> Any:
             with torch.inference_mode():
-                return layer(x)[0].numpy().transpose(1, 0, 2)
+                return forward(layer)
 
-        yield Contender("torch", str(threads), run, output, lambda n=threads: torch.set_num_threads(n))
+        # By hand: for small networks torch.optim.SGD alone would cost a fifth of the step.
+        def train(
+            layer: Any = layer,
+            forward: Any = forward,
+            parameters: list = parameters,
+            learning: list = learning,
+        ) -> Any:
+            for p in parameters:
+                p.grad = None
+            loss = loss_of(forward(layer))
+            loss.backward()
+            with torch.no_grad():
+                for p in learning:
+                    p.add_(p.grad, alpha=-LEARNING_RATE)
+            return loss
+
+        def output(infer: Callable[[], Any] = infer) -> NDArray:
+            return infer().numpy().transpose(1, 0, 2)
+
+        layer.train(case.kind == "training")
+        run = infer if case.kind == "inference" else train
+        yield Contender("torch", str(threads), run, output, lambda n=threads: torch.set_num_threads(n), mode)
 
 
 # --- Keras on JAX --------------------------------------------------------------------------------------------------
 
 
-def keras_model(case: Case) -> Any:
+def keras_model(case: Case, *, masking: bool = False) -> Any:
+    """The layers in a Sequential; `masking` makes the mask from inputs of zero."""
     import keras
 
     s = case.size
-    kind = {"simple_rnn": keras.layers.SimpleRNN, "lstm": keras.layers.LSTM, "gru": keras.layers.GRU}[
-        case.cell
-    ]
-    layer = kind(s.units, return_sequences=True, dtype=case.dtype)
-    model = keras.Sequential([keras.Input((s.steps, s.inputs), batch_size=s.batch), layer])
-    layer.set_weights(case.weights())
+    kinds = {"simple_rnn": keras.layers.SimpleRNN, "lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
+
+    def layer() -> Any:
+        return kinds[case.cell](s.units, return_sequences=True, dtype=case.dtype)
+
+    if case.variant == "bidirectional":
+        layers = [keras.layers.Bidirectional(layer(), dtype=case.dtype)]
+    else:
+        layers = [layer() for _ in case.inputs_of]
+    front = [keras.layers.Masking(dtype=case.dtype)] if masking else []
+    model = keras.Sequential(
+        [keras.Input((s.steps, s.inputs), batch_size=s.batch, dtype=case.dtype), *front, *layers]
+    )
+    model.set_weights([w for k in range(len(case.inputs_of)) for w in case.weights(k)])
     return model
 
 
@@ -133,20 +182,25 @@ def keras_contenders(case: Case) -> Iterator[Contender]:
     # Off, JAX would compute a float64 network in float32 and say nothing.
     x64 = case.dtype == "float64"
     jax.config.update("jax_enable_x64", x64)
-    x, y = case.data()
-    model = keras_model(case)
-    trainable = [v.value for v in model.trainable_variables]
+    (x, y), valid = case.data(), case.valid()
+    # A mask can be handed to the call; train_on_batch takes none.
+    masking = valid is not None and case.kind == "training"
+    model = keras_model(case, masking=masking)
+    mask = None if masking else valid
     state = [v.value for v in model.non_trainable_variables]
 
     @jax.jit
     def forward(trainable: Any, state: Any, x: Any) -> Any:
-        return model.stateless_call(trainable, state, x, training=False)[0]
+        return model.stateless_call(trainable, state, x, mask=mask, training=False)[0]
 
     def output() -> NDArray:
-        return np.asarray(forward(trainable, state, x))
+        return np.asarray(forward([v.value for v in model.trainable_variables], state, x))
 
     if case.kind == "inference":
-        run = output
+        trainable = [v.value for v in model.trainable_variables]
+
+        def run() -> Any:
+            return np.asarray(forward(trainable, state, x))
     else:
         model.compile(keras.optimizers.SGD(LEARNING_RATE), "mse", jit_compile=True)
 
@@ -160,38 +214,56 @@ def keras_contenders(case: Case) -> Iterator[Contender]:
 
 
 def onnx_model(case: Case, *, with_state: bool = False) -> Any:
-    """The layer as one ONNX node, time first (its native layout); with_state adds initial and last state."""
+    """One ONNX node a layer, time first (its native layout); with_state adds initial and last state of one layer."""
     from onnx import TensorProto, helper, numpy_helper
 
     s, gates = case.size, GATES[case.cell]
-    kernel, recurrent, bias = case.weights()
     order = {"simple_rnn": (0,), "lstm": (0, 3, 1, 2), "gru": (0, 1, 2)}[case.cell]  # ONNX: i o f c; z r h
-    both = bias if case.cell == "gru" else np.stack([bias, np.zeros_like(bias)])
-    tensors = {
-        "W": gate_blocks(kernel, order).T[None],
-        "R": gate_blocks(recurrent, order).T[None],
-        "B": gate_blocks(both, order).reshape(1, 2 * gates * s.units),
-    }
     kind = {"simple_rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}[case.cell]
     extra = {"linear_before_reset": 1} if case.cell == "gru" else {}
     number = getattr(TensorProto, "FLOAT" if case.dtype == "float32" else "DOUBLE")
+    directions = 2 if case.variant == "bidirectional" else 1
+    lengths = ["lengths"] if case.variant == "ragged" else []
     states = ["h", "c"][: 2 if case.cell == "lstm" else 1] if with_state else []
-    node = helper.make_node(
-        kind,
-        ["X", "W", "R", "B", *(["", *states] if states else [])],
-        ["Y", *(f"{name}_last" for name in states)],
-        hidden_size=s.units,
-        **extra,
-    )
+    constants: dict[str, NDArray] = {}
+
+    def add_weights(name: str, parts: list[list[NDArray]]) -> list[str]:
+        """Weights of one node, with an axis for its directions."""
+        kernels, recurrents, biases = zip(*parts, strict=True)
+        both = [b if case.cell == "gru" else np.stack([b, np.zeros_like(b)]) for b in biases]
+        constants[f"W{name}"] = np.stack([gate_blocks(k, order).T for k in kernels])
+        constants[f"R{name}"] = np.stack([gate_blocks(r, order).T for r in recurrents])
+        constants[f"B{name}"] = np.stack([gate_blocks(b, order).reshape(2 * gates * s.units) for b in both])
+        return [f"W{name}", f"R{name}", f"B{name}"]
+
+    if case.variant == "stacked":
+        between = helper.make_node("Squeeze", ["Y0", "axis"], ["X1"])
+        constants["axis"] = np.array([1], np.int64)
+        nodes = [
+            helper.make_node(kind, ["X", *add_weights("0", [case.weights(0)])], ["Y0"], hidden_size=s.units),
+            between,
+            helper.make_node(kind, ["X1", *add_weights("1", [case.weights(1)])], ["Y"], hidden_size=s.units),
+        ]
+    else:
+        weights = add_weights("", [case.weights(k) for k in range(directions)])
+        optional = [lengths[0] if lengths else "", *states] if lengths or states else []
+        outputs = ["Y", *(f"{name}_last" for name in states)]
+        nodes = [helper.make_node(kind, ["X", *weights, *optional], outputs, hidden_size=s.units)]
+        if directions == 2:
+            nodes[0].attribute.append(helper.make_attribute("direction", "bidirectional"))
+    for node in nodes:
+        if node.op_type == kind:
+            node.attribute.extend(helper.make_attribute(name, value) for name, value in extra.items())
     state_shape = [1, s.batch, s.units]
     graph = helper.make_graph(
-        [node],
+        nodes,
         case.cell,
         [helper.make_tensor_value_info("X", number, [s.steps, s.batch, s.inputs])]
+        + [helper.make_tensor_value_info(name, TensorProto.INT32, [s.batch]) for name in lengths]
         + [helper.make_tensor_value_info(name, number, state_shape) for name in states],
-        [helper.make_tensor_value_info("Y", number, [s.steps, 1, s.batch, s.units])]
+        [helper.make_tensor_value_info("Y", number, [s.steps, directions, s.batch, s.units])]
         + [helper.make_tensor_value_info(f"{name}_last", number, state_shape) for name in states],
-        [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in tensors.items()],
+        [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 8  # readable by older runtimes too
@@ -209,9 +281,13 @@ def onnxruntime_session(case: Case, threads: int, *, with_state: bool = False) -
 
 
 def onnxruntime_contenders(case: Case) -> Iterator[Contender]:
-    if case.kind == "training" or case.dtype != "float32":  # it has neither
+    # It has neither training, nor doubles, nor masks with holes.
+    if case.kind == "training" or case.dtype != "float32" or case.variant == "masked":
         return
     feed = {"X": np.ascontiguousarray(case.data()[0].transpose(1, 0, 2))}
+    lengths = case.lengths()
+    if lengths is not None:
+        feed["lengths"] = lengths.astype(np.int32)
     for threads in thread_counts():
         session = onnxruntime_session(case, threads)
 
@@ -219,7 +295,9 @@ def onnxruntime_contenders(case: Case) -> Iterator[Contender]:
             return session.run(None, feed)[0]
 
         def output(run: Callable[[], Any] = run) -> NDArray:
-            return run()[:, 0].transpose(1, 0, 2)
+            # (T, directions, B, H) -> (B, T, directions * H)
+            y = run().transpose(2, 0, 1, 3)
+            return y.reshape(*y.shape[:2], -1)
 
         yield Contender("onnxruntime", str(threads), run, output)
 

@@ -1,8 +1,8 @@
-"""The real-data jobs: python -m benchmarks.real_data [vowels sms imdb]
+"""The real-data jobs: python -m benchmarks.real_data [vowels sms imdb authorship]
 
-Japanese vowels (ragged, RNNClassifier, five seeds), SMS spam and IMDB reviews in the published set-ups (Sequential). Each
-job writes its curves and times to benchmarks/results/: <job>.json, <job>.csv, <job>.png; real_data.md has one line for each.
-The data are read from the folder that FASTRNN_DATA names.
+Japanese vowels (ragged, RNNClassifier, five seeds), SMS spam, IMDB reviews and the Federalist papers in the published
+set-ups (Sequential). Each job writes its curves and times to benchmarks/results/: <job>.json, <job>.csv, <job>.png;
+real_data.md tells in short what all files of the folder hold. The data are read from the folder that FASTRNN_DATA names.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import argparse
 import csv
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.timing import environment
+from examples import authorship
 from fastrnn import RNNClassifier, Sequential, datasets, layers, set_random_seed
 from fastrnn.preprocessing import StandardScaler3D
 from fastrnn.text import Tokenizer, pad_sequences
@@ -155,18 +156,26 @@ def draw_curves(path: Path, curves: dict[str, list[float]], title: str) -> None:
     pyplot.close(axes[0].figure)
 
 
-def keep(name: str, result: dict[str, Any], curves: dict[str, list[float]], out: Path) -> None:
+def keep(
+    name: str,
+    result: dict[str, Any],
+    curves: dict[str, list[float]],
+    out: Path,
+    draw: Callable[[Path], None] | None = None,
+) -> None:
     out.mkdir(parents=True, exist_ok=True)
     content = {"environment": environment(), **result}
     (out / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
     write_curves(out / f"{name}.csv", curves)
-    draw_curves(out / f"{name}.png", curves, name.replace("_", " "))
+    if draw is None:
+        draw_curves(out / f"{name}.png", curves, name.replace("_", " "))
+    else:
+        draw(out / f"{name}.png")
 
 
-def run_vowels(args: argparse.Namespace) -> list[str]:
+def run_vowels(args: argparse.Namespace) -> None:
     runs = [vowels(seed, folder=args.folder, n_jobs=args.threads) for seed in range(args.seeds)]
     accuracy = [run["test_accuracy"] for run in runs]
-    seconds = float(np.median([run["fit_s"] for run in runs]))
     curves = {f"seed {run['seed']}": run["curves"]["loss"] for run in runs}
     summary = {
         "settings": runs[0]["settings"],
@@ -176,27 +185,90 @@ def run_vowels(args: argparse.Namespace) -> list[str]:
         "fit_s": [run["fit_s"] for run in runs],
     }
     keep("vowels", summary, {"loss": list(np.mean(list(curves.values()), axis=0))}, args.out)
-    measure = f"{np.mean(accuracy):.4f} +- {np.std(accuracy):.4f}"
-    return [f"| Japanese vowels, GRU, {len(runs)} seeds | test accuracy | {measure} | {seconds:.1f} |"]
 
 
-def run_text(job: Any, title: str, args: argparse.Namespace) -> list[str]:
-    lines = []
+def run_text(job: Any, args: argparse.Namespace) -> None:
     for cell in args.cells:
         result = job(cell, epochs=args.epochs, folder=args.folder, verbose=args.verbose, threads=args.threads)
         keep(f"{job.__name__}_{cell}", result, result["curves"], args.out)
-        name = LAYERS[cell].__name__
-        lines.append(
-            f"| {title}, {name} | best val_accuracy | {result['best_val_accuracy']:.4f} | {result['fit_s']:.1f} |"
-        )
-    return lines
+
+
+def run_authorship(args: argparse.Namespace) -> None:
+    result = authorship.study(args.folder, authorship.FULL, verbose=args.verbose, threads=args.threads)
+    curves = {
+        f"{split}_{name}": values
+        for split in ("window", "paper")
+        for name, values in result[f"{split}_split"]["curves"].items()
+    }
+    keep("authorship", result, curves, args.out, draw=lambda path: authorship.draw(path, result))
 
 
 JOBS = {
     "vowels": run_vowels,
-    "sms": lambda args: run_text(sms, "SMS spam", args),
-    "imdb": lambda args: run_text(imdb, "IMDB", args),
+    "sms": lambda args: run_text(sms, args),
+    "imdb": lambda args: run_text(imdb, args),
+    "authorship": run_authorship,
 }
+
+
+# --- what is told of it ----------------------------------------------------------------------------------------------
+
+
+def rows_of(name: str, result: dict[str, Any]) -> list[tuple[str, str, str, float]]:
+    """What was done, the measure, its value and the seconds of fitting."""
+    if name == "vowels":
+        measure = f"{result['mean']:.4f} +- {result['std']:.4f}"
+        seeds = len(result["test_accuracy"])
+        return [
+            (
+                f"Japanese vowels, GRU, {seeds} seeds",
+                "test accuracy",
+                measure,
+                float(np.median(result["fit_s"])),
+            )
+        ]
+    if name == "authorship":
+        return [
+            (
+                f"Federalist papers, SimpleRNN, {what}",
+                "accuracy on windows",
+                f"{part['window_accuracy']:.4f}",
+                part["fit_s"],
+            )
+            for what, part in (
+                ("windows held back", result["window_split"]),
+                ("papers held back", result["paper_split"]),
+            )
+        ]
+    title = "SMS spam" if name.startswith("sms") else "IMDB"
+    cell = LAYERS[result["cell"]].__name__
+    return [(f"{title}, {cell}", "best val_accuracy", f"{result['best_val_accuracy']:.4f}", result["fit_s"])]
+
+
+def tell(out: Path) -> str:
+    """The text of real_data.md, from the files of all jobs that were ever run into that folder."""
+    lines = ["| job | measure | value | fit, s | run |", "|---|---|---|---|---|"]
+    names = ["vowels", *(f"{job}_{cell}" for job in ("sms", "imdb") for cell in LAYERS), "authorship"]
+    results = {
+        name: json.loads((out / f"{name}.json").read_text())
+        for name in names
+        if (out / f"{name}.json").exists()
+    }
+    for name, result in results.items():
+        info = result["environment"]
+        for what, measure, value, seconds in rows_of(name, result):
+            lines.append(
+                f"| {what} | {measure} | {value} | {seconds:.1f} | {info['date']}, {info['commit']} |"
+            )
+    machines = {f"{r['environment']['cpu']}, {r['environment']['cores']} cores" for r in results.values()}
+    text = (
+        f"{'; '.join(sorted(machines))}. The last column is the day and the commit.\n\n"
+        + "\n".join(lines)
+        + "\n"
+    )
+    if "authorship" in results:
+        text += "\n## Authorship\n\n```\n" + authorship.report(results["authorship"]) + "\n```\n"
+    return text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -221,14 +293,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     unknown = set(args.jobs) - set(JOBS)
     if unknown:
         parser.error(f"unknown jobs {sorted(unknown)}; choose from {list(JOBS)}")
-    lines = ["| job | measure | value | fit, s |", "|---|---|---|---|"]
     for job in args.jobs or JOBS:
-        new = JOBS[job](args)
-        print("\n".join(new), flush=True)
-        lines += new
-    info = environment()
-    head = f"{info['cpu']}, {info['cores']} cores, {info['date']}, fastrnn at {info['commit']}.\n\n"
-    (args.out / "real_data.md").write_text(head + "\n".join(lines) + "\n")
+        JOBS[job](args)
+        # After each job, so that one which is stopped takes nothing with it.
+        (args.out / "real_data.md").write_text(tell(args.out))
+    print(tell(args.out))
     return 0
 
 

@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 # Names are imported at first use, so that `import fastrnn` costs neither the compiler's start nor scikit-learn's.
 _NAMES = {
+    "EncoderDecoder": "seq2seq",
     "Input": "layers",
     "NonFiniteLossError": "exceptions",
     "RNNClassifier": "estimators",
@@ -45,6 +46,7 @@ _MODULES = (
     "random",
     "regularizers",
     "schedules",
+    "seq2seq",
     "sequences",
     "testing",
     "text",

@@ -61,6 +61,7 @@ class BaseRNN(BaseEstimator):
     solver: Any = "adam"
     alpha: float = 0.0
     batch_size: int | str = "auto"
+    truncated_bptt_steps: int | None = None
     learning_rate_init: float = 0.001
     max_iter: int = 200
     shuffle: bool = True
@@ -93,6 +94,7 @@ class BaseRNN(BaseEstimator):
         "solver": [StrOptions(set(network.SOLVERS)), Optimizer],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), _POSITIVE],
+        "truncated_bptt_steps": [_POSITIVE, None],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [_POSITIVE],
         "shuffle": ["boolean"],
@@ -212,7 +214,15 @@ class BaseRNN(BaseEstimator):
         carried = CarriedStates(self.model_, states, len(data))
         shuffle = self.shuffle and not self.stateful
         order: Any = self._rng.permutation(len(data)) if shuffle else len(data)
-        loss = run_epoch(self.model_, data, order, self._batch_size(len(data)), carried, carry=self.stateful)
+        loss = run_epoch(
+            self.model_,
+            data,
+            order,
+            self._batch_size(len(data)),
+            carried,
+            carry=self.stateful,
+            n_steps=self.truncated_bptt_steps,
+        )
         if self.stateful:
             self._set_states(carried.after)
         self.loss_curve_.append(loss)
@@ -231,6 +241,7 @@ class BaseRNN(BaseEstimator):
 
         schedule = Schedule(
             batch_size=self._batch_size(len(data)),
+            n_steps=self.truncated_bptt_steps,
             max_iter=self.max_iter,
             shuffle=self.shuffle,
             tol=self.tol,
@@ -336,6 +347,17 @@ class BaseRNN(BaseEstimator):
             raise ValueError(
                 "go_backwards=True can't go with return_sequences=True: the outputs would stand against the order "
                 "of y. Use bidirectional=True, or reverse the sequences and y."
+            )
+        if self.truncated_bptt_steps is not None and not self.return_sequences:
+            raise ValueError(
+                f"truncated_bptt_steps={self.truncated_bptt_steps} needs targets for every step, but with "
+                "return_sequences=False there is one for a sequence, and only its last piece would learn. Set "
+                "return_sequences=True and give targets for every step, or leave truncated_bptt_steps at None."
+            )
+        if self.truncated_bptt_steps is not None and self.bidirectional:
+            raise ValueError(
+                f"truncated_bptt_steps={self.truncated_bptt_steps} can't go with bidirectional=True: the backward "
+                "direction reads each sequence from its end, so it can't take it piece by piece."
             )
         if self.stateful and self.bidirectional:
             raise ValueError(

@@ -36,6 +36,10 @@ PARAMETERS = """cell : {"lstm", "gru", "simple_rnn"}, default="lstm"
         Strength of the L2 penalty on all kernels; it is divided by the batch size when added to the loss.
     batch_size : int or "auto", default="auto"
         Sequences in a batch; "auto" is ``min(32, n_samples)``.
+    truncated_bptt_steps : int or None, default=None
+        Cut each batch into pieces of so many steps: states go on from piece to piece, gradients stop at the border,
+        one update for each piece. Memory is that of a piece. Needs ``return_sequences=True``. None: gradients go all
+        the way.
     learning_rate_init : float, default=0.001
         Step size of the solver.
     max_iter : int, default=200

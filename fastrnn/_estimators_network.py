@@ -118,9 +118,11 @@ def forward(model: Sequential, x: np.ndarray, mask: np.ndarray | None) -> np.nda
     return model.run(model.layers[0].as_input(x), mask, False, False)[0]
 
 
-def train_step(model: Sequential, x: np.ndarray, mask: Any, y: np.ndarray, weight: Any) -> float:
-    """Update the weights from a batch; return its loss."""
-    return model.train_step(model.layers[0].as_input(x), y, weight, mask)
+def train_step(
+    model: Sequential, x: np.ndarray, mask: Any, y: np.ndarray, weight: Any, n_steps: int | None = None
+) -> float:
+    """Update the weights from a batch, piece by piece of `n_steps`; return its loss."""
+    return model.train_step(model.layers[0].as_input(x), y, weight, mask, n_steps)
 
 
 def set_params(model: Sequential, params: np.ndarray) -> None:

@@ -156,9 +156,10 @@ class Progress:
 
 @dataclasses.dataclass
 class Schedule:
-    """How to train: the estimator's arguments of the same names."""
+    """How to train: the estimator's arguments; `n_steps` is its `truncated_bptt_steps`."""
 
     batch_size: int
+    n_steps: int | None
     max_iter: int
     shuffle: bool
     tol: float | None
@@ -174,14 +175,15 @@ def run_epoch(
     batch_size: int,
     carried: CarriedStates,
     carry: bool = False,
+    n_steps: int | None = None,
 ) -> float:
-    """One pass over the data; the mean loss over its samples."""
+    """One pass over the data; the mean loss over its samples. `n_steps`: length of pieces with gradients of their own."""
     total, n = 0.0, len(data)
     try:
         for part in batches(order, batch_size):
             x, mask, y, weight = data.batch(part)
             carried.enter(part)
-            total += train_step(model, x, mask, y, weight) * len(x)
+            total += train_step(model, x, mask, y, weight, n_steps) * len(x)
             if carry:
                 carried.leave(part)
     finally:
@@ -209,7 +211,7 @@ def run_epochs(
     try:
         for _ in range(schedule.max_iter):
             order = rng.permutation(len(data)) if schedule.shuffle else len(data)
-            loss = run_epoch(model, data, order, schedule.batch_size, carried)
+            loss = run_epoch(model, data, order, schedule.batch_size, carried, n_steps=schedule.n_steps)
             score = validate() if validate else None
             good = model.params.copy()
             epochs += 1

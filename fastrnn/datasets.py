@@ -24,6 +24,7 @@ __all__ = [
     "Series",
     "Vowels",
     "data_folder",
+    "federalist_head",
     "load_airline",
     "load_etth1",
     "load_federalist",
@@ -86,11 +87,12 @@ class Vowels(NamedTuple):
 
 
 class Federalist(NamedTuple):
-    """Texts of the papers by their author."""
+    """Texts of the papers by the folder that they lie in."""
 
     hamilton: list[str]
     madison: list[str]
     unknown: list[str]
+    """Papers held back. That nobody knows their author is a fiction: their heads name him."""
 
 
 def data_folder(folder: str | os.PathLike | None = None) -> Path:
@@ -283,10 +285,14 @@ def load_imdb(split: str = "train", folder: str | os.PathLike | None = None) -> 
 
 # The file's head names the author on a line of its own; a model would read it there.
 _AUTHOR_LINE = re.compile(r"^\s*(HAMILTON|MADISON|JAY)(\s+(AND|OR|WITH)\s+(HAMILTON|MADISON|JAY))*\s*$", re.M)
+_SALUTATION = re.compile(r"To the People of the State of New York\s*[:.]")
+_SIGNATURE = re.compile(r"\bPUBLIUS\b")
 
 
-def load_federalist(folder: str | os.PathLike | None = None, *, drop_author_line: bool = True) -> Federalist:
-    """Federalist papers by Hamilton, by Madison, and five whose author was long in dispute.
+def load_federalist(
+    folder: str | os.PathLike | None = None, *, drop_author_line: bool = True, body_only: bool = False
+) -> Federalist:
+    """Federalist papers by Hamilton, by Madison, and some whose author is to be found.
 
     Parameters
     ----------
@@ -294,6 +300,19 @@ def load_federalist(folder: str | os.PathLike | None = None, *, drop_author_line
         Where ``federalist`` is.
     drop_author_line : bool
         Whether to leave out the line that names the author. Without this, the answer stands in the text.
+    body_only : bool
+        Whether to keep only what the author wrote: from the salutation to the signature, without the head (number,
+        title, newspaper and date), and with all white space as single spaces: line widths and blank lines differ
+        between papers, but they tell typists apart, not authors.
+
+    Returns
+    -------
+    Federalist
+        Lists of texts, in the order of the files' numbers.
+
+    See Also
+    --------
+    federalist_head : number and author that a paper's head names.
     """
     home = _find(folder, "federalist")
 
@@ -304,5 +323,35 @@ def load_federalist(folder: str | os.PathLike | None = None, *, drop_author_line
     groups = []
     for author in Federalist._fields:
         texts = [p.read_text("utf-8") for p in sorted((home / author).glob("*.txt"), key=paper_number)]
-        groups.append([_AUTHOR_LINE.sub("", text) for text in texts] if drop_author_line else texts)
+        if drop_author_line:
+            texts = [_AUTHOR_LINE.sub("", text) for text in texts]
+        groups.append([_body(text) for text in texts] if body_only else texts)
     return Federalist(*groups)
+
+
+def _body(text: str) -> str:
+    start = _SALUTATION.search(text)
+    text = text[start.end() :] if start else text
+    end = _SIGNATURE.search(text)
+    return " ".join((text[: end.start()] if end else text).split())
+
+
+def federalist_head(text: str) -> tuple[int | None, tuple[str, ...]]:
+    """Read a paper's number and its author from its head.
+
+    Parameters
+    ----------
+    text : str
+        A paper as ``load_federalist(drop_author_line=False)`` gives it.
+
+    Returns
+    -------
+    number : int or None
+        The paper's number among the 85; None if the text doesn't start with one.
+    authors : tuple of str
+        Lower-case names; two where the paper was written together, none where the line is missing.
+    """
+    number = re.match(r"\s*(\d+)\b", text)
+    line = _AUTHOR_LINE.search(text)
+    names = re.findall("HAMILTON|MADISON|JAY", line.group()) if line else []
+    return (int(number.group(1)) if number else None), tuple(name.lower() for name in names)

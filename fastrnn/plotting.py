@@ -74,6 +74,7 @@ def plot_learning_curves(training: Any, *, axes: Any = None, title: str | None =
                 epochs = np.arange(1, len(curves[name]) + 1)
                 ax.plot(epochs, curves[name], style, label=label, marker="." if len(epochs) < 30 else None)
         ax.set_xlabel("epoch")
+        ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set_ylabel(quantity.replace("_", " "))
         ax.grid(alpha=0.3)
         ax.legend(frameon=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -233,12 +234,53 @@ def pad_sequences(
     return out
 
 
-def text_windows(text: str, width: int, step: int = 1) -> list[str]:
+@overload
+def text_windows(text: str, width: int, step: int = 1) -> list[str]: ...
+@overload
+def text_windows(text: NDArray | Sequence[int], width: int, step: int = 1) -> NDArray: ...
+def text_windows(text: Any, width: int, step: int = 1) -> Any:
     """Cut a text into windows of `width` characters, `step` characters apart; the rest at the end falls away.
 
     Windows overlap if ``step < width``: a random split of them into training and test then leaks.
+
+    Parameters
+    ----------
+    text : str, or array-like of int of shape (n_tokens,)
+        A text, or its tokens. Tokens are the fast way to many windows: each character is looked up once.
+    width, step : int
+        Tokens (or characters) in a window, and from the start of one to that of the next.
+
+    Returns
+    -------
+    list of str, or ndarray of shape (n_windows, width)
+        The array is a read-only view that takes no memory of its own, of int32 if `text` is a list.
+
+    Raises
+    ------
+    ValueError
+        If `width` or `step` is below 1, or the tokens aren't integers in one row.
+
+    Examples
+    --------
+    >>> text_windows("abcde", 3)
+    ['abc', 'bcd', 'cde']
+    >>> text_windows([1, 2, 3, 4, 5], 3, step=2)
+    array([[1, 2, 3],
+           [3, 4, 5]], dtype=int32)
     """
     for name, number in (("width", width), ("step", step)):
         if number < 1:
             raise ValueError(f"{name}={number!r} must be at least 1")
-    return [text[i : i + width] for i in range(0, len(text) - width + 1, step)]
+    if isinstance(text, str):
+        return [text[i : i + width] for i in range(0, len(text) - width + 1, step)]
+    tokens = np.asarray(text)
+    if tokens.ndim != 1 or (tokens.size and tokens.dtype.kind not in "iu"):
+        raise ValueError(
+            f"text has shape {tokens.shape} and dtype {tokens.dtype}; pass a string, or integer tokens of shape "
+            "(n_tokens,)"
+        )
+    if not isinstance(text, np.ndarray):
+        tokens = tokens.astype(np.int32)
+    if len(tokens) < width:
+        return np.empty((0, width), tokens.dtype)
+    return np.lib.stride_tricks.sliding_window_view(tokens, width)[::step]

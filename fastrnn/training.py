@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fastrnn import losses, metrics, optimizers
+from fastrnn._training_pieces import Piece, carried_states, check_pieces, cut
 from fastrnn.callbacks import CallbackList, History, Progress
 from fastrnn.engine.update import all_finite
 from fastrnn.exceptions import NonFiniteLossError, NotCompiledError
@@ -228,8 +229,11 @@ class Trainer:
         """Work out which weights the optimizer updates, and how."""
         raise NotImplementedError
 
-    def run(self, x: Any, mask: Any, training: bool, want_logits: bool) -> Any:
-        """Compute ``y, mask, logits, caches, penalty``; given by the model."""
+    def run(self, x: Any, mask: Any, training: bool, want_logits: bool, y: Any = None) -> Any:
+        """Compute ``y, mask, logits, caches, penalty``; given by the model.
+
+        `y` are the targets, if they are known, for models that look at those of the steps before.
+        """
         raise NotImplementedError
 
     def back(self, dy: np.ndarray, caches: list[Any], from_logits: bool) -> None:
@@ -287,12 +291,18 @@ class Trainer:
                 metric.name = f"{name}_{number}"
             seen.add(metric.name)
 
-    def _account(self, loss: float, y: Any, y_pred: np.ndarray, weight: Any, mask: Any) -> None:
-        n = len(y_pred)
+    def _account(
+        self, loss: float, y: Any, y_pred: np.ndarray, weight: Any, mask: Any, piece: Piece | None = None
+    ) -> None:
+        n, plain = float(len(y_pred)), None
+        if piece is not None:
+            n *= piece.share
+            plain = np.full(len(y_pred), piece.span)
+            weight = plain if weight is None else np.asarray(weight) * piece.span
         self._loss_total += loss * n
         self._loss_count += n
         for metric in self._metrics:  # type: ignore[union-attr]
-            metric.update_state(y, y_pred, None, mask)
+            metric.update_state(y, y_pred, plain, mask)
         for metric in self._weighted:
             metric.update_state(y, y_pred, weight, mask)
 
@@ -311,7 +321,7 @@ class Trainer:
         if y is None:
             raise ValueError("y is missing: training and evaluation need targets")
         want = isinstance(self.loss, losses.Loss) and self.loss.logit_activation is not None
-        y_pred, mask, logits, caches, penalty = self.run(x, mask, training, want)
+        y_pred, mask, logits, caches, penalty = self.run(x, mask, training, want, y)
         if self._metrics is None:
             self._resolve(y, y_pred)
         if logits is not None and self.loss.logit_activation != self._last_activation:
@@ -337,15 +347,15 @@ class Trainer:
         self.back(grad, caches, from_logits)
         return loss
 
-    # Numbers that overflow are found and told of below; NumPy's warnings would only come on top.
-    @np.errstate(over="ignore", invalid="ignore", divide="ignore")
-    def train_step(self, x: Any, y: Any, sample_weight: Any = None, mask: Any = None) -> float:
+    def train_step(
+        self, x: Any, y: Any, sample_weight: Any = None, mask: Any = None, n_steps: int | None = None
+    ) -> float:
         """Make one update from a batch and return its loss; metrics are accounted for.
 
         Raises
         ------
         NonFiniteLossError
-            If loss or gradient are not finite. The weights are those before the call.
+            If loss or gradient are not finite. The weights are those before the call, or before the piece.
         """
         loss, y_pred, out_mask, grad, caches, from_logits = self._loss_of(x, mask, y, sample_weight, True)
         if not math.isfinite(loss):
@@ -356,14 +366,38 @@ class Trainer:
             self._check_gradient(self.grads[start:stop])
         for table in plan.tables:
             grads = self.grads[table.start : table.stop].reshape(table.shape)
+        Parameters
+        ----------
+        x, y, sample_weight, mask
+            As the layers and the loss take them.
+        n_steps : int, optional
+            Truncate backpropagation through time: make one update from each piece of so many steps, in the order of
+            time, each starting from the states that the piece before ended with. The loss is then the mean over the
+            pieces. The model must take it, see `fit`.
+
             self._check_gradient(grads[table.rows()].ravel())
         self.optimizer.apply(self.params, self.grads, plan)
         self.constrain()
         self.weights_changed()
-        self._account(loss, y, y_pred, sample_weight, out_mask)
+        self._account(loss, y, y_pred, sample_weight, out_mask, piece)
+        if n_steps is None or x.shape[1] <= n_steps:
+            return self._step(x, y, sample_weight, mask)
+        total = 0.0
+        with carried_states(self.layers):
+            for piece in cut(x, y, sample_weight, mask, n_steps):
+                total += piece.share * self._step(*piece[:4], piece)
+        return total
+
+    # Numbers that overflow are found and told of below; NumPy's warnings would only come on top.
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")
+    def _step(self, x: Any, y: Any, sample_weight: Any, mask: Any, piece: Piece | None = None) -> float:
+        """One update from a batch, or from the arrays of a piece of one."""
         return loss
 
     def constrain(self) -> None:
+        if piece is not None and out_mask is not None and not out_mask.any():
+            # A layer masked all of it: moments of the optimizer must not move the weights for nothing.
+            return loss
         """Project the weights onto what their constraints allow; given by the model."""
         raise NotImplementedError
 
@@ -421,6 +455,7 @@ class Trainer:
         shuffle : bool or "batch"
             Whether samples come in another random order at each epoch; ``"batch"`` shuffles within batches.
         class_weight : dict of int to float, optional
+        truncated_bptt_steps: int | None = None,
         sample_weight : array_like, optional
             One weight for each sample, or for each of its time steps.
         initial_epoch : int
@@ -451,6 +486,12 @@ class Trainer:
             validation_batch_size,
         )
         self._ensure_ready(data.shape)
+        truncated_bptt_steps : int, optional
+            Truncated backpropagation through time: cut the sequences of each batch into pieces of so many steps. The
+            pieces are trained on one after the other, one update each. States go on from piece to piece, gradients
+            stop at the border, so that memory is that of a piece. Each batch starts from zero states (stateful layers
+            from those of the batch before). Needs an output and a target for every step. For sequences of no more
+            steps it changes nothing; by default gradients go all the way. Callbacks are called once for a batch.
         for part in (data, validation):
             self._attach(part)
         history = History()
@@ -460,6 +501,11 @@ class Trainer:
         verbose = 1 if verbose == "auto" else int(verbose)
         steps = data.n_batches if steps_per_epoch is None else steps_per_epoch
         every = [history, *(callbacks or ())]
+
+        References
+        ----------
+        Williams, R. J. & Peng, J. (1990). An efficient gradient-based algorithm for on-line training of recurrent
+        network trajectories. Neural Computation 2(4), 490-501.
         calls = CallbackList(
             [*every, Progress(verbose)] if verbose else every,
             self,
@@ -472,11 +518,13 @@ class Trainer:
         stream = _restarting(data, self._rng, shuffle) if steps_per_epoch is not None else None
         try:
             for epoch in range(initial_epoch, epochs):
+        if truncated_bptt_steps is not None:
+            truncated_bptt_steps = check_pieces(self.layers, data.shape, truncated_bptt_steps)
                 self.reset_metrics()
                 calls.call("on_epoch_begin", epoch, {})
                 batches = data.epoch(self._rng, shuffle) if stream is None else stream
                 try:
-                    self._epoch(batches, calls, steps_per_epoch)
+                    self._epoch(batches, calls, steps_per_epoch, truncated_bptt_steps)
                 except NonFiniteLossError as error:
                     # Where the first batch fails, what the epoch started from is not good either.
                     self._restore(before if self._batch == 0 else good)
@@ -512,13 +560,15 @@ class Trainer:
         self.optimizer.set_state(good[1])
         self.weights_changed()
 
-    def _epoch(self, batches: Iterator[Any], calls: CallbackList, limit: int | None) -> None:
+    def _epoch(
+        self, batches: Iterator[Any], calls: CallbackList, limit: int | None, n_steps: int | None
+    ) -> None:
         prepare = self.layers[0].as_input
         i = 0
         for x, mask, y, weight in batches:
             self._batch = i
             calls.batch("train_begin", i, dict)
-            self.train_step(prepare(x), y, weight, mask)
+            self.train_step(prepare(x), y, weight, mask, n_steps)
             calls.batch("train_end", i, self._logs)
             i += 1
             if i == limit or self.stop_training:
@@ -640,6 +690,22 @@ class Trainer:
         ndarray
             For a Ragged input with an output for each step, padding is zero.
         """
+        longest = int(x.lengths.max()) if _is_ragged(x) and len(x) else None
+        return self._predict(
+            lambda part, m: self.run(part, m, False, False)[0], x, batch_size, steps, callbacks, mask, longest
+        )
+
+    def _predict(
+        self,
+        compute: Callable[[Any, Any], np.ndarray],
+        x: Any,
+        batch_size: int | None,
+        steps: int | None,
+        callbacks: Sequence[Any] | None,
+        mask: Any,
+        longest: int | None = None,
+    ) -> np.ndarray:
+        """Join what `compute` gives for each batch; `longest`: the steps of its outputs where batches differ in them."""
         self._need_layers()
         if batch_size is None and not _is_stream(x):
             batch_size = 32 if any(getattr(layer, "stateful", False) for layer in self.layers) else 256
@@ -656,16 +722,14 @@ class Trainer:
             if i == steps:
                 break
             calls.batch("predict_begin", i, dict)
-            y = self.run(prepare(batch), given if given is not None else batch_mask, False, False)[0]
+            y = compute(prepare(batch), given if given is not None else batch_mask)
             calls.batch("predict_end", i, dict)
             if data.stream or (steps is not None):
                 parts.append(np.array(y))
                 continue
             if whole is None:
-                longest = (
-                    [int(self.x_lengths(data.x).max())] if y.ndim > 2 and _is_ragged(data.x) else y.shape[1:2]
-                )
-                whole = np.zeros((data.n, *longest, *y.shape[2:]), y.dtype)
+                n_steps = y.shape[1:2] if longest is None or y.ndim < 3 else (longest,)
+                whole = np.zeros((data.n, *n_steps, *y.shape[2:]), y.dtype)
             if y.ndim > 2:
                 whole[at : at + len(y), : y.shape[1]] = y
             else:
@@ -677,11 +741,6 @@ class Trainer:
                 raise ValueError("x gave no batches")
             whole = np.concatenate(parts)
         return whole
-
-    @staticmethod
-    def x_lengths(x: Any) -> np.ndarray:
-        """Lengths of ragged sequences."""
-        return np.asarray(x.lengths)
 
     def _need_layers(self) -> None:
         if not self.layers:

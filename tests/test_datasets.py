@@ -110,6 +110,39 @@ def test_federalist_drops_the_line_that_names_the_author(tmp_path):
     assert "MADISON" in datasets.load_federalist(tmp_path, drop_author_line=False).madison[0]
 
 
+PAPER = """ 43
+
+A Title
+From the New York Packet. Tuesday, January 15, 1788.
+
+HAMILTON AND MADISON
+
+To the People of the State of New York:
+
+IT IS not  a little
+remarkable.
+
+PUBLIUS.
+
+1 A footnote.
+"""
+
+
+def test_federalist_body_is_what_the_author_wrote(tmp_path):
+    for author in datasets.Federalist._fields:
+        (tmp_path / "federalist" / author).mkdir(parents=True)
+        (tmp_path / "federalist" / author / "1.txt").write_text(PAPER)
+    (tmp_path / "federalist" / "unknown" / "1.txt").write_text("No head,\nno end")
+    papers = datasets.load_federalist(tmp_path, body_only=True)
+    assert papers.hamilton == ["IT IS not a little remarkable."]
+    assert papers.unknown == ["No head, no end"]
+
+
+def test_federalist_head_gives_number_and_authors():
+    assert datasets.federalist_head(PAPER) == (43, ("hamilton", "madison"))
+    assert datasets.federalist_head("No head") == (None, ())
+
+
 @pytest.fixture
 def data():
     try:
@@ -158,3 +191,13 @@ def test_real_texts(data):
     assert [len(group) for group in papers] == [17, 15, 5]
     heads = [text[:400] for group in papers for text in group]
     assert not any("HAMILTON" in head or "MADISON" in head for head in heads)
+    heads = [
+        [datasets.federalist_head(text) for text in group]
+        for group in datasets.load_federalist(data, drop_author_line=False)
+    ]
+    assert {names for _, names in heads[0]} == {("hamilton",)}
+    assert {names[-1] for _, names in heads[1]} == {"madison"}
+    assert sorted(number for number, _ in heads[2]) == [17, 30, 38, 43, 60]
+    for group in datasets.load_federalist(data, body_only=True):
+        assert min(map(len, group)) > 5000
+        assert not any(mark in text for text in group for mark in ("PUBLIUS", "New York Packet", "\n", "  "))

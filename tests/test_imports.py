@@ -32,7 +32,7 @@ RANKS: list[tuple[str, ...]] = [
     ("layers.",),
     ("streaming",),
     ("callbacks", "history"),
-    ("model", "training"),
+    ("model", "training", "seq2seq"),
     ("estimators", "preprocessing"),
 ]
 # Everything else (text, forecasting, plotting, datasets, interop) stands above the estimators.

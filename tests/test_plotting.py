@@ -38,6 +38,12 @@ def test_learning_curves_of_a_history(pyplot, tmp_path):
     assert (tmp_path / "curves.png").stat().st_size > 5000
 
 
+def test_learning_curves_count_whole_epochs(pyplot):
+    (ax,) = plot_learning_curves({"loss": [2.0, 1.0]})
+    ax.figure.canvas.draw()
+    assert all(tick == int(tick) for tick in ax.get_xticks())
+
+
 def test_learning_curves_of_an_estimator_on_given_axes(pyplot):
     class Fitted:
         loss_curve_ = [2.0, 1.0]

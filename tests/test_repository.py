@@ -67,7 +67,7 @@ def test_quickstart_reaches_its_figures_and_draws_them(tmp_path):
 
 def test_grid_compares_equal_networks_and_writes_its_results(tmp_path):
     pytest.importorskip("matplotlib", reason="the extra 'plot' is not installed")
-    from benchmarks import grid
+    from benchmarks import grid, report
     from benchmarks.cases import KINDS, Case, Size
     from benchmarks.timing import environment
 
@@ -79,17 +79,74 @@ def test_grid_compares_equal_networks_and_writes_its_results(tmp_path):
         for threads, factor in (("1", 3.0), ("2", 2.0)):
             peer = {"library": "torch", "threads": threads, "median_s": factor * row["median_s"]}
             rows.append({**row, **peer})
-    best = grid.best_by_library(rows)
+    best = report.best_by_library(rows)
     assert len(best) == 2
     for place in best.values():
         assert place["torch"]["threads"] == "2"
-        assert grid.ratio(place) == pytest.approx(2)
+        assert report.ratio(place) == pytest.approx(2)
     info = {**environment(), "limits": {"gflops": 100.0, "gbytes_per_s": 20.0}}
-    grid.write(rows, info, tmp_path)
+    report.write(rows, info, tmp_path)
     assert json.loads((tmp_path / "grid.json").read_text())["environment"]["versions"]["numpy"]
     assert "| gru | 2 | 3 | 4 | 5 |" in (tmp_path / "grid.md").read_text()
     assert (tmp_path / "ratios.png").stat().st_size > 5_000
     assert (tmp_path / "roofline.png").stat().st_size > 5_000
+
+
+def test_grid_counts_only_steps_that_are_not_masked():
+    from benchmarks.cases import VARIANTS, Case, Size
+
+    size = Size(8, 40, 5, 3)
+    plain, *others = (Case("gru", size, "training", variant=v) for v in VARIANTS)
+    by_name = {case.variant: case for case in others}
+    assert by_name["bidirectional"].flop == 2 * plain.flop
+    assert by_name["stacked"].flop == plain.flop + Case("gru", Size(8, 40, 3, 3), "training").flop
+    for name in ("masked", "ragged"):
+        case = by_name[name]
+        assert case.flop * 8 * 40 == plain.flop * case.valid().sum()
+        assert (case.data()[0][~case.valid()] == 0).all()
+    assert by_name["ragged"].lengths().max() == 40
+
+
+def test_grid_refuses_to_race_networks_that_learn_differently():
+    import dataclasses
+
+    from benchmarks import grid
+    from benchmarks.cases import Case, Size
+
+    case = Case("lstm", Size(3, 4, 2, 5), "training", variant="ragged")
+    one, other = (next(grid.fastrnn_contenders(case, (1,))) for _ in range(2))
+    grid.check_outputs([one, other], case)
+    one, other = (next(grid.fastrnn_contenders(case, (1,))) for _ in range(2))
+    eager = dataclasses.replace(other, run=lambda: [other.run(), other.run()])
+    with pytest.raises(AssertionError, match="change by one step"):
+        grid.check_outputs([one, eager], case)
+
+
+def test_real_data_tells_of_every_job_that_left_its_file(tmp_path):
+    from benchmarks import real_data
+
+    here = {"cpu": "a processor", "cores": 2, "date": "2001-02-03", "commit": "abc123"}
+    part = {"window_accuracy": 0.75, "fit_s": 9.0, "votes": [0.25, 0.6], "unknown_accuracy": 0.5}
+    held_back = {"numbers": [3], "authors": [1], "votes": [0.9], "paper_accuracy": 1.0}
+    found = {
+        "imdb_gru": {"cell": "gru", "best_val_accuracy": 0.875, "fit_s": 12.0},
+        "vowels": {"mean": 0.98, "std": 0.01, "test_accuracy": [0.97, 0.99], "fit_s": [1.0, 3.0]},
+        "authorship": {
+            "window_split": part,
+            "paper_split": {**part, "held_back": held_back, "auc_of_unseen_papers": 1.0},
+            "unknown": {"numbers": [17, 43], "authors": [0, 0]},
+            "share_of_madison": 0.5,
+        },
+    }
+    for name, result in found.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps({"environment": here, **result}))
+    text = real_data.tell(tmp_path)
+    assert "a processor, 2 cores" in text
+    assert "| IMDB, GRU | best val_accuracy | 0.8750 | 12.0 | 2001-02-03, abc123 |" in text
+    assert "| Japanese vowels, GRU, 2 seeds | test accuracy | 0.9800 +- 0.0100 | 2.0 |" in text
+    assert re.search(r"No\. 43 +40\.0% +60\.0% +20\.0%   Madison +Hamilton +\(wrong\)", text)
+    (tmp_path / "authorship.json").unlink()
+    assert "Hamilton" not in real_data.tell(tmp_path)
 
 
 def test_grid_refuses_to_race_networks_that_differ():
@@ -110,14 +167,15 @@ def test_peers_start_from_the_same_network():
     # A process of its own: Keras keeps the backend that it was first imported with.
     script = """
 from benchmarks import grid, peers
-from benchmarks.cases import CELLS, KINDS, Case, Size
+from benchmarks.cases import CELLS, KINDS, VARIANTS, Case, Size
 libraries = set()
-for cell in CELLS:
-    for kind in KINDS:
-        case = Case(cell, Size(2, 5, 3, 4), kind)
-        found = [*grid.fastrnn_contenders(case), *peers.peer_contenders(case)]
-        grid.check_outputs(found, case)
-        libraries |= {contender.library for contender in found}
+plain = [(cell, kind, "plain") for cell in CELLS for kind in KINDS]
+others = [(cell, kind, v) for v in VARIANTS[1:] for cell, kind in (("gru", "inference"), ("lstm", "training"))]
+for cell, kind, variant in plain + others:
+    case = Case(cell, Size(3, 5, 3, 4), kind, variant=variant)
+    found = [*grid.fastrnn_contenders(case), *peers.peer_contenders(case)]
+    grid.check_outputs(found, case)
+    libraries |= {contender.library for contender in found}
 print(len(libraries))
 """
     done = run_python("-c", script, KERAS_BACKEND="jax")

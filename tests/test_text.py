@@ -90,6 +90,9 @@ def test_tokenizer_round_trip_gives_the_words_back(texts):
         (lambda: pad_sequences([1, 2]), r"sequences\[0\] is 1"),
         (lambda: pad_sequences([[[1, 2]], [[1]]]), r"sequences\[1\] has steps of shape \(1,\)"),
         (lambda: text_windows("abc", 0), "width=0"),
+        (lambda: text_windows("abc", 2, step=0), "step=0"),
+        (lambda: text_windows(np.zeros((2, 3), int), 2), r"shape \(2, 3\)"),
+        (lambda: text_windows([0.5, 1.5], 1), "dtype float64"),
     ],
 )
 def test_text_rejects_bad_arguments(call, message):
@@ -144,3 +147,24 @@ def test_text_windows_overlap_and_drop_the_rest():
     assert text_windows("abcdef", 4) == ["abcd", "bcde", "cdef"]
     assert text_windows("abcdefg", 3, step=3) == ["abc", "def"]
     assert text_windows("ab", 3) == []
+
+
+@pytest.mark.parametrize(("width", "step"), [(1, 1), (3, 1), (3, 2), (3, 5), (11, 1), (12, 1)])
+def test_text_windows_of_tokens_are_the_tokens_of_windows(width, step):
+    text = "to be or no"
+    tokenizer = Tokenizer(char_level=True)
+    tokenizer.fit_on_texts([text])
+    windows = text_windows(tokenizer.texts_to_sequences([text])[0], width, step)
+    assert windows.dtype == np.int32
+    assert windows.shape[1] == width
+    expected = text_windows(text, width, step)
+    assert ["".join(map(tokenizer.index_word.get, row)) for row in windows.tolist()] == expected
+
+
+def test_text_windows_of_an_array_are_views_that_cannot_be_written():
+    tokens = np.arange(1000, dtype=np.uint8)
+    windows = text_windows(tokens, 30)
+    assert np.shares_memory(windows, tokens)
+    assert windows.dtype == tokens.dtype
+    with pytest.raises(ValueError, match="read-only"):
+        windows[0, 0] = 1

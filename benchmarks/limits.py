@@ -1,0 +1,74 @@
+"""What the machine can do at most: the micro-kernel's speed, any library's product, a copy."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.peers import thread_counts
+from fastrnn.engine import matmul
+
+
+@numba.njit(nogil=True)
+def _product(a, packed, n, out, start, repeats):
+    for _ in range(repeats):
+        matmul.product(a, packed, n, out, start)
+
+
+def packed_product(a: NDArray, b: NDArray, repeats: int = 1) -> tuple[Callable[[], Any], NDArray]:
+    """``a @ b`` by the micro-kernel as the time loops use it: b is packed once, beforehand. What runs it, and the result."""
+    n = b.shape[1]
+    packed = np.zeros(matmul.packed_size(*b.shape, b.dtype), b.dtype)
+    matmul.pack(b, packed, 0, n, False)
+    out, start = np.zeros((len(a), n), b.dtype), np.zeros((0, n), b.dtype)
+    return lambda: _product(a, packed, n, out, start, repeats), out
+
+
+def fastest(run: Callable[[], Any], repeats: int) -> float:
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def micro_kernel_peak(dtype: str = "float32", *, threads: int = 1, repeats: int = 15) -> float:
+    """GFLOP/s of the micro-kernel on so many cores, at the best of a few sizes that stay in the caches."""
+    best = 0.0
+    for m, k, n in ((32, 128, 512), (64, 256, 512), (64, 512, 256), (128, 512, 512)):
+        flop = 2 * m * k * n
+        calls = max(1, round(2e8 / flop))
+        rng = np.random.default_rng(0)
+        a, b = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
+        runs = [packed_product(a, b, calls)[0] for _ in range(threads)]
+        runs[0]()
+
+        def together(runs: list = runs) -> None:
+            workers = [threading.Thread(target=run) for run in runs[1:]]
+            for worker in workers:
+                worker.start()
+            runs[0]()
+            for worker in workers:
+                worker.join()
+
+        best = max(best, threads * calls * flop / fastest(together, repeats) / 1e9)
+    return best
+
+
+def machine_limits() -> dict[str, float]:
+    """GFLOP/s of the fastest product at hand, and GB/s of a copy, on all cores."""
+    a, b = (np.ones((1024, 1024), dtype=np.float32) for _ in range(2))
+    out = np.empty_like(a)
+    blas = 2 * 1024**3 / fastest(lambda: np.matmul(a, b, out=out), 15) / 1e9
+    ours = micro_kernel_peak(threads=thread_counts()[-1])
+    source = np.ones(2**26, dtype=np.float32)
+    target = np.empty_like(source)
+    bandwidth = 2 * source.nbytes / fastest(lambda: np.copyto(target, source), 7) / 1e9
+    return {"gflops": max(blas, ours), "gbytes_per_s": bandwidth}

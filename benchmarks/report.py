@@ -1,0 +1,140 @@
+"""From the grid's rows to tables: the best of each library at each point, ratios, and whether the targets are met."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.cases import Case, Size
+from benchmarks.peers import PEERS
+
+OURS = "fastrnn"
+TITLES = {"inference": "Inference", "training": "Training step"}
+#: Speed over that of the best peer that we aim for: at every point, and as the geometric mean.
+TARGETS = {"inference": (1.05, 1.8), "training": (1.25, 2.5)}
+
+Row = dict[str, Any]
+Place = dict[str, Row]
+
+
+def case_of(row: Row) -> Case:
+    size = Size(row["batch"], row["steps"], row["inputs"], row["units"])
+    return Case(row["cell"], size, row["kind"], row["dtype"], row.get("variant", "plain"))
+
+
+def best_by_library(rows: Sequence[Row]) -> dict[Case, Place]:
+    """For each case the fastest row (over threads and modes) of each library."""
+    best: dict[Case, Place] = {}
+    for row in rows:
+        place = best.setdefault(case_of(row), {})
+        known = place.get(row["library"])
+        if known is None or row["median_s"] < known["median_s"]:
+            place[row["library"]] = row
+    return best
+
+
+def ratio(place: Place) -> float:
+    """Speed of fastrnn over that of the best peer; nan where one of them is missing."""
+    peers = [row["median_s"] for library, row in place.items() if library != OURS]
+    return min(peers) / place[OURS]["median_s"] if OURS in place and peers else float("nan")
+
+
+def described(info: dict[str, Any]) -> str:
+    """Machine, date and versions in one line."""
+    versions = ", ".join(f"{name} {version}" for name, version in info["versions"].items())
+    return f"{info['cpu']}, {info['cores']} cores, {info['vector']}, {info['date']}; {versions}."
+
+
+def table(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> list[str]:
+    """Lines of a Markdown table."""
+    rows = ["| " + " | ".join(map(str, line)) + " |" for line in lines]
+    return ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *rows]
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    return float(np.exp(np.mean(np.log(values))))
+
+
+def summary(rows: Sequence[Row]) -> list[str]:
+    """The table for a README: one line for each kind and variant, speeds over those of the best peer."""
+    best = best_by_library(rows)
+    lines = []
+    for kind, variant in dict.fromkeys((case.kind, case.variant) for case in best):
+        here = {case: ratio(p) for case, p in best.items() if (case.kind, case.variant) == (kind, variant)}
+        here = {case: value for case, value in here.items() if np.isfinite(value)}
+        if not here:
+            continue
+        each, mean = TARGETS[kind]
+        slowest = min(here, key=here.__getitem__)
+        below = sum(value < each for value in here.values())
+        met = geometric_mean(list(here.values()))
+        lines.append(
+            (
+                TITLES[kind],
+                variant,
+                len(here),
+                f"{met:.2f} ({'>=' if met >= mean else '<'} {mean})",
+                f"{here[slowest]:.2f} ({slowest.cell}, {slowest.size})",
+                f"{below} below {each}",
+            )
+        )
+    head = ("", "network", "points", "geometric mean (target)", "least", "points below target")
+    return table(head, lines)
+
+
+def markdown(rows: Sequence[Row], info: dict[str, Any]) -> str:
+    lines = [
+        described(info),
+        "",
+        "Milliseconds, medians, all libraries in turns in one run, the best of one and two threads each; B batch, T time "
+        "steps, I inputs, H units, all outputs returned. A training step is forward, backward and SGD. `ratio` is the "
+        "speed of fastrnn over that of the best peer.",
+        "",
+        *summary(rows),
+    ]
+    best = best_by_library(rows)
+    for kind, variant in dict.fromkeys((case.kind, case.variant) for case in best):
+        places = {case: p for case, p in best.items() if (case.kind, case.variant) == (kind, variant)}
+        libraries = [name for name in (OURS, *PEERS) if any(name in place for place in places.values())]
+        body = []
+        for case, place in places.items():
+            s = case.size
+            times = [f"{place[n]['median_s'] * 1e3:.3g}" if n in place else "" for n in libraries]
+            body.append([case.cell, s.batch, s.steps, s.inputs, s.units, *times, f"{ratio(place):.2f}"])
+        head = ["cell", "B", "T", "I", "H", *libraries, "ratio"]
+        title = TITLES[kind] + ("" if variant == "plain" else f", {variant}")
+        lines += ["", f"### {title}", "", *table(head, body)]
+        ratios = [r for r in map(ratio, places.values()) if np.isfinite(r)]
+        if ratios:
+            lines += [
+                "",
+                f"Geometric mean of the ratios {geometric_mean(ratios):.2f}, least {min(ratios):.2f}.",
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def write(
+    rows: Sequence[Row], info: dict[str, Any], out: Path, name: str = "grid", pictures: bool = True
+) -> None:
+    """JSON and table, and the pictures."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{name}.json").write_text(json.dumps({"environment": info, "rows": list(rows)}, indent=1) + "\n")
+    (out / f"{name}.md").write_text(markdown(rows, info))
+    if not pictures:
+        return
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        print("matplotlib is not installed: no pictures", file=sys.stderr)
+        return
+    from benchmarks.drawing import draw_ratios, draw_roofline
+
+    best = best_by_library(rows)
+    stem = "" if name == "grid" else f"{name}_"
+    draw_ratios(best, out / f"{stem}ratios.png")
+    draw_roofline(best, info["limits"], out / f"{stem}roofline.png")

@@ -1,0 +1,126 @@
+"""One pass through layers in a row, and the way back: what every model is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastrnn.layers.arithmetic import activate
+from fastrnn.layers.base import as_rows
+
+__all__ = ["backward", "forward"]
+
+
+def forward(
+    layers: Sequence[Any],
+    x: Any,
+    mask: np.ndarray | None,
+    training: bool,
+    logit_activation: str | None = None,
+    starts: Sequence[Any] | None = None,
+) -> tuple[Any, Any, Any, list[Any], float, list[Any]]:
+    """Run `x` through `layers`.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    x : array
+    mask : array of bool of shape (batch, time), optional
+    training : bool
+        Whether dropout acts and caches are kept.
+    logit_activation : str, optional
+        If this activation ends the last layer, what comes before it is wanted too.
+    starts : sequence, optional
+        Initial states of the layers with `return_state`, first to last.
+
+    Returns
+    -------
+    y, mask
+        Of the last layer.
+    logits : array or None
+    caches : list
+        What `backward` needs; empty unless `training`.
+    penalty : float
+        That of the activity regularizers.
+    finals : list
+        Final states of the layers with `return_state`, each a list.
+    """
+    caches: list[Any] = []
+    finals: list[Any] = []
+    penalty = 0.0
+    logits = None
+    last = len(layers) - 1
+    for i, layer in enumerate(layers):
+        out_mask = layer.compute_mask(x, mask)
+        if (
+            i == last
+            and logit_activation is not None
+            and layer.output_activation == logit_activation
+            and layer.activity_regularizer is None
+        ):
+            logits, cache = layer.forward_linear(x, mask, training)
+            rows, back = as_rows(logits)
+            y = back(activate(layer.output_activation, rows))
+        elif getattr(layer, "return_state", False):
+            start = None if starts is None else starts[len(finals)]
+            (y, *final), cache = layer.forward(x, mask, training, initial_state=start)
+            finals.append(final)
+        else:
+            y, cache = layer.forward(x, mask, training)
+        if layer.activity_regularizer is not None:
+            penalty += layer.activity_regularizer(y) / len(y)
+            cache = (cache, y)
+        if training:
+            caches.append(cache)
+        x, mask = y, out_mask
+    return x, mask, logits, caches, penalty, finals
+
+
+def backward(
+    layers: Sequence[Any],
+    dy: np.ndarray | None,
+    caches: list[Any],
+    from_logits: bool,
+    stop: int,
+    d_finals: Sequence[Any] = (),
+) -> list[Any]:
+    """Write the gradients of `layers`, from the last one down to number `stop`.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    dy : array or None
+        Gradient of the output, or of what comes before the last activation if `from_logits`.
+    caches : list
+        Of `forward`; used up.
+    from_logits : bool
+    stop : int
+    d_finals : sequence
+        Gradients of the final states of the layers with `return_state`, each a list with None for zeros.
+
+    Returns
+    -------
+    list
+        Gradients of the initial states of the layers with `return_state` that were reached.
+    """
+    given = list(d_finals)
+    d_starts: list[Any] = []
+    for i in range(len(layers) - 1, stop - 1, -1):
+        layer, cache = layers[i], caches[i]
+        # What a layer kept is free for reuse as soon as its gradient is known.
+        caches[i] = None
+        if layer.activity_regularizer is not None:
+            cache, y = cache
+            gradient = layer.activity_regularizer.gradient(y)
+            gradient = gradient / gradient.dtype.type(len(y))
+            dy = gradient if dy is None else dy + gradient
+        if from_logits:
+            dy, from_logits = layer.backward_linear(dy, cache, i > stop), False
+        elif getattr(layer, "return_state", False):
+            dy = layer.backward([dy, *given.pop()], cache, i > stop)
+            d_starts.append(layer.d_initial_state)
+        else:
+            dy = layer.backward(dy, cache, i > stop)
+    return d_starts[::-1]

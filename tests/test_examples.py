@@ -1,0 +1,102 @@
+"""Every example says how it is used, and runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+
+#: Those with a short run that needs no data.
+QUICK = [path for path in EXAMPLES if '"--quick"' in (text := path.read_text()) and '"--data"' not in text]
+
+
+def run(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    root = str(script.parents[1])
+    environment = {**os.environ, "PYTHONPATH": root, "MPLBACKEND": "Agg"}
+    return subprocess.run(
+        [sys.executable, str(script), *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
+def test_example_help(script):
+    result = run(script, "--help")
+    assert result.returncode == 0, result.stderr
+    assert "usage:" in result.stdout
+
+
+@pytest.mark.needs_data
+@pytest.mark.parametrize("cell", ["simple_rnn", "bilstm"])
+def test_sentiment_imdb_quick(cell, data_dir, tmp_path):
+    if not (data_dir / "imdb.jsonl.gz").exists():
+        pytest.skip(f"{data_dir / 'imdb.jsonl.gz'} is missing")
+    result = run(
+        EXAMPLES[0].with_name("sentiment_imdb.py"),
+        *("--quick", "--cell", cell, "--data", str(data_dir), "--out", str(tmp_path)),
+    )
+    assert result.returncode == 0, result.stderr
+    rows = re.findall(r"^ +([12])((?: +\d+\.\d+){5})$", result.stdout, re.M)
+    assert [epoch for epoch, _ in rows] == ["1", "2"]
+    losses = [float(values.split()[0]) for _, values in rows]
+    assert losses[1] < losses[0]
+    validation = [float(values.split()[3]) for _, values in rows]
+    best = float(re.search(r"best val_accuracy +([\d.]+)", result.stdout).group(1))
+    assert best == max(validation)
+    assert "seconds of JIT" in result.stdout
+    assert (tmp_path / f"sentiment_{cell}.png").stat().st_size > 10_000
+
+
+@pytest.mark.needs_data
+def test_authorship_quick(data_dir, tmp_path):
+    if not (data_dir / "federalist").is_dir():
+        pytest.skip(f"{data_dir / 'federalist'} is missing")
+    result = run(
+        EXAMPLES[0].with_name("authorship.py"),
+        *("--quick", "--data", str(data_dir), "--out", str(tmp_path)),
+    )
+    assert result.returncode == 0, result.stderr
+    votes = re.findall(
+        r"^  No\. (\d+) +([\d.]+)% +([\d.]+)% +([\d.]+)%   (\w+) +(\w+)( +\(wrong\))?$", result.stdout, re.M
+    )
+    # Eight papers held back, and the five unknown ones by both models.
+    assert len(votes) == 18
+    assert [int(number) for number, *_ in votes[8:13]] == [43, 38, 60, 17, 30]
+    assert [truth for *_, truth, _ in votes[8:13]] == ["Madison"] * 2 + ["Hamilton"] * 3
+    for _, hamilton, madison, margin, vote, truth, wrong in votes:
+        assert float(hamilton) + float(madison) == pytest.approx(100, abs=0.11)
+        assert abs(float(hamilton) - float(madison)) == pytest.approx(float(margin), abs=0.11)
+        if hamilton != madison:
+            assert vote == ("Madison" if float(madison) > float(hamilton) else "Hamilton")
+        assert (vote != truth) == bool(wrong)
+    assert (tmp_path / "authorship.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", ["sentiment_imdb", "authorship"])
+def test_example_without_its_data_says_how_to_get_it(name, tmp_path):
+    result = run(EXAMPLES[0].with_name(f"{name}.py"), "--quick", "--data", str(tmp_path))
+    assert result.returncode == 2
+    assert "is missing; it comes from" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("script", QUICK, ids=lambda path: path.stem)
+def test_example_quick_run(script, tmp_path):
+    pytest.importorskip("matplotlib")
+    result = run(script, "--quick", "--out", str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) > 2
+    assert "Warning" not in result.stderr, result.stderr
+    pictures = list(tmp_path.rglob("*.png"))
+    assert pictures
+    assert all(path.stat().st_size > 5000 for path in pictures)
