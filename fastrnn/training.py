@@ -46,7 +46,8 @@ class Batches:
     Parameters
     ----------
     x : ndarray, Ragged, or iterable of batches
-        An iterable gives tuples ``(x, y)`` or ``(x, y, sample_weight)`` and is gone through anew at each epoch.
+        An iterable gives tuples ``(x, y)`` or ``(x, y, sample_weight)`` of arrays or Ragged, and is gone through anew at
+        each epoch.
     y, sample_weight : array_like, optional
     batch_size : int
     start, stop : int, optional
@@ -108,7 +109,8 @@ class Batches:
     def shape(self) -> tuple[int | None, ...]:
         """Shape of the input with an open batch axis."""
         if self.stream:
-            return (None, *np.shape(self._first[0])[1:])
+            x = self._first[0]
+            return (None, *(x.shape if _is_ragged(x) else np.shape(x))[1:])
         return (None, *self.x.shape[1:])
 
     def epoch(
@@ -118,7 +120,8 @@ class Batches:
         if self.stream:
             for batch in self.x:
                 x, y, weight = (*batch, None, None)[:3]
-                yield np.asarray(x), None, y, weight
+                x, mask = _whole(x)
+                yield np.asarray(x), mask, _whole(y)[0], _whole(weight)[0]
             return
         order = None
         if shuffle and rng is not None:
@@ -160,12 +163,18 @@ def _is_stream(x: Any) -> bool:
 
 
 def _take(part: Any, index: Any) -> tuple[Any, np.ndarray | None]:
+    """Some samples of an array or a Ragged, and which steps are real if not all are."""
     if part is None:
         return None, None
     if not isinstance(part, np.ndarray):
         values, mask = part.take(index)
         return values, None if mask.all() else mask
     return (part[index] if isinstance(index, slice) else part.take(index, axis=0)), None
+
+
+def _whole(part: Any) -> tuple[Any, np.ndarray | None]:
+    """All samples of a Ragged, padded, and which steps are real; anything else as it is."""
+    return _take(part, slice(None)) if _is_ragged(part) else (part, None)
 
 
 class Trainer:
@@ -321,9 +330,13 @@ class Trainer:
         if y is None:
             raise ValueError("y is missing: training and evaluation need targets")
         want = isinstance(self.loss, losses.Loss) and self.loss.logit_activation is not None
-        y_pred, mask, logits, caches, penalty = self.run(x, mask, training, want, y)
+        given = mask
+        y_pred, mask, logits, caches, penalty = self.run(x, given, training, want, y)
         if self._metrics is None:
             self._resolve(y, y_pred)
+        if given is not None and mask is None and not np.any(given, axis=1).all():
+            # A sequence without a step has no output to judge.
+            mask = np.any(given, axis=1)
         if logits is not None and self.loss.logit_activation != self._last_activation:
             logits = None
         if training:
@@ -343,7 +356,8 @@ class Trainer:
     def compute_gradients(self, x: Any, y: Any, sample_weight: Any = None, mask: Any = None) -> float:
         """Write the gradient of the loss of one batch into ``grads`` and return the loss."""
         self._need("compute_gradients")
-        loss, _, _, grad, caches, from_logits = self._loss_of(self._input(x), mask, y, sample_weight, True)
+        batch = self._batch_of(x, y, sample_weight, mask)
+        loss, _, _, grad, caches, from_logits = self._loss_of(*batch, True)
         self.back(grad, caches, from_logits)
         return loss
 
@@ -352,20 +366,6 @@ class Trainer:
     ) -> float:
         """Make one update from a batch and return its loss; metrics are accounted for.
 
-        Raises
-        ------
-        NonFiniteLossError
-            If loss or gradient are not finite. The weights are those before the call, or before the piece.
-        """
-        loss, y_pred, out_mask, grad, caches, from_logits = self._loss_of(x, mask, y, sample_weight, True)
-        if not math.isfinite(loss):
-            raise NonFiniteLossError(f"the loss became {loss}; the weights were left as they were. {_HELP}.")
-        self.back(grad, caches, from_logits)
-        plan = self.plan
-        for start, stop in plan.runs:
-            self._check_gradient(self.grads[start:stop])
-        for table in plan.tables:
-            grads = self.grads[table.start : table.stop].reshape(table.shape)
         Parameters
         ----------
         x, y, sample_weight, mask
@@ -375,11 +375,11 @@ class Trainer:
             time, each starting from the states that the piece before ended with. The loss is then the mean over the
             pieces. The model must take it, see `fit`.
 
-            self._check_gradient(grads[table.rows()].ravel())
-        self.optimizer.apply(self.params, self.grads, plan)
-        self.constrain()
-        self.weights_changed()
-        self._account(loss, y, y_pred, sample_weight, out_mask, piece)
+        Raises
+        ------
+        NonFiniteLossError
+            If loss or gradient are not finite. The weights are those before the call, or before the piece.
+        """
         if n_steps is None or x.shape[1] <= n_steps:
             return self._step(x, y, sample_weight, mask)
         total = 0.0
@@ -392,12 +392,26 @@ class Trainer:
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
     def _step(self, x: Any, y: Any, sample_weight: Any, mask: Any, piece: Piece | None = None) -> float:
         """One update from a batch, or from the arrays of a piece of one."""
-        return loss
-
-    def constrain(self) -> None:
+        loss, y_pred, out_mask, grad, caches, from_logits = self._loss_of(x, mask, y, sample_weight, True)
+        if not math.isfinite(loss):
+            raise NonFiniteLossError(f"the loss became {loss}; the weights were left as they were. {_HELP}.")
         if piece is not None and out_mask is not None and not out_mask.any():
             # A layer masked all of it: moments of the optimizer must not move the weights for nothing.
             return loss
+        self.back(grad, caches, from_logits)
+        plan = self.plan
+        for start, stop in plan.runs:
+            self._check_gradient(self.grads[start:stop])
+        for table in plan.tables:
+            grads = self.grads[table.start : table.stop].reshape(table.shape)
+            self._check_gradient(grads[table.rows()].ravel())
+        self.optimizer.apply(self.params, self.grads, plan)
+        self.constrain()
+        self.weights_changed()
+        self._account(loss, y, y_pred, sample_weight, out_mask, piece)
+        return loss
+
+    def constrain(self) -> None:
         """Project the weights onto what their constraints allow; given by the model."""
         raise NotImplementedError
 
@@ -412,6 +426,14 @@ class Trainer:
         x = self.layers[0].as_input(x) if self.layers else np.asarray(x)
         self._ensure_ready((None, *x.shape[1:]))
         return x
+
+    def _batch_of(self, x: Any, y: Any, sample_weight: Any, mask: Any) -> tuple[Any, Any, Any, Any]:
+        """``x, mask, y, sample_weight`` of a single batch as arrays; of a Ragged the mask is its own, unless given."""
+        x, real = _whole(x)
+        y, sample_weight = (
+            None if part is None else np.asarray(_whole(part)[0]) for part in (y, sample_weight)
+        )
+        return self._input(x), real if mask is None else mask, y, sample_weight
 
     # -- fitting
 
@@ -433,6 +455,7 @@ class Trainer:
         validation_steps: int | None = None,
         validation_batch_size: int | None = None,
         validation_freq: int | Sequence[int] = 1,
+        truncated_bptt_steps: int | None = None,
     ) -> History:
         """Train for a number of epochs.
 
@@ -455,7 +478,6 @@ class Trainer:
         shuffle : bool or "batch"
             Whether samples come in another random order at each epoch; ``"batch"`` shuffles within batches.
         class_weight : dict of int to float, optional
-        truncated_bptt_steps: int | None = None,
         sample_weight : array_like, optional
             One weight for each sample, or for each of its time steps.
         initial_epoch : int
@@ -464,6 +486,12 @@ class Trainer:
         validation_batch_size : int, optional
         validation_freq : int or sequence of int
             Validate each so many epochs, or after these (counted from 1).
+        truncated_bptt_steps : int, optional
+            Truncated backpropagation through time: cut the sequences of each batch into pieces of so many steps. The
+            pieces are trained on one after the other, one update each. States go on from piece to piece, gradients
+            stop at the border, so that memory is that of a piece. Each batch starts from zero states (stateful layers
+            from those of the batch before). Needs an output and a target for every step. For sequences of no more
+            steps it changes nothing; by default gradients go all the way. Callbacks are called once for a batch.
 
         Returns
         -------
@@ -473,6 +501,11 @@ class Trainer:
         ------
         NonFiniteLossError
             If the loss stops being finite. The model keeps the weights of the last good epoch.
+
+        References
+        ----------
+        Williams, R. J. & Peng, J. (1990). An efficient gradient-based algorithm for on-line training of recurrent
+        network trajectories. Neural Computation 2(4), 490-501.
         """
         self._need("fit")
         data, validation = self._data(
@@ -485,13 +518,9 @@ class Trainer:
             sample_weight,
             validation_batch_size,
         )
+        if truncated_bptt_steps is not None:
+            truncated_bptt_steps = check_pieces(self.layers, data.shape, truncated_bptt_steps)
         self._ensure_ready(data.shape)
-        truncated_bptt_steps : int, optional
-            Truncated backpropagation through time: cut the sequences of each batch into pieces of so many steps. The
-            pieces are trained on one after the other, one update each. States go on from piece to piece, gradients
-            stop at the border, so that memory is that of a piece. Each batch starts from zero states (stateful layers
-            from those of the batch before). Needs an output and a target for every step. For sequences of no more
-            steps it changes nothing; by default gradients go all the way. Callbacks are called once for a batch.
         for part in (data, validation):
             self._attach(part)
         history = History()
@@ -501,11 +530,6 @@ class Trainer:
         verbose = 1 if verbose == "auto" else int(verbose)
         steps = data.n_batches if steps_per_epoch is None else steps_per_epoch
         every = [history, *(callbacks or ())]
-
-        References
-        ----------
-        Williams, R. J. & Peng, J. (1990). An efficient gradient-based algorithm for on-line training of recurrent
-        network trajectories. Neural Computation 2(4), 490-501.
         calls = CallbackList(
             [*every, Progress(verbose)] if verbose else every,
             self,
@@ -518,8 +542,6 @@ class Trainer:
         stream = _restarting(data, self._rng, shuffle) if steps_per_epoch is not None else None
         try:
             for epoch in range(initial_epoch, epochs):
-        if truncated_bptt_steps is not None:
-            truncated_bptt_steps = check_pieces(self.layers, data.shape, truncated_bptt_steps)
                 self.reset_metrics()
                 calls.call("on_epoch_begin", epoch, {})
                 batches = data.epoch(self._rng, shuffle) if stream is None else stream
@@ -712,6 +734,7 @@ class Trainer:
         # The mask takes the place of weights: it is cut into the same batches.
         data = Batches(x, None, mask, batch_size)
         self._ensure_ready(data.shape)
+        self._attach(data)
         calls = CallbackList(callbacks or (), self, {"verbose": 0, "steps": data.n_batches})
         calls.call("on_predict_begin", {})
         parts: list[np.ndarray] = []
@@ -722,6 +745,8 @@ class Trainer:
             if i == steps:
                 break
             calls.batch("predict_begin", i, dict)
+            if data.stream:
+                given = None  # what comes along with batches are weights
             y = compute(prepare(batch), given if given is not None else batch_mask)
             calls.batch("predict_end", i, dict)
             if data.stream or (steps is not None):
@@ -739,6 +764,11 @@ class Trainer:
         if whole is None:
             if not parts:
                 raise ValueError("x gave no batches")
+            if len({part.shape[1:] for part in parts}) > 1:
+                raise ValueError(
+                    "the batches of x have unequal numbers of steps, so their outputs don't fit together: call "
+                    "predict_on_batch for each"
+                )
             whole = np.concatenate(parts)
         return whole
 
@@ -770,7 +800,8 @@ class Trainer:
                 raise ValueError("give either class_weight or sample_weight, not both")
             sample_weight = class_weights(y, class_weight)
         self.reset_metrics()
-        self.train_step(self._input(x), np.asarray(y), sample_weight, mask)
+        x, mask, y, sample_weight = self._batch_of(x, y, sample_weight, mask)
+        self.train_step(x, y, sample_weight, mask)
         logs = self._logs()
         return logs if return_dict else _values(logs)
 
@@ -779,9 +810,9 @@ class Trainer:
     ) -> Any:
         """Compute loss and metrics of a batch; returns as :meth:`train_on_batch`."""
         self._need("test_on_batch")
-        y = np.asarray(y)
         self.reset_metrics()
-        loss, y_pred, out_mask, *_ = self._loss_of(self._input(x), mask, y, sample_weight, False)
+        x, mask, y, sample_weight = self._batch_of(x, y, sample_weight, mask)
+        loss, y_pred, out_mask, *_ = self._loss_of(x, mask, y, sample_weight, False)
         self._account(loss, y, y_pred, sample_weight, out_mask)
         logs = self._logs()
         return logs if return_dict else _values(logs)
@@ -789,7 +820,8 @@ class Trainer:
     def predict_on_batch(self, x: Any, mask: Any = None) -> np.ndarray:
         """Compute the outputs for a batch."""
         self._need_layers()
-        return self.run(self._input(x), mask, False, False)[0]
+        x, mask, *_ = self._batch_of(x, None, None, mask)
+        return self.run(x, mask, False, False)[0]
 
 
 def _values(logs: dict[str, float]) -> Any:
