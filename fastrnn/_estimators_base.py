@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from . import _estimators_network as network
@@ -31,12 +31,21 @@ from ._estimators_training import (
 )
 from .engine.vecmath import ACTIVATIONS
 from .exceptions import NonFiniteLossError
+from .layers.base import restarted
 from .optimizers import Optimizer
 from .preprocessing import check_features
 from .sequences import Ragged, Sequences, as_step_values, read_sequences
 
 _POSITIVE = Interval(Integral, 1, None, closed="left")
 _FRACTION = Interval(Real, 0, 1, closed="left")
+
+
+class _Kernel(HasMethods):
+    def is_satisfied_by(self, val: Any) -> bool:
+        return network.is_kernel(val)
+
+    def __str__(self) -> str:
+        return "a cell of the engine, such as fastrnn.cells.janet.JANET"
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -46,7 +55,7 @@ class BaseRNN(BaseEstimator):
     The fields are the constructor's arguments, said once; scikit-learn reads them from the signature.
     """
 
-    cell: str = "lstm"
+    cell: Any = "lstm"
     units: int | tuple[int, ...] = 64
     activation: str = "tanh"
     recurrent_activation: str = "sigmoid"
@@ -79,7 +88,7 @@ class BaseRNN(BaseEstimator):
     n_jobs: int | None = None
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "cell": [StrOptions(set(network.CELLS))],
+        "cell": [StrOptions(set(network.CELLS)), _Kernel("traits")],
         "units": [_POSITIVE, tuple, list],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "recurrent_activation": [StrOptions(set(ACTIVATIONS))],
@@ -319,11 +328,8 @@ class BaseRNN(BaseEstimator):
         if rows is None:
             self._set_states(None)
             return self
-        states = [[s.copy() for s in layer] for layer in states]
-        for layer in states:
-            for s in layer:
-                s[rows] = 0
-        self._set_states(states)
+        zeros = [[np.zeros_like(s) for s in layer] for layer in states]
+        self._set_states(restarted(states, zeros, rows))
         return self
 
     def _set_states(self, states: States | None) -> None:
@@ -338,6 +344,13 @@ class BaseRNN(BaseEstimator):
                 f"The 'units' parameter of {type(self).__name__} must be an int in the range [1, inf) or a tuple "
                 f"of such. Got {self.units!r} instead."
             )
+        if isinstance(self.cell, type):
+            needed = set(self.cell._fields) - set(self.cell._field_defaults) - {"n_units"}  # type: ignore[attr-defined]
+            if needed:
+                raise ValueError(
+                    f"cell={self.cell.__name__} has no default for {', '.join(sorted(needed))}: give an instance of it "
+                    "with these numbers; its n_units are replaced by 'units'."
+                )
         if incremental and self.early_stopping:
             raise ValueError(
                 "partial_fit does not support early_stopping=True: it makes one pass over what it is given. Set "

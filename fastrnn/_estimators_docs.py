@@ -4,14 +4,16 @@ from __future__ import annotations
 
 __all__ = ["with_shared_documentation"]
 
-PARAMETERS = """cell : {"lstm", "gru", "simple_rnn"}, default="lstm"
-        Kind of the recurrent layers.
+PARAMETERS = """cell : {"lstm", "gru", "simple_rnn", "peephole_lstm", "janet", "indrnn"} or kernel, default="lstm"
+        Kind of the recurrent layers. "peephole_lstm": gates see the cell state; "janet": an LSTM with nothing but a
+        forget gate; "indrnn": each unit sees its own past only, so `recurrent_dropout` must be 0. A cell of your own is
+        given as its NamedTuple, the class or an instance with its numbers, see :mod:`fastrnn.engine.contract`.
     units : int or tuple of int, default=64
         Width of the recurrent layer; a tuple stacks several, first to last.
     activation : str, default="tanh"
-        Activation of the recurrent layers, by Keras's names.
+        Activation of the recurrent layers, by Keras's names. A cell of your own has its own.
     recurrent_activation : str, default="sigmoid"
-        Activation of the gates; not used by ``cell="simple_rnn"``.
+        Activation of the gates; not used by "simple_rnn", "indrnn" and a cell of your own.
     bidirectional : bool, default=False
         Read each sequence in both directions.
     merge_mode : {"concat", "sum", "mul", "ave"}, default="concat"

@@ -14,7 +14,15 @@ from .engine.threads import resolve
 from .model import Sequential
 from .optimizers import SGD, Adagrad, Adam, RMSprop
 
-CELLS = {"lstm": "LSTM", "gru": "GRU", "simple_rnn": "SimpleRNN"}
+CELLS = {
+    "lstm": "LSTM",
+    "gru": "GRU",
+    "simple_rnn": "SimpleRNN",
+    "peephole_lstm": "PeepholeLSTM",
+    "janet": "JANET",
+    "indrnn": "IndRNN",
+}
+_WITHOUT_GATES = ("simple_rnn", "indrnn")
 SOLVERS = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD, "adagrad": Adagrad}
 
 ARGUMENTS = (
@@ -43,6 +51,16 @@ def units_of(units: Any) -> tuple[Any, ...]:
     return tuple(units) if isinstance(units, (tuple, list)) else (units,)
 
 
+def is_kernel(cell: Any) -> bool:
+    """Whether it is a cell of the engine, as a class or with its numbers."""
+    return "n_units" in getattr(cell, "_fields", ()) and callable(getattr(cell, "traits", None))
+
+
+def kernel_of(cell: Any, width: int) -> Any:
+    """The engine's cell `width` units wide, its other numbers as they are given or by default."""
+    return cell(n_units=width) if isinstance(cell, type) else cell._replace(n_units=width)
+
+
 def build(
     p: Any, n_features: int, n_outputs: int, activation: str | None, penalty: float, seed: int
 ) -> Sequential:
@@ -58,25 +76,31 @@ def build(
     stack: list[Any] = []
     if p.vocabulary_size is not None:
         stack.append(layers.Embedding(p.vocabulary_size, p.embedding_dim, **common))
-    recurrent = getattr(layers, CELLS[p.cell])
     widths = units_of(p.units)
     for i, width in enumerate(widths):
-        arguments: dict[str, Any] = {
-            "activation": p.activation,
+        cell: dict[str, Any] = {
             "dropout": p.dropout,
             "recurrent_dropout": p.recurrent_dropout,
+            "kernel_regularizer": shrink(),
+            "recurrent_regularizer": shrink(),
+            **common,
+        }
+        time: dict[str, Any] = {
             "stateful": p.stateful,
             "unroll": p.unroll,
             "return_sequences": p.return_sequences or i < len(widths) - 1,
             # Outputs come in processing order, so only the first layer has to turn around.
             "go_backwards": p.go_backwards and i == 0,
-            "kernel_regularizer": shrink(),
-            "recurrent_regularizer": shrink(),
-            **common,
         }
-        if p.cell != "simple_rnn":
-            arguments["recurrent_activation"] = p.recurrent_activation
-        layer = recurrent(int(width), **arguments)
+        if isinstance(p.cell, str):
+            cell["activation"] = p.activation
+            if p.cell not in _WITHOUT_GATES:
+                cell["recurrent_activation"] = p.recurrent_activation
+            if p.cell == "peephole_lstm":
+                cell["peephole_regularizer"] = shrink()
+            layer = getattr(layers, CELLS[p.cell])(int(width), **cell, **time)
+        else:
+            layer = layers.RNN(layers.KernelCell(kernel_of(p.cell, int(width)), **cell), **time)
         stack.append(layers.Bidirectional(layer, merge_mode=p.merge_mode) if p.bidirectional else layer)
     if p.dropout:
         # One draw for all steps, as inside the recurrent layers.

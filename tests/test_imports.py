@@ -27,6 +27,7 @@ RANKS: list[tuple[str, ...]] = [
         "losses",
         "metrics",
         "optimizers",
+        "batches",
         "sequences",
     ),
     ("layers.",),

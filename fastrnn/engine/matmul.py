@@ -235,6 +235,17 @@ def _tile(typingctx, zero, shape, a, a_row, a_k, b, b_k, k, c, c_row, d, d_row, 
 # One loop nest for every product
 
 
+def _lanes_of(zero):
+    """Lanes of a vector, as a constant to the compiler: dividing by a variable takes longer than a small tile."""
+    return lanes(zero.dtype)
+
+
+@overload(_lanes_of)
+def _lanes_of_kernel(zero):
+    n_lanes = _LANES_32 if zero == types.float32 else _LANES_64
+    return lambda zero: n_lanes
+
+
 @separate
 @jit
 def _gemm(zero, size, a, a_row, a_k, b, b_k, b_panel, m, n, k, c, c_row, d, d_row):
@@ -245,7 +256,7 @@ def _gemm(zero, size, a, a_row, a_k, b, b_k, b_panel, m, n, k, c, c_row, d, d_ro
     Panels of B outside, row tiles inside: a panel is read from L2 (or L3) once and serves every row tile. ``b_k == 0``
     says that B is packed, each panel as wide as its columns rounded up to whole vectors.
     """
-    n_lanes = _LANES_32 if size == 4 else _LANES_64
+    n_lanes = _lanes_of(zero)
     width = VECTORS * n_lanes
     for j in range(0, n, width):
         columns = min(width, n - j)

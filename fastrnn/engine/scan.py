@@ -51,24 +51,28 @@ def _active(schedule, n_steps, s, r0, r1):
 
 @separate
 @jit
-def _gather(plan, schedule, x, masks, group, s, r0, n, out, at):
-    """Rows of x for step ``s`` of the sorted rows ``r0 ... r0 + n``, times the dropout mask, into ``out[at ...]``."""
+def _gather(plan, schedule, x, masks, group, s0, s1, r0, r1, out):
+    """Rows of x for the steps ``s0 ... s1`` of the sorted rows ``r0 ... r1``, times the dropout mask; how many."""
     n_steps, n_batch, n_inputs = plan["n_steps"], plan["n_batch"], plan["n_inputs"]
-    x_step, x_row, reverse = plan["x_step"], plan["x_row"], plan["reverse"]
+    x_step, x_row, reverse, masked = plan["x_step"], plan["x_row"], plan["reverse"], plan["input_groups"] > 0
     base = 2 * (n_steps + 1)
     shared = schedule[base + n_batch] == 1
-    for r in range(r0, r0 + n):
-        b = schedule[base + r]
-        t = schedule[base + n_batch + 1 + (0 if shared else r * n_steps) + s]
-        if reverse:
-            t = n_steps - 1 - t
-        source, target = part(x, b * x_row + t * x_step, 0, n_inputs), part(out, at + r - r0, 0, n_inputs)
-        if plan["input_groups"] > 0:
-            mask = segment(masks, (group * n_batch + b) * n_inputs, n_inputs)
-            for i in range(n_inputs):
-                target[i] = source[i] * mask[i]
-        else:
-            copy(source, target)
+    at = 0
+    for s in range(s0, s1):
+        for r in range(r0, r0 + _active(schedule, n_steps, s, r0, r1)):
+            b = schedule[base + r]
+            t = schedule[base + n_batch + 1 + (0 if shared else r * n_steps) + s]
+            if reverse:
+                t = n_steps - 1 - t
+            source, target = part(x, b * x_row + t * x_step, 0, n_inputs), part(out, at, 0, n_inputs)
+            if masked:
+                mask = segment(masks, (group * n_batch + b) * n_inputs, n_inputs)
+                for i in range(n_inputs):
+                    target[i] = source[i] * mask[i]
+            else:
+                copy(source, target)
+            at += 1
+    return at
 
 
 @separate
@@ -162,11 +166,7 @@ def forward_rows(
         if _active(schedule, n_steps, s0, r0, r1) == 0:
             break
         for g in range(input_groups):
-            at = 0
-            for s in range(s0, s1):
-                n = _active(schedule, n_steps, s, r0, r1)
-                _gather(plan, schedule, x, masks, g, s, r0, n, xs, at)
-                at += n
+            at = _gather(plan, schedule, x, masks, g, s0, s1, r0, r1, xs)
             lo = g * input_width
             packed = segment(weights, plan["w"] + g * input_packed, input_packed)
             product(
@@ -490,11 +490,7 @@ def _chunk_gradients(
     input_groups, groups = max(1, plan["input_groups"]), max(1, plan["groups"])
     input_width, group_width = width // input_groups, width // groups
     for g in range(input_groups):
-        at = 0
-        for s in range(s0, s1):
-            n = _active(schedule, n_steps, s, r0, r1)
-            _gather(plan, schedule, x, masks, g, s, r0, n, xs, at)
-            at += n
+        at = _gather(plan, schedule, x, masks, g, s0, s1, r0, r1, xs)
         lo = g * input_width
         product_tn(
             block(xs, 0, at, 0, plan["n_inputs"]),

@@ -15,7 +15,16 @@ from fastrnn.exceptions import NotBuiltError
 from fastrnn.random import new_generator
 from fastrnn.registry import choices, serialize, snake_case
 
-__all__ = ["Layer", "RowLayout", "Streamed", "as_rows", "check_dtype", "check_mask", "check_positive_int"]
+__all__ = [
+    "Layer",
+    "RowLayout",
+    "Streamed",
+    "as_rows",
+    "check_dtype",
+    "check_mask",
+    "check_positive_int",
+    "restarted",
+]
 
 Shape = tuple[int | None, ...]
 
@@ -49,6 +58,29 @@ def check_mask(mask: Any, shape: Sequence[int | None], name: str = "mask") -> np
     if mask.shape != expected:
         raise ValueError(f"{name} has shape {mask.shape}: the input needs {expected}, (batch, time)")
     return mask
+
+
+def restarted(states: Any, initial: Any, rows: Any) -> Any:
+    """States in which some rows are those of `initial`, the others as they were.
+
+    Parameters
+    ----------
+    states, initial : (nested) list of arrays of shape (batch, size)
+    rows : array-like of int or bool
+        Which sequences of the batch.
+    """
+    if isinstance(states, (list, tuple)):
+        return [restarted(s, i, rows) for s, i in zip(states, initial, strict=True)]
+    index, n = np.asarray(rows), len(states)
+    if index.dtype == bool:
+        if index.shape != (n,):
+            raise ValueError(f"rows has shape {index.shape}: the states are those of {n} sequences")
+    elif index.size and (index.dtype.kind not in "iu" or index.min() < -n or index.max() >= n):
+        raise ValueError(f"rows={rows!r}: give integers from 0 to {n - 1}, or a boolean for each sequence")
+    states = states.copy()
+    if index.size:
+        states[index] = initial[index]
+    return states
 
 
 class RowLayout:

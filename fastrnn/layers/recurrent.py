@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn.engine import passes
-from fastrnn.layers.base import Shape, Streamed, check_mask
+from fastrnn.layers.base import Shape, Streamed, check_mask, restarted
 from fastrnn.layers.cells import Cell, GRUCell, LSTMCell, SimpleRNNCell
 
 __all__ = ["GRU", "LSTM", "Recurrent", "SimpleRNN"]
@@ -74,9 +74,19 @@ class Recurrent(Cell):
         #: Gradient with respect to the initial state, of the last `backward`.
         self.d_initial_state: list[np.ndarray] | None = None
 
-    def reset_state(self) -> None:
-        """Forget the states of a stateful layer."""
-        self.states = None
+    def reset_state(self, rows: Any = None) -> None:
+        """Forget the states of a stateful layer.
+
+        Parameters
+        ----------
+        rows : array-like of int or bool, optional
+            Only those of these sequences of the batch, which start from zero in the next call while the others go on.
+            All by default, after which another batch size will do.
+        """
+        if rows is None:
+            self.states = None
+        elif self.states is not None:
+            self.states = restarted(self.states, self.get_initial_state(len(self.states[0])), rows)
 
     reset_states = reset_state
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrnn.layers.base import Layer, Shape, check_mask
+from fastrnn.layers.base import Layer, Shape, check_mask, restarted
 from fastrnn.layers.cells import Cell
 from fastrnn.layers.dropout import Dropout
 from fastrnn.layers.recurrent import Recurrent
@@ -301,9 +301,14 @@ class RNN(Wrapper):
         """States of a stack as one list for each time loop."""
         return _split(self.cell, states)
 
-    def reset_state(self) -> None:
-        """Forget the states of a stateful layer."""
-        self.states = None
+    def reset_state(self, rows: Any = None) -> None:
+        """Forget the states of a stateful layer: of some sequences or of all, see :meth:`LSTM.reset_state`."""
+        if rows is None:
+            self.states = None
+        elif self.states is not None:
+            n_batch = len(self._flat_states(self.states)[0][0])
+            initial = self._flat_states(self.cell.get_initial_state(n_batch))
+            self.states = _join(self.cell, restarted(self._flat_states(self.states), initial, rows))
 
     reset_states = reset_state
 

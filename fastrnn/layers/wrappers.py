@@ -157,11 +157,11 @@ class Wrapper(Layer):
         for child in self._children.values():
             child.apply_constraints()
 
-    def reset_state(self) -> None:
-        """Forget the states of stateful children."""
+    def reset_state(self, rows: Any = None) -> None:
+        """Forget the states of stateful children: of some sequences or of all, see :meth:`LSTM.reset_state`."""
         for child in self._children.values():
             if hasattr(child, "reset_state"):
-                child.reset_state()
+                child.reset_state(rows)
 
     reset_states = reset_state
 

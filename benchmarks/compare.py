@@ -1,0 +1,274 @@
+"""Is one commit slower than another? python -m benchmarks.compare OLD [NEW]
+
+Both commits are checked out in git worktrees in a temporary folder, each with a kernel cache of its own, and run the same
+few cases in worker processes that take turns, block by block: old, new, new, old, ... Ratios are new time over old time.
+Two processes of one program may differ by some per cent for as long as they live, so several pairs of processes are
+raced; the noise of a case is the larger of two figures: half the range of the ratio between pairs, and the half-width of
+the 99% interval of the median over all rounds. A case is slower if its ratio is beyond 1 + max(bound, noise). Exit code:
+0 if no case is, 1 if one is, 2 if something failed. NEW is HEAD by default; "." is the working tree as it stands.
+
+    python -m benchmarks.compare HEAD~1              # the last commit
+    python -m benchmarks.compare main . --bound 0.1  # what is not committed yet
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from benchmarks.cases import CELLS, KINDS, Case, Size
+from benchmarks.report import table
+
+ROOT = Path(__file__).resolve().parent.parent
+WORKER = Path(__file__).with_name("compare_worker.py")
+BLOCK_SECONDS = 0.03
+SIZES = (Size(1, 100, 32, 32), Size(32, 100, 32, 32), Size(32, 60, 64, 128))
+
+
+def cases(cells: Sequence[str], most_units: int) -> list[Case]:
+    sizes = [s for s in SIZES if s.units <= most_units]
+    plain = [Case(c, s, kind) for c in cells for kind in KINDS for s in sizes]
+    steps = [Case(c, Size(1, 1, 32, 32)) for c in cells]
+    ragged = [Case(c, Size(32, 100, 32, 32), kind, variant="ragged") for c in cells for kind in KINDS]
+    return [*steps, *plain, *ragged]
+
+
+# --- the decision ----------------------------------------------------------------------------------------------------
+
+
+class Verdict(NamedTuple):
+    """New time over old time, how sure that is, and whether it is beyond the bound."""
+
+    ratio: float
+    noise: float
+    bound: float
+
+    @property
+    def slower(self) -> bool:
+        return self.ratio > 1 + max(self.bound, self.noise)
+
+    @property
+    def faster(self) -> bool:
+        return self.ratio < 1 / (1 + max(self.bound, self.noise))
+
+    @property
+    def noisy(self) -> bool:
+        """A change of the size of the bound could not have been seen."""
+        return self.noise > self.bound
+
+    def __str__(self) -> str:
+        if self.slower:
+            return "SLOWER"
+        if self.faster:
+            return "faster"
+        return "too noisy to tell" if self.noisy else "same"
+
+
+def median_half_width(values: NDArray) -> float:
+    """Half the 99% interval of the median, from order statistics: no assumption on how the values are distributed."""
+    n = len(values)
+    ordered = np.sort(values)
+    # The rank k with P(Binomial(n, 1/2) < k) <= 0.5%: the k-th smallest and largest values enclose the median.
+    total, k = 0.0, 0
+    while k < n // 2:
+        total += math.comb(n, k) / 2.0**n
+        if total > 0.005:
+            break
+        k += 1
+    low, high = ordered[max(k - 1, 0)], ordered[min(n - k, n - 1)]
+    return float(high - low) / 2
+
+
+def decide(pairs: Sequence[tuple[ArrayLike, ArrayLike]], bound: float) -> Verdict:
+    """From the seconds of old and new, round by round, of each pair of processes, to a verdict.
+
+    Parameters
+    ----------
+    pairs : list of (old, new)
+        Arrays of equal length: in round i, both took their turns one right after the other.
+    bound : float
+        What may pass, as 0.05 for 5%.
+    """
+    logs = [np.log(np.asarray(new, float)) - np.log(np.asarray(old, float)) for old, new in pairs]
+    if not logs or not all(len(log) for log in logs):
+        raise ValueError(f"pairs={pairs!r}: at least one pair with at least one round is needed")
+    middles = [float(np.median(log)) for log in logs]
+    between = (max(middles) - min(middles)) / 2
+    within = median_half_width(np.concatenate(logs))
+    return Verdict(math.exp(float(np.median(middles))), math.expm1(max(between, within)), bound)
+
+
+# --- workers ---------------------------------------------------------------------------------------------------------
+
+
+class Worker:
+    """A process that has one commit's fastrnn, and runs blocks of calls when it is told to."""
+
+    def __init__(self, tree: Path, cache: Path, threads: int) -> None:
+        variables = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
+        variables.pop("PYTHONPATH", None)
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", str(WORKER), str(ROOT), str(tree), str(threads)],
+            env=variables,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, **request: Any) -> Any:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(json.dumps(request), file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the worker of {self.process.args[3]} ended: see its message above")  # type: ignore[index]
+        return json.loads(line)
+
+    def load(self, number: int, case: Case) -> float:
+        """Make a case ready (compile it); seconds of one call."""
+        size = [case.size.batch, case.size.steps, case.size.inputs, case.size.units]
+        return self.ask(
+            load=number, cell=case.cell, size=size, kind=case.kind, dtype=case.dtype, variant=case.variant
+        )
+
+    def time(self, number: int, calls: int) -> float:
+        """Seconds a call."""
+        return self.ask(run=number, calls=calls)
+
+    def close(self) -> None:
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A checked-out commit and its kernel cache."""
+
+    name: str
+    path: Path
+    cache: Path
+
+
+@contextlib.contextmanager
+def checked_out(old: str, new: str) -> Iterator[tuple[Tree, Tree]]:
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout.strip()
+
+    with tempfile.TemporaryDirectory(prefix="compare-", ignore_cleanup_errors=True) as folder:
+        made, trees = [], []
+        try:
+            for side, commit in (("old", old), ("new", new)):
+                path, cache = Path(folder, side), Path(folder, f"{side}-kernels")
+                cache.mkdir()
+                if commit == ".":
+                    path = ROOT
+                else:
+                    git("worktree", "add", "--detach", str(path), git("rev-parse", f"{commit}^{{commit}}"))
+                    made.append(path)
+                trees.append(Tree(commit, path, cache))
+            yield trees[0], trees[1]
+        finally:
+            for path in made:
+                git("worktree", "remove", "--force", str(path))
+
+
+def race(old: Worker, new: Worker, wanted: Sequence[Case], rounds: int) -> list[tuple[NDArray, NDArray]]:
+    """Seconds a call of old and new for each case, round by round."""
+    found = []
+    for number, case in enumerate(wanted):
+        once = max(worker.load(number, case) for worker in (old, new))
+        calls = max(1, math.ceil(BLOCK_SECONDS / max(once, 1e-9)))
+        times = np.empty((rounds, 2))
+        for i in range(rounds):
+            # Old first, then new first: what drifts hits both alike.
+            for side in (0, 1) if i % 2 == 0 else (1, 0):
+                times[i, side] = (old, new)[side].time(number, calls)
+        found.append((times[:, 0], times[:, 1]))
+    return found
+
+
+def compare(
+    trees: tuple[Tree, Tree], wanted: Sequence[Case], pairs: int, rounds: int, threads: int
+) -> list[list[tuple[NDArray, NDArray]]]:
+    """For each case the times of each pair of processes."""
+    found: list[list[tuple[NDArray, NDArray]]] = [[] for _ in wanted]
+    for k in range(pairs):
+        print(f"pair {k + 1} of {pairs} ...", file=sys.stderr, flush=True)
+        # The one that starts first changes: it may get the better memory.
+        order = (0, 1) if k % 2 == 0 else (1, 0)
+        workers: dict[int, Worker] = {}
+        try:
+            for side in order:
+                workers[side] = Worker(trees[side].path, trees[side].cache, threads)
+            for case_times, times in zip(found, race(workers[0], workers[1], wanted, rounds), strict=True):
+                case_times.append(times)
+        finally:
+            for worker in workers.values():
+                worker.close()
+    return found
+
+
+def report(wanted: Sequence[Case], verdicts: Sequence[Verdict], old_seconds: Sequence[float]) -> str:
+    lines = [
+        (str(case), f"{seconds * 1e3:.3g}", f"{v.ratio:.3f}", f"{v.noise:.1%}", str(v))
+        for case, v, seconds in zip(wanted, verdicts, old_seconds, strict=True)
+    ]
+    return "\n".join(table(("case", "old, ms", "new / old time", "noise", ""), lines))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.compare", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument("old", help="a commit")
+    parser.add_argument("new", nargs="?", default="HEAD", help='a commit, or "." (default HEAD)')
+    parser.add_argument("--bound", type=float, default=0.05, help="slow-down that may pass (default 0.05)")
+    parser.add_argument("--pairs", type=int, default=3, help="pairs of processes (default 3)")
+    parser.add_argument("--rounds", type=int, default=15, help="turns of each case in each pair (default 15)")
+    parser.add_argument("--threads", type=int, default=1, help="of the layers (default 1)")
+    parser.add_argument("--cells", nargs="+", choices=CELLS, default=CELLS)
+    parser.add_argument("--most-units", type=int, default=SIZES[-1].units)
+    args = parser.parse_args(argv)
+    if args.bound <= 0 or args.pairs < 1 or args.rounds < 1:
+        parser.error(
+            f"--bound, --pairs and --rounds must be positive, got {args.bound}, {args.pairs}, {args.rounds}"
+        )
+    wanted = cases(args.cells, args.most_units)
+    try:
+        with checked_out(args.old, args.new) as trees:
+            times = compare(trees, wanted, args.pairs, args.rounds, args.threads)
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return 2
+    verdicts = [decide(pairs, args.bound) for pairs in times]
+    seconds = [float(np.median(np.concatenate([old for old, _ in pairs]))) for pairs in times]
+    print(report(wanted, verdicts, seconds))
+    slower = sum(v.slower for v in verdicts)
+    print(f"\n{args.old} -> {args.new}: {slower} of {len(wanted)} cases slower, bound {args.bound:.0%}.")
+    return 1 if slower else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

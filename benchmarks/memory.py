@@ -1,0 +1,187 @@
+"""How much memory training takes: python -m benchmarks.memory
+
+Peak: the most that a fresh process ever held (resident) while it fitted tokens of the shape of the IMDB reviews (see
+`epochs`), ours against Keras on JAX; and what is left of it without the imports. Step: what one training step allocates
+on top of weights, inputs and targets (counted by tracemalloc, which sees every NumPy array), against
+
+    (n_saved + n_states) * units * rows + n_inputs * rows + n_states * units * batch    numbers,  rows = batch * steps
+
+that is the saved gates, the states and the inputs of the batch. Written to benchmarks/results/: memory.json and memory.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cases import CELLS
+from benchmarks.peers import installed
+from benchmarks.report import described, table
+from benchmarks.timing import environment
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).parent / "results"
+#: Ours over Keras's, and a step's working memory over the formula.
+PEAK_TARGET, STEP_TARGET = 0.5, 1.2
+
+# Not getrusage's maximum: that one begins with what the process held before it became this program.
+RESIDENT = """
+def resident():
+    try:
+        with open("/proc/self/status") as file:
+            return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM"))
+    except OSError:
+        import resource, sys
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else 1024 * peak
+"""
+
+PEAK = (
+    RESIDENT
+    + """
+import json
+from benchmarks import epochs
+cell, batch, n, rounds = {cell!r}, {batch}, {samples}, {rounds}
+model = epochs.{library}_reviews(cell)
+imported = resident()
+x, y = epochs.reviews(n)
+model.fit(x, y, batch_size=batch, epochs=rounds, verbose=0)
+print(json.dumps({{"peak": resident(), "imported": imported, "data": x.nbytes + y.nbytes}}))
+"""
+)
+
+STEP = """
+import json, tracemalloc
+import numpy as np
+from benchmarks.cases import Case, Size
+from benchmarks.ours import fastrnn_model
+from fastrnn.engine.contract import traits
+case = Case({cell!r}, Size(*{size}), "training")
+(x, y), s = case.data(), case.size
+if not {sequences}:
+    y = np.ascontiguousarray(y[:, -1])
+model = fastrnn_model(case, {threads}, return_sequences={sequences})
+model.train_on_batch(x[:2], y[:2])  # compiles
+tracemalloc.start()
+before = tracemalloc.get_traced_memory()[0]
+tracemalloc.reset_peak()
+model.train_on_batch(x, y)
+peak = tracemalloc.get_traced_memory()[1] - before
+parts = traits(model.layers[0].kernel_cell())
+rows = s.batch * s.steps
+kept = (parts.n_saved + parts.n_states) * s.units * rows + s.inputs * rows + parts.n_states * s.units * s.batch
+print(json.dumps({{"peak": peak, "formula": kept * x.itemsize, "x": x.nbytes}}))
+"""
+
+
+def run(script: str) -> dict[str, Any]:
+    variables = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=variables, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def peak(library: str, cell: str, batch: int, samples: int, rounds: int) -> dict[str, Any]:
+    """Bytes that a process of its own holds at most."""
+    script = PEAK.format(library=library, cell=cell, batch=batch, samples=samples, rounds=rounds)
+    return run(script)
+
+
+def step(
+    cell: str, size: tuple[int, int, int, int], sequences: bool = False, threads: int = 1
+) -> dict[str, Any]:
+    """Bytes that one training step allocates, the inputs included, and what the formula says."""
+    found = run(STEP.format(cell=cell, size=size, sequences=sequences, threads=threads))
+    # The inputs were there before; the formula counts them, for a network's layers hand them on.
+    return {"peak": found["peak"] + found["x"], "formula": found["formula"]}
+
+
+def megabytes(n: float) -> str:
+    return f"{n / 1e6:.1f}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--cells", nargs="+", choices=CELLS, default=CELLS)
+    parser.add_argument("--samples", type=int, default=20_000, help="reviews (default 20000)")
+    parser.add_argument(
+        "--batch-sizes", type=int, nargs="+", default=(128,), help="of the reviews (default 128)"
+    )
+    parser.add_argument("--rounds", type=int, default=1, help="epochs (default 1)")
+    parser.add_argument("--parts", nargs="+", choices=("peak", "step"), default=("peak", "step"))
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS, help="folder to write to (default benchmarks/results)"
+    )
+    args = parser.parse_args(argv)
+    info = environment()
+    rows: list[dict[str, Any]] = []
+    text = [described(info)]
+    if "peak" in args.parts:
+        lines = []
+        libraries = ["fastrnn", *(["keras"] if installed("keras", "jax") else [])]
+        for cell in args.cells:
+            for batch in args.batch_sizes:
+                found = {name: peak(name, cell, batch, args.samples, args.rounds) for name in libraries}
+                rows += [
+                    {"part": "peak", "cell": cell, "batch": batch, "library": k, **v}
+                    for k, v in found.items()
+                ]
+                ours, theirs = found["fastrnn"], found.get("keras")
+                ratio = ours["peak"] / theirs["peak"] if theirs else float("nan")
+                line = [cell, batch, megabytes(ours["peak"]), megabytes(theirs["peak"]) if theirs else ""]
+                line += [megabytes(ours["peak"] - ours["imported"])]
+                line += [megabytes(theirs["peak"] - theirs["imported"]) if theirs else ""]
+                line += [f"{ratio:.2f}", "yes" if ratio < PEAK_TARGET else "NO"]
+                lines.append(line)
+                print(" | ".join(map(str, line)), flush=True)
+        head = [
+            "cell",
+            "batch",
+            "fastrnn, MB",
+            "Keras-JAX, MB",
+            "fastrnn without imports",
+            "Keras-JAX without",
+        ]
+        head += ["ratio", f"met (< {PEAK_TARGET:g})?"]
+        text += ["", f"Peak of a fit of {args.samples:,} x 500 tokens", "", *table(head, lines)]
+    if "step" in args.parts:
+        lines = []
+        for cell in args.cells:
+            for size in ((128, 500, 32, 32), (32, 100, 64, 128)):
+                for sequences in (False, True):
+                    found = step(cell, size, sequences)
+                    rows.append({"part": "step", "cell": cell, "size": size, "sequences": sequences, **found})
+                    ratio = found["peak"] / found["formula"]
+                    line = [cell, "B{} T{} I{} H{}".format(*size), "all" if sequences else "last"]
+                    line += [megabytes(found["peak"]), megabytes(found["formula"]), f"{ratio:.2f}"]
+                    line += ["yes" if ratio <= STEP_TARGET else "NO"]
+                    lines.append(line)
+                    print(" | ".join(map(str, line)), flush=True)
+        head = [
+            "cell",
+            "size",
+            "outputs",
+            "a step takes, MB",
+            "formula, MB",
+            "ratio",
+            f"met (<= {STEP_TARGET:g})?",
+        ]
+        text += ["", "Working memory of a training step, one thread", "", *table(head, lines)]
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "memory.json").write_text(json.dumps({"environment": info, "rows": rows}, indent=1) + "\n")
+    (args.out / "memory.md").write_text("\n".join(text) + "\n")
+    print("\n".join(text))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,162 @@
+"""The measuring tools decide rightly on made-up figures, and run: no timing is looked at here."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import compare, growth, ratios
+from benchmarks.cases import Case, Size
+from fastrnn.engine.jit import DISABLED
+
+
+def made_up(rng, slower: float, spread: float, rounds: int = 15, pairs: int = 3, drift: float = 0.0):
+    """Times of old and new in pairs of processes: `slower` times as long, with noise in rounds and between pairs."""
+    found = []
+    for k in range(pairs):
+        machine = rng.uniform(1, 2, rounds)  # what hits both sides of a round alike
+        old, new = machine * rng.lognormal(0, spread, (2, rounds))
+        found.append((old, new * slower * (1 + drift * (k - (pairs - 1) / 2))))
+    return found
+
+
+# --- compare -----------------------------------------------------------------------------------------------------------
+
+
+def test_compare_finds_what_is_slower_and_by_how_much(rng):
+    verdict = compare.decide(made_up(rng, 1.12, 0.01), 0.05)
+    assert verdict.slower
+    assert str(verdict) == "SLOWER"
+    assert verdict.ratio == pytest.approx(1.12, abs=0.02)
+    assert verdict.noise < 0.05
+
+
+def test_compare_calls_equal_and_faster_ones_not_slower(rng):
+    assert str(compare.decide(made_up(rng, 1.0, 0.01), 0.05)) == "same"
+    assert str(compare.decide(made_up(rng, 0.8, 0.01), 0.05)) == "faster"
+    # Within the bound, however sure it is.
+    assert not compare.decide(made_up(rng, 1.03, 0.001), 0.05).slower
+
+
+def test_compare_blames_no_one_for_noise():
+    verdicts = [compare.decide(made_up(np.random.default_rng(i), 1.0, 0.3), 0.05) for i in range(300)]
+    assert sum(v.slower for v in verdicts) <= 3
+    assert all(v.noisy for v in verdicts)
+
+
+def test_compare_takes_a_difference_between_processes_for_noise(rng):
+    # Every round says 10% and more in one pair, nothing in another: that is how processes differ.
+    verdict = compare.decide(made_up(rng, 1.08, 0.005, drift=0.2), 0.05)
+    assert verdict.noise > 0.15
+    assert not verdict.slower
+
+
+def test_compare_median_half_width_holds_the_median():
+    missed = 0
+    for i in range(400):
+        values = np.random.default_rng(i).exponential(1, 45)
+        half = compare.median_half_width(values)
+        assert half > 0
+        missed += abs(np.median(values) - np.log(2)) > 2 * half
+    assert missed <= 4
+    assert compare.median_half_width(np.array([3.0])) == 0
+
+
+def test_compare_exit_code_says_whether_a_case_is_slower(monkeypatch, capsys, rng):
+    import contextlib
+
+    @contextlib.contextmanager
+    def no_trees(old, new):
+        yield None, None
+
+    for slower, code in ((1.2, 1), (1.0, 0)):
+        monkeypatch.setattr(compare, "checked_out", no_trees)
+        monkeypatch.setattr(
+            compare,
+            "compare",
+            lambda trees, wanted, *rest, slower=slower: [made_up(rng, slower, 0.01) for _ in wanted],
+        )
+        assert compare.main(["a", "b", "--cells", "gru"]) == code
+        assert ("SLOWER" in capsys.readouterr().out) == bool(code)
+
+
+def test_compare_needs_samples():
+    with pytest.raises(ValueError, match="at least one pair"):
+        compare.decide([], 0.05)
+
+
+# --- ratios, growth ----------------------------------------------------------------------------------------------------
+
+
+def test_ratios_line_knows_both_kinds_of_targets():
+    def line(measured, at_most, by_chance=False):
+        spread = (measured - 0.1, measured + 0.1)
+        return ratios.Line("", "", measured, spread, 1.0, at_most, by_chance).met
+
+    assert line(0.95, at_most=True)
+    assert not line(1.05, at_most=True)
+    assert line(1.05, at_most=False)
+    assert not line(0.95, at_most=False)
+    assert line(0.95, at_most=False, by_chance=True)
+    assert not line(0.85, at_most=False, by_chance=True)
+
+
+def test_ratios_run_and_say_what_is_met(tmp_path, monkeypatch, capsys):
+    size = Size(16, 5, 2, 3)
+    monkeypatch.setattr(ratios, "BATCHES", (size,))
+    arguments = ["ragged", "mask", "--cells", "gru", "--kinds", "inference", "--seconds", "0"]
+    ratios.main([*arguments, "--out", str(tmp_path)])
+    lines = json.loads((tmp_path / "ratios.json").read_text())["lines"]
+    assert [line["what"].split()[0] for line in lines] == ["ragged", "mask"]
+    assert f"{sum(line['met'] for line in lines)} of 2 met." in capsys.readouterr().out
+
+
+def test_growth_fits_find_the_exponent_and_a_knee():
+    at = np.geomspace(1e3, 1e7, 9)
+    rows = [
+        {
+            "sweep": "steps",
+            "cell": "gru",
+            "kind": kind,
+            "at": n,
+            "median_s": 1e-8 * n * (knee if n > 5e5 else 1),
+        }
+        for kind, knee in (("inference", 1), ("training", 1.5))
+        for n in at
+    ]
+    straight, bent = growth.fits(rows)
+    assert straight["slope"] == pytest.approx(1)
+    assert straight["last_over_least"] == pytest.approx(1)
+    assert straight["from"] == 10_000
+    assert bent["last_over_least"] == pytest.approx(1.5)
+    assert bent["steepest"] > 1.3
+
+
+def test_growth_leaves_out_what_does_not_fit_the_memory(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib", reason="the extra 'plot' is not installed")
+    small, large = Size(2, 5, 8, 16), Size(200, 100, 8, 16)
+    sizes = [growth.Point("batch", small), growth.Point("batch", large)]
+    monkeypatch.setattr(growth, "points", lambda *limits: sizes)
+    monkeypatch.setattr(
+        growth, "available_bytes", lambda: 4 * growth.needed_bytes(Case("gru", small, "training"))
+    )
+    growth.main(["--cells", "gru", "--seconds", "0", "--out", str(tmp_path)])
+    assert capsys.readouterr().out.count("left out") == 2
+    assert [row["size"] for row in json.loads((tmp_path / "growth.json").read_text())["rows"]] == [
+        str(small)
+    ] * 2
+    assert (tmp_path / "growth.png").stat().st_size > 5_000
+
+
+# --- memory ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(DISABLED, reason="takes minutes without a compiler")
+@pytest.mark.parametrize("cell", ["simple_rnn", "gru", "lstm"])
+def test_memory_of_a_training_step_is_saved_gates_states_and_inputs(cell):
+    from benchmarks import memory
+
+    found = memory.step(cell, (64, 200, 32, 32))
+    assert found["peak"] <= memory.STEP_TARGET * found["formula"]
