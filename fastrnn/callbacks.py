@@ -7,8 +7,10 @@ override them.
 from __future__ import annotations
 
 import csv
+import inspect
 import math
 import os
+import string
 import sys
 import time
 import warnings
@@ -17,6 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from fastrnn.checks import choice, flag, integer, number
+from fastrnn.registry import choices
+from fastrnn.schedules import LearningRateSchedule
 
 __all__ = [
     "CSVLogger",
@@ -123,12 +129,8 @@ class CallbackList:
     """Calls hooks of several callbacks; those of batches only where one overrides them."""
 
     def __init__(self, callbacks: Sequence[Any], model: Any, params: dict[str, Any]) -> None:
-        self.callbacks = list(callbacks)
+        self.callbacks = check_callbacks(callbacks)
         for callback in self.callbacks:
-            if not hasattr(callback, "on_epoch_end"):
-                raise TypeError(
-                    f"callbacks holds {callback!r}: give objects with the hooks of fastrnn.callbacks.Callback"
-                )
             callback.set_model(model)
             callback.set_params(params)
         self._listeners: dict[str, list[Callable[..., Any]]] = {
@@ -152,6 +154,22 @@ class CallbackList:
             current = logs()
             for listener in listeners:
                 listener(batch, current)
+
+
+def check_callbacks(callbacks: Any) -> list[Any]:
+    """`callbacks` as a list, if they are such; None is none."""
+    if callbacks is None:
+        return []
+    if not isinstance(callbacks, (list, tuple)):
+        raise TypeError(f"callbacks={callbacks!r}: give a list of callbacks")
+    for callback in callbacks:
+        if isinstance(callback, type):
+            raise TypeError(f"callbacks holds the class {callback.__name__}: give an instance of it")
+        if not all(hasattr(callback, name) for name in ("on_epoch_end", "set_model", "set_params")):
+            raise TypeError(
+                f"callbacks holds {callback!r}: give objects with the hooks of fastrnn.callbacks.Callback"
+            )
+    return list(callbacks)
 
 
 def _overrides(callback: Any, hook: str) -> bool:
@@ -192,11 +210,11 @@ class _Monitor(Callback):
 
     def __init__(self, monitor: str, mode: str, min_delta: float = 0.0) -> None:
         super().__init__()
-        if mode not in ("auto", "min", "max"):
-            raise ValueError(f"mode={mode!r}: give 'auto', 'min' or 'max'")
+        if not isinstance(monitor, str):
+            raise ValueError(f"monitor={monitor!r}: give a key of the epoch's logs, such as 'val_loss'")
         self.monitor = monitor
-        self.mode = mode
-        self.min_delta = abs(min_delta)
+        self.mode = choice(mode, "mode", ("auto", "min", "max"))
+        self.min_delta = abs(number(min_delta, "min_delta"))
         self.best = math.nan
 
     @property
@@ -258,8 +276,10 @@ class EarlyStopping(_Monitor):
         start_from_epoch: int = 0,
     ) -> None:
         super().__init__(monitor, mode, min_delta)
-        self.patience, self.verbose, self.baseline = patience, verbose, baseline
-        self.restore_best_weights, self.start_from_epoch = restore_best_weights, start_from_epoch
+        self.patience, self.verbose = integer(patience, "patience", 0), verbose
+        self.baseline = number(baseline, "baseline", optional=True)
+        self.restore_best_weights = flag(restore_best_weights, "restore_best_weights")
+        self.start_from_epoch = integer(start_from_epoch, "start_from_epoch", 0)
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self.wait = self.stopped_epoch = self.best_epoch = 0
@@ -298,6 +318,21 @@ class EarlyStopping(_Monitor):
         return {**self.__dict__, "model": None}
 
 
+def _path(value: Any, name: str) -> str:
+    if not isinstance(value, (str, os.PathLike)):
+        raise ValueError(f"{name}={value!r}: give a path")
+    return os.fspath(value)
+
+
+def _check_settable(callback: Callback) -> None:
+    """Raise unless the optimizer's learning rate can be set."""
+    if isinstance(callback.model.optimizer._schedule, LearningRateSchedule):
+        raise TypeError(
+            f"{type(callback).__name__} sets the learning rate, which follows a schedule: give the optimizer a number, "
+            "or leave the callback out"
+        )
+
+
 class ModelCheckpoint(_Monitor):
     """Saves the model, or its weights, as training goes on.
 
@@ -331,11 +366,19 @@ class ModelCheckpoint(_Monitor):
         super().__init__(monitor, mode)
         if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
             raise ValueError(f"save_freq={save_freq!r}: give 'epoch' or a positive number of batches")
-        self.filepath = os.fspath(filepath)
-        self.verbose, self.save_best_only, self.save_weights_only = verbose, save_best_only, save_weights_only
+        self.filepath = _path(filepath, "filepath")
+        try:
+            list(string.Formatter().parse(self.filepath))
+        except ValueError as error:
+            raise ValueError(
+                f"filepath={filepath!r}: {error}; write fields as {{epoch:02d}}, and a brace itself twice"
+            ) from None
+        self.verbose = verbose
+        self.save_best_only = flag(save_best_only, "save_best_only")
+        self.save_weights_only = flag(save_weights_only, "save_weights_only")
         self.save_freq = save_freq
         if initial_value_threshold is not None:
-            self.best = initial_value_threshold
+            self.best = number(initial_value_threshold, "initial_value_threshold")
         self._epoch = self._batches = 0
         if save_freq != "epoch":
             self.on_train_batch_end = self._after_batch  # type: ignore[method-assign]
@@ -403,12 +446,12 @@ class ReduceLROnPlateau(_Monitor):
         min_lr: float = 0.0,
     ) -> None:
         super().__init__(monitor, mode, min_delta)
-        if not factor < 1:
-            raise ValueError(f"factor={factor!r}: give a number below 1")
-        self.factor, self.patience, self.verbose = factor, patience, verbose
-        self.cooldown, self.min_lr = cooldown, min_lr
+        self.factor = number(factor, "factor", 0, 1, below=True)
+        self.patience, self.verbose = integer(patience, "patience", 0), verbose
+        self.cooldown, self.min_lr = integer(cooldown, "cooldown", 0), number(min_lr, "min_lr", 0)
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
+        _check_settable(self)
         self.wait = self.cooldown_counter = 0
         self.best = math.nan
 
@@ -440,12 +483,24 @@ class LearningRateScheduler(Callback):
 
     def __init__(self, schedule: Callable[..., float], verbose: int = 0) -> None:
         super().__init__()
+        if not callable(schedule):
+            raise ValueError(f"schedule={schedule!r}: give a function of epoch and rate, or of epoch")
         self.schedule, self.verbose = schedule, verbose
+        self._takes_rate = True
+        try:
+            inspect.signature(schedule).bind(0, 0.1)
+        except TypeError:
+            self._takes_rate = False
+        except ValueError:
+            pass
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        _check_settable(self)
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        try:
+        if self._takes_rate:
             rate = self.schedule(epoch, self.model.optimizer.learning_rate)
-        except TypeError:
+        else:
             rate = self.schedule(epoch)
         self.model.optimizer.learning_rate = rate
         if self.verbose:
@@ -481,8 +536,11 @@ class LambdaCallback(Callback):
         }
         for hook, function in hooks.items():
             if not hasattr(Callback, hook):
-                raise TypeError(f"LambdaCallback() got an unknown hook {hook!r}")
+                known = [name for name in vars(Callback) if name.startswith("on_")]
+                raise TypeError(f"LambdaCallback() got an unknown hook {hook!r}: {choices(hook, known)}")
             if function is not None:
+                if not callable(function):
+                    raise ValueError(f"{hook}={function!r}: give a function or None")
                 setattr(self, hook, function)
 
 
@@ -499,7 +557,10 @@ class CSVLogger(Callback):
 
     def __init__(self, filename: str | os.PathLike, separator: str = ",", append: bool = False) -> None:
         super().__init__()
-        self.filename, self.separator, self.append = os.fspath(filename), separator, append
+        if not isinstance(separator, str) or len(separator) != 1:
+            raise ValueError(f"separator={separator!r}: give one character")
+        self.filename, self.separator = _path(filename, "filename"), separator
+        self.append = flag(append, "append")
         self._file: Any = None
         self._keys: list[str] | None = None
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn.checks import is_number, number
 from fastrnn.registry import Configurable, Registry
 
 __all__ = [
@@ -31,6 +32,14 @@ class Constraint(Configurable):
         return w
 
 
+def _axis(value: Any) -> Any:
+    """`value`, if it can be an axis, or several."""
+    several = value if isinstance(value, (list, tuple)) else [value]
+    if not several or not all(is_number(a) and float(a).is_integer() for a in several):
+        raise ValueError(f"axis={value!r}: give an integer, or a list of integers")
+    return value
+
+
 def _norms(w: np.ndarray, axis: Any) -> np.ndarray:
     axis = tuple(axis) if isinstance(axis, list) else axis
     return np.sqrt(np.square(w).sum(axis=axis, keepdims=True))
@@ -42,7 +51,7 @@ class MaxNorm(Constraint):
     _config_names = ("max_value", "axis")
 
     def __init__(self, max_value: float = 2, axis: Any = 0) -> None:
-        self.max_value, self.axis = max_value, axis
+        self.max_value, self.axis = number(max_value, "max_value", 0), _axis(axis)
 
     def __call__(self, w: np.ndarray) -> np.ndarray:
         norms = _norms(w, self.axis)
@@ -62,7 +71,7 @@ class UnitNorm(Constraint):
     _config_names = ("axis",)
 
     def __init__(self, axis: Any = 0) -> None:
-        self.axis = axis
+        self.axis = _axis(axis)
 
     def __call__(self, w: np.ndarray) -> np.ndarray:
         return w / (_EPSILON + _norms(w, self.axis))
@@ -76,7 +85,9 @@ class MinMaxNorm(Constraint):
     def __init__(
         self, min_value: float = 0.0, max_value: float = 1.0, rate: float = 1.0, axis: Any = 0
     ) -> None:
-        self.min_value, self.max_value, self.rate, self.axis = min_value, max_value, rate, axis
+        self.min_value = number(min_value, "min_value", 0)
+        self.max_value = number(max_value, "max_value", min_value)
+        self.rate, self.axis = number(rate, "rate", 0, 1), _axis(axis)
 
     def __call__(self, w: np.ndarray) -> np.ndarray:
         norms = _norms(w, self.axis)

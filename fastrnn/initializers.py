@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.random import new_generator
+from fastrnn.checks import choice, number
+from fastrnn.random import check_seed, new_generator
 from fastrnn.registry import Configurable, Registry
 
 __all__ = [
@@ -60,7 +61,7 @@ class Constant(Initializer):
     _config_names = ("value",)
 
     def __init__(self, value: float = 0.0) -> None:
-        self.value = value
+        self.value = number(value, "value")
 
     def __call__(self, shape, dtype="float32", rng=None):
         return np.full(shape, self.value, dtype)
@@ -86,7 +87,7 @@ class Identity(Initializer):
     _config_names = ("gain",)
 
     def __init__(self, gain: float = 1.0) -> None:
-        self.gain = gain
+        self.gain = number(gain, "gain")
 
     def __call__(self, shape, dtype="float32", rng=None):
         if len(shape) != 2:
@@ -100,7 +101,8 @@ class RandomNormal(Initializer):
     _config_names = ("mean", "stddev", "seed")
 
     def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: int | None = None) -> None:
-        self.mean, self.stddev, self.seed = mean, stddev, seed
+        self.mean, self.stddev = number(mean, "mean"), number(stddev, "stddev", 0)
+        self.seed = check_seed(seed)
 
     def __call__(self, shape, dtype="float32", rng=None):
         return self._generator(rng).normal(self.mean, self.stddev, shape).astype(dtype, copy=False)
@@ -120,7 +122,9 @@ class RandomUniform(Initializer):
     _config_names = ("minval", "maxval", "seed")
 
     def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed: int | None = None) -> None:
-        self.minval, self.maxval, self.seed = minval, maxval, seed
+        self.minval = number(minval, "minval")
+        self.maxval = number(maxval, "maxval", minval)
+        self.seed = check_seed(seed)
 
     def __call__(self, shape, dtype="float32", rng=None):
         return _uniform(self._generator(rng), self.minval, self.maxval, shape, dtype)
@@ -153,18 +157,14 @@ class VarianceScaling(Initializer):
         input_axes: Any = None,
         output_axes: Any = None,
     ) -> None:
-        if not scale > 0:
-            raise ValueError(f"scale={scale!r}: give a positive number")
-        if mode not in ("fan_in", "fan_out", "fan_avg"):
-            raise ValueError(f"mode={mode!r}: give 'fan_in', 'fan_out' or 'fan_avg'")
-        distribution = distribution.lower()
+        if isinstance(distribution, str):
+            distribution = distribution.lower()
         if distribution == "normal":
             distribution = "truncated_normal"
-        if distribution not in ("truncated_normal", "untruncated_normal", "uniform"):
-            raise ValueError(
-                f"distribution={distribution!r}: give 'truncated_normal', 'untruncated_normal' or 'uniform'"
-            )
-        self.scale, self.mode, self.distribution, self.seed = scale, mode, distribution, seed
+        self.scale = number(scale, "scale", 0, above=True)
+        self.mode = choice(mode, "mode", ("fan_in", "fan_out", "fan_avg"))
+        known = ("truncated_normal", "untruncated_normal", "uniform")
+        self.distribution, self.seed = choice(distribution, "distribution", known), check_seed(seed)
         self.input_axes, self.output_axes = input_axes, output_axes
 
     def __call__(self, shape, dtype="float32", rng=None):
@@ -232,7 +232,7 @@ class Orthogonal(Initializer):
     _config_names = ("gain", "seed")
 
     def __init__(self, gain: float = 1.0, seed: int | None = None) -> None:
-        self.gain, self.seed = gain, seed
+        self.gain, self.seed = number(gain, "gain"), check_seed(seed)
 
     def __call__(self, shape, dtype="float32", rng=None):
         if len(shape) < 2:

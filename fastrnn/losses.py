@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn.checks import choice, flag, integer, number
 from fastrnn.registry import Configurable, Registry
 
 __all__ = [
@@ -97,9 +98,7 @@ class Loss(Configurable):
     def __init__(
         self, reduction: str | None = "sum_over_batch_size", name: str | None = None, dtype: Any = None
     ) -> None:
-        if reduction not in _REDUCTIONS:
-            raise ValueError(f"reduction={reduction!r}: give one of {', '.join(map(repr, _REDUCTIONS))}")
-        self.reduction = reduction
+        self.reduction = choice(reduction, "reduction", _REDUCTIONS)
         self.name = name or self.default_name
         self.dtype = dtype
 
@@ -256,9 +255,7 @@ class Huber(Loss):
         dtype: Any = None,
     ) -> None:
         super().__init__(reduction, name, dtype)
-        if not delta > 0:
-            raise ValueError(f"delta={delta!r}: give a positive number")
-        self.delta = delta
+        self.delta = number(delta, "delta", 0, above=True)
 
     def values(self, y_true, y_pred):
         error = np.abs(y_pred - y_true)
@@ -283,10 +280,8 @@ class _Crossentropy(Loss):
         super().__init__(reduction, name, dtype)
         if axis != -1:
             raise NotImplementedError(f"axis={axis!r}: only the last axis (-1) is supported")
-        if not 0 <= label_smoothing <= 1:
-            raise ValueError(f"label_smoothing={label_smoothing!r}: give a number from 0 to 1")
-        self.from_logits = bool(from_logits)
-        self.label_smoothing = label_smoothing
+        self.from_logits = flag(from_logits, "from_logits")
+        self.label_smoothing = number(label_smoothing, "label_smoothing", 0, 1)
         self.axis = axis
         if self.from_logits:
             # The predictions are logits already, whatever activation they come from.
@@ -482,7 +477,8 @@ class SparseCategoricalCrossentropy(_Crossentropy):
         dtype: Any = None,
     ) -> None:
         super().__init__(from_logits, 0.0, axis, reduction, name, dtype)
-        self.ignore_class = ignore_class
+        # Any integer will do, also one that is no class, such as -1.
+        self.ignore_class = None if ignore_class is None else integer(ignore_class, "ignore_class", -(2**62))
 
     def targets(self, y_true, y_pred):
         y_true = np.asarray(y_true)

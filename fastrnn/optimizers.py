@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn import schedules
+from fastrnn.checks import flag, is_number, number
 from fastrnn.engine import update
 from fastrnn.registry import Configurable, Registry, choices, serialize
 
@@ -95,10 +96,11 @@ class Optimizer(Configurable):
                 + ", ".join(f"{k}={v!r}" for k, v in clips.items() if v is not None)
             )
         for key, value in (*clips.items(), ("weight_decay", weight_decay)):
-            if value is not None and not value >= 0:
-                raise ValueError(f"{key}={value!r}: give a non-negative number or None")
+            number(value, key, 0, optional=True)
         self.weight_decay = weight_decay
         self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
+        if name is not None and not isinstance(name, str):
+            raise ValueError(f"name={name!r}: give a string or None")
         self.name = name or type(self).__name__.lower()
         self.learning_rate = learning_rate
         #: Number of updates made.
@@ -114,24 +116,28 @@ class Optimizer(Configurable):
         """The learning rate of the next update."""
         if self._schedule is None:
             return self._rate
-        return float(self._schedule(self.iterations) if self._schedule_takes_step else self._schedule())
+        rate = self._schedule(self.iterations) if self._schedule_takes_step else self._schedule()
+        if not is_number(rate) or not 0 <= rate < math.inf:
+            raise ValueError(
+                f"learning_rate={self._schedule!r} gave {rate!r} for update {self.iterations}: "
+                "it must give a finite, non-negative number"
+            )
+        return float(rate)
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
         if isinstance(value, dict):
             value = schedules.get(value, "learning_rate")
         if callable(value):
+            takes_step = isinstance(value, schedules.LearningRateSchedule) or _takes_step(value)
             self._schedule: Any = value
-            self._schedule_takes_step = isinstance(value, schedules.LearningRateSchedule) or bool(
-                inspect.signature(value).parameters
-            )
+            self._schedule_takes_step = takes_step
             return
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        if not is_number(value):
             raise ValueError(
                 f"learning_rate={value!r}: give a number, a schedule, or a function of the step number"
             )
-        if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"learning_rate={value!r}: give a finite, non-negative number")
+        number(value, "learning_rate", 0)
         if isinstance(getattr(self, "_schedule", None), schedules.LearningRateSchedule):
             raise TypeError(
                 "the learning rate follows a schedule, so it can't be set; "
@@ -259,7 +265,7 @@ class SGD(Optimizer):
     ) -> None:
         super().__init__(learning_rate, **_known(self, kwargs))
         self.momentum = _share(momentum, "momentum")
-        self.nesterov = bool(nesterov)
+        self.nesterov = flag(nesterov, "nesterov")
         if self.momentum:
             self._slots = (("momentum", 0.0),)
 
@@ -311,8 +317,8 @@ class RMSprop(Optimizer):
         super().__init__(learning_rate, **_known(self, kwargs))
         self.rho = _share(rho, "rho")
         self.momentum = _share(momentum, "momentum")
-        self.epsilon = float(epsilon)
-        self.centered = bool(centered)
+        self.epsilon = float(number(epsilon, "epsilon", 0))
+        self.centered = flag(centered, "centered")
         slots = [("velocity", 0.0)]
         if self.momentum:
             slots.append(("momentum", 0.0))
@@ -371,8 +377,8 @@ class Adam(Optimizer):
         super().__init__(learning_rate, **_known(self, kwargs))
         self.beta_1 = _share(beta_1, "beta_1")
         self.beta_2 = _share(beta_2, "beta_2")
-        self.epsilon = float(epsilon)
-        self.amsgrad = bool(amsgrad)
+        self.epsilon = float(number(epsilon, "epsilon", 0))
+        self.amsgrad = flag(amsgrad, "amsgrad")
         slots = (("momentum", 0.0), ("velocity", 0.0))
         self._slots = (*slots, ("velocity_hat", 0.0)) if self.amsgrad else slots
 
@@ -417,8 +423,10 @@ class Adagrad(Optimizer):
         **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate, **_known(self, kwargs))
-        self.initial_accumulator_value = float(initial_accumulator_value)
-        self.epsilon = float(epsilon)
+        self.initial_accumulator_value = float(
+            number(initial_accumulator_value, "initial_accumulator_value", 0)
+        )
+        self.epsilon = float(number(epsilon, "epsilon", 0))
         self._slots = (("accumulator", self.initial_accumulator_value),)
 
     def _update(self, p, g, start, stop, rate):
@@ -430,9 +438,22 @@ class Adagrad(Optimizer):
 
 
 def _share(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value <= 1:
-        raise ValueError(f"{name}={value!r}: give a number from 0 to 1")
-    return float(value)
+    return float(number(value, name, 0, 1))
+
+
+def _takes_step(function: Callable) -> bool:
+    """Whether a function of the user's is called with the number of updates, or without anything."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return True
+    for arguments in ((0,), ()):
+        try:
+            signature.bind(*arguments)
+        except TypeError:
+            continue
+        return bool(arguments)
+    raise ValueError(f"learning_rate={function!r}: give a function of the step number, or of nothing")
 
 
 def _known(optimizer: Optimizer, kwargs: dict[str, Any]) -> dict[str, Any]:

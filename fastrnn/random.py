@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-__all__ = ["new_generator", "new_seed", "set_random_seed"]
+__all__ = ["check_seed", "new_generator", "new_seed", "set_random_seed"]
 
 _global = np.random.SeedSequence()
 
@@ -28,10 +30,23 @@ def set_random_seed(seed: int | None) -> None:
     _global = np.random.SeedSequence(None if seed is None else int(seed))
 
 
+def check_seed(seed: Any) -> Any:
+    """`seed`, if random numbers can be made from it: an integer, several, a seed sequence, or None."""
+    try:
+        if isinstance(seed, bool):
+            raise TypeError
+        if seed is not None and not isinstance(seed, np.random.SeedSequence):
+            np.random.SeedSequence(seed)
+    except (TypeError, ValueError):
+        raise ValueError(f"seed={seed!r}: give a non-negative integer or None") from None
+    return seed
+
+
 def new_seed(seed: int | np.random.SeedSequence | None = None) -> np.random.SeedSequence:
     """A seed sequence from `seed`, or the next one of the global seed's children."""
     if isinstance(seed, np.random.SeedSequence):
         return seed
+    check_seed(seed)
     return _global.spawn(1)[0] if seed is None else np.random.SeedSequence(seed)
 
 

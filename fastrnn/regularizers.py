@@ -5,11 +5,11 @@ A regularizer ``r`` gives the penalty ``r(x)`` and its derivative ``r.gradient(x
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
+from fastrnn.checks import choice, number
 from fastrnn.registry import Configurable, Registry
 
 __all__ = [
@@ -24,14 +24,6 @@ __all__ = [
     "l2",
     "orthogonal_regularizer",
 ]
-
-
-def _factor(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-        raise ValueError(f"{name}={value!r}: give a non-negative number")
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{name}={value!r}: give a finite, non-negative number")
-    return float(value)
 
 
 class Regularizer(Configurable):
@@ -51,8 +43,8 @@ class L1L2(Regularizer):
     _config_names: tuple[str, ...] = ("l1", "l2")
 
     def __init__(self, l1: float | None = 0.0, l2: float | None = 0.0) -> None:
-        self.l1 = _factor(0.0 if l1 is None else l1, "l1")
-        self.l2 = _factor(0.0 if l2 is None else l2, "l2")
+        self.l1 = float(number(0.0 if l1 is None else l1, "l1", 0))
+        self.l2 = float(number(0.0 if l2 is None else l2, "l2", 0))
 
     def __call__(self, x: np.ndarray) -> float:
         penalty = 0.0
@@ -98,10 +90,8 @@ class OrthogonalRegularizer(Regularizer):
     _config_names = ("factor", "mode")
 
     def __init__(self, factor: float = 0.01, mode: str = "rows") -> None:
-        self.factor = _factor(factor, "factor")
-        if mode not in ("rows", "columns"):
-            raise ValueError(f"mode={mode!r}: give 'rows' or 'columns'")
-        self.mode = mode
+        self.factor = float(number(factor, "factor", 0))
+        self.mode = choice(mode, "mode", ("rows", "columns"))
 
     def _parts(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
         if x.ndim != 2:

@@ -6,6 +6,7 @@ import bisect
 import math
 from collections.abc import Sequence
 
+from fastrnn.checks import flag, integer, number
 from fastrnn.registry import Configurable, Registry
 
 __all__ = [
@@ -45,10 +46,11 @@ class ExponentialDecay(LearningRateSchedule):
         staircase: bool = False,
         name: str = "ExponentialDecay",
     ) -> None:
-        if decay_steps <= 0:
-            raise ValueError(f"decay_steps={decay_steps!r}: give a positive number")
-        self.initial_learning_rate, self.decay_steps = initial_learning_rate, decay_steps
-        self.decay_rate, self.staircase, self.name = decay_rate, staircase, name
+        self.initial_learning_rate = number(initial_learning_rate, "initial_learning_rate", 0)
+        self.decay_steps = number(decay_steps, "decay_steps", 0, above=True)
+        # A negative rate would give negative, or even complex, learning rates.
+        self.decay_rate = number(decay_rate, "decay_rate", 0)
+        self.staircase, self.name = flag(staircase, "staircase"), name
 
     def __call__(self, step: int) -> float:
         power = _progress(step, self.decay_steps, self.staircase)
@@ -81,6 +83,11 @@ class PiecewiseConstantDecay(LearningRateSchedule):
     def __init__(
         self, boundaries: Sequence[float], values: Sequence[float], name: str = "PiecewiseConstant"
     ) -> None:
+        for key, given in (("boundaries", boundaries), ("values", values)):
+            if not isinstance(given, (list, tuple)):
+                raise ValueError(f"{key}={given!r}: give a list of numbers")
+            for k, value in enumerate(given):
+                number(value, f"{key}[{k}]", None if key == "boundaries" else 0)
         if len(values) != len(boundaries) + 1:
             raise ValueError(
                 f"values={values!r}: give one more value than boundaries ({len(boundaries)}), got {len(values)}"
@@ -114,10 +121,10 @@ class PolynomialDecay(LearningRateSchedule):
         cycle: bool = False,
         name: str = "PolynomialDecay",
     ) -> None:
-        if decay_steps <= 0:
-            raise ValueError(f"decay_steps={decay_steps!r}: give a positive number")
-        self.initial_learning_rate, self.decay_steps = initial_learning_rate, decay_steps
-        self.end_learning_rate, self.power, self.cycle, self.name = end_learning_rate, power, cycle, name
+        self.initial_learning_rate = number(initial_learning_rate, "initial_learning_rate", 0)
+        self.decay_steps = number(decay_steps, "decay_steps", 0, above=True)
+        self.end_learning_rate = number(end_learning_rate, "end_learning_rate", 0)
+        self.power, self.cycle, self.name = number(power, "power", 0), flag(cycle, "cycle"), name
 
     def __call__(self, step: int) -> float:
         steps = self.decay_steps
@@ -154,10 +161,15 @@ class CosineDecay(LearningRateSchedule):
         warmup_target: float | None = None,
         warmup_steps: int = 0,
     ) -> None:
-        if decay_steps <= 0:
-            raise ValueError(f"decay_steps={decay_steps!r}: give a positive number")
-        self.initial_learning_rate, self.decay_steps, self.alpha = initial_learning_rate, decay_steps, alpha
-        self.name, self.warmup_target, self.warmup_steps = name, warmup_target, warmup_steps
+        self.initial_learning_rate = number(initial_learning_rate, "initial_learning_rate", 0)
+        self.decay_steps = number(decay_steps, "decay_steps", 0, above=True)
+        self.alpha, self.name = number(alpha, "alpha", 0), name
+        self.warmup_target = number(warmup_target, "warmup_target", 0, optional=True)
+        self.warmup_steps = integer(warmup_steps, "warmup_steps", 0)
+        if warmup_steps and warmup_target is None:
+            raise ValueError(
+                f"warmup_steps={warmup_steps!r} needs warmup_target, the rate that the warm-up ends with"
+            )
 
     def __call__(self, step: int) -> float:
         start = self.initial_learning_rate
@@ -183,10 +195,11 @@ class CosineDecayRestarts(LearningRateSchedule):
         alpha: float = 0.0,
         name: str = "SGDRDecay",
     ) -> None:
-        if first_decay_steps <= 0:
-            raise ValueError(f"first_decay_steps={first_decay_steps!r}: give a positive number")
-        self.initial_learning_rate, self.first_decay_steps = initial_learning_rate, first_decay_steps
-        self.t_mul, self.m_mul, self.alpha, self.name = t_mul, m_mul, alpha, name
+        self.initial_learning_rate = number(initial_learning_rate, "initial_learning_rate", 0)
+        self.first_decay_steps = number(first_decay_steps, "first_decay_steps", 0, above=True)
+        # Below 1 the decays would get shorter without end.
+        self.t_mul, self.m_mul = number(t_mul, "t_mul", 1), number(m_mul, "m_mul", 0)
+        self.alpha, self.name = number(alpha, "alpha", 0), name
 
     def __call__(self, step: int) -> float:
         part, restarts = step / self.first_decay_steps, 0.0

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "fastrnn"
 
 # Lowest first. A name that ends in a dot is a folder.
 RANKS: list[tuple[str, ...]] = [
-    ("exceptions", "_version", "registry"),
+    ("checks", "exceptions", "_version", "registry"),
     ("engine.",),
     ("cells.",),
     # Leaf modules: arithmetic on arrays that knows neither layers nor models.

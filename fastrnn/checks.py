@@ -1,0 +1,131 @@
+"""Arguments as they should be: each function returns its value, or raises an error that names argument and value.
+
+All that is wrong with a value is a ValueError, its type too: an argument that takes a number or None has no one type.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+__all__ = ["as_shape", "choice", "flag", "integer", "is_number", "number", "real_array"]
+
+
+def is_number(value: Any) -> bool:
+    """Whether `value` is a real number; True and False are none."""
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def _span(low: float | None, high: float | None, above: bool, below: bool) -> str:
+    if low is None and high is None:
+        return "finite number"
+    if high is None:
+        if low == 0:
+            return "positive number" if above else "non-negative number"
+        return f"number above {low}" if above else f"number of at least {low}"
+    if low is None:
+        return f"number below {high}" if below else f"number of at most {high}"
+    if above:
+        return f"number above {low} {'and below' if below else 'up to'} {high}"
+    return f"number from {low} to {'below ' if below else ''}{high}"
+
+
+def number(
+    value: Any,
+    name: str,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    above: bool = False,
+    below: bool = False,
+    optional: bool = False,
+) -> Any:
+    """`value`, if it is a finite number from `low` to `high`.
+
+    Parameters
+    ----------
+    value : object
+    name : str
+        What messages call it.
+    low, high : float, optional
+        Bounds; None for none.
+    above, below : bool
+        Whether `low`, or `high`, is itself outside.
+    optional : bool
+        Whether None will do.
+    """
+    if optional and value is None:
+        return value
+    good = is_number(value) and math.isfinite(value)
+    if good and low is not None:
+        good = value > low if above else value >= low
+    if good and high is not None:
+        good = value < high if below else value <= high
+    if not good:
+        words = _span(low, high, above, below)
+        if is_number(value) and not math.isfinite(value) and not words.startswith("finite"):
+            words = f"finite, {words}" if words.startswith(("non", "pos")) else f"finite {words}"
+        raise ValueError(f"{name}={value!r}: give a {words}{' or None' if optional else ''}")
+    return value
+
+
+def integer(value: Any, name: str, low: int = 1, *, optional: bool = False) -> Any:
+    """`value` as an int, if it is one and at least `low` (with `optional` None stays)."""
+    if optional and value is None:
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
+        kinds = {1: "a positive integer", 0: "a non-negative integer"}
+        words = kinds.get(low, f"an integer of at least {low}")
+        raise ValueError(f"{name}={value!r}: give {words}{' or None' if optional else ''}")
+    return int(value)
+
+
+def flag(value: Any, name: str) -> bool:
+    """`value` as a bool, if it is one, or 0 or 1.
+
+    Anything else is true or false to Python too, but rarely what was meant: ``"no"`` is true.
+    """
+    if isinstance(value, (bool, np.bool_)) or (isinstance(value, (int, np.integer)) and value in (0, 1)):
+        return bool(value)
+    raise ValueError(f"{name}={value!r}: give True or False")
+
+
+def choice(value: Any, name: str, known: Iterable[Any]) -> Any:
+    """`value`, if it is one of `known`."""
+    known = list(known)
+    if not any(value is k or (type(value) is type(k) and value == k) for k in known):
+        *first, last = (repr(k) if isinstance(k, str) else str(k) for k in known)
+        raise ValueError(f"{name}={value!r}: give {', '.join(first)} or {last}")
+    return value
+
+
+def as_shape(value: Any, name: str) -> tuple[int | None, ...]:
+    """`value` as a tuple of sizes, None where one is open."""
+    if isinstance(value, (tuple, list)) and all(
+        size is None or (isinstance(size, (int, np.integer)) and not isinstance(size, bool) and size >= 0)
+        for size in value
+    ):
+        return tuple(None if size is None else int(size) for size in value)
+    raise ValueError(
+        f"{name}={value!r}: give a tuple of sizes, None where one is open, such as (None, None, 3)"
+    )
+
+
+def real_array(value: Any, dtype: Any = None, name: str = "x") -> np.ndarray:
+    """`value` as an array of real numbers, of `dtype` if that is given."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        if "inhomogeneous" not in str(error):
+            raise
+        raise ValueError(
+            f"{name} holds sequences of unequal shapes: pad them and say by a mask which steps are real, or give a "
+            "model fastrnn.sequences.Ragged"
+        ) from None
+    if array.dtype.kind not in "biuf":
+        what = "is None" if value is None else f"has dtype {array.dtype}"
+        raise TypeError(f"{name} {what}: give real numbers")
+    return array if dtype is None else array.astype(dtype, copy=False)
