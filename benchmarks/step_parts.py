@@ -1,0 +1,119 @@
+"""What a short loop over a small network could gain by being unrolled: python -m benchmarks.step_parts
+
+A time step is a share of the input product, the recurrent product and the pointwise part; whatever else a step takes is
+the loop: addresses, calls, copies. Unrolling can take away the loop and nothing more, so ``step / (step - loop)`` is the
+most that it can bring. Constant sizes alone were tried and brought nothing; weights held in registers from step to
+step need ``gates * units**2 / lanes`` of 32 vector registers, which a SimpleRNN of 16 units fills to one half and any
+network of 32 units overflows at least twice; and loading aligned weights from L1 keeps up with the multiplications.
+
+Written to benchmarks/results/: step_parts.json and step_parts.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.cases import CELLS, GATES, Case, Size
+from benchmarks.ours import fastrnn_layer
+from benchmarks.report import described, table
+from benchmarks.timing import environment, seconds_of
+from fastrnn.cells.gru import GRU
+from fastrnn.cells.lstm import LSTM
+from fastrnn.cells.simple_rnn import SimpleRNN
+from fastrnn.engine.contract import step_forward, traits
+from fastrnn.engine.denormals import flush_denormals, restore_denormals
+from fastrnn.engine.jit import jit
+from fastrnn.engine.matmul import pack, packed_size, product
+from fastrnn.engine.memory import aligned
+
+RESULTS = Path(__file__).parent / "results"
+KERNEL_CELLS: dict[str, Any] = {"simple_rnn": SimpleRNN, "gru": GRU, "lstm": LSTM}
+LONG, SHORT = 32, 8
+
+
+@jit
+def _products(a, packed, n, c, times):
+    for _ in range(times):
+        product(a, packed, n, c, c)
+
+
+@jit
+def _steps(cell, n, z, hu, states, saved, scratch, times):
+    before = flush_denormals()
+    for _ in range(times):
+        step_forward(cell, 0, n, z, 0, hu, states, 0, n, scratch[0], saved, 0, 0, scratch, scratch)
+    restore_denormals(before)
+
+
+def least(run: Callable[[int], Any], times: int) -> float:
+    """Seconds of one time of `run`, the least of many rounds: what the machine can do."""
+    run(1)
+    return min(seconds_of(lambda: run(times), 1) for _ in range(60)) / times
+
+
+def parts(cell: str, batch: int, units: int) -> dict[str, float]:
+    """Seconds of a time step, and of its parts."""
+    kernel, width = KERNEL_CELLS[cell](units), GATES[cell] * units
+    rng = np.random.default_rng(0)
+
+    def filled(*shape: int) -> np.ndarray:
+        array = aligned(shape, np.dtype("float32"))
+        array[...] = rng.standard_normal(shape) * 0.1
+        return array
+
+    packed = filled(packed_size(units, width, "float32"))
+    pack(filled(units, width), packed, 0, width, False)
+    x, z, h, hu = filled(LONG * batch, units), filled(LONG * batch, width), filled(batch, units), filled(batch, width)
+    states, scratch = filled(traits(kernel).n_states, 2 * batch, units), filled(GATES[cell] + 4, units)
+    saved = np.empty((0, 0), np.float32)
+    times = max(5, 4000 // batch)
+    times_of = {
+        "input product": least(lambda n: _products(x, packed, width, z, n), max(1, times // LONG)) / LONG,
+        "recurrent product": least(lambda n: _products(h, packed, width, hu, n), times),
+        "pointwise": least(lambda n: _steps(kernel, batch, z, hu, states, saved, scratch, n), times),
+    }
+    took = []
+    for steps in (SHORT, LONG):
+        case = Case(cell, Size(batch, steps, units, units))
+        layer, data = fastrnn_layer(case), case.data()[0]
+        layer.n_threads = 1
+        took.append(least(lambda n, layer=layer, data=data: [layer(data) for _ in range(n)], 1 + times // 60))
+    return {**times_of, "step": (took[1] - took[0]) / (LONG - SHORT), "call": took[0]}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.step_parts", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument("--units", type=int, nargs="+", default=(8, 16, 32))
+    parser.add_argument("--batches", type=int, nargs="+", default=(1, 16))
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    args = parser.parse_args(argv)
+    rows, lines = [], []
+    for cell in CELLS:
+        for batch in args.batches:
+            for units in args.units:
+                measured = parts(cell, batch, units)
+                work = sum(measured[name] for name in ("input product", "recurrent product", "pointwise"))
+                limit = measured["step"] / work
+                rows.append({"cell": cell, "batch": batch, "units": units, **measured, "limit": limit})
+                nanoseconds = [f"{measured[name] * 1e9:.0f}" for name in ("step", *list(measured)[:3])]
+                lines.append([cell, batch, units, *nanoseconds, f"{limit:.2f}"])
+                print(*lines[-1], sep="\t", flush=True)
+    info = environment()
+    heads = ["cell", "B", "H", "step, ns", "input product", "recurrent product", "pointwise", "most by unrolling"]
+    text = f"{described(info)}\n\n{table(heads, lines)}"
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "step_parts.md").write_text(text + "\n")
+    (args.out / "step_parts.json").write_text(json.dumps({"environment": info, "rows": rows}, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
