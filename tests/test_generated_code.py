@@ -1,0 +1,160 @@
+"""What the compiler made of the hot kernels: wide vectors, one precision, and no allocation on the way of a step.
+
+Nothing is timed. Code from the kernels' cache can't be looked at, so each kernel is compiled here once more.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import itertools
+import re
+import sys
+import tracemalloc
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastrnn import Sequential, layers
+from fastrnn.engine import matmul, scan
+from fastrnn.engine.jit import DISABLED, OPTIONS
+
+pytestmark = pytest.mark.skipif(DISABLED, reason="nothing is compiled")
+
+LAYERS = {"SimpleRNN": layers.SimpleRNN, "GRU": layers.GRU, "LSTM": layers.LSTM}
+KERNELS = {"forward": scan.forward_rows, "backward": scan.backward_rows}
+# Vector instructions that the arithmetic of one row needs at least: a tanh or sigmoid is a quotient of polynomials,
+# with 10 of them and more; a gate's gradient is three products and more.
+LEAST = {
+    "SimpleRNN": {"forward": 10, "backward": 3},
+    "GRU": {"forward": 30, "backward": 9},
+    "LSTM": {"forward": 50, "backward": 12},
+}
+REGISTER = {512: "zmm", 256: "ymm"}.get(matmul.VECTOR_BITS)
+wide = pytest.mark.skipif(REGISTER is None, reason="the host has no vectors of 256 or 512 bits")
+
+ARITHMETIC = re.compile(r"\s+(vfn?m(?:add|sub)\d+|vmul|vdiv|vadd|vsub)(p[sd])\s(.*)")
+
+
+def count_packed(assembly: str) -> Counter[tuple[str, str]]:
+    """Packed multiplications, divisions, additions and their fusions, by precision and register."""
+    found: Counter[tuple[str, str]] = Counter()
+    for line in assembly.splitlines():
+        match = ARITHMETIC.match(line)
+        if match:
+            registers = re.findall(r"%([xyz]mm)", match[3])
+            found[match[2], max(registers)] += 1
+    return found
+
+
+@functools.cache
+def train_all() -> None:
+    """Give every kernel its signature."""
+    for layer in LAYERS.values():
+        model = Sequential([layer(24)])
+        model.compile("sgd", "mse")
+        model.train_on_batch(np.ones((5, 6, 3), "f"), np.ones((5, 24), "f"))
+
+
+@functools.cache
+def packed(kernel: Any, cell: str = "") -> Counter[tuple[str, str]]:
+    """Of a kernel, compiled anew for the float32 network of a cell."""
+    import numba
+
+    train_all()
+    dispatcher = getattr(kernel, "dispatcher", kernel)
+    signatures = [sig for sig in dispatcher.signatures if re.search(rf"\b{cell}\(", str(sig[0]))]
+    if not cell:
+        signatures = [sig for sig in dispatcher.signatures if str(sig[0]) == "float32"]
+    assert signatures, f"{dispatcher} was not compiled for {cell or 'float32'}"
+    options = {key: value for key, value in OPTIONS.items() if key != "nopython"}
+    fresh = numba.njit(**options)(dispatcher.py_func)
+    fresh.compile(signatures[0])
+    return count_packed(fresh.inspect_asm(signatures[0]))
+
+
+def test_count_packed_reads_registers_and_precision():
+    assembly = """
+    \tvfmadd213ps\t(%rax), %zmm1, %zmm2
+    \tvmulpd\t%ymm1, %ymm2, %ymm3
+    \tvfnmadd231ss\t%xmm1, %xmm2, %xmm3
+    \tvdivps\t%xmm1, %xmm2, %xmm3
+    \tvmovups\t%zmm1, %zmm2
+    """
+    assert count_packed(assembly) == {("ps", "zmm"): 1, ("pd", "ymm"): 1, ("ps", "xmm"): 1}
+
+
+@wide
+def test_gemm_code_multiplies_in_full_vectors_only():
+    found = packed(matmul._gemm)
+    tile = matmul.ROWS * matmul.VECTORS
+    assert found["ps", REGISTER] >= tile  # the largest tile alone has so many fused multiply-adds
+    assert sum(found.values()) == found["ps", REGISTER]
+
+
+@wide
+@pytest.mark.parametrize("direction", KERNELS)
+@pytest.mark.parametrize("cell", LAYERS)
+def test_cell_code_has_full_vectors(cell, direction):
+    found = packed(KERNELS[direction], cell)
+    assert found["ps", REGISTER] >= LEAST[cell][direction], found
+
+
+@wide
+@pytest.mark.parametrize(
+    "direction",
+    [
+        "forward",
+        pytest.param("backward", marks=pytest.mark.xfail(strict=False, reason="1 - h * h with an integer 1")),
+    ],
+)
+@pytest.mark.parametrize("cell", LAYERS)
+def test_cell_code_of_float32_has_no_float64(cell, direction):
+    found = packed(KERNELS[direction], cell)
+    assert {key: n for key, n in found.items() if key[0] == "pd"} == {}
+
+
+# --- one step at a time ------------------------------------------------------------------------------------------------
+
+STREAMS = hasattr(Sequential, "stream")
+
+
+@pytest.mark.skipif(not STREAMS, reason="models have no stream")
+@pytest.mark.parametrize("cell", LAYERS)
+def test_stream_step_allocates_nothing(cell):
+    from numba.core.runtime import _nrt_python, rtsys
+
+    model = Sequential([layers.Input((None, 32)), LAYERS[cell](32), layers.Dense(4)])
+    stream = model.stream(batch_size=1)
+    x = np.random.default_rng(0).normal(size=(1, 32)).astype("f")
+
+    def steps(n: int) -> None:
+        for _ in itertools.repeat(None, n):
+            stream.step(x)
+
+    steps(100)
+    gc.collect()
+    _nrt_python.memsys_enable_stats()
+    inside = rtsys.get_allocation_stats()
+    blocks = sys.getallocatedblocks()
+    steps(1000)
+    blocks = sys.getallocatedblocks() - blocks
+    now = rtsys.get_allocation_stats()
+    # Entering compiled code makes a handle, of a few words, for each array that is handed over: the sample, and the
+    # list of what to do. There are no others, so no arrays are made inside.
+    assert now.alloc - inside.alloc == now.free - inside.free <= 2 * 1000
+    assert blocks <= 2  # nothing is left behind but the count itself
+    tracemalloc.start()
+    try:
+        steps(10)
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        steps(1000)
+        after, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before <= 64
+    # In passing, only what calls in Python themselves take: a copy of the output would be half as much again.
+    assert peak - before <= 200
