@@ -232,6 +232,7 @@ class BaseRNN(BaseEstimator):
             carry=self.stateful,
             n_steps=self.truncated_bptt_steps,
         )
+        self.model_.check_weights()
         if self.stateful:
             self._set_states(carried.after)
         self.loss_curve_.append(loss)
@@ -246,8 +247,13 @@ class BaseRNN(BaseEstimator):
             held_out, data = data.subset(part), data.subset(rest)
             y, weight = held_out.rows()
 
-            validate = lambda: self._score_outputs(y, outputs(self.model_, held_out), weight)  # noqa: E731
+            def score_held_out() -> float:
+                out = outputs(self.model_, held_out)
+                if not np.isfinite(out).all():
+                    raise NonFiniteLossError("an output for the validation samples became NaN or infinite")
+                return self._score_outputs(y, out, weight)
 
+            validate = score_held_out
         schedule = Schedule(
             batch_size=self._batch_size(len(data)),
             n_steps=self.truncated_bptt_steps,

@@ -201,19 +201,22 @@ def run_epochs(
 ) -> None:
     """Train until the loss, or the validation score, stops to improve; write into `progress` as it goes.
 
-    With `validate` the best weights are put back in the end. When the loss stops being a finite number, the weights
-    of the last good epoch are put back, and `progress` holds the error; in the first epoch it is raised.
+    With `validate` the best weights are put back in the end. When loss or weights stop being finite numbers, the weights
+    of the last good epoch are put back, and `progress` holds the error; where there is no such epoch it is raised.
     """
-    epochs, waited, best_loss = 0, 0, math.inf
-    best = good = model.params.copy()
+    epochs, waited, best_loss, updates = 0, 0, math.inf, 0
+    before = good = model.snapshot()
+    best = good[0]
     carried = CarriedStates(model, None, len(data))
     bar = _bar(schedule)
     try:
         for _ in range(schedule.max_iter):
             order = rng.permutation(len(data)) if schedule.shuffle else len(data)
+            updates = model.optimizer.iterations
             loss = run_epoch(model, data, order, schedule.batch_size, carried, n_steps=schedule.n_steps)
+            model.check_weights()
             score = validate() if validate else None
-            good = model.params.copy()
+            before, good = good, model.snapshot()
             epochs += 1
             progress.loss_curve.append(loss)
             shown = {"loss": f"{loss:.4g}"}
@@ -226,7 +229,7 @@ def run_epochs(
                 shown["validation score"] = f"{score:.4g}"
                 waited = waited + 1 if not score >= progress.best_score + margin else 0
                 if score > progress.best_score:
-                    progress.best_score, best = score, good
+                    progress.best_score, best = score, good[0]
             bar.set_postfix(shown, refresh=False)
             bar.update()
             if schedule.tol is not None and waited > schedule.n_iter_no_change:
@@ -235,13 +238,20 @@ def run_epochs(
     except KeyboardInterrupt:
         if not epochs:
             raise
+        if not np.isfinite(model.params).all():
+            model.restore(good)
         progress.ended_early = True
         warnings.warn("Training interrupted by user.", stacklevel=4)
     except NonFiniteLossError as error:
-        set_params(model, best if validate else good)
+        failed = epochs + 1
+        if epochs and not validate and model.optimizer.iterations == updates:
+            # At the first update: what the epoch started from is not good either.
+            good, epochs = before, epochs - 1
+            del progress.loss_curve[-1]
+        model.restore(good)
         kept = f"The weights after epoch {epochs} are kept." if epochs else "Nothing was kept of this call."
         failure = NonFiniteLossError(
-            f"the loss or its gradient became NaN or infinite in epoch {epochs + 1}. {kept} What usually helps: a "
+            f"the loss, its gradient or a weight became NaN or infinite in epoch {failed}. {kept} What usually helps: a "
             "lower learning_rate_init, a clipnorm (such as 1.0), scaled input and targets (StandardScaler3D), "
             "activation='tanh', dtype='float64'."
         )

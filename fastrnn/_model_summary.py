@@ -43,12 +43,12 @@ def summary(model: Any, line_length: int | None, show_trainable: bool) -> str:
             lines.append(rule("├", "─", "┼", "┤"))
         lines.append(line(row, "│"))
     lines.append(rule("└", "─", "┴", "┘"))
-    counts = [
-        (layer.count_params() if layer.built else 0, layer.trainable and model.trainable)
-        for layer in model.layers
-    ]
+    built = [layer for layer in model.layers if layer.built]
+    total = sum(layer.count_params() for layer in built)
+    trained = sum(
+        layer._weights[name].size for layer in built if model.trainable for name in layer.trained_weights()
+    )
     size = model.layers[0].dtype.itemsize if model.layers else 4
-    total, trained = sum(n for n, _ in counts), sum(n for n, yes in counts if yes)
     for title, n in (("Total", total), ("Trainable", trained), ("Non-trainable", total - trained)):
         lines.append(f" {title} params: {n:,} ({_bytes(n * size)})")
     return "\n".join(lines)

@@ -180,12 +180,12 @@ class Model(Trainer):
         at = 0
         self._first_trained = len(self.layers)
         for i, layer in enumerate(self.layers):
-            trained = self.trainable and layer.trainable
-            if trained and layer._weights:
+            trained = set(layer.trained_weights()) if self.trainable else set()
+            if trained:
                 self._first_trained = min(self._first_trained, i)
             for name, value in layer._weights.items():
                 start, at = at, at + value.size
-                if not trained:
+                if name not in trained:
                     continue
                 sparse = getattr(layer, "sparse_tables", ())
                 if name in sparse and self.optimizer is not None and self.optimizer.lazy:

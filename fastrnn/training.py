@@ -538,18 +538,20 @@ class Trainer:
         self.stop_training = False
         logs: dict[str, float] = {}
         calls.call("on_train_begin", {})
-        before = good = (self.params.copy(), self.optimizer.get_state())
+        before = good = self.snapshot()
         stream = _restarting(data, self._rng, shuffle) if steps_per_epoch is not None else None
         try:
             for epoch in range(initial_epoch, epochs):
                 self.reset_metrics()
                 calls.call("on_epoch_begin", epoch, {})
                 batches = data.epoch(self._rng, shuffle) if stream is None else stream
+                updates = self.optimizer.iterations
                 try:
                     self._epoch(batches, calls, steps_per_epoch, truncated_bptt_steps)
+                    self.check_weights()
                 except NonFiniteLossError as error:
-                    # Where the first batch fails, what the epoch started from is not good either.
-                    self._restore(before if self._batch == 0 else good)
+                    # Where the first update fails, what the epoch started from is not good either.
+                    self.restore(before if self.optimizer.iterations == updates else good)
                     handlers = [c for c in calls.callbacks if hasattr(c, "on_non_finite_loss")]
                     if not handlers:
                         raise NonFiniteLossError(
@@ -566,7 +568,7 @@ class Trainer:
                 calls.call("on_epoch_end", epoch, logs)
                 if self.stop_training:
                     break
-                before, good = good, (self.params.copy(), self.optimizer.get_state())
+                before, good = good, self.snapshot()
         finally:
             # Also after Ctrl-C: callbacks close their files, and the model can be used and trained on.
             calls.call("on_train_end", logs)
@@ -577,10 +579,20 @@ class Trainer:
         if data is not None and hasattr(data.x, "attach"):
             data.x.attach(self)
 
-    def _restore(self, good: tuple[np.ndarray, dict[str, Any]]) -> None:
-        self.params[...] = good[0]
-        self.optimizer.set_state(good[1])
+    def snapshot(self) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return copies of the weights and of the optimizer's state, for :meth:`restore`."""
+        return self.params.copy(), self.optimizer.get_state()
+
+    def restore(self, kept: tuple[np.ndarray, dict[str, Any]]) -> None:
+        """Put back what :meth:`snapshot` returned."""
+        self.params[...] = kept[0]
+        self.optimizer.set_state(kept[1])
         self.weights_changed()
+
+    def check_weights(self) -> None:
+        """Raise `NonFiniteLossError` if a weight is not finite, which the loss shows at the next batch only."""
+        if not all_finite(self.params):
+            raise NonFiniteLossError("a weight became NaN or infinite")
 
     def _epoch(
         self, batches: Iterator[Any], calls: CallbackList, limit: int | None, n_steps: int | None

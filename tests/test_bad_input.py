@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
 
+from fastrnn import Sequential, layers
 from fastrnn.estimators import RNNClassifier, RNNRegressor
 from fastrnn.exceptions import NonFiniteLossError
+from fastrnn.optimizers import SGD
 from fastrnn.sequences import as_object_array
 
 NAN = np.nan
@@ -297,7 +299,8 @@ def test_loss_that_is_never_finite_leaves_the_object_as_it_was():
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
 def test_loss_that_stops_being_finite_keeps_the_last_good_weights():
     X, y = X3, X3[:, 0, 0]
-    wild = regressor(**EXPLODING, max_iter=50)
+    slower = {**EXPLODING, "learning_rate_init": 10.0}
+    wild = regressor(**slower, max_iter=50)
     with pytest.raises(
         NonFiniteLossError, match=r"What usually helps: a lower learning_rate_init.*clipnorm"
     ) as e:
@@ -305,5 +308,76 @@ def test_loss_that_stops_being_finite_keeps_the_last_good_weights():
     assert f"The weights after epoch {wild.n_iter_} are kept" in str(e.value)
     assert np.isfinite(wild.loss_curve_).all()
     assert np.isfinite(wild.model_.params).all()
-    again = regressor(**EXPLODING, max_iter=wild.n_iter_).fit(X, y)
+    again = regressor(**slower, max_iter=wild.n_iter_).fit(X, y)
     np.testing.assert_array_equal(wild.model_.params, again.model_.params)
+
+
+def bursting(step):
+    """A learning rate that is out of bounds in the last update of the third epoch of two batches."""
+    return 1e300 if step == 5 else 1e-3
+
+
+BURSTING = {"solver": SGD(bursting), "batch_size": 4, "shuffle": False, "cell": "gru"}
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+@pytest.mark.parametrize("max_iter", [3, 10])
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_weights_that_are_not_finite_are_not_kept_though_the_loss_was(early_stopping, max_iter):
+    X, y = np.concatenate([X3] * 2)[:10], np.concatenate([X3[:, 0, 0]] * 2)[:10]
+    more = {"early_stopping": early_stopping, "validation_fraction": 0.2}
+    if not early_stopping:
+        X, y = X[:8], y[:8]
+    wild = regressor(**BURSTING, **more, max_iter=max_iter)
+    with pytest.raises(
+        NonFiniteLossError, match=r"a weight became NaN or infinite in epoch 3\. .* epoch 2 are"
+    ):
+        wild.fit(X, y)
+    assert wild.n_iter_ == 2
+    again = regressor(**BURSTING, **more, max_iter=2).fit(X, y)
+    np.testing.assert_array_equal(wild.model_.params, again.model_.params)
+    assert wild.loss_curve_ == again.loss_curve_
+    assert wild.model_.optimizer.iterations == 4
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+def test_weights_that_are_not_finite_are_not_kept_by_partial_fit():
+    y = X3[:, 0, 0]
+    model = regressor(**BURSTING).partial_fit(X3, y).partial_fit(X3, y)
+    before = model.model_.params.copy()
+    with pytest.raises(NonFiniteLossError, match="a weight became NaN or infinite"):
+        model.partial_fit(X3, y)
+    np.testing.assert_array_equal(model.model_.params, before)
+    assert model.n_iter_ == 2
+    assert np.isfinite(model.predict(X3)).all()
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+def test_weights_that_fail_at_the_first_batch_are_not_kept():
+    """The step is large, yet the weights stay finite; the loss does not."""
+    solver = SGD(lambda step: 1e25 if step == 5 else 1e-3)
+    options = {**BURSTING, "solver": solver, "cell": "simple_rnn", "activation": "linear", "clipnorm": None}
+    y = X3[:, 0, 0]
+    wild = regressor(**options, max_iter=10)
+    with pytest.raises(NonFiniteLossError, match=r"in epoch 4\. The weights after epoch 2 are kept"):
+        wild.fit(X3, y)
+    assert wild.n_iter_ == 2
+    np.testing.assert_array_equal(
+        wild.model_.params, regressor(**options, max_iter=2).fit(X3, y).model_.params
+    )
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+def test_model_does_not_keep_weights_that_are_not_finite():
+    model = Sequential([layers.GRU(4), layers.Dense(1)], seed=0)
+    model.compile(SGD(bursting), "mse")
+    model.build(X3.shape)
+    y = X3[:, 0, 0]
+    model.fit(X3, y, batch_size=4, epochs=2, shuffle=False, verbose=0)
+    before = model.params.copy()
+    with pytest.raises(
+        NonFiniteLossError, match=r"in epoch 3: a weight became NaN or infinite; the last good weights"
+    ):
+        model.fit(X3, y, batch_size=4, initial_epoch=2, epochs=3, shuffle=False, verbose=0)
+    np.testing.assert_array_equal(model.params, before)
+    assert model.optimizer.iterations == 4

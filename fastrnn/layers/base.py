@@ -348,19 +348,27 @@ class Layer:
             raise NotBuiltError(f"layer {self.name!r} has no weights yet: build it first")
         return sum(math.prod(w.shape) for w in self._weights.values())
 
+    def trained_weights(self) -> list[str]:
+        """Return the names of the weights that training changes."""
+        return list(self._weights) if self.trainable else []
+
     def regularization(self) -> float:
-        """Return the sum of the penalties on the weights."""
+        """Return the sum of the penalties on the weights; those of frozen weights don't count."""
+        if not self.trainable:
+            return 0.0
         return sum(penalty(self._weights[name]) for name, penalty in self._regularizers.items())
 
     def add_regularization_gradient(self) -> None:
         """Add the penalties' derivatives to the gradients."""
-        for name, penalty in self._regularizers.items():
-            self._grads[name] += penalty.gradient(self._weights[name])
+        if self.trainable:
+            for name, penalty in self._regularizers.items():
+                self._grads[name] += penalty.gradient(self._weights[name])
 
     def apply_constraints(self) -> None:
-        """Project the weights onto what their constraints allow."""
-        for name, constraint in self._constraints.items():
-            self._weights[name][...] = constraint(self._weights[name])
+        """Project the weights, unless they are frozen, onto what their constraints allow."""
+        if self.trainable:
+            for name, constraint in self._constraints.items():
+                self._weights[name][...] = constraint(self._weights[name])
 
     # -- computation
 

@@ -392,9 +392,6 @@ class RNN(Wrapper):
             d_final = [None] * len(_sizes(stage.cell)) if d_states is None else d_states[k]
             dy = stage.backward([dy, *d_final], cache[i], need_dx or i > first)
             starts[k] = stage.d_initial_state
-            if not stage.cell.trainable:
-                for grad in stage.cell._grads.values():
-                    grad[...] = 0
         self.d_initial_state = _join(self.cell, starts)
         return dy
 

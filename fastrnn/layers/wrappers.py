@@ -144,17 +144,27 @@ class Wrapper(Layer):
         """What draws random numbers."""
         return list(self._children.values())
 
+    def _trained(self) -> dict[str, Layer]:
+        """The children whose weights training may change, as far as they themselves say so."""
+        return self._children if self._own_trainable else {}
+
+    def trained_weights(self) -> list[str]:
+        return [
+            f"{prefix}/{name}" if prefix else name
+            for prefix, child in self._trained().items()
+            for name in child.trained_weights()
+        ]
+
     def regularization(self) -> float:
         penalty = float(sum(self._penalties))
-        return penalty + sum(child.regularization() for child in self._children.values())
+        return penalty + sum(child.regularization() for child in self._trained().values())
 
     def add_regularization_gradient(self) -> None:
-        for child in self._children.values():
-            if child.trainable:
-                child.add_regularization_gradient()
+        for child in self._trained().values():
+            child.add_regularization_gradient()
 
     def apply_constraints(self) -> None:
-        for child in self._children.values():
+        for child in self._trained().values():
             child.apply_constraints()
 
     def reset_state(self, rows: Any = None) -> None:
@@ -189,11 +199,7 @@ class Wrapper(Layer):
                 dy = [more if dy[0] is None else dy[0] + more, *dy[1:]]
             else:
                 dy = more if dy is None else dy + more
-        dx = child.backward(dy, cache, need_dx)
-        if not child.trainable:
-            for grad in child._grads.values():
-                grad[...] = 0
-        return dx
+        return child.backward(dy, cache, need_dx)
 
     # -- configuration and copies
 
