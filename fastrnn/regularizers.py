@@ -121,14 +121,17 @@ l1, l2, orthogonal_regularizer = L1, L2, OrthogonalRegularizer
 _registry = Registry(
     "regularizer",
     [L1, L2, L1L2, OrthogonalRegularizer],
-    {"l1": L1, "l2": L2, "l1_l2": L1L2, "orthogonal": OrthogonalRegularizer},
+    {"l1": L1, "l2": L2, "l1l2": L1L2, "l1_l2": L1L2, "orthogonal": OrthogonalRegularizer},
     accepts=lambda r: callable(r) and hasattr(r, "gradient"),
 )
 
 
 def get(identifier: Any, argument: str = "regularizer") -> Any:
-    """Return the regularizer that `identifier` names. The names ``l1``, ``l2`` and ``l1_l2`` mean factors of 0.01."""
-    if identifier in ("l1_l2", "L1L2"):
+    """Return the regularizer that `identifier` names.
+
+    The names ``l1``, ``l2`` and ``l1_l2`` mean factors of 0.01; ``L1L2`` is the class, whose factors are zero by default.
+    """
+    if isinstance(identifier, str) and identifier == "l1_l2":
         return l1_l2()
     if callable(identifier) and not isinstance(identifier, type) and not hasattr(identifier, "gradient"):
         raise TypeError(

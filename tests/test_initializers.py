@@ -130,6 +130,11 @@ def test_regularizer_names_and_bad_arguments():
     assert regularizers.get("l2").l2 == 0.01
     both = regularizers.get("l1_l2")
     assert (both.l1, both.l2) == (0.01, 0.01)
+    for name in ("L1L2", "l1l2"):  # as in Keras, the class with its own defaults
+        none = regularizers.get(name)
+        assert (none.l1, none.l2) == (0, 0)
+    again = regularizers.get({"class_name": "L1L2", "config": {"l1": 0.5, "l2": 0.25}})
+    assert (again.l1, again.l2) == (0.5, 0.25)
     with pytest.raises(ValueError, match="l2=-1"):
         regularizers.L2(-1)
     with pytest.raises(TypeError, match="has no gradient"):
