@@ -268,8 +268,10 @@ def _gemm(zero, size, a, a_row, a_k, b, b_k, b_panel, m, n, k, c, c_row, d, d_ro
         else:
             b_row, panel = b_k, b + (j // width) * b_panel
         shape = 2 * (vectors - 1) + masked
-        for i in range(0, m, ROWS):
-            rows = min(ROWS, m - i)
+        i = 0
+        while i < m:
+            # One row alone is bound by the loads of B: rather two tiles that share what is left.
+            rows = ROWS - 1 if m - i == ROWS + 1 else min(ROWS, m - i)
             _tile(
                 zero,
                 (rows - 1) * 2 * VECTORS + shape,
@@ -285,6 +287,7 @@ def _gemm(zero, size, a, a_row, a_k, b, b_k, b_panel, m, n, k, c, c_row, d, d_ro
                 d_row,
                 tail,
             )
+            i += rows
 
 
 def packed_size(k: int, n: int, dtype: Any) -> int:

@@ -76,7 +76,7 @@ class Recycler(threading.local):
         """An array with arbitrary contents."""
         size = math.prod(shape) * dtype.itemsize
         if size < self.smallest:
-            return aligned(shape, dtype)
+            return np.empty(shape, dtype)
         for k in range(len(self.owners)):
             # Two: the list's own reference and the argument's. Every view of it counts as well.
             if size <= self.owners[k].size - _LINE <= 2 * size and sys.getrefcount(self.owners[k]) == 2:

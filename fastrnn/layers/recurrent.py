@@ -196,7 +196,7 @@ class Recurrent(Cell):
         d_states = [None] * self._traits.n_states
         if self.return_state:
             dy, *d_states = dy
-        d_final = np.zeros((len(d_states), cache.tape.plans[0]["n_batch"], self.units), self.dtype)
+        d_final = np.zeros((len(d_states), cache.tape.n_batch, self.units), self.dtype)
         for k, d in enumerate(d_states):
             if d is not None:
                 d_final[k] = d

@@ -1,0 +1,312 @@
+"""How a pass is laid out: the schedule of a mask, blocks of rows, threads, chunks of steps, sizes and offsets.
+
+A plan depends on sizes and options only; that of a dense batch is kept, and with it how the way back is laid out.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastrnn.engine import scan, threads
+from fastrnn.engine.contract import traits
+from fastrnn.engine.matmul import packed_size
+from fastrnn.engine.memory import recycler
+
+__all__ = [
+    "Blocks",
+    "Options",
+    "Plan",
+    "column_groups",
+    "dense_plan",
+    "dense_schedule",
+    "layout",
+    "masked_schedule",
+    "plan_back",
+    "plan_pass",
+    "strides",
+    "thread_count",
+]
+
+# Steps and rows of a chunk are chosen so that its buffers stay in a core's L2 beside the weights.
+_CHUNK_BYTES = 192 * 1024
+# On the way back a chunk's rows are what the weight gradients are summed over: with fewer, reading and writing the
+# gradients themselves takes longer than the products once they outgrow L2.
+_LEAST_ROWS = 256
+_MAX_ROWS = 64
+# Below this many multiply-adds a second thread costs more than it brings.
+SERIAL_WORK = 2_000_000
+
+
+@functools.lru_cache(maxsize=256)
+def dense_schedule(n_batch: int, n_steps: int) -> np.ndarray:
+    starts = np.arange(n_steps + 1) * n_batch
+    active = np.full(n_steps + 1, n_batch)
+    active[-1] = 0
+    schedule = np.concatenate([starts, active, np.arange(n_batch), [1], np.arange(n_steps)]).astype(np.int64)
+    return schedule
+
+
+def masked_schedule(mask: np.ndarray) -> np.ndarray:
+    """The schedule of a boolean ``(n_batch, n_steps)`` mask in processing order."""
+    n_steps = mask.shape[1]
+    lengths = mask.sum(axis=1)
+    order = np.argsort(-lengths, kind="stable")
+    active = np.searchsorted(-lengths[order], -np.arange(n_steps + 1), side="left")
+    starts = np.concatenate([[0], np.cumsum(active[:-1])])
+    # A stable sort by "is masked" puts the valid times first, in order.
+    times = np.argsort(~mask[order], axis=1, kind="stable")
+    return np.concatenate([starts, active, order, [0], times.ravel()]).astype(np.int64)
+
+
+def strides(time_major: bool, n_batch: int, n_steps: int) -> tuple[int, int]:
+    """How many rows apart two steps, and two sequences, are."""
+    return (n_batch, 1) if time_major else (1, n_steps)
+
+
+# typed: cells of different kinds compare equal when their numbers do, as all NamedTuples
+@functools.lru_cache(maxsize=512, typed=True)
+def layout(cell: Any, n_inputs: int, input_groups: int, groups: int, dtype: Any) -> tuple[int, ...]:
+    """Offsets of kernel, recurrent kernel, bias, recurrent bias and extra in the packed weights, and their end."""
+    parts = traits(cell)
+    n, width = cell.n_units, parts.n_gates * cell.n_units
+    sizes = [
+        input_groups * packed_size(n_inputs, width // input_groups, dtype),
+        parts.recurrent * groups * packed_size(n, width // groups, dtype),
+        width,
+        width,
+        parts.n_extra * n,
+    ]
+    return (0, *np.cumsum(sizes).tolist())
+
+
+def column_groups(cell: Any, input_groups: int, recurrent_masks: bool) -> tuple[int, int]:
+    """Number of column groups of the input product and of the recurrent product."""
+    parts = traits(cell)
+    return max(1, input_groups), parts.n_gates if recurrent_masks or parts.late else 1
+
+
+def _bounds(schedule: np.ndarray, n_batch: int, n_steps: int, n_threads: int) -> np.ndarray:
+    """Ranges of sorted rows, one a thread, of about the same number of steps each."""
+    if schedule[2 * (n_steps + 1) + n_batch] == 1:
+        return np.arange(n_threads + 1) * n_batch // n_threads
+    active = schedule[n_steps + 1 : 2 * (n_steps + 1) - 1]
+    lengths = (active[:, None] > np.arange(n_batch)).sum(axis=0)
+    total = np.concatenate([[0], np.cumsum(lengths)])
+    bounds = np.searchsorted(total, np.arange(n_threads + 1) * total[-1] / n_threads, side="left").astype(
+        np.int64
+    )
+    bounds[-1] = n_batch  # rows without a valid step come last and weigh nothing
+    return bounds
+
+
+class Blocks(NamedTuple):
+    """Sorted rows ``borders[i] ... borders[i + 1]`` are block i; thread k has those from ``firsts[k]`` on."""
+
+    borders: np.ndarray
+    firsts: np.ndarray
+    most: int
+    #: The same as ``(thread, first row, end)``, one for each block.
+    calls: tuple[tuple[int, int, int], ...]
+
+
+def _blocks(bounds: np.ndarray) -> Blocks:
+    """Cut the threads' ranges of rows into blocks of at most `_MAX_ROWS`, in whole tiles and of about the same size."""
+    most = max(1, int(np.diff(bounds).max()))
+    n_blocks = -(-most // _MAX_ROWS)
+    size = most if n_blocks == 1 else -(-most // (4 * n_blocks)) * 4
+    calls = [
+        (thread, first, min(first + size, end))
+        for thread, (start, end) in enumerate(itertools.pairwise(bounds.tolist()))
+        for first in range(start, end, size)
+    ]
+    borders = np.array([*(first for _, first, _ in calls), bounds[-1]], np.int64)
+    firsts = np.searchsorted([thread for thread, _, _ in calls], np.arange(len(bounds)), side="left")
+    return Blocks(borders, firsts.astype(np.int64), size, tuple(calls))
+
+
+class Options(NamedTuple):
+    """What a plan depends on, besides the cell and the threads' rows."""
+
+    n_batch: int
+    n_steps: int
+    n_inputs: int
+    dtype: Any
+    time_major: bool
+    reverse: bool
+    repeat: bool
+    input_groups: int
+    recurrent_masks: bool
+    save: bool
+    sequences: bool
+
+
+def thread_count(cell: Any, n_rows: int, n_inputs: int, n_batch: int, n_threads: int | None) -> int:
+    """Threads to use: one where the work is small, never more than sequences."""
+    if n_batch == 1 or n_rows * traits(cell).n_gates * cell.n_units * (n_inputs + cell.n_units) < SERIAL_WORK:
+        return 1
+    return max(1, min(threads.resolve(n_threads), n_batch))
+
+
+class BackPlan(NamedTuple):
+    """The same for the way back; ``pieces`` are the ends of the kernel's, recurrent kernel's, ... gradient in one row."""
+
+    plans: np.ndarray
+    #: Ends of the packed kernel, recurrent kernel and extra.
+    packed: tuple[int, int, int]
+    pieces: tuple[int, ...]
+    grads_shape: tuple[int, int]
+    work_shape: tuple[int, int]
+
+
+class Plan(NamedTuple):
+    """What the kernels are told, and the shapes of the arrays that they fill."""
+
+    cell: Any
+    options: Options
+    plans: np.ndarray
+    schedule: np.ndarray
+    blocks: Blocks
+    final_shape: tuple[int, ...]
+    states_shape: tuple[int, ...]
+    saved_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    recycle: bool
+    work_shape: tuple[int, ...]
+    #: How the way back is laid out, as far as it was asked for: by `plan_back`'s arguments.
+    back: dict[tuple[bool, bool], BackPlan]
+
+    @property
+    def dense(self) -> bool:
+        """Whether every sequence runs through all time steps."""
+        return bool(self.schedule[2 * (self.options.n_steps + 1) + self.options.n_batch] == 1)
+
+
+@functools.lru_cache(maxsize=512, typed=True)
+def dense_plan(cell: Any, options: Options, n_threads: int) -> Plan:
+    """The plan of a batch without a mask: it depends on sizes only, so it is kept."""
+    return plan_pass(cell, options, dense_schedule(options.n_batch, options.n_steps), n_threads)
+
+
+def plan_pass(cell: Any, options: Options, schedule: np.ndarray, n_threads: int) -> Plan:
+    parts, n_units = traits(cell), cell.n_units
+    n_batch, n_steps, n_inputs = options[:3]
+    blocks = _blocks(_bounds(schedule, n_batch, n_steps, n_threads))
+    block = blocks.most
+    n_rows = int(schedule[n_steps])
+    width = parts.n_gates * cell.n_units
+    input_groups, groups = column_groups(cell, options.input_groups, options.recurrent_masks)
+    offsets = layout(cell, n_inputs, input_groups, groups, options.dtype)
+    x_step, x_row = strides(options.time_major, n_batch, n_steps)
+    out_step, out_row = strides(False, n_batch, n_steps)
+    settings = dict(
+        n_steps=n_steps,
+        n_batch=n_batch,
+        n_inputs=n_inputs,
+        n_units=cell.n_units,
+        n_gates=parts.n_gates,
+        n_states=parts.n_states,
+        n_saved=parts.n_saved,
+        n_extra=parts.n_extra,
+        split=parts.split,
+        recurrent=parts.recurrent,
+        late=parts.late,
+        operand=parts.operand,
+        input_groups=options.input_groups,
+        groups=groups,
+        recurrent_masks=options.recurrent_masks,
+        x_step=x_step,
+        x_row=x_row,
+        out_step=out_step,
+        out_row=out_row,
+        reverse=options.reverse,
+        repeat=options.repeat,
+        ring=not options.save,
+        save=options.save,
+        rows=block,
+        chunk=_chunk(n_steps, block, width + n_inputs, options.dtype),
+        w=offsets[0],
+        u=offsets[1],
+        b=offsets[2],
+        rb=offsets[3],
+        extra=offsets[4],
+    )
+    plans = np.zeros(1, scan.PLAN)
+    for name, value in settings.items():
+        plans[0][name] = value
+    per_row = n_inputs * settings["chunk"] + width * (settings["chunk"] + 1) + 2 * n_units
+    return Plan(
+        cell,
+        options,
+        plans,
+        schedule,
+        blocks,
+        final_shape=(parts.n_states, n_batch, n_units),
+        states_shape=(parts.n_states, n_batch + n_rows if options.save else 2 * block * n_threads, n_units),
+        saved_shape=(n_rows, parts.n_saved * n_units),
+        out_shape=(n_batch * n_steps, n_units),
+        recycle=n_batch * n_steps * n_units * options.dtype.itemsize >= recycler.smallest,
+        work_shape=(n_threads, block * per_row + (parts.n_gates + 4) * n_units),
+        back={},
+    )
+
+
+def plan_back(plan: Plan, need_dx: bool, d_time_major: bool) -> BackPlan:
+    """How the way back of a pass is laid out; `d_time_major`: so are the rows of the outputs' gradient."""
+    known = plan.back.get((need_dx, d_time_major))
+    if known is None:
+        known = plan.back[need_dx, d_time_major] = _plan_back(plan, need_dx, d_time_major)
+    return known
+
+
+def _plan_back(plan: Plan, need_dx: bool, d_time_major: bool) -> BackPlan:
+    options, parts, n = plan.options, traits(plan.cell), plan.cell.n_units
+    n_batch, n_steps, n_inputs, dtype = options[:4]
+    width, rows = parts.n_gates * n, plan.blocks.most
+    input_groups, groups = column_groups(plan.cell, options.input_groups, options.recurrent_masks)
+    packed = np.cumsum(
+        [
+            need_dx * input_groups * packed_size(width // input_groups, n_inputs, dtype),
+            parts.recurrent * groups * packed_size(width // groups, n, dtype),
+            parts.n_extra * n,
+        ]
+    ).tolist()
+    pieces = np.cumsum(
+        [n_inputs * width, parts.recurrent * n * width, width, width, parts.n_extra * n]
+    ).tolist()
+    chunk = _chunk(n_steps, rows, width * (1 + parts.split) + n_inputs + n, dtype)
+    chunk = max(chunk, min(n_steps, -(-_LEAST_ROWS // rows)))
+    plans = plan.plans.copy()
+    out_step, out_row = strides(d_time_major, n_batch, n_steps)
+    dx_step, dx_row = strides(options.time_major, n_batch, n_steps)
+    settings = dict(
+        chunk=chunk,
+        out_step=out_step,
+        out_row=out_row,
+        dx_step=dx_step,
+        dx_row=dx_row,
+        need_dx=need_dx,
+        w=0,
+        u=packed[0],
+        b=packed[1],
+        extra=packed[1],
+    )
+    for name, value in settings.items():
+        plans[0][name] = value
+    n_threads = len(plan.blocks.firsts) - 1
+    per_row = chunk * (n_inputs + 2 * width + n) + (parts.n_states + 2) * n
+    return BackPlan(
+        plans,
+        tuple(packed),
+        tuple(pieces),
+        grads_shape=(n_threads, pieces[-1]),
+        work_shape=(n_threads, rows * per_row + (parts.n_gates + 4) * n),
+    )
+
+
+def _chunk(n_steps: int, block: int, columns: int, dtype: Any) -> int:
+    """Time steps whose buffers of so many columns fit `_CHUNK_BYTES`."""
+    return max(1, min(n_steps, _CHUNK_BYTES // (block * columns * np.dtype(dtype).itemsize)))
