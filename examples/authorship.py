@@ -44,7 +44,7 @@ class Setup(NamedTuple):
     seed: int = 0
 
 
-DEFAULT = Setup(stride=2, epochs=4, batch_size=512)
+DEFAULT = Setup(stride=3, epochs=6, batch_size=512)
 FULL = Setup(stride=1, epochs=20, batch_size=4096)
 QUICK = Setup(stride=60, epochs=2, batch_size=256, units=32)
 

@@ -132,6 +132,8 @@ def test_real_data_tells_of_every_job_that_left_its_file(tmp_path):
         "imdb_gru": {"cell": "gru", "best_val_accuracy": 0.875, "fit_s": 12.0},
         "vowels": {"mean": 0.98, "std": 0.01, "test_accuracy": [0.97, 0.99], "fit_s": [1.0, 3.0]},
         "authorship": {
+            "settings": {"stride": 3, "epochs": 2, "batch_size": 64},
+            "n_windows": 1234,
             "window_split": part,
             "paper_split": {**part, "held_back": held_back, "auc_of_unseen_papers": 1.0},
             "unknown": {"numbers": [17, 43], "authors": [0, 0]},
@@ -144,6 +146,7 @@ def test_real_data_tells_of_every_job_that_left_its_file(tmp_path):
     assert "a processor, 2 cores" in text
     assert "| IMDB, GRU | best val_accuracy | 0.8750 | 12.0 | 2001-02-03, abc123 |" in text
     assert "| Japanese vowels, GRU, 2 seeds | test accuracy | 0.9800 +- 0.0100 | 2.0 |" in text
+    assert "1,234 windows of 30 characters, one at every 3; 2 epochs in batches of 64" in text
     assert re.search(r"No\. 43 +40\.0% +60\.0% +20\.0%   Madison +Hamilton +\(wrong\)", text)
     (tmp_path / "authorship.json").unlink()
     assert "Hamilton" not in real_data.tell(tmp_path)
