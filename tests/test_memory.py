@@ -1,0 +1,60 @@
+"""Memory for kernels: where it starts, and that nothing in use is handed out again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastrnn.engine.memory import Pool, Recycler, aligned
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [0, 5, (3, 7), (2, 3, 5), (0, 4)])
+def test_aligned_starts_at_a_cache_line(shape, dtype):
+    for _ in range(10):
+        array = aligned(shape, dtype)
+        assert array.size == 0 or array.ctypes.data % 64 == 0
+        assert array.shape == (shape if isinstance(shape, tuple) else (shape,))
+        assert array.dtype == dtype
+        assert array.flags.c_contiguous
+        assert array.flags.writeable
+
+
+def test_recycler_gives_memory_again_only_when_nobody_looks_at_it():
+    recycler, shape, dtype = Recycler(), (200, 200), np.dtype("float32")
+    first = recycler.take(shape, dtype)
+    address = first.ctypes.data
+    view = first[3:].T
+    del first
+    second = recycler.take(shape, dtype)
+    assert second.ctypes.data != address
+    assert not np.shares_memory(view, second)
+    del view
+    third = recycler.take(shape, dtype)
+    assert third.ctypes.data == address
+    assert third.ctypes.data % 64 == 0
+    assert not np.shares_memory(second, third)
+
+
+def test_recycler_keeps_a_bounded_number_of_buffers():
+    recycler, dtype = Recycler(), np.dtype("float32")
+    kept = [recycler.take((n * 20_000,), dtype) for n in range(1, 3 * Recycler.most)]
+    for k, array in enumerate(kept):
+        array.fill(k)
+    assert len(recycler.owners) == len(recycler.starts) <= Recycler.most
+    for k, array in enumerate(kept):  # those that it forgot are still whole
+        assert (array == k).all()
+
+
+def test_recycler_leaves_small_arrays_to_the_allocator():
+    recycler = Recycler()
+    recycler.take((10,), np.dtype("float32"))
+    assert not recycler.owners
+
+
+def test_pool_gives_the_same_memory_for_a_name():
+    pool, dtype = Pool(), np.dtype("float64")
+    a = pool.take("work", (4, 5), dtype)
+    assert np.shares_memory(a, pool.take("work", (2, 3), dtype))
+    assert not np.shares_memory(a, pool.take("other", (4, 5), dtype))
+    assert pool.take("work", (100, 100), dtype).shape == (100, 100)
