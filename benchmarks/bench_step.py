@@ -1,17 +1,29 @@
-"""One step of one sequence with the state handed on: what a program pays that gets its data point by point."""
+"""One step of one sequence with the state handed on: what a program pays that gets its data point by point.
+
+python -m benchmarks.bench_step           a table: microseconds, all libraries in turns, and whether the targets are met
+python -m pytest benchmarks/bench_step.py the same as pytest benchmarks
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.cases import CELLS, Case, Size
-from benchmarks.ours import fastrnn_layer
-from benchmarks.peers import installed, keras_model, onnxruntime_session, torch_layer
+from benchmarks.ours import fastrnn_layer, fastrnn_model
+from benchmarks.peers import Contender, installed, keras_model, onnxruntime_session, torch_layer
+from benchmarks.report import described, table
+from benchmarks.timing import environment, time_side_by_side
 
 STEP = [Size(1, 1, 32, 32), Size(1, 1, 64, 128)]
+#: At the first of the sizes: microseconds at most, and speed over onnxruntime's at least.
+MOST_US, LEAST_RATIO = 3.0, 3.0
 
 
 def zero_states(case):
@@ -20,6 +32,16 @@ def zero_states(case):
 
 
 def fastrnn(case):
+    """A stream of one step at a time."""
+    model = fastrnn_model(case, return_sequences=False)
+    if not hasattr(model, "stream"):
+        pytest.skip("models have no stream")
+    stream = model.stream(batch_size=1)
+    x = np.ascontiguousarray(case.data()[0][:, 0])
+    return lambda: stream.step(x)
+
+
+def fastrnn_stateful(case):
     """A stateful layer keeps the state itself."""
     layer = fastrnn_layer(case, stateful=True, return_sequences=False)
     x = case.data()[0]
@@ -81,11 +103,47 @@ def onnxruntime(case):
     return run
 
 
+def onnxruntime_bound(case):
+    """Inputs and outputs bound to memory beforehand; the new states are the old ones of the next step."""
+    import onnxruntime
+
+    session = onnxruntime_session(case, 1, with_state=True)
+    names = ["h", "c"][: 2 if case.cell == "lstm" else 1]
+    given = case.data()[0]
+
+    def value(array):
+        return onnxruntime.OrtValue.ortvalue_from_numpy(array)
+
+    x, y = value(given), value(np.zeros((1, 1, case.size.batch, case.size.units), case.dtype))
+    one, other = (
+        {n: value(s[None]) for n, s in zip(names, zero_states(case), strict=True)} for _ in range(2)
+    )
+    bindings = []
+    for old, new in ((one, other), (other, one)):
+        binding = session.io_binding()
+        binding.bind_ortvalue_input("X", x)
+        binding.bind_ortvalue_output("Y", y)
+        for name in names:
+            binding.bind_ortvalue_input(name, old[name])
+            binding.bind_ortvalue_output(f"{name}_last", new[name])
+        bindings.append(binding)
+
+    def run():
+        x.update_inplace(given)
+        session.run_with_iobinding(bindings[0])
+        bindings.reverse()
+        return y.numpy()
+
+    return run
+
+
 MODULES = {
     fastrnn: (),
+    fastrnn_stateful: (),
     torch: ("torch",),
     keras_jax: ("keras", "jax"),
     onnxruntime: ("onnx", "onnxruntime"),
+    onnxruntime_bound: ("onnx", "onnxruntime"),
 }
 
 
@@ -103,3 +161,79 @@ def bench_step(benchmark, cell, library, size, dtype):
     for _ in range(2):  # compiles
         run()
     benchmark(run)
+
+
+# --- a table ---------------------------------------------------------------------------------------------------------
+
+
+def steppers(case: Case) -> dict[str, Callable[[], object]]:
+    """Everything that is installed, by name; all of them must give the same output after three steps."""
+    found = {}
+    for make, modules in MODULES.items():
+        if installed(*modules):
+            try:
+                found[make.__name__] = make(case)
+            except pytest.skip.Exception as reason:
+                print(f"{make.__name__}: {reason}", flush=True)
+    expected = None
+    for name, run in found.items():
+        for _ in range(3):
+            output = np.asarray(run()).flatten()  # a copy: the next step may write over it
+        expected = output if expected is None else expected
+        np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-5, err_msg=f"{case}: {name}")
+    return found
+
+
+def markdown(rows: Sequence[dict], info: dict) -> str:
+    names = list(dict.fromkeys(name for row in rows for name in row["us"]))
+    lines = []
+    for row in rows:
+        us = row["us"]
+        peers = [value for name, value in us.items() if name.startswith("onnxruntime")]
+        ratio = min(peers) / us["fastrnn"] if peers and "fastrnn" in us else float("nan")
+        met = ""
+        if "fastrnn" in us and row["size"] == str(STEP[0]):
+            met = "yes" if us["fastrnn"] <= MOST_US and ratio >= LEAST_RATIO else "NO"
+        values = [f"{us[name]:.2f}" if name in us else "" for name in names]
+        lines.append([row["cell"], row["size"], *values, f"{ratio:.2f}", met])
+    head = (
+        "us a step",
+        "size",
+        *names,
+        "speed over onnxruntime",
+        f"<= {MOST_US:g} us and >= {LEAST_RATIO:g}?",
+    )
+    return "\n".join([described(info), "", *table(head, lines)]) + "\n"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.bench_step", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument("--cells", nargs="+", choices=CELLS, default=CELLS)
+    parser.add_argument("--seconds", type=float, default=1.0, help="time for each library (default 1)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(__file__).parent / "results",
+        help="folder to write to (default benchmarks/results)",
+    )
+    args = parser.parse_args(argv)
+    info = environment()
+    rows = []
+    for cell in args.cells:
+        for size in STEP:
+            runs = steppers(Case(cell, size))
+            contenders = [Contender(name, "1", run, run) for name, run in runs.items()]
+            times = time_side_by_side(contenders, seconds=args.seconds)
+            us = {name: float(np.median(t)) * 1e6 for name, t in zip(runs, times, strict=True)}
+            rows.append({"cell": cell, "size": str(size), "us": us})
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "step.json").write_text(json.dumps({"environment": info, "rows": rows}, indent=1) + "\n")
+    (args.out / "step.md").write_text(markdown(rows, info))
+    print(markdown(rows, info))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

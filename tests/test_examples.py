@@ -100,3 +100,30 @@ def test_example_quick_run(script, tmp_path):
     pictures = list(tmp_path.rglob("*.png"))
     assert pictures
     assert all(path.stat().st_size > 5000 for path in pictures)
+
+
+@pytest.mark.parametrize("form", ["states", "repeat"])
+def test_seq2seq_addition_reports_what_it_predicts(form, tmp_path):
+    pytest.importorskip("matplotlib")
+    script = EXAMPLES[0].with_name("seq2seq_addition.py")
+    result = run(script, "--quick", "--form", form, "--out", str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    epochs = re.findall(r"^ +(\d) +([\d.]+) +([\d.]+) +([\d.]+%) +([\d.]+%) +[\d.]+$", result.stdout, re.M)
+    assert [epoch for epoch, *_ in epochs] == ["1", "2", "3", "4"]
+    assert float(epochs[-1][1]) < float(epochs[0][1])
+    # What validation says after the last epoch is what the answers themselves come to.
+    assert (
+        f"trained on: {epochs[-1][3]} of the characters are right,\n{epochs[-1][4]} of the" in result.stdout
+    )
+    assert (tmp_path / f"addition_{form}.png").stat().st_size > 10_000
+
+
+def test_one_to_many_beats_the_nearest_known_wave(tmp_path):
+    pytest.importorskip("matplotlib")
+    script = EXAMPLES[0].with_name("one_to_many.py")
+    result = run(script, "--waves", "1000", "--epochs", "20", "--units", "32", "--out", str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    rows = re.findall(r"^(.{34}) +([\d.]+) +([\d.]+)$", result.stdout, re.M)
+    assert len(rows) == 7
+    assert float(rows[0][1]) < 0.5 * float(rows[0][2])
+    assert (tmp_path / "one_to_many.png").stat().st_size > 10_000
