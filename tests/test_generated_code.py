@@ -65,9 +65,11 @@ def packed(kernel: Any, cell: str = "") -> Counter[tuple[str, str]]:
 
     train_all()
     dispatcher = getattr(kernel, "dispatcher", kernel)
-    signatures = [sig for sig in dispatcher.signatures if re.search(rf"\b{cell}\(", str(sig[0]))]
+    # Other tests may have had it compiled for float64 as well.
+    known = [sig for sig in dispatcher.signatures if "float64" not in str(sig)]
+    signatures = [sig for sig in known if re.search(rf"\b{cell}\(", str(sig[0]))]
     if not cell:
-        signatures = [sig for sig in dispatcher.signatures if str(sig[0]) == "float32"]
+        signatures = [sig for sig in known if str(sig[0]) == "float32"]
     assert signatures, f"{dispatcher} was not compiled for {cell or 'float32'}"
     options = {key: value for key, value in OPTIONS.items() if key != "nopython"}
     fresh = numba.njit(**options)(dispatcher.py_func)

@@ -37,7 +37,7 @@ _CHUNK_BYTES = 192 * 1024
 # gradients themselves takes longer than the products once they outgrow L2.
 _LEAST_ROWS = 256
 _MAX_ROWS = 64
-# Below this many multiply-adds a second thread costs more than it brings.
+# Below this many multiply-adds a second thread costs more than it brings; each further one wants half of it.
 SERIAL_WORK = 2_000_000
 
 
@@ -145,10 +145,12 @@ class Options(NamedTuple):
 
 
 def thread_count(cell: Any, n_rows: int, n_inputs: int, n_batch: int, n_threads: int | None) -> int:
-    """Threads to use: one where the work is small, never more than sequences."""
-    if n_batch == 1 or n_rows * traits(cell).n_gates * cell.n_units * (n_inputs + cell.n_units) < SERIAL_WORK:
+    """Threads to use: as many as find enough work, never more than sequences."""
+    work = n_rows * traits(cell).n_gates * cell.n_units * (n_inputs + cell.n_units)
+    if n_batch == 1 or work < SERIAL_WORK:
         return 1
-    return max(1, min(threads.resolve(n_threads), n_batch))
+    enough = work if SERIAL_WORK == 0 else 2 * work // SERIAL_WORK
+    return max(1, min(threads.resolve(n_threads), n_batch, enough))
 
 
 class BackPlan(NamedTuple):
