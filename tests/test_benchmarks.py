@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import compare, growth, ratios
+from benchmarks import compare, epochs, growth, ratios, start
 from benchmarks.cases import Case, Size
 from fastrnn.engine.jit import DISABLED
 
@@ -148,6 +148,42 @@ def test_growth_leaves_out_what_does_not_fit_the_memory(tmp_path, monkeypatch, c
         str(small)
     ] * 2
     assert (tmp_path / "growth.png").stat().st_size > 5_000
+
+
+# --- epochs, start -------------------------------------------------------------------------------------------------------
+
+
+def test_epochs_table_holds_ours_against_the_best_way_of_the_peer():
+    def row(library, mode, seconds):
+        racer = epochs.Racer(library, mode, print)
+        return epochs.row_of("vowels", "gru", 32, 270, racer, np.array([seconds, 9.0, 0.0]))
+
+    rows = [row("fastrnn", "1 threads", 2.0), row("fastrnn", "2 threads", 1.0)]
+    rows += [row("torch", "packed", 6.0), row("torch", "padded", 4.5)]
+    info = {"cpu": "", "cores": 2, "vector": "", "date": "", "versions": {}}
+    text = epochs.markdown(rows, info)
+    assert "| vowels | gru | 32 | 270 | 1 | 4.5 (torch padded) | 3.7e+03 | 4.50 | NO (>= 5) |" in text
+
+
+def test_epochs_take_one_time_a_round():
+    (racer,) = epochs.review_racers("simple_rnn", 4, 6, ("fastrnn",))
+    racer.prepare()
+    (times,) = epochs.race([racer], 2)
+    assert times.shape == (2,)
+
+
+def test_start_targets_know_what_is_met():
+    middle = {
+        "fastrnn, bare import": {"import": 0.1},
+        "fastrnn, cold": {"first_fit": 6.0},
+        "fastrnn, digits": {"process": 2.0},
+        "torch, digits": {"process": 3.0},
+    }
+    assert [(value, met) for _, value, _, met in start.targets(middle)] == [
+        (0.1, True),
+        (6.0, False),
+        (2.0, True),
+    ]
 
 
 # --- memory ------------------------------------------------------------------------------------------------------------

@@ -107,10 +107,7 @@ def test_cell_code_has_full_vectors(cell, direction):
 @wide
 @pytest.mark.parametrize(
     "direction",
-    [
-        "forward",
-        pytest.param("backward", marks=pytest.mark.xfail(strict=False, reason="1 - h * h with an integer 1")),
-    ],
+    ["forward", "backward"],
 )
 @pytest.mark.parametrize("cell", LAYERS)
 def test_cell_code_of_float32_has_no_float64(cell, direction):

@@ -81,6 +81,7 @@ def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save
 def backward(
     cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
 ):
+    one = ds.dtype.type(1)  # an integer would make it float64
     u = cell.n_units
     for r in range(n):
         dh, h_prev = plane(ds, 0, r, u), plane(states, 0, prev + r, u)
@@ -89,11 +90,11 @@ def backward(
         xz, xr, xh = part(dz, pz + r, 0, u), part(dz, pz + r, u, u), part(dz, pz + r, 2 * u, u)
         uh = part(du, pu + r, 2 * u, u)
         for j in range(u):
-            xh[j] = dh[j] * (1 - sz[j]) * (1 - sg[j] * sg[j])
+            xh[j] = dh[j] * (one - sz[j]) * (one - sg[j] * sg[j])
         for j in range(u):
-            xz[j] = dh[j] * (h_prev[j] - sg[j]) * sz[j] * (1 - sz[j])
+            xz[j] = dh[j] * (h_prev[j] - sg[j]) * sz[j] * (one - sz[j])
         for j in range(u):
-            xr[j] = xh[j] * su[j] * sr[j] * (1 - sr[j])
+            xr[j] = xh[j] * su[j] * sr[j] * (one - sr[j])
             uh[j] = xh[j] * sr[j]
         for j in range(u):
             dh[j] *= sz[j]
@@ -129,6 +130,7 @@ def forward_with(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps,
 def backward_with(
     cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
 ):
+    one = ds.dtype.type(1)  # an integer would make it float64
     u = cell.n_units
     for r in range(n):
         dh, h_prev = plane(ds, 0, r, u), plane(states, 0, prev + r, u)
@@ -145,7 +147,7 @@ def backward_with(
         activate_row(cell.recurrent_activation, reset)
         activate_row(cell.activation, g)
         for j in range(u):
-            d[j] = dh[j] * (1 - gate[j])
+            d[j] = dh[j] * (one - gate[j])
         activate_backward_row(cell.activation, sg, g, d, xh)
         for j in range(u):
             d[j] = dh[j] * (h_prev[j] - g[j])
@@ -187,6 +189,7 @@ def forward_before(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, p
 def backward_before(
     cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
 ):
+    one = ds.dtype.type(1)  # an integer would make it float64
     u = cell.n_units
     gate, y, d = part(scratch, 0, 0, u), part(scratch, 1, 0, u), part(scratch, 2, 0, u)
     for r in range(n):
@@ -199,7 +202,7 @@ def backward_before(
             activate_row(cell.recurrent_activation, gate)
             activate_row(cell.activation, y)
             for j in range(u):
-                d[j] = dh[j] * (1 - gate[j])
+                d[j] = dh[j] * (one - gate[j])
             activate_backward_row(cell.activation, sg, y, d, xh)
             for j in range(u):
                 d[j] = dh[j] * (h_prev[j] - y[j])

@@ -32,6 +32,7 @@ class JANET(NamedTuple):
 
 @implements(step_forward, JANET)
 def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch):
+    one = z.dtype.type(1)  # an integer would make it float64
     u = cell.n_units
     gate = part(scratch, 0, 0, u)
     for r in range(n):
@@ -47,13 +48,14 @@ def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save
         activate_row(cell.recurrent_activation, gate)
         activate_row(cell.activation, zg)
         for j in range(u):
-            h[j] = zf[j] * h_prev[j] + (1 - gate[j]) * zg[j]
+            h[j] = zf[j] * h_prev[j] + (one - gate[j]) * zg[j]
 
 
 @implements(step_backward, JANET)
 def backward(
     cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
 ):
+    one = ds.dtype.type(1)  # an integer would make it float64
     u = cell.n_units
     f, late, gate = part(scratch, 0, 0, u), part(scratch, 1, 0, u), part(scratch, 2, 0, u)
     g, d, dx = part(scratch, 3, 0, u), part(scratch, 4, 0, u), part(scratch, 5, 0, u)
@@ -79,7 +81,7 @@ def backward(
         for j in range(u):
             df[j] += dx[j]
         for j in range(u):
-            d[j] = dh[j] * (1 - gate[j])
+            d[j] = dh[j] * (one - gate[j])
         activate_backward_row(cell.activation, sg, g, d, dg)
         for j in range(u):
             dh[j] *= f[j]

@@ -80,6 +80,7 @@ def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save
 def backward(
     cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
 ):
+    one = ds.dtype.type(1)  # an integer would make it float64
     u = cell.n_units
     for r in range(n):
         dh, dc = plane(ds, 0, r, u), plane(ds, 1, r, u)
@@ -90,13 +91,13 @@ def backward(
         dg, do = part(dz, pz + r, 2 * u, u), part(dz, pz + r, 3 * u, u)
         for j in range(u):  # few arrays a loop, as above
             yj = tanh(c[j])
-            dc[j] += dh[j] * so[j] * (1 - yj * yj)
-            do[j] = dh[j] * yj * so[j] * (1 - so[j])
+            dc[j] += dh[j] * so[j] * (one - yj * yj)
+            do[j] = dh[j] * yj * so[j] * (one - so[j])
         for j in range(u):
-            di[j] = dc[j] * sg[j] * si[j] * (1 - si[j])
-            dg[j] = dc[j] * si[j] * (1 - sg[j] * sg[j])
+            di[j] = dc[j] * sg[j] * si[j] * (one - si[j])
+            dg[j] = dc[j] * si[j] * (one - sg[j] * sg[j])
         for j in range(u):
-            df[j] = dc[j] * c_prev[j] * sf[j] * (1 - sf[j])
+            df[j] = dc[j] * c_prev[j] * sf[j] * (one - sf[j])
             dc[j] *= sf[j]
         fill(dh, 0)
 

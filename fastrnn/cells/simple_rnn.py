@@ -42,12 +42,13 @@ def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save
 def backward(
     cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
 ):
+    one = ds.dtype.type(1)  # an integer would make it float64
     u = cell.n_units
     for r in range(n):
         dh, h, out = plane(ds, 0, r, u), plane(states, 0, new + r, u), part(dz, pz + r, 0, u)
         if cell.activation == TANH:
             for j in range(cell.n_units):
-                out[j] = dh[j] * (1 - h[j] * h[j])
+                out[j] = dh[j] * (one - h[j] * h[j])
         else:
             activate_backward_row(cell.activation, part(saved, ps + r, 0, u), h, dh, out)
         fill(dh, 0)
