@@ -8,14 +8,9 @@ from typing import Any
 import numpy as np
 
 from fastrnn._sequences_ragged import Ragged
+from fastrnn.checks import integer
 
 __all__ = ["StatefulBatches", "stateful_batches"]
-
-
-def _positive(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value <= 0:
-        raise ValueError(f"{name}={value!r}: give a positive integer")
-    return int(value)
 
 
 def stateful_batches(
@@ -120,9 +115,8 @@ class StatefulBatches:
         tokens: bool,
         model: Any,
     ) -> None:
-        self.n_steps = _positive(n_steps, "n_steps")
-        if batch_size is not None:
-            batch_size = _positive(batch_size, "batch_size")
+        self.n_steps = integer(n_steps, "n_steps")
+        batch_size = integer(batch_size, "batch_size", optional=True)
         self.return_sequences = bool(return_sequences)
         if y is None and sample_weight is not None:
             raise ValueError("sample_weight is given without y")

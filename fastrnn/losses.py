@@ -268,14 +268,16 @@ class Huber(Loss):
 
 
 class _Crossentropy(Loss):
+    _config_names = ("from_logits", "label_smoothing", "axis", "reduction", "name")
+
     def __init__(
         self,
-        from_logits: bool,
-        label_smoothing: float,
-        axis: int,
-        reduction: str,
-        name: str | None,
-        dtype: Any,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__(reduction, name, dtype)
         if axis != -1:
@@ -286,6 +288,13 @@ class _Crossentropy(Loss):
         if self.from_logits:
             # The predictions are logits already, whatever activation they come from.
             self.logit_activation = None
+
+    def smoothed(self, y_true: np.ndarray, n_choices: int) -> np.ndarray:
+        """Targets moved towards ``1 / n_choices`` by a share of `label_smoothing`."""
+        if not self.label_smoothing:
+            return y_true
+        kind = y_true.dtype.type
+        return y_true * kind(1 - self.label_smoothing) + kind(self.label_smoothing / n_choices)
 
     def values(self, y_true, y_pred):
         if self.from_logits:
@@ -336,26 +345,10 @@ class BinaryCrossentropy(_Crossentropy):
 
     default_name = "binary_crossentropy"
     logit_activation = "sigmoid"
-    _config_names = ("from_logits", "label_smoothing", "axis", "reduction", "name")
-
-    def __init__(
-        self,
-        from_logits: bool = False,
-        label_smoothing: float = 0.0,
-        axis: int = -1,
-        reduction: str = "sum_over_batch_size",
-        name: str | None = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__(from_logits, label_smoothing, axis, reduction, name, dtype)
 
     def targets(self, y_true, y_pred):
         y_true = align_targets(y_true, y_pred)
-        if self.label_smoothing:
-            y_true = y_true * y_true.dtype.type(1 - self.label_smoothing) + y_true.dtype.type(
-                0.5 * self.label_smoothing
-            )
-        return y_true
+        return self.smoothed(y_true, 2)
 
     def logit_values(self, y_true, logits):
         values = np.log1p(np.exp(-np.abs(logits)))
@@ -399,18 +392,6 @@ class CategoricalCrossentropy(_Crossentropy):
 
     default_name = "categorical_crossentropy"
     logit_activation = "softmax"
-    _config_names = ("from_logits", "label_smoothing", "axis", "reduction", "name")
-
-    def __init__(
-        self,
-        from_logits: bool = False,
-        label_smoothing: float = 0.0,
-        axis: int = -1,
-        reduction: str = "sum_over_batch_size",
-        name: str | None = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__(from_logits, label_smoothing, axis, reduction, name, dtype)
 
     def targets(self, y_true, y_pred):
         y_true = np.asarray(y_true)
@@ -420,12 +401,7 @@ class CategoricalCrossentropy(_Crossentropy):
                 "for integer classes use sparse_categorical_crossentropy"
             )
         y_true = y_true.astype(y_pred.dtype, copy=False)
-        if self.label_smoothing:
-            n_classes = y_true.shape[-1]
-            y_true = y_true * y_true.dtype.type(1 - self.label_smoothing) + y_true.dtype.type(
-                self.label_smoothing / n_classes
-            )
-        return y_true
+        return self.smoothed(y_true, y_true.shape[-1])
 
     def logit_values(self, y_true, logits):
         return -(y_true * _log_softmax(logits)).sum(axis=-1)

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._sequences_ragged import Ragged, as_object_array
-from .batches import stateful_batches
+from .batches import StatefulBatches, stateful_batches
 
-__all__ = ["Ragged", "as_object_array", "as_sequences", "stateful_batches"]
+__all__ = ["Ragged", "StatefulBatches", "as_object_array", "as_sequences", "stateful_batches"]
 
 _RESHAPE = (
     "Reshape your data: X.reshape(1, -1, 1) for one sequence of one variable, "

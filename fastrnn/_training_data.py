@@ -1,0 +1,214 @@
+"""Data cut into batches."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Batches", "class_weights", "is_ragged", "is_stream", "restarting", "training_data", "whole"]
+
+
+def is_ragged(x: Any) -> bool:
+    return hasattr(x, "lengths") and hasattr(x, "take")
+
+
+def class_weights(y: Any, class_weight: Mapping[int, float]) -> np.ndarray:
+    """Weights of samples (or time steps) from weights of their classes; a class that isn't named weighs 1."""
+    y = np.asarray(y)
+    if y.ndim > 1:
+        y = y[..., 0] if y.shape[-1] == 1 else y.argmax(axis=-1)
+    classes = np.rint(y).astype(np.int64)
+    weights = np.ones(classes.shape, np.float32)
+    for label, weight in class_weight.items():
+        weights[classes == int(label)] = weight
+    return weights
+
+
+class Batches:
+    """Cuts data into batches, without a copy of the whole.
+
+    Parameters
+    ----------
+    x : ndarray, Ragged, or iterable of batches
+        An iterable gives tuples ``(x, y)`` or ``(x, y, sample_weight)`` of arrays or Ragged, and is gone through anew at
+        each epoch.
+    y, sample_weight : array_like, optional
+    batch_size : int
+    start, stop : int, optional
+        Use only these samples.
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        batch_size: int | None = None,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> None:
+        self.stream = y is None and not isinstance(x, np.ndarray) and is_stream(x)
+        self.x, self.y, self.sample_weight = x, y, sample_weight
+        if self.stream:
+            if batch_size is not None:
+                raise ValueError(f"batch_size={batch_size!r}: leave it out where x is an iterable of batches")
+            self.n = -1
+            self._first: Any = next(iter(x), None)
+            if self._first is None:
+                raise ValueError("x gave no batches")
+            if iter(x) is x:
+                # A generator has lost its first batch by that.
+                self.x = itertools.chain([self._first], x)
+            return
+        if not is_ragged(x):
+            self.x = x = np.asarray(x)
+        if x.ndim < 2:
+            raise ValueError(f"x has shape {tuple(x.shape)}: give (batch, ...), at least two axes")
+        if batch_size is None:
+            batch_size = 32
+        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size <= 0:
+            raise ValueError(f"batch_size={batch_size!r}: give a positive integer")
+        self.batch_size = int(batch_size)
+        for name, part in (("y", y), ("sample_weight", sample_weight)):
+            if part is None:
+                continue
+            if not is_ragged(part):
+                part = np.asarray(part)
+                setattr(self, name, part)
+            if len(part) != len(x):
+                raise ValueError(f"x has {len(x)} samples, {name} has {len(part)}: they must be equally many")
+        self.start, self.stop = start, len(x) if stop is None else stop
+        self.n = self.stop - self.start
+        if self.n == 0:
+            raise ValueError("x holds no samples")
+
+    @property
+    def n_batches(self) -> int | None:
+        """Number of batches, None if that is not known."""
+        if self.stream:
+            return len(self.x) if hasattr(self.x, "__len__") else None
+        return -(-self.n // self.batch_size)
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """Shape of the input with an open batch axis."""
+        if self.stream:
+            x = self._first[0]
+            return (None, *(x.shape if is_ragged(x) else np.shape(x))[1:])
+        return (None, *self.x.shape[1:])
+
+    def epoch(
+        self, rng: np.random.Generator | None = None, shuffle: bool | str = False
+    ) -> Iterator[tuple[Any, Any, Any, Any]]:
+        """Yield ``x, mask, y, sample_weight`` of each batch."""
+        if self.stream:
+            for batch in self.x:
+                x, y, weight = (*batch, None, None)[:3]
+                x, mask = whole(x)
+                yield np.asarray(x), mask, whole(y)[0], whole(weight)[0]
+            return
+        order = None
+        if shuffle and rng is not None:
+            if shuffle == "batch":
+                order = np.arange(self.start, self.stop)
+                for i in range(0, self.n, self.batch_size):
+                    rng.shuffle(order[i : i + self.batch_size])
+            else:
+                order = rng.permutation(self.n)
+                if self.start:
+                    order += self.start
+        for i in range(0, self.n, self.batch_size):
+            end = min(i + self.batch_size, self.n)
+            index = slice(self.start + i, self.start + end) if order is None else order[i:end]
+            x, mask = _take(self.x, index)
+            yield x, mask, _take(self.y, index)[0], _take(self.sample_weight, index)[0]
+
+    def split(self, fraction: float) -> tuple[Batches, Batches]:
+        """The first samples, and the last `fraction` of them."""
+        if not 0 < fraction < 1:
+            raise ValueError(f"validation_split={fraction!r}: give a number between 0 and 1")
+        if self.stream:
+            raise ValueError(
+                "validation_split needs arrays: give validation_data with an iterable of batches"
+            )
+        at = math.floor(self.n * (1 - fraction))
+        if at in (0, self.n):
+            raise ValueError(f"validation_split={fraction!r} of {self.n} samples leaves one part empty")
+        parts = (self.x, self.y, self.sample_weight, self.batch_size)
+        return Batches(*parts, 0, at), Batches(*parts, at, self.n)
+
+
+def is_stream(x: Any) -> bool:
+    if is_ragged(x) or hasattr(x, "__array__"):
+        return False
+    if isinstance(x, (list, tuple)):
+        return len(x) > 0 and isinstance(x[0], tuple)
+    return hasattr(x, "__iter__") or hasattr(x, "__next__")
+
+
+def _take(part: Any, index: Any) -> tuple[Any, np.ndarray | None]:
+    """Some samples of an array or a Ragged, and which steps are real if not all are."""
+    if part is None:
+        return None, None
+    if not isinstance(part, np.ndarray):
+        values, mask = part.take(index)
+        return values, None if mask.all() else mask
+    return (part[index] if isinstance(index, slice) else part.take(index, axis=0)), None
+
+
+def whole(part: Any) -> tuple[Any, np.ndarray | None]:
+    """All samples of a Ragged, padded, and which steps are real; anything else as it is."""
+    return _take(part, slice(None)) if is_ragged(part) else (part, None)
+
+
+def training_data(
+    x: Any,
+    y: Any,
+    batch_size: int | None,
+    validation_split: float,
+    validation_data: Any,
+    class_weight: Mapping[int, float] | None,
+    sample_weight: Any,
+    validation_batch_size: int | None,
+) -> tuple[Batches, Batches | None]:
+    if class_weight is not None:
+        if sample_weight is not None:
+            raise ValueError("give either class_weight or sample_weight, not both")
+        if y is None or is_ragged(y):
+            raise ValueError("class_weight needs y as an array; give sample_weight instead")
+    data = Batches(x, y, sample_weight, batch_size)
+    validation = None
+    if validation_data is not None:
+        if is_stream(validation_data) or not isinstance(validation_data, (tuple, list)):
+            validation = Batches(validation_data)
+        elif len(validation_data) in (2, 3):
+            size = validation_batch_size or (None if data.stream else data.batch_size)
+            xv, yv, weights = (*validation_data, None)[:3]
+            validation = Batches(xv, yv, weights, size)
+        else:
+            raise ValueError(
+                f"validation_data has {len(validation_data)} parts: give (x, y) or (x, y, sample_weight)"
+            )
+    elif validation_split:
+        data, validation = data.split(validation_split)
+        validation.batch_size = validation_batch_size or validation.batch_size
+    if class_weight is not None:
+        # Only of what is trained on, so that validation compares with runs without weights.
+        weights = class_weights(data.y, class_weight)
+        data = Batches(data.x, data.y, weights, data.batch_size, data.start, data.stop)
+    return data, validation
+
+
+def restarting(data: Batches, rng: np.random.Generator, shuffle: bool | str) -> Iterator[Any]:
+    """Batches without end, for epochs that are counted in steps."""
+    while True:
+        empty = True
+        for batch in data.epoch(rng, shuffle):
+            empty = False
+            yield batch
+        if empty:
+            return
