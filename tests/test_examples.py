@@ -39,6 +39,7 @@ def test_example_help(script):
 @pytest.mark.needs_data
 @pytest.mark.parametrize("cell", ["simple_rnn", "bilstm"])
 def test_sentiment_imdb_quick(cell, data_dir, tmp_path):
+    pytest.importorskip("matplotlib")
     if not (data_dir / "imdb.jsonl.gz").exists():
         pytest.skip(f"{data_dir / 'imdb.jsonl.gz'} is missing")
     result = run(
@@ -59,6 +60,7 @@ def test_sentiment_imdb_quick(cell, data_dir, tmp_path):
 
 @pytest.mark.needs_data
 def test_authorship_quick(data_dir, tmp_path):
+    pytest.importorskip("matplotlib")
     if not (data_dir / "federalist").is_dir():
         pytest.skip(f"{data_dir / 'federalist'} is missing")
     result = run(
