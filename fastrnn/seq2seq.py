@@ -305,7 +305,8 @@ class EncoderDecoder(Model):
         self._decoder_stop = min(trained, default=len(decoder))
 
     def _attach(self, data: Any) -> None:
-        if data is not None and hasattr(data.y, "lengths"):
+        y = None if data is None else (*data._first, None)[1] if data.stream else data.y
+        if hasattr(y, "lengths"):
             raise ValueError(
                 "y is ragged: pad the targets to one length, and give `end`, or sample_weight 0 for padding"
             )

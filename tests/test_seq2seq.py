@@ -674,8 +674,12 @@ def test_bad_calls_say_what_is_missing(rng):
         model.predict(x, n_steps=2, tokens=True)
     with pytest.raises(ValueError, match="y is missing"):
         model.fit(x, verbose=0)
-    with pytest.raises(ValueError, match="y is ragged"):
-        model.fit(x, Ragged.from_list([rng.normal(size=(2, N_OUT))] * N_BATCH), verbose=0)
+    ragged = Ragged.from_list([rng.normal(size=(2, N_OUT))] * N_BATCH)
+    for batches in ((x, ragged), ([(x, ragged)],)):
+        with pytest.raises(ValueError, match="y is ragged"):
+            model.fit(*batches, verbose=0)
+    with pytest.raises(ValueError, match="truncated_bptt_steps=2"):
+        model.fit(x, y, truncated_bptt_steps=2, verbose=0)
     with pytest.raises(ValueError, match="mask has shape"):
         model.predict(x, n_steps=2, mask=np.ones((N_BATCH, 2), bool))
     assert model.fit(x, y, verbose=0).epoch == [0]
