@@ -32,7 +32,7 @@ from fastrnn.plotting import plot_learning_curves
 CHARACTERS = "0123456789+ "
 #: What the writer reads before its first character: a token of its own.
 START = len(CHARACTERS)
-EPOCHS = {"states": 12, "repeat": 25}
+EPOCHS = {"states": 12, "repeat": 20}
 
 
 def encode(texts: Sequence[str], length: int) -> NDArray:
