@@ -96,16 +96,19 @@ def first_step_seconds(model: Sequential, x: NDArray, y: NDArray) -> float:
     return max(0.0, seconds[0] - seconds[1])
 
 
-def excerpt(text: str, n_words: int = 22) -> str:
-    """The end of a review, which is what the network has read last."""
+def excerpt(text: str, backwards: bool, n_words: int = 22) -> str:
+    """The part of a review that the network has read last."""
     words = text.replace("<br />", " ").split()
-    return ("... " if len(words) > n_words else "") + " ".join(words[-n_words:])
+    if len(words) <= n_words:
+        return " ".join(words)
+    return " ".join(words[:n_words]) + " ..." if backwards else "... " + " ".join(words[-n_words:])
 
 
-def show_reviews(title: str, texts: Sequence[str], y: NDArray, p: NDArray, rows: Sequence[int]) -> None:
+def show_reviews(title: str, reviews: Reviews, p: NDArray, rows: Sequence[int]) -> None:
     print(f"\n{title}")
     for i in rows:
-        print(f"  {p[i]:.3f} ({'positive' if y[i] else 'negative'})  {excerpt(texts[i])}")
+        side = "positive" if reviews.y[i] else "negative"
+        print(f"  {p[i]:.3f} ({side})  {excerpt(reviews.texts[i], reviews.backwards)}")
 
 
 def turning_points(model: Sequential, reviews: Reviews, text: str, n: int) -> list[tuple[str, float, float]]:
@@ -186,7 +189,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"seconds of JIT     {jit:.2f} before the first step (compilation, or loading from disk)"
     )
 
-    learn_from(model, reviews, len(x) - len(x) // 5)
+    n_train = len(x) - len(x) // 5
+    learn_from(model, reviews._replace(texts=texts[n_train:], y=y[n_train:]))
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / f"sentiment_{args.cell}.png"
     draw(path, history, f"{args.cell}, {args.units} units, batches of {args.batch_size}")
@@ -194,28 +198,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def learn_from(model: Sequential, reviews: Reviews, n_train: int) -> None:
+def learn_from(model: Sequential, reviews: Reviews) -> None:
     """Show what the network makes of reviews it was not trained on, and of phrases."""
-    texts, y = reviews.texts[n_train:], reviews.y[n_train:]
-    p = model.predict(reviews.encode(texts))[:, 0]
+    p = model.predict(reviews.encode(reviews.texts))[:, 0]
     order = np.argsort(p)
-    show_reviews("the most positive validation reviews, by their ends", texts, y, p, order[: -3 - 1 : -1])
-    show_reviews("the most negative", texts, y, p, order[:3])
-    errors = order[np.argsort(-np.abs(p[order] - y[order]))[:3]]
-    show_reviews("the surest mistakes", texts, y, p, errors)
+    end = "beginnings" if reviews.backwards else "ends"
+    show_reviews(f"the most positive validation reviews, by their {end}", reviews, p, order[: -3 - 1 : -1])
+    show_reviews("the most negative", reviews, p, order[:3])
+    show_reviews("the surest mistakes", reviews, p, np.argsort(-np.abs(p - reviews.y))[:3])
 
     print("\nphrases alone (the order of words counts, or it doesn't)")
     for group in PHRASES:
         for phrase, value in zip(group, model.predict(reviews.encode(group))[:, 0], strict=True):
             print(f"  {value:.3f}  {phrase}")
 
-    short = np.array([len(text) <= 1200 for text in texts])
+    short = np.array([len(text) <= 1200 for text in reviews.texts])
     mixed = int(np.argmin(np.where(short, np.abs(p - 0.5), 1)))
-    side = "positive" if y[mixed] else "negative"
+    side = "positive" if reviews.y[mixed] else "negative"
     print(
         f"\nthe short review it is least sure of ({p[mixed]:.3f}, {side}): words that moved the estimate most"
     )
-    for context, before, after in turning_points(model, reviews, texts[mixed], 8):
+    for context, before, after in turning_points(model, reviews, reviews.texts[mixed], 8):
         print(f"  {before:.3f} -> {after:.3f}  {context}")
 
 
