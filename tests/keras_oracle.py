@@ -46,6 +46,14 @@ def load():
     return keras
 
 
+def forget_compiled():
+    """Drop what JAX has compiled, which it would keep for every shape it has seen: gigabytes after a few hundred cases."""
+    if backend() == "jax":
+        import jax
+
+        jax.clear_caches()
+
+
 def backend():
     return load().backend.backend()
 

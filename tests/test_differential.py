@@ -56,3 +56,15 @@ def test_drawing_reaches_every_option():
     ):
         assert f'"{word}"' in text, word
     assert {c["mask"] for c in drawn} == {None, "random", "sparse", "trailing", "leading", "full"}
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_difference_that_rounding_does_not_explain_is_told(number, monkeypatch):
+    """An error of 1e-8 in float64 shows, though last digits of the weights move the results too."""
+    drawn = differential.cases(5, 40)
+    case = next(c for c in drawn if c["dtype"] == "float64" and c["kind"] == ("layer", "model")[number])
+    right = differential.run_fastrnn
+    monkeypatch.setattr(
+        differential, "run_fastrnn", lambda case: {k: v + 1e-8 for k, v in right(case).items()}
+    )
+    assert differential.check(case)[0] == "differs"
