@@ -69,7 +69,12 @@ def parts(cell: str, batch: int, units: int) -> dict[str, float]:
 
     packed = filled(packed_size(units, width, "float32"))
     pack(filled(units, width), packed, 0, width, False)
-    x, z, h, hu = filled(LONG * batch, units), filled(LONG * batch, width), filled(batch, units), filled(batch, width)
+    x, z, h, hu = (
+        filled(LONG * batch, units),
+        filled(LONG * batch, width),
+        filled(batch, units),
+        filled(batch, width),
+    )
     states, scratch = filled(traits(kernel).n_states, 2 * batch, units), filled(GATES[cell] + 4, units)
     saved = np.empty((0, 0), np.float32)
     times = max(5, 4000 // batch)
@@ -107,11 +112,22 @@ def main(argv: Sequence[str] | None = None) -> int:
                 lines.append([cell, batch, units, *nanoseconds, f"{limit:.2f}"])
                 print(*lines[-1], sep="\t", flush=True)
     info = environment()
-    heads = ["cell", "B", "H", "step, ns", "input product", "recurrent product", "pointwise", "most by unrolling"]
+    heads = [
+        "cell",
+        "B",
+        "H",
+        "step, ns",
+        "input product",
+        "recurrent product",
+        "pointwise",
+        "most by unrolling",
+    ]
     text = f"{described(info)}\n\n{table(heads, lines)}"
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "step_parts.md").write_text(text + "\n")
-    (args.out / "step_parts.json").write_text(json.dumps({"environment": info, "rows": rows}, indent=1) + "\n")
+    (args.out / "step_parts.json").write_text(
+        json.dumps({"environment": info, "rows": rows}, indent=1) + "\n"
+    )
     return 0
 
 

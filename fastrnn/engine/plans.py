@@ -13,6 +13,7 @@ import numpy as np
 
 from fastrnn.engine import scan, threads
 from fastrnn.engine.contract import traits
+from fastrnn.engine.jit import jit
 from fastrnn.engine.matmul import packed_size
 from fastrnn.engine.memory import recycler
 
@@ -52,14 +53,46 @@ def dense_schedule(n_batch: int, n_steps: int) -> np.ndarray:
 
 def masked_schedule(mask: np.ndarray) -> np.ndarray:
     """The schedule of a boolean ``(n_batch, n_steps)`` mask in processing order."""
-    n_steps = mask.shape[1]
-    lengths = mask.sum(axis=1)
-    order = np.argsort(-lengths, kind="stable")
-    active = np.searchsorted(-lengths[order], -np.arange(n_steps + 1), side="left")
-    starts = np.concatenate([[0], np.cumsum(active[:-1])])
-    # A stable sort by "is masked" puts the valid times first, in order.
-    times = np.argsort(~mask[order], axis=1, kind="stable")
-    return np.concatenate([starts, active, order, [0], times.ravel()]).astype(np.int64)
+    n_batch, n_steps = mask.shape
+    schedule = np.empty(2 * (n_steps + 1) + n_batch + 1 + n_batch * n_steps, np.int64)
+    _fill_schedule(np.ascontiguousarray(mask), schedule)
+    return schedule
+
+
+@jit
+def _fill_schedule(mask, schedule):
+    n_batch, n_steps = mask.shape
+    starts, active = schedule[: n_steps + 1], schedule[n_steps + 1 : 2 * (n_steps + 1)]
+    order = schedule[2 * (n_steps + 1) : 2 * (n_steps + 1) + n_batch]
+    schedule[2 * (n_steps + 1) + n_batch] = 0
+    times = schedule[2 * (n_steps + 1) + n_batch + 1 :]
+    # A sort by counting: first how many rows have each length, then how many have more.
+    active[:] = 0
+    lengths = np.zeros(n_batch, np.int64)
+    for b in range(n_batch):
+        for t in range(n_steps):
+            lengths[b] += mask[b, t]
+        active[lengths[b]] += 1
+    longer = 0
+    for length in range(n_steps, -1, -1):
+        active[length], longer = longer, longer + active[length]
+    place = active.copy()
+    for b in range(n_batch):
+        order[place[lengths[b]]] = b
+        place[lengths[b]] += 1
+    total = 0
+    for s in range(n_steps + 1):
+        starts[s] = total
+        total += active[s]
+    for r in range(n_batch):
+        at, rest, b = r * n_steps, r * n_steps + lengths[order[r]], order[r]
+        for t in range(n_steps):
+            if mask[b, t]:
+                times[at] = t
+                at += 1
+            else:
+                times[rest] = t
+                rest += 1
 
 
 def strides(time_major: bool, n_batch: int, n_steps: int) -> tuple[int, int]:
@@ -101,6 +134,9 @@ def _bounds(schedule: np.ndarray, n_batch: int, n_steps: int, n_threads: int) ->
     )
     bounds[-1] = n_batch  # rows without a valid step come last and weigh nothing
     return bounds
+
+
+_NO_SCHEDULE = np.empty(0, np.int64)
 
 
 class Blocks(NamedTuple):
@@ -194,11 +230,22 @@ def dense_plan(cell: Any, options: Options, n_threads: int) -> Plan:
 
 
 def plan_pass(cell: Any, options: Options, schedule: np.ndarray, n_threads: int) -> Plan:
+    """The plan of a batch with any mask: what does not depend on the schedule itself is kept."""
+    n_batch, n_steps = options[:2]
+    bounds = (
+        (0, n_batch) if n_threads == 1 else tuple(_bounds(schedule, n_batch, n_steps, n_threads).tolist())
+    )
+    n_rows = int(schedule[n_steps]) if options.save else 0
+    return _sizes(cell, options, bounds, n_rows)._replace(schedule=schedule)
+
+
+@functools.lru_cache(maxsize=512, typed=True)
+def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], n_rows: int) -> Plan:
+    """A plan without its schedule; `n_rows`, the steps of all rows together, counts where they are saved."""
     parts, n_units = traits(cell), cell.n_units
     n_batch, n_steps, n_inputs = options[:3]
-    blocks = _blocks(_bounds(schedule, n_batch, n_steps, n_threads))
-    block = blocks.most
-    n_rows = int(schedule[n_steps])
+    blocks = _blocks(np.array(bounds))
+    block, n_threads = blocks.most, len(bounds) - 1
     width = parts.n_gates * cell.n_units
     input_groups, groups = column_groups(cell, options.input_groups, options.recurrent_masks)
     offsets = layout(cell, n_inputs, input_groups, groups, options.dtype)
@@ -244,7 +291,7 @@ def plan_pass(cell: Any, options: Options, schedule: np.ndarray, n_threads: int)
         cell,
         options,
         plans,
-        schedule,
+        _NO_SCHEDULE,
         blocks,
         final_shape=(parts.n_states, n_batch, n_units),
         states_shape=(parts.n_states, n_batch + n_rows if options.save else 2 * block * n_threads, n_units),

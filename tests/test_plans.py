@@ -1,0 +1,57 @@
+"""How a pass is laid out: schedules of masks, threads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastrnn.cells.lstm import LSTM
+from fastrnn.engine import plans
+from fastrnn.engine.plans import dense_schedule, masked_schedule, thread_count
+
+
+def naive_schedule(mask):
+    """The parts of a schedule, as sentences would put them."""
+    n_batch, n_steps = mask.shape
+    order = sorted(range(n_batch), key=lambda b: -mask[b].sum())
+    active = [sum(mask[b].sum() > s for b in range(n_batch)) for s in range(n_steps + 1)]
+    starts = [sum(active[:s]) for s in range(n_steps + 1)]
+    times = [[t for t in range(n_steps) if mask[b, t]] for b in order]
+    return starts, active, order, times
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 17), (5, 4), (40, 9), (7, 1)])
+def test_masked_schedule_matches_naive(shape, rng):
+    n_batch, n_steps = shape
+    for k in range(20):
+        mask = rng.random(shape) < rng.random()
+        if k % 4 == 0:
+            mask[rng.integers(n_batch)] = False
+        schedule = masked_schedule(mask[:, ::-1])  # not contiguous
+        starts, active, order, times = naive_schedule(mask[:, ::-1])
+        at = n_steps + 1
+        assert schedule[:at].tolist() == starts
+        assert schedule[at : 2 * at].tolist() == active
+        assert schedule[2 * at : 2 * at + n_batch].tolist() == order
+        assert schedule[2 * at + n_batch] == 0
+        found = schedule[2 * at + n_batch + 1 :].reshape(n_batch, n_steps)
+        for row, expected in zip(found.tolist(), times, strict=True):
+            assert row[: len(expected)] == expected
+            assert sorted(row) == list(range(n_steps))
+
+
+def test_full_mask_gives_the_dense_schedule():
+    masked, dense = masked_schedule(np.ones((3, 5), bool)), dense_schedule(3, 5)
+    np.testing.assert_array_equal(masked[: 2 * 6 + 3], dense[: 2 * 6 + 3])
+    np.testing.assert_array_equal(masked[2 * 6 + 4 :].reshape(3, 5), np.tile(np.arange(5), (3, 1)))
+
+
+def test_threads_follow_the_work(monkeypatch):
+    monkeypatch.setattr(plans.threads, "resolve", lambda n: 16 if n is None else n)
+    step = 4 * 32 * (32 + 32)  # multiply-adds of one row
+    assert thread_count(LSTM(32), plans.SERIAL_WORK // step - 1, 32, 100, None) == 1
+    assert thread_count(LSTM(32), plans.SERIAL_WORK // step + 1, 32, 100, None) == 2
+    assert thread_count(LSTM(32), 3 * plans.SERIAL_WORK // step + 1, 32, 100, None) == 6
+    assert thread_count(LSTM(32), 10**6, 32, 100, None) == 16
+    assert thread_count(LSTM(32), 10**6, 32, 3, None) == 3
+    assert thread_count(LSTM(32), 10**6, 32, 1, None) == 1
