@@ -85,9 +85,9 @@ class Stretch(NamedTuple):
 
 
 def compare(task: Task, spans: Sequence[int], n_repeats: int, n_shown: int) -> tuple[dict, Stretch]:
-    """Test errors ``{span: {kind: (n_repeats,)}}``, "floor" among the kinds, and a stretch of the longest span."""
+    """Test errors ``{span: {kind: (n_repeats,)}}``, "floor" among the kinds, and a stretch of a middle span."""
     errors = {span: {kind: np.empty(n_repeats) for kind in (*KINDS, "floor")} for span in spans}
-    shown = Stretch(spans[-1], np.empty(0), {})
+    shown = Stretch(spans[len(spans) // 2], np.empty(0), {})
     for span in spans:
         for repeat in range(n_repeats):
             rng = np.random.default_rng([repeat, span])
@@ -172,6 +172,7 @@ def draw(path: Path, errors: dict, shown: Stretch, window: int) -> None:
         lines.plot(steps, values, lw=1.2, color=colours[kind], label=kind)
     lines.set(
         xlabel="time step; thin lines: a new batch",
+        ylabel="fading sum, scaled to variance 1",
         title=f"A test series, span {shown.span}",
         xlim=(0, len(steps) - 1),
     )

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
@@ -68,19 +69,31 @@ def test_authorship_quick(data_dir, tmp_path):
         *("--quick", "--data", str(data_dir), "--out", str(tmp_path)),
     )
     assert result.returncode == 0, result.stderr
+    side = r"(Hamilton|Madison)(\*?) +"
     votes = re.findall(
-        r"^  No\. (\d+) +([\d.]+)% +([\d.]+)% +([\d.]+)%   (\w+) +(\w+)( +\(wrong\))?$", result.stdout, re.M
+        rf"^  No\. (\d+) +([\d.]+)% +([\d.]+)% +([\d.]+)%   {side}(?:{side})?(Hamilton|Madison)$",
+        result.stdout,
+        re.M,
     )
     # Eight papers held back, and the five unknown ones by both models.
     assert len(votes) == 18
     assert [int(number) for number, *_ in votes[8:13]] == [43, 38, 60, 17, 30]
-    assert [truth for *_, truth, _ in votes[8:13]] == ["Madison"] * 2 + ["Hamilton"] * 3
-    for _, hamilton, madison, margin, vote, truth, wrong in votes:
+    assert [truth for *_, truth in votes[8:13]] == ["Madison"] * 2 + ["Hamilton"] * 3
+    border = float(re.search(r"majority +> ([\d.]+)%", result.stdout).group(1))
+    means = [
+        np.mean([float(v[2]) for v in votes[:8] if v[-1] == author]) for author in ("Hamilton", "Madison")
+    ]
+    assert border == pytest.approx(np.mean(means), abs=0.11)
+    for _, hamilton, madison, margin, vote, wrong, by_border, wrong_by_border, truth in votes:
         assert float(hamilton) + float(madison) == pytest.approx(100, abs=0.11)
         assert abs(float(hamilton) - float(madison)) == pytest.approx(float(margin), abs=0.11)
         if hamilton != madison:
             assert vote == ("Madison" if float(madison) > float(hamilton) else "Hamilton")
         assert (vote != truth) == bool(wrong)
+        if by_border:
+            assert (by_border != truth) == bool(wrong_by_border)
+            if abs(float(madison) - border) > 0.1:
+                assert by_border == ("Madison" if float(madison) > border else "Hamilton")
     assert (tmp_path / "authorship.png").stat().st_size > 10_000
 
 

@@ -127,12 +127,12 @@ def test_real_data_tells_of_every_job_that_left_its_file(tmp_path):
 
     here = {"cpu": "a processor", "cores": 2, "date": "2001-02-03", "commit": "abc123"}
     part = {"window_accuracy": 0.75, "fit_s": 9.0, "votes": [0.25, 0.6], "unknown_accuracy": 0.5}
-    held_back = {"numbers": [3], "authors": [1], "votes": [0.9], "paper_accuracy": 1.0}
+    held_back = {"numbers": [3, 4], "authors": [1, 0], "votes": [0.9, 0.5], "paper_accuracy": 1.0}
     found = {
         "imdb_gru": {"cell": "gru", "best_val_accuracy": 0.875, "fit_s": 12.0},
         "vowels": {"mean": 0.98, "std": 0.01, "test_accuracy": [0.97, 0.99], "fit_s": [1.0, 3.0]},
         "authorship": {
-            "settings": {"stride": 3, "epochs": 2, "batch_size": 64},
+            "settings": {"stride": 3, "epochs": 2, "batch_size": 64, "units": 8},
             "n_windows": 1234,
             "window_split": part,
             "paper_split": {**part, "held_back": held_back, "auc_of_unseen_papers": 1.0},
@@ -147,7 +147,9 @@ def test_real_data_tells_of_every_job_that_left_its_file(tmp_path):
     assert "| IMDB, GRU | best val_accuracy | 0.8750 | 12.0 | 2001-02-03, abc123 |" in text
     assert "| Japanese vowels, GRU, 2 seeds | test accuracy | 0.9800 +- 0.0100 | 2.0 |" in text
     assert "1,234 windows of 30 characters, one at every 3; 2 epochs in batches of 64" in text
-    assert re.search(r"No\. 43 +40\.0% +60\.0% +20\.0%   Madison +Hamilton +\(wrong\)", text)
+    # Against the border, halfway between .9 and .5, the vote for No. 43 turns.
+    assert re.search(r"No\. 43 +40\.0% +60\.0% +20\.0%   Madison\* +Hamilton +Hamilton\n", text)
+    assert re.search(r"by the border +100%", text)
     (tmp_path / "authorship.json").unlink()
     assert "Hamilton" not in real_data.tell(tmp_path)
 
