@@ -24,6 +24,7 @@ _NAMES = {
     "load_model": "model",
     "set_random_seed": "random",
     "stateful_batches": "batches",
+    "warmup": "_warmup",
 }
 _MODULES = (
     "batches",

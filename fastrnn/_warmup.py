@@ -1,0 +1,148 @@
+"""Compile the usual kernels ahead of their first use."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ._estimators_network import CELLS, SOLVERS
+from .engine import threads
+from .engine.jit import DISABLED
+from .estimators import RNNClassifier
+from .layers import Dense, Input
+from .model import Sequential
+from .registry import choices
+
+__all__ = ["warmup"]
+
+DTYPES = ("float32", "float64")
+
+# Enough work for a second thread, where there is one.
+_SHAPE, _UNITS, _CLASSES = (32, 16, 8), 64, 3
+
+
+def warmup(
+    cells: str | Iterable[str] = ("lstm", "gru", "simple_rnn"),
+    dtypes: Any = "float32",
+    *,
+    training: bool = True,
+    parallel: bool | None = None,
+    verbose: bool = True,
+) -> None:
+    """Compile the kernels that models with these cells will call, and keep them on disk.
+
+    Without it each kernel is compiled when it is first called. Compiled kernels are kept, so this is for the place where
+    a delay of seconds does no harm: when a container image is built, or before requests are served. Compiled are forward
+    and backward passes over full and ragged batches, streams, and what trains with each of the solvers on numbers and on
+    tokens; another activation than tanh and sigmoid is added at its first call.
+
+    Parameters
+    ----------
+    cells : str or iterable of str
+        As the estimators name them; by default ``"lstm"``, ``"gru"`` and ``"simple_rnn"``.
+    dtypes : str, dtype, or iterable of them
+        Of float32 and float64.
+    training : bool
+        Compile what `fit` needs as well; otherwise only what `predict` needs.
+    parallel : bool, optional
+        Compile the kernels that run on several threads as well; by default if this process may use more than one.
+    verbose : bool
+        Show a progress bar.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is none of these. Nothing is compiled then.
+
+    Examples
+    --------
+    >>> import fastrnn
+    >>> fastrnn.warmup("gru", training=False)  # doctest: +SKIP
+    """
+    names = _distinct("cells", cells, str)
+    for name in names:
+        if name not in CELLS:
+            raise ValueError(f"cells={cells!r}: there is no {name!r}; {choices(name, CELLS)}")
+    kinds = _distinct("dtypes", dtypes, _dtype)
+    for option, value in (("training", training), ("verbose", verbose), ("parallel", parallel)):
+        if not isinstance(value, (bool, np.bool_)) and not (option == "parallel" and value is None):
+            raise TypeError(f"{option}={value!r}: give True or False")
+    if DISABLED:
+        return
+    if parallel is None:
+        parallel = threads.available() > 1
+    jobs = [1, 2] if parallel and threads.resolve(2) > 1 else [1]
+
+    work: list[tuple[str, Callable[..., None], tuple]] = []
+    for kind, name, n_jobs in itertools.product(kinds, names, jobs):
+        label = f"{name} {kind}" + (", parallel" if n_jobs > 1 else "")
+        work.append((label, _train if training else _predict, (name, kind, n_jobs)))
+    if training:
+        for kind, solver in itertools.product(kinds, SOLVERS):
+            work.append((f"{solver} {kind}", _solve, (solver, names[0], kind)))
+    with tqdm(work, desc="compiling", disable=not verbose, leave=True) as bar:
+        for label, run, arguments in bar:
+            bar.set_postfix_str(label)
+            run(*arguments)
+
+
+def _distinct(argument: str, value: Any, convert: Callable[[Any], Any]) -> list[Any]:
+    """One value or several as a list without repetitions."""
+    several = isinstance(value, Iterable) and not isinstance(value, (str, np.dtype))
+    found = list(dict.fromkeys(convert(item) for item in (value if several else [value])))
+    if not found:
+        raise ValueError(f"{argument}={value!r} names nothing to compile")
+    return found
+
+
+def _dtype(value: Any) -> str:
+    try:
+        name = np.dtype(value).name
+    except TypeError:
+        name = str(value)
+    if value is None or name not in DTYPES:
+        raise ValueError(f"dtypes: {value!r} can't be used; {choices(name, DTYPES)}")
+    return name
+
+
+def _numbers(dtype: str) -> np.ndarray:
+    return np.linspace(-1, 1, np.prod(_SHAPE), dtype=dtype).reshape(_SHAPE)
+
+
+def _classifier(cell: str, dtype: str, **options: Any) -> RNNClassifier:
+    return RNNClassifier(
+        cell=cell, units=_UNITS, dtype=dtype, max_iter=1, tol=None, random_state=0, **options
+    )
+
+
+def _train(cell: str, dtype: str, n_jobs: int) -> None:
+    x = _numbers(dtype)
+    y = np.arange(len(x)) % _CLASSES
+    _classifier(cell, dtype, n_jobs=n_jobs).fit(x, y).predict(x)
+    ragged = [row[: 1 + k % len(row)] for k, row in enumerate(x)]
+    model = _classifier(cell, dtype, n_jobs=n_jobs).fit(ragged, y)
+    model.predict(ragged)
+    model.model_.stream().step(x[:1, 0])
+
+
+def _predict(cell: str, dtype: str, n_jobs: int) -> None:
+    from . import layers
+
+    x = _numbers(dtype)
+    recurrent = getattr(layers, CELLS[cell])(_UNITS, dtype=dtype)
+    recurrent.n_threads = n_jobs
+    model = Sequential([Input(x.shape[1:]), recurrent, Dense(_CLASSES, activation="softmax", dtype=dtype)])
+    model.predict(x, verbose=0)
+    model.predict(x[:1], verbose=0)
+    model.stream().step(x[:1, 0])
+
+
+def _solve(solver: str, cell: str, dtype: str) -> None:
+    x = _numbers(dtype)
+    tokens = np.arange(x[..., 0].size).reshape(x.shape[:2]) % 10
+    for data, options in ((x, {}), (tokens, {"vocabulary_size": 10, "embedding_dim": 4})):
+        _classifier(cell, dtype, n_jobs=1, solver=solver, **options).fit(data, np.arange(len(x)) % _CLASSES)

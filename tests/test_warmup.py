@@ -1,0 +1,71 @@
+"""warmup() compiles what later processes need, and checks its arguments first."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastrnn import warmup
+from fastrnn.engine.jit import DISABLED
+
+ROOT = Path(__file__).resolve().parents[1]
+
+USE = """
+import json
+import numpy as np
+from numba.core import event
+
+compiled = []
+class Listener(event.Listener):
+    def on_start(self, e): compiled.append(str(e.data["dispatcher"]))
+    def on_end(self, e): pass
+event.register("numba:compile", Listener())
+from fastrnn import RNNClassifier
+rng = np.random.default_rng(0)
+X, y = rng.normal(size=(40, 6, 3)).astype("f"), np.arange(40) % 3
+model = RNNClassifier(cell="gru", units=17, max_iter=2, tol=None, random_state=0).fit(X, y)
+model.predict([x[: 2 + i % 4] for i, x in enumerate(X)])
+model.model_.stream().step(X[:1, 0])
+print(json.dumps(compiled))
+"""
+
+
+@pytest.mark.skipif(DISABLED, reason="nothing is compiled")
+def test_later_process_compiles_nothing_after_warmup(tmp_path):
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path)}
+
+    def run(code):
+        return subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=True,
+        )
+
+    said = run("import fastrnn; fastrnn.warmup('gru')")
+    assert "compiling" in said.stderr  # the progress bar
+    assert json.loads(run(USE).stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"cells": "gruu"}, ValueError, "cells='gruu'.*did you mean 'gru'"),
+        ({"cells": []}, ValueError, "cells=.*nothing to compile"),
+        ({"dtypes": "float16"}, ValueError, "float16.*float32"),
+        ({"dtypes": None}, ValueError, "dtypes"),
+        ({"training": 1}, TypeError, "training=1: give True or False"),
+        ({"parallel": "yes"}, TypeError, "parallel='yes': give True or False"),
+        ({"verbose": 2}, TypeError, "verbose=2: give True or False"),
+    ],
+)
+def test_warmup_rejects(arguments, error, words):
+    with pytest.raises(error, match=words):
+        warmup(**arguments)
