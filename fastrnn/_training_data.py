@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn._training_checks import check_weights
+from fastrnn.checks import as_array, integer, real_array
+
 __all__ = ["Batches", "class_weights", "is_ragged", "is_stream", "restarting", "training_data", "whole"]
 
 
@@ -54,30 +57,42 @@ class Batches:
         self.stream = y is None and not isinstance(x, np.ndarray) and is_stream(x)
         self.x, self.y, self.sample_weight = x, y, sample_weight
         if self.stream:
-            if batch_size is not None:
-                raise ValueError(f"batch_size={batch_size!r}: leave it out where x is an iterable of batches")
+            for name, value in (("batch_size", batch_size), ("sample_weight", sample_weight)):
+                if value is not None:
+                    raise ValueError(f"{name}={value!r}: leave it out where x is an iterable of batches")
             self.n = -1
             self._first: Any = next(iter(x), None)
             if self._first is None:
                 raise ValueError("x gave no batches")
+            if not isinstance(self._first, (tuple, list)) or not 1 <= len(self._first) <= 3:
+                raise TypeError(
+                    f"x gives {type(self._first).__name__} objects: an iterable of batches gives tuples (x, y) or "
+                    "(x, y, sample_weight)"
+                )
             if iter(x) is x:
                 # A generator has lost its first batch by that.
                 self.x = itertools.chain([self._first], x)
             return
         if not is_ragged(x):
-            self.x = x = np.asarray(x)
+            if y is not None and not isinstance(x, (list, tuple)) and is_stream(x):
+                raise ValueError(
+                    "y: leave it out where x is an iterable of batches, which gives targets itself"
+                )
+            self.x = x = real_array(x)
         if x.ndim < 2:
             raise ValueError(f"x has shape {tuple(x.shape)}: give (batch, ...), at least two axes")
         if batch_size is None:
             batch_size = 32
-        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size <= 0:
-            raise ValueError(f"batch_size={batch_size!r}: give a positive integer")
-        self.batch_size = int(batch_size)
-        for name, part in (("y", y), ("sample_weight", sample_weight)):
+        self.batch_size = integer(batch_size, "batch_size")
+        for name, part in (("y", y), ("sample_weight", check_weights(sample_weight))):
             if part is None:
                 continue
             if not is_ragged(part):
-                part = np.asarray(part)
+                part = as_array(part, name)
+                if part.ndim == 0:
+                    raise ValueError(
+                        f"{name} is {part.item()!r}: give an array with an entry for each sample"
+                    )
                 setattr(self, name, part)
             if len(part) != len(x):
                 raise ValueError(f"x has {len(x)} samples, {name} has {len(part)}: they must be equally many")

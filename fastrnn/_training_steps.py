@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from fastrnn import losses, metrics, optimizers
-from fastrnn._training_data import class_weights, whole
+from fastrnn._training_checks import check_class_weight, check_weights, held_states, put_back
+from fastrnn._training_data import class_weights, is_ragged, whole
 from fastrnn._training_pieces import Piece, carried_states, cut
 from fastrnn.callbacks import History
+from fastrnn.checks import as_array, flag, is_number, number
 from fastrnn.engine.update import all_finite
 from fastrnn.exceptions import NonFiniteLossError, NotCompiledError
 
@@ -64,16 +66,20 @@ class Steps:
         run_eagerly, steps_per_execution, jit_compile, auto_scale_loss
             Of Keras; without effect.
         """
-        self.optimizer = optimizers.get(optimizer)
+        if optimizer is None:
+            raise ValueError("optimizer=None: give a name, such as 'adam', or an object")
+        optimizer = optimizers.get(optimizer)
         if not (isinstance(loss, str) and loss.lower() in ("crossentropy", "ce")):
             loss = losses.get(loss)
-        self.loss = loss
-        if loss_weights is not None and not isinstance(loss_weights, (int, float)):
+        if loss_weights is not None and not is_number(loss_weights):
             raise TypeError(f"loss_weights={loss_weights!r}: give a number, the model has one output")
-        self._loss_weight = loss_weights
-        self._metric_names = (_as_list(metrics), _as_list(weighted_metrics))
-        for name in (*self._metric_names[0], *self._metric_names[1]):
-            _check_metric(name)
+        number(loss_weights, "loss_weights", optional=True)
+        names = {"metrics": _as_list(metrics), "weighted_metrics": _as_list(weighted_metrics)}
+        for argument, given in names.items():
+            for name in given:
+                _check_metric(name, argument)
+        self.optimizer, self.loss, self._loss_weight = optimizer, loss, loss_weights
+        self._metric_names = (names["metrics"], names["weighted_metrics"])
         self._metrics: list[Any] | None = None
         self._weighted: list[Any] = []
         self.stop_training = False
@@ -203,7 +209,12 @@ class Steps:
         """Write the gradient of the loss of one batch into ``grads`` and return the loss."""
         self._need("compute_gradients")
         batch = self._batch_of(x, y, sample_weight, mask)
-        loss, _, _, grad, caches, from_logits = self._loss_of(*batch, True)
+        held = held_states(self.layers)
+        try:
+            loss, _, _, grad, caches, from_logits = self._loss_of(*batch, True)
+        except BaseException:
+            put_back(held)
+            raise
         self.back(grad, caches, from_logits)
         return loss
 
@@ -224,7 +235,7 @@ class Steps:
         Raises
         ------
         NonFiniteLossError
-            If loss or gradient are not finite. The weights are those before the call, or before the piece.
+            If loss or gradient are not finite. Weights and states are those before the call, or before the piece.
         """
         if n_steps is None or x.shape[1] <= n_steps:
             return self._step(x, y, sample_weight, mask)
@@ -234,10 +245,18 @@ class Steps:
                 total += piece.share * self._step(*piece[:4], piece)
         return total
 
+    def _step(self, x: Any, y: Any, sample_weight: Any, mask: Any, piece: Piece | None = None) -> float:
+        """One update from a batch, or from the arrays of a piece of one; if it fails, states are what they were."""
+        held = held_states(self.layers)
+        try:
+            return self._update(x, y, sample_weight, mask, piece)
+        except BaseException:
+            put_back(held)
+            raise
+
     # Numbers that overflow are found and told of below; NumPy's warnings would only come on top.
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
-    def _step(self, x: Any, y: Any, sample_weight: Any, mask: Any, piece: Piece | None = None) -> float:
-        """One update from a batch, or from the arrays of a piece of one."""
+    def _update(self, x: Any, y: Any, sample_weight: Any, mask: Any, piece: Piece | None) -> float:
         loss, y_pred, out_mask, grad, caches, from_logits = self._loss_of(x, mask, y, sample_weight, True)
         if not math.isfinite(loss):
             raise NonFiniteLossError(f"the loss became {loss}; the weights were left as they were. {HELP}.")
@@ -276,9 +295,8 @@ class Steps:
     def _batch_of(self, x: Any, y: Any, sample_weight: Any, mask: Any) -> tuple[Any, Any, Any, Any]:
         """``x, mask, y, sample_weight`` of a single batch as arrays; of a Ragged the mask is its own, unless given."""
         x, real = whole(x)
-        y, sample_weight = (
-            None if part is None else np.asarray(whole(part)[0]) for part in (y, sample_weight)
-        )
+        y = None if y is None else as_array(whole(y)[0], "y")
+        sample_weight = check_weights(whole(sample_weight)[0])
         return self._input(x), real if mask is None else mask, y, sample_weight
 
     def snapshot(self) -> tuple[np.ndarray, dict[str, Any]]:
@@ -295,6 +313,10 @@ class Steps:
         """Raise `NonFiniteLossError` if a weight is not finite, which the loss shows at the next batch only."""
         if not all_finite(self.params):
             raise NonFiniteLossError("a weight became NaN or infinite")
+
+    def _expect(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...] | None:
+        """Raise what inputs of `shape` would raise; return the outputs' shape if the model can tell it beforehand."""
+        return None
 
     def _need_layers(self) -> None:
         if not self.layers:
@@ -322,9 +344,13 @@ class Steps:
         if class_weight is not None:
             if sample_weight is not None:
                 raise ValueError("give either class_weight or sample_weight, not both")
+            check_class_weight(class_weight)
+            if y is None or is_ragged(y):
+                raise ValueError("class_weight needs y as an array; give sample_weight instead")
             sample_weight = class_weights(y, class_weight)
-        self.reset_metrics()
+        return_dict = flag(return_dict, "return_dict")
         x, mask, y, sample_weight = self._batch_of(x, y, sample_weight, mask)
+        self.reset_metrics()
         self.train_step(x, y, sample_weight, mask)
         logs = self._logs()
         return logs if return_dict else by_position(logs)
@@ -334,9 +360,15 @@ class Steps:
     ) -> Any:
         """Compute loss and metrics of a batch; returns as :meth:`train_on_batch`."""
         self._need("test_on_batch")
-        self.reset_metrics()
+        return_dict = flag(return_dict, "return_dict")
         x, mask, y, sample_weight = self._batch_of(x, y, sample_weight, mask)
-        loss, y_pred, out_mask, *_ = self._loss_of(x, mask, y, sample_weight, False)
+        self.reset_metrics()
+        held = held_states(self.layers)
+        try:
+            loss, y_pred, out_mask, *_ = self._loss_of(x, mask, y, sample_weight, False)
+        except BaseException:
+            put_back(held)
+            raise
         self._account(loss, y, y_pred, sample_weight, out_mask)
         logs = self._logs()
         return logs if return_dict else by_position(logs)
@@ -359,6 +391,8 @@ def _as_list(given: Any) -> list[Any]:
     return list(given) if isinstance(given, (list, tuple)) else [given]
 
 
-def _check_metric(name: Any) -> None:
+def _check_metric(name: Any, argument: str) -> None:
+    if name is None:
+        raise TypeError(f"{argument} holds None: give names or objects")
     if not (isinstance(name, str) and name.lower() in ("accuracy", "acc")):
-        metrics.get(name)
+        metrics.get(name, argument)

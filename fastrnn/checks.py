@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["as_shape", "choice", "flag", "integer", "is_number", "number", "real_array"]
+__all__ = ["as_array", "as_shape", "choice", "flag", "integer", "is_number", "number", "real_array"]
 
 
 def is_number(value: Any) -> bool:
@@ -114,17 +114,22 @@ def as_shape(value: Any, name: str) -> tuple[int | None, ...]:
     )
 
 
-def real_array(value: Any, dtype: Any = None, name: str = "x") -> np.ndarray:
-    """`value` as an array of real numbers, of `dtype` if that is given."""
+def as_array(value: Any, name: str = "x") -> np.ndarray:
+    """`value` as an array, unless it holds arrays that don't fit together."""
     try:
-        array = np.asarray(value)
+        return np.asarray(value)
     except ValueError as error:
         if "inhomogeneous" not in str(error):
             raise
         raise ValueError(
             f"{name} holds sequences of unequal shapes: pad them and say by a mask which steps are real, or give a "
-            "model fastrnn.sequences.Ragged"
+            "model fastrnn.sequences.Ragged.from_list(...)"
         ) from None
+
+
+def real_array(value: Any, dtype: Any = None, name: str = "x") -> np.ndarray:
+    """`value` as an array of real numbers, of `dtype` if that is given."""
+    array = as_array(value, name)
     if array.dtype.kind not in "biuf":
         what = "is None" if value is None else f"has dtype {array.dtype}"
         raise TypeError(f"{name} {what}: give real numbers")

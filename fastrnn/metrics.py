@@ -395,9 +395,9 @@ _registry = Registry(
 )
 
 
-def get(identifier: Any) -> Any:
+def get(identifier: Any, argument: str = "metric") -> Any:
     """Return the metric that `identifier` names; a function of yours becomes the mean of what it returns."""
-    metric = _registry.get(identifier)
+    metric = _registry.get(identifier, argument)
     if metric is None or isinstance(metric, Metric):
         return metric
     return MeanMetricWrapper(metric)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,10 +13,12 @@ import numpy as np
 
 from fastrnn._model_passes import backward, forward
 from fastrnn._model_summary import summary
+from fastrnn.checks import as_shape, flag
 from fastrnn.exceptions import NotBuiltError
 from fastrnn.layers import deserialize
-from fastrnn.layers.base import Layer, check_mask
+from fastrnn.layers.base import Layer, check_mask, is_cell
 from fastrnn.layers.core import InputLayer
+from fastrnn.layers.stacked import CustomCell
 from fastrnn.optimizers import Plan, Table
 from fastrnn.random import new_seed
 from fastrnn.registry import serialize, snake_case
@@ -48,8 +51,10 @@ class Model(Trainer):
         name: str | None = None,
         seed: int | np.random.SeedSequence | None = None,
     ) -> None:
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name={name!r}: give a string or None")
         self.name = name or snake_case(type(self).__name__)
-        self.trainable = trainable
+        self.trainable = flag(trainable, "trainable")
         self._seed = new_seed(seed)
         self._rng = np.random.Generator(np.random.SFC64(self._seed.spawn(1)[0]))
         self.layers: list[Any] = []
@@ -66,6 +71,8 @@ class Model(Trainer):
         """Raise unless `layer` can stand in a model with `others`."""
         if not isinstance(layer, Layer):
             raise TypeError(f"layers holds {layer!r}: give objects from fastrnn.layers")
+        if is_cell(layer):
+            raise ValueError(f"{layer!r} is a cell, which does one time step: put RNN around it")
         if any(layer is other for other in others):
             raise ValueError(
                 f"{layer!r} is in the model already; make a second layer, two can't share weights here"
@@ -96,6 +103,8 @@ class Model(Trainer):
     def get_layer(self, name: str | None = None, index: int | None = None) -> Any:
         """Return a layer by its name or position."""
         if index is not None:
+            if not isinstance(index, int) or not -len(self.layers) <= index < len(self.layers):
+                raise ValueError(f"index={index!r}: the model has {len(self.layers)} layers")
             return self.layers[index]
         for layer in self.layers:
             if layer.name == name:
@@ -228,15 +237,16 @@ class Model(Trainer):
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Set all weights from arrays in the order of :meth:`get_weights`."""
         self._vectors()
-        weights = list(weights)
+        if not isinstance(weights, (list, tuple)):
+            raise ValueError(f"weights={weights!r}: give a list of arrays, as get_weights() returns it")
         expected = sum(len(layer._weights) for layer in self.layers)
         if len(weights) != expected:
             raise ValueError(f"the model has {expected} weights, got {len(weights)}")
-        at = 0
-        for layer in self.layers:
-            n = len(layer._weights)
-            layer.set_weights(weights[at : at + n])
-            at += n
+        rest = iter(weights)
+        parts = [list(itertools.islice(rest, len(layer._weights))) for layer in self.layers]
+        checked = [layer._as_weights(part) for layer, part in zip(self.layers, parts, strict=True)]
+        for layer, part in zip(self.layers, checked, strict=True):
+            layer.set_weights(part)
 
     def count_params(self) -> int:
         """Return the number of weights."""
@@ -365,6 +375,8 @@ class Sequential(Model):
         super().__init__(trainable, name, seed)
         # Whether the input's shape is a guess that the data may overrule.
         self._guessed = False
+        if isinstance(layers, Layer) or not (layers is None or isinstance(layers, Iterable)):
+            raise TypeError(f"layers={layers!r}: give a list of layers")
         for layer in layers or ():
             self.add(layer)
 
@@ -389,18 +401,28 @@ class Sequential(Model):
                 f"layer {layer.name!r} has merge_mode=None, which gives two outputs: "
                 "in a row of layers each has one, merge them"
             )
-        self._adopt(layer)
-        if len(self.layers) == 1 and not self._shapes:
-            if layer.input_shape is not None:
-                self._shapes = [(None, *layer.input_shape)]
-            elif layer.takes_tokens:
-                # Any number of tokens: enough to know for most layers that follow.
-                self._shapes, self._guessed = [(None, None)], True
-        if self._shapes:
-            self._grow()
+        if layer.takes_tokens and self.layers:
+            raise ValueError(
+                f"layer {layer.name!r} ({type(layer).__name__}) takes tokens, and layers give numbers: it must come first"
+            )
+        kept = (self.layers.copy(), self._shapes.copy(), self._guessed, self._params, layer.name)
+        try:
+            self._adopt(layer)
+            if len(self.layers) == 1 and not self._shapes:
+                if layer.input_shape is not None:
+                    self._shapes = [(None, *layer.input_shape)]
+                elif layer.takes_tokens:
+                    # Any number of tokens: enough to know for most layers that follow.
+                    self._shapes, self._guessed = [(None, None)], True
+            if self._shapes:
+                self._grow()
+        except Exception:
+            self.layers, self._shapes, self._guessed, self._params, layer.name = kept
+            raise
 
     def pop(self) -> Layer:
         """Take the last layer away and return it."""
+        self._need_layers()
         layer = self.layers.pop()
         self._shapes = self._shapes[: len(self.layers) + 1]
         self._params = None
@@ -417,12 +439,24 @@ class Sequential(Model):
             With the batch axis, None where a size is open: ``(None, None, 3)`` for any batch and number of steps.
         """
         self._need_layers()
+        shape = as_shape(input_shape, "input_shape")
+        if self.built:
+            self._check_input(self._shapes[0], shape)
         if not self._shapes or (self._guessed and not self.built):
-            self._shapes, self._guessed = [tuple(input_shape)], False
+            _walk(self.layers, shape)
+            self._shapes, self._guessed = [shape], False
         self._grow()
+
+    def _expect(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...] | None:
+        if self.built:
+            self._check_input(self._shapes[0], shape)
+        return _walk(self.layers, shape)
 
     def _grow(self) -> None:
         """Build the layers that are not built yet."""
+        if not self._guessed:
+            # Before the first of them has weights it should be clear that the last one can have some.
+            _walk(self.layers[len(self._shapes) - 1 :], self._shapes[-1])
         while len(self._shapes) <= len(self.layers):
             layer, shape = self.layers[len(self._shapes) - 1], self._shapes[-1]
             if self._guessed and len(self._shapes) > 1 and shape[-1] is None:
@@ -475,7 +509,26 @@ class Sequential(Model):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Sequential:
         """Make a model from what :meth:`get_config` returned, with new weights."""
+        if not isinstance(config, Mapping) or "layers" not in config:
+            raise ValueError(f"config={config!r}: give what get_config() returned, with its layers")
         return cls([deserialize(layer) for layer in config["layers"]], name=config.get("name"))
+
+
+def _knows_its_shapes(layer: Any) -> bool:
+    """Whether a layer tells what comes out of it before it has weights; a user's own need not."""
+    if not type(layer).__module__.startswith("fastrnn.") or isinstance(layer, CustomCell):
+        return False
+    return all(map(_knows_its_shapes, getattr(layer, "_children", {}).values()))
+
+
+def _walk(layers: Sequence[Any], shape: Any) -> Any:
+    """Raise what a layer would raise for what comes to it; return the last output's shape, None if that is not known."""
+    for layer in layers:
+        if not _knows_its_shapes(layer):
+            return None
+        layer._check_shape(shape)
+        shape = layer.compute_output_shape(shape)
+    return shape
 
 
 def load_model(path: str | os.PathLike) -> Model:

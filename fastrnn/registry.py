@@ -101,5 +101,6 @@ class Registry:
 
     def _class(self, name: str, argument: str) -> type:
         if name not in self.table:
-            raise ValueError(f"{argument}={name!r} is not a {self.kind}: {choices(name, self.table)}")
+            article = "an" if self.kind[0] in "aeiou" else "a"
+            raise ValueError(f"{argument}={name!r} is not {article} {self.kind}: {choices(name, self.table)}")
         return self.table[name]

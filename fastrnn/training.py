@@ -11,11 +11,23 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn._training_checks import (
+    check_class_weight,
+    check_schedule_of_fit,
+    check_targets,
+    check_verbose,
+    check_weights,
+    held_states,
+    put_back,
+)
 from fastrnn._training_data import Batches, class_weights, is_ragged, is_stream, restarting, training_data
 from fastrnn._training_pieces import check_pieces
 from fastrnn._training_steps import HELP, Steps, by_position
-from fastrnn.callbacks import CallbackList, History, Progress
+from fastrnn.callbacks import CallbackList, History, Progress, check_callbacks
+from fastrnn.checks import as_array, flag, integer, real_array
 from fastrnn.exceptions import NonFiniteLossError
+from fastrnn.layers.base import check_mask
+from fastrnn.losses import Loss
 
 __all__ = ["Batches", "Trainer", "class_weights"]
 
@@ -94,6 +106,19 @@ class Trainer(Steps):
         network trajectories. Neural Computation 2(4), 490-501.
         """
         self._need("fit")
+        self._need_layers()
+        verbose, callbacks = check_verbose(verbose), check_callbacks(callbacks)
+        check_schedule_of_fit(
+            epochs,
+            initial_epoch,
+            shuffle,
+            validation_split,
+            validation_freq,
+            steps_per_epoch=steps_per_epoch,
+            validation_steps=validation_steps,
+            validation_batch_size=validation_batch_size,
+        )
+        check_class_weight(class_weight)
         data, validation = training_data(
             x,
             y,
@@ -106,6 +131,8 @@ class Trainer(Steps):
         )
         if truncated_bptt_steps is not None:
             truncated_bptt_steps = check_pieces(self.layers, data.shape, truncated_bptt_steps)
+        for part in (data, validation):
+            self._check_data(part)
         self._ensure_ready(data.shape)
         for part in (data, validation):
             self._attach(part)
@@ -115,7 +142,7 @@ class Trainer(Steps):
         self.history = history
         verbose = 1 if verbose == "auto" else int(verbose)
         steps = data.n_batches if steps_per_epoch is None else steps_per_epoch
-        every = [history, *(callbacks or ())]
+        every = [history, *callbacks]
         calls = CallbackList(
             [*every, Progress(verbose)] if verbose else every,
             self,
@@ -133,7 +160,7 @@ class Trainer(Steps):
                 batches = data.epoch(self._rng, shuffle) if stream is None else stream
                 updates = self.optimizer.iterations
                 try:
-                    self._epoch(batches, calls, steps_per_epoch, truncated_bptt_steps)
+                    self._epoch(batches, self._prepare(data), calls, steps_per_epoch, truncated_bptt_steps)
                     self.check_weights()
                 except NonFiniteLossError as error:
                     # Where the first update fails, what the epoch started from is not good either.
@@ -160,15 +187,38 @@ class Trainer(Steps):
             calls.call("on_train_end", logs)
         return history
 
+    def _check_data(self, data: Batches | None) -> None:
+        """Raise what the first batch would raise."""
+        if data is None:
+            return
+        y, weight = data.y, data.sample_weight
+        if data.stream:
+            _, y, weight = (*data._first, None, None)[:3]
+        if y is None:
+            raise ValueError("y is missing: training and evaluation need targets")
+        output = self._expect(data.shape)
+        if output is not None and isinstance(self.loss, Loss):
+            if not is_ragged(y):
+                y = as_array(y, "y")
+            check_targets(self.loss, y, check_weights(weight), output, self.layers[0].dtype)
+
     def _attach(self, data: Batches | None) -> None:
         """Tell batches that continue each other whose states to reset where they start anew."""
         if data is not None and hasattr(data.x, "attach"):
             data.x.attach(self)
 
+    def _prepare(self, data: Batches) -> Callable[[Any], Any]:
+        """What makes an input of what `data` gives; each batch of an iterable may have another shape."""
+        return self._input if data.stream else self.layers[0].as_input
+
     def _epoch(
-        self, batches: Iterator[Any], calls: CallbackList, limit: int | None, n_steps: int | None
+        self,
+        batches: Iterator[Any],
+        prepare: Callable[[Any], Any],
+        calls: CallbackList,
+        limit: int | None,
+        n_steps: int | None,
     ) -> None:
-        prepare = self.layers[0].as_input
         i = 0
         for x, mask, y, weight in batches:
             self._batch = i
@@ -189,12 +239,13 @@ class Trainer(Steps):
         self.reset_metrics()
         if calls is not None:
             calls.call("on_test_begin", {})
+        prepare = self._prepare(data)
         for i, (x, mask, y, weight) in enumerate(data.epoch()):
             if i == steps:
                 break
             if calls is not None:
                 calls.batch("test_begin", i, dict)
-            x = self.layers[0].as_input(x)
+            x = prepare(x)
             loss, y_pred, out_mask, *_ = self._loss_of(x, mask, y, weight, False)
             self._account(loss, y, y_pred, weight, out_mask)
             if calls is not None:
@@ -223,11 +274,20 @@ class Trainer(Steps):
             The loss; with metrics a list that starts with it; with `return_dict` all by name.
         """
         self._need("evaluate")
+        self._need_layers()
+        verbose, return_dict = check_verbose(verbose), flag(return_dict, "return_dict")
+        integer(steps, "steps", optional=True)
         data = Batches(x, y, sample_weight, batch_size)
+        self._check_data(data)
         self._ensure_ready(data.shape)
         self._attach(data)
-        calls = CallbackList(callbacks or (), self, {"verbose": 0, "steps": data.n_batches})
-        logs = self._evaluate(data, steps, calls)
+        calls = CallbackList(check_callbacks(callbacks), self, {"verbose": 0, "steps": data.n_batches})
+        held = held_states(self.layers)
+        try:
+            logs = self._evaluate(data, steps, calls)
+        except BaseException:
+            put_back(held)
+            raise
         if verbose not in (0, "auto"):
             print(", ".join(f"{key}={value:.4g}" for key, value in logs.items()))
         return logs if return_dict else by_position(logs)
@@ -257,6 +317,7 @@ class Trainer(Steps):
         ndarray
             For a Ragged input with an output for each step, padding is zero.
         """
+        check_verbose(verbose)
         longest = int(x.lengths.max()) if is_ragged(x) and len(x) else None
         return self._predict(
             lambda part, m: self.run(part, m, False, False)[0], x, batch_size, steps, callbacks, mask, longest
@@ -274,18 +335,44 @@ class Trainer(Steps):
     ) -> np.ndarray:
         """Join what `compute` gives for each batch; `longest`: the steps of its outputs where batches differ in them."""
         self._need_layers()
+        integer(steps, "steps", optional=True)
+        callbacks = check_callbacks(callbacks)
+        if mask is not None:
+            if is_stream(x) or is_ragged(x):
+                raise ValueError(
+                    "mask: leave it out where x is an iterable of batches, or Ragged, which says itself which steps "
+                    "are real"
+                )
+            mask = check_mask(mask, real_array(x).shape)
         if batch_size is None and not is_stream(x):
             batch_size = 32 if any(getattr(layer, "stateful", False) for layer in self.layers) else 256
         # The mask takes the place of weights: it is cut into the same batches.
         data = Batches(x, None, mask, batch_size)
+        self._expect(data.shape)
         self._ensure_ready(data.shape)
         self._attach(data)
-        calls = CallbackList(callbacks or (), self, {"verbose": 0, "steps": data.n_batches})
+        calls = CallbackList(callbacks, self, {"verbose": 0, "steps": data.n_batches})
+        held = held_states(self.layers)
+        try:
+            return self._join(compute, data, steps, calls, longest)
+        except BaseException:
+            put_back(held)
+            raise
+
+    def _join(
+        self,
+        compute: Callable[[Any, Any], np.ndarray],
+        data: Batches,
+        steps: int | None,
+        calls: CallbackList,
+        longest: int | None,
+    ) -> np.ndarray:
+        """The outputs of all batches, one after another."""
         calls.call("on_predict_begin", {})
         parts: list[np.ndarray] = []
         whole: np.ndarray | None = None
         at = 0
-        prepare = self.layers[0].as_input
+        prepare = self._prepare(data)
         for i, (batch, batch_mask, _, given) in enumerate(data.epoch()):
             if i == steps:
                 break

@@ -512,7 +512,7 @@ X, Y = np.ones((6, 3)), np.ones((6, 1))
         (lambda m: m.fit(X, Y, class_weight={0: 1}, sample_weight=np.ones(6)), "not both"),
         (lambda m: m.set_weights([X]), "the model has 2 weights, got 1"),
         (lambda m: m.get_layer("x"), r"name='x': the layers are \['dense'\]"),
-        (lambda m: m.compile("sgd", "mse", metrics=["f1"]), "metric='f1'"),
+        (lambda m: m.compile("sgd", "mse", metrics=["f1"]), "metrics='f1'"),
         (lambda m: m.predict(X, mask=np.ones((6, 2))), "mask has dtype"),
     ],
 )

@@ -453,7 +453,7 @@ def test_errors_of_calls(rng):
         layers.RNN(_WrongOutput())(x)
     with pytest.raises(ValueError, match="initial_state has 1 arrays"):
         layers.RNN(layers.LSTMCell(2))(x, initial_state=[np.zeros((4, 2))])
-    with pytest.raises(ValueError, match="initial_state has shapes"):
+    with pytest.raises(ValueError, match=r"initial_state\[0\] has shape \(4, 3\): the batch needs \(4, 2\)"):
         layers.RNN(Elman(3, 2))(x, initial_state=[np.zeros((4, 3))])
     with pytest.raises(ValueError, match="initial_state has 1 entries, there are 2 cells"):
         layers.RNN([layers.GRUCell(2), layers.GRUCell(2)])(x, initial_state=[np.zeros((4, 2))])

@@ -246,8 +246,8 @@ def test_models_that_need_whole_sequences_are_refused(stack, message, data):
     [
         ({"truncated_bptt_steps": 0}, "truncated_bptt_steps=0: give a positive integer"),
         ({"truncated_bptt_steps": 2.5}, "truncated_bptt_steps=2.5: give a positive integer"),
-        ({"y": np.zeros((6, 2))}, r"y has shape \(6, 2\): with truncated_bptt_steps .* \(6, 11\) first"),
-        ({"sample_weight": np.ones((6, 1))}, r"sample_weight has shape \(6, 1\): with truncated_bptt_steps"),
+        ({"y": np.zeros((6, 2))}, r"y has shape \(6, 2\), the predictions have \(6, 11, 2\)"),
+        ({"sample_weight": np.ones((6, 1))}, r"sample_weight has shape \(6, 1\), the items .* \(6, 11\)"),
     ],
     ids=["zero", "fraction", "y", "weights"],
 )

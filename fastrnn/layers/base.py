@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn import constraints, initializers, regularizers
+from fastrnn.checks import as_shape, flag, integer, real_array
 from fastrnn.exceptions import NotBuiltError
 from fastrnn.random import new_generator
 from fastrnn.registry import choices, serialize, snake_case
@@ -22,6 +23,7 @@ __all__ = [
     "as_rows",
     "check_dtype",
     "check_mask",
+    "check_not_empty",
     "check_positive_int",
     "restarted",
 ]
@@ -31,9 +33,15 @@ Shape = tuple[int | None, ...]
 
 def check_positive_int(value: Any, name: str) -> int:
     """`value` as an int if it is one and positive."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value <= 0:
-        raise ValueError(f"{name}={value!r}: give a positive integer")
-    return int(value)
+    return integer(value, name)
+
+
+def check_not_empty(layer: Any, shape: Sequence[int]) -> None:
+    """Raise where a batch of sequences has no sequence, or no step."""
+    if shape[0] == 0 or shape[1] == 0:
+        raise ValueError(
+            f"layer {layer.name!r} needs at least one sequence of one step, got shape {tuple(shape)}"
+        )
 
 
 def check_dtype(dtype: Any) -> np.dtype:
@@ -83,6 +91,11 @@ def restarted(states: Any, initial: Any, rows: Any) -> Any:
     return states
 
 
+def is_cell(layer: Any) -> bool:
+    """Whether `layer` does one time step, so that it needs a time loop around it."""
+    return hasattr(layer, "state_size") and not hasattr(layer, "return_sequences")
+
+
 class RowLayout:
     """How an array of shape ``(batch, ..., features)`` lies in memory, so that it can be seen as rows of features.
 
@@ -123,12 +136,26 @@ def as_rows(x: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarra
 
 
 def _remembering_shape(build: Callable) -> Callable:
-    """`build`, but the shape it was called with is what later inputs are checked against."""
+    """`build`, but the shape is checked, later inputs are checked against it, and if it fails nothing has changed."""
+    tables = ("_weights", "_grads", "_regularizers", "_constraints")
 
     @functools.wraps(build)
     def remembering(self: Layer, input_shape: Shape) -> None:
-        build(self, input_shape)
-        self._build_shape = None if input_shape is None else tuple(input_shape)
+        if input_shape is not None or not self.takes_tokens:
+            input_shape = as_shape(input_shape, "input_shape")
+            before, self._build_shape = self._build_shape, None
+            try:
+                self._check_shape(input_shape)
+            finally:
+                self._build_shape = before
+        kept = {table: dict(getattr(self, table)) for table in tables}
+        try:
+            build(self, input_shape)
+        except Exception:
+            for table, value in kept.items():
+                setattr(self, table, value)
+            raise
+        self._build_shape = input_shape
 
     return remembering
 
@@ -193,12 +220,12 @@ class Layer:
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name={name!r}: give a string or None")
         self.activity_regularizer = regularizers.get(activity_regularizer, "activity_regularizer")
-        self.trainable = bool(trainable)
+        self.trainable = flag(trainable, "trainable")
         self._dtype = check_dtype(dtype)
         self.autocast = autocast
         self._auto_named = name is None
         self.name = name or snake_case(type(self).__name__)
-        self.input_shape = None if input_shape is None else tuple(input_shape)
+        self.input_shape = None if input_shape is None else as_shape(input_shape, "input_shape")
         self.built = False
         self._build_shape: Shape | None = None
         self._weights: dict[str, np.ndarray] = {}
@@ -305,10 +332,27 @@ class Layer:
         self._weights[name] = np.ascontiguousarray(value)
         self._grads[name] = np.zeros(value.shape, self.dtype)
         if regularizer is not None:
-            self._regularizers[name] = regularizers.get(regularizer)
+            penalty = self._regularizers[name] = regularizers.get(regularizer)
+            self._try_out(penalty.gradient, name, f"regularizer {penalty!r}", lambda: penalty(value.copy()))
         if constraint is not None:
-            self._constraints[name] = constraints.get(constraint)
+            limit = self._constraints[name] = constraints.get(constraint)
+            self._try_out(limit, name, f"constraint {limit!r}")
         return self._weights[name]
+
+    def _try_out(self, function: Callable, name: str, what: str, more: Callable = lambda: None) -> None:
+        """Raise unless `function` makes an array of its own shape of a weight: later it would be in mid-training."""
+        value = self._weights[name]
+        try:
+            more()
+            shape = np.shape(function(value.copy()))
+        except Exception as error:
+            raise ValueError(
+                f"layer {self.name!r}: the {what} can't take the weight {name!r} of shape {value.shape}: {error}"
+            ) from error
+        if shape != value.shape:
+            raise ValueError(
+                f"layer {self.name!r}: the {what} makes shape {shape} of the weight {name!r} of shape {value.shape}"
+            )
 
     def bind(self, params: Mapping[str, np.ndarray], grads: Mapping[str, np.ndarray]) -> None:
         """Move weights and gradients into given arrays, views of a model's flat vectors."""
@@ -332,15 +376,19 @@ class Layer:
             raise NotBuiltError(
                 f"layer {self.name!r} has no weights yet: call build(input_shape) or the layer itself first"
             )
-        weights = [np.asarray(w) for w in weights]
-        expected = [w.shape for w in self._weights.values()]
-        if [w.shape for w in weights] != expected:
-            raise ValueError(
-                f"layer {self.name!r} takes weights of shapes {expected}, got {[w.shape for w in weights]}"
-            )
-        for target, value in zip(self._weights.values(), weights, strict=True):
+        for target, value in zip(self._weights.values(), self._as_weights(weights), strict=True):
             target[...] = value
         self.weights_changed()
+
+    def _as_weights(self, weights: Any) -> list[np.ndarray]:
+        """`weights` as arrays, if they are such as :meth:`set_weights` takes."""
+        if not isinstance(weights, (list, tuple)):
+            raise ValueError(f"weights={weights!r}: give a list of arrays, as get_weights() returns it")
+        arrays = [real_array(w, self.dtype, f"weights[{k}]") for k, w in enumerate(weights)]
+        expected, got = [w.shape for w in self._weights.values()], [w.shape for w in arrays]
+        if got != expected:
+            raise ValueError(f"layer {self.name!r} takes weights of shapes {expected}, got {got}")
+        return arrays
 
     def count_params(self) -> int:
         """Return the number of weights."""
@@ -392,7 +440,15 @@ class Layer:
 
     def as_input(self, x: Any) -> np.ndarray:
         """`x` as an array of the layer's dtype."""
-        return np.asarray(x, dtype=self.dtype)
+        if type(x) is np.ndarray and x.dtype == self._dtype:
+            return x
+        return real_array(x, self._dtype)
+
+    def _check_call(self, x: np.ndarray, mask: Any, initial_state: Any = None) -> None:
+        """Raise what a call would raise, before the weights are made."""
+        self._check_shape((None, *x.shape[1:]))
+        if mask is not None:
+            check_mask(mask, x.shape)
 
     def streamed(self, x: np.ndarray) -> Streamed:
         """One time step on the rows `x (batch, features)`, with the weights as they are now."""
@@ -419,9 +475,10 @@ class Layer:
         ndarray or list of ndarray
         """
         x = self.as_input(x)
-        self.ensure_built((None, *x.shape[1:]))
+        training = flag(training, "training")
         if mask is not None:
             mask = check_mask(mask, x.shape)
+        self.ensure_built((None, *x.shape[1:]))
         return self.forward(x, mask=mask, training=training, **kwargs)[0]
 
     def __getstate__(self) -> dict[str, Any]:

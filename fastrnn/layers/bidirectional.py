@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn.checks import choice, flag
 from fastrnn.engine import threads
-from fastrnn.layers.base import Layer, RowLayout, Shape
+from fastrnn.layers.base import Layer, RowLayout, Shape, check_not_empty
 from fastrnn.layers.wrappers import Wrapper
 
 __all__ = ["Bidirectional"]
@@ -81,8 +82,9 @@ class Bidirectional(Wrapper):
                 raise ValueError(
                     f"{name}={value!r}: Bidirectional needs a recurrent layer, such as layers.LSTM(8)"
                 )
-        if merge_mode not in MERGE_MODES:
-            raise ValueError(f"merge_mode={merge_mode!r}: give 'sum', 'mul', 'ave', 'concat' or None")
+        choice(merge_mode, "merge_mode", MERGE_MODES)
+        if weights is not None and not isinstance(weights, (list, tuple)):
+            raise ValueError(f"weights={weights!r}: give a list of arrays, the forward layer's first")
         super().__init__(**self._with_dtype(kwargs, layer))
         self.merge_mode = merge_mode
         forward: Any = _copy_of(layer, "forward")
@@ -101,6 +103,7 @@ class Bidirectional(Wrapper):
         #: Gradient with respect to the initial states, forward ones first, of the last `backward`.
         self.d_initial_state: list[np.ndarray] | None = None
         self._hold(forward=forward, backward=backward)
+        self._check_widths()
 
     @staticmethod
     def _verify(forward: Any, backward: Any) -> None:
@@ -146,13 +149,21 @@ class Bidirectional(Wrapper):
             del config["backward_layer"]
         return config
 
+    def _check_shape(self, shape: Shape) -> None:
+        super()._check_shape(shape)
+        for child in self._children.values():
+            child._check_shape(shape)
+
     def build(self, input_shape: Shape) -> None:
         for child in self._children.values():
             child.ensure_built(input_shape)
         if self._initial_weights is not None:
-            half = len(self._initial_weights) // 2
-            self.forward_layer.set_weights(self._initial_weights[:half])
-            self.backward_layer.set_weights(self._initial_weights[half:])
+            half = len(self.forward_layer._weights)
+            parts = (self._initial_weights[:half], self._initial_weights[half:])
+            for child, part in zip(self._children.values(), parts, strict=True):
+                child._as_weights(part)
+            for child, part in zip(self._children.values(), parts, strict=True):
+                child.set_weights(part)
             self._initial_weights = None
         self._adopt()
         self.built = True
@@ -181,12 +192,19 @@ class Bidirectional(Wrapper):
         if initial_state is None:
             return None, None
         given = list(initial_state) if isinstance(initial_state, (list, tuple)) else [initial_state]
-        if len(given) % 2:
+        sizes = [child.state_size for child in (self.forward_layer, self.backward_layer)]
+        half, rest = (len(s) if isinstance(s, (list, tuple)) else 1 for s in sizes)
+        if len(given) != half + rest:
             raise ValueError(
-                f"initial_state has {len(given)} arrays: give the forward layer's states, then the backward layer's"
+                f"initial_state has {len(given)} arrays: give the forward layer's states ({half}), then the backward "
+                f"layer's ({rest})"
             )
-        half = len(given) // 2
         return given[:half], given[half:]
+
+    def _check_call(self, x, mask, initial_state=None):
+        super()._check_call(x, mask)
+        for child, states in zip(self._children.values(), self._split_states(initial_state), strict=True):
+            child._check_call(x, mask, states)
 
     def _both(self, x: np.ndarray, forward: Callable[[], Any], backward: Callable[[], Any]) -> list[Any]:
         """Results of both directions; side by side where the batch has no work for a second thread."""
@@ -212,9 +230,11 @@ class Bidirectional(Wrapper):
         return done
 
     def forward(self, x, mask=None, training=False, initial_state=None):  # type: ignore[override]
+        check_not_empty(self, x.shape)
+        if initial_state is not None or (mask is not None and self.stateful):
+            # A direction that fails must not leave the other one with new states.
+            self._check_call(x, mask, initial_state)
         ours, theirs = self._split_states(initial_state)
-        if self.merge_mode is not None:
-            self._check_widths(x.shape)
         self._penalties.clear()
         results = self._both(
             x,
@@ -234,12 +254,10 @@ class Bidirectional(Wrapper):
         out = [*outputs, *states] if states or len(outputs) > 1 else outputs[0]
         return out, (cache, cache_back, widths, kept, x) if training else None
 
-    def _check_widths(self, shape: Any) -> None:
-        if self.merge_mode == "concat":
+    def _check_widths(self) -> None:
+        if self.merge_mode in ("concat", None):
             return
-        ours, theirs = (
-            child.compute_output_shape(shape) for child in (self.forward_layer, self.backward_layer)
-        )
+        ours, theirs = (child.compute_output_shape((None, None, 1)) for child in self._children.values())
         if self.return_state:
             ours, theirs = ours[0], theirs[0]
         if ours != theirs:
@@ -323,5 +341,8 @@ class Bidirectional(Wrapper):
             Output (or both outputs), then the forward layer's states, then the backward layer's.
         """
         x = self.as_input(x)
+        training = flag(training, "training")
+        if not self.built:
+            self._check_call(x, mask, initial_state)
         self.ensure_built((None, *x.shape[1:]))
         return self.forward(x, mask=mask, training=training, initial_state=initial_state)[0]

@@ -14,23 +14,19 @@ from fastrnn.cells.gru import GRUWith as GRUWithKernel
 from fastrnn.cells.lstm import LSTM as LSTMKernel
 from fastrnn.cells.lstm import LSTMWith as LSTMWithKernel
 from fastrnn.cells.simple_rnn import SimpleRNN as SimpleRNNKernel
+from fastrnn.checks import flag, number
 from fastrnn.engine import passes
 from fastrnn.engine.contract import traits
 from fastrnn.engine.vecmath import SIGMOID, TANH, resolve
 from fastrnn.layers.arithmetic import check_activation
 from fastrnn.layers.base import Layer, Shape, check_positive_int
+from fastrnn.random import check_seed
 
 __all__ = ["Cell", "GRUCell", "LSTMCell", "SimpleRNNCell"]
 
 
 #: Kernels for the usual activations -> those that take any: compiling both would double a first call's time.
 _WITH_ACTIVATIONS = {LSTMKernel: LSTMWithKernel, GRUKernel: GRUWithKernel}
-
-
-def _rate(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value < 1:
-        raise ValueError(f"{name}={value!r}: give a number from 0 to below 1")
-    return float(value)
 
 
 class Cell(Layer):
@@ -86,7 +82,7 @@ class Cell(Layer):
         super().__init__(**kwargs)
         self.units = check_positive_int(units, "units")
         self.activation = check_activation(activation)
-        self.use_bias = bool(use_bias)
+        self.use_bias = flag(use_bias, "use_bias")
         for weight, initializer, regularizer, constraint in (
             ("kernel", kernel_initializer, kernel_regularizer, kernel_constraint),
             ("recurrent", recurrent_initializer, recurrent_regularizer, recurrent_constraint),
@@ -99,9 +95,9 @@ class Cell(Layer):
             ):
                 name = f"{weight}_{kind}"
                 setattr(self, name, module.get(value, name))
-        self.dropout = _rate(dropout, "dropout")
-        self.recurrent_dropout = _rate(recurrent_dropout, "recurrent_dropout")
-        self.seed = seed
+        self.dropout = float(number(dropout, "dropout", 0, 1, below=True))
+        self.recurrent_dropout = float(number(recurrent_dropout, "recurrent_dropout", 0, 1, below=True))
+        self.seed = check_seed(seed)
         if seed is not None:
             super().set_seed(seed)
 
@@ -166,12 +162,15 @@ class Cell(Layer):
 
     # -- weights
 
-    def build(self, input_shape: Shape) -> None:
-        n_inputs = input_shape[-1]
-        if n_inputs is None:
+    def _check_shape(self, shape: Shape) -> None:
+        super()._check_shape(shape)
+        if not self.built and shape[-1] is None:
             raise ValueError(
-                f"layer {self.name!r} needs to know the number of features, got input shape {input_shape}"
+                f"layer {self.name!r} needs to know the number of features, got input shape {shape}"
             )
+
+    def build(self, input_shape: Shape) -> None:
+        n_inputs: Any = input_shape[-1]
         width = self._traits.n_gates * self.units
         shapes: dict[str, tuple[int, ...]] = {"kernel": (n_inputs, width), "recurrent": (self.units, width)}
         if self.use_bias:
@@ -212,6 +211,8 @@ class Cell(Layer):
         stacked = np.empty((n_states, n_batch, self.units), self.dtype)
         for k, state in enumerate(given):
             state = np.asarray(state)
+            if state.dtype.kind not in "biuf":
+                raise TypeError(f"{name}[{k}] has dtype {state.dtype}: give real numbers, (batch, units)")
             if state.shape != (n_batch, self.units):
                 raise ValueError(
                     f"{name}[{k}] has shape {state.shape}: the batch needs {(n_batch, self.units)}, (batch, units)"
@@ -297,8 +298,8 @@ class LSTMCell(Cell):
         **kwargs: Any,
     ) -> None:
         super().__init__(units, activation, use_bias, **kwargs)
-        self.recurrent_activation = check_activation(recurrent_activation)
-        self.unit_forget_bias = bool(unit_forget_bias)
+        self.recurrent_activation = check_activation(recurrent_activation, "recurrent_activation")
+        self.unit_forget_bias = flag(unit_forget_bias, "unit_forget_bias")
         self.use_cudnn = use_cudnn
 
     def build(self, input_shape: Shape) -> None:
@@ -340,8 +341,8 @@ class GRUCell(Cell):
         **kwargs: Any,
     ) -> None:
         super().__init__(units, activation, use_bias, **kwargs)
-        self.recurrent_activation = check_activation(recurrent_activation)
-        self.reset_after = bool(reset_after)
+        self.recurrent_activation = check_activation(recurrent_activation, "recurrent_activation")
+        self.reset_after = flag(reset_after, "reset_after")
         self.use_cudnn = use_cudnn
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn import constraints, initializers, regularizers
+from fastrnn.checks import choice, flag, integer, number
 from fastrnn.engine import steps
 from fastrnn.engine.matmul import matmul, pack, packed_size
 from fastrnn.engine.memory import aligned
@@ -80,8 +81,13 @@ class InputLayer(Layer):
             if size is not None:
                 check_positive_int(size, "shape (each size)")
         self.shape = shape
-        self.batch_size = batch_size
-        self.data_dtype = None if dtype is None else np.dtype(dtype)
+        self.batch_size = integer(batch_size, "batch_size", optional=True)
+        try:
+            self.data_dtype = None if dtype is None else np.dtype(dtype)
+        except TypeError:
+            raise ValueError(
+                f"dtype={dtype!r}: give the name of a dtype, such as 'float32' or 'int32'"
+            ) from None
         self.batch_shape: Shape = (batch_size, *shape)
         self.sparse, self.ragged, self.input_tensor, self.optional = sparse, ragged, input_tensor, optional
         self.built = True
@@ -157,7 +163,7 @@ class Dense(Layer):
         )
         self.units = check_positive_int(units, "units")
         self.activation = check_activation(activation)
-        self.use_bias = bool(use_bias)
+        self.use_bias = flag(use_bias, "use_bias")
         self.kernel_initializer = initializers.get(kernel_initializer, "kernel_initializer")
         self.bias_initializer = initializers.get(bias_initializer, "bias_initializer")
         self.kernel_regularizer = regularizers.get(kernel_regularizer, "kernel_regularizer")
@@ -166,15 +172,19 @@ class Dense(Layer):
         self.bias_constraint = constraints.get(bias_constraint, "bias_constraint")
         self.output_activation = self.activation
 
-    def build(self, input_shape: Shape) -> None:
-        if len(input_shape) < 2 or input_shape[-1] is None:
+    def _check_shape(self, shape: Shape) -> None:
+        super()._check_shape(shape)
+        if len(shape) < 2 or (shape[-1] is None and not self.built):
             raise ValueError(
                 f"layer {self.name!r} (Dense) needs inputs (batch, ..., features) with a known number of features, "
-                f"got shape {tuple(input_shape)}"
+                f"got shape {tuple(shape)}"
             )
+
+    def build(self, input_shape: Shape) -> None:
+        n_inputs: Any = input_shape[-1]
         self.add_weight(
             "kernel",
-            (input_shape[-1], self.units),
+            (n_inputs, self.units),
             self.kernel_initializer,
             self.kernel_regularizer,
             self.kernel_constraint,
@@ -306,9 +316,8 @@ class Flatten(Layer):
 
     def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if data_format not in (None, "channels_last", "channels_first"):
-            raise ValueError(f"data_format={data_format!r}: give 'channels_last', 'channels_first' or None")
-        self.data_format = data_format or "channels_last"
+        known = ("channels_last", "channels_first", None)
+        self.data_format = choice(data_format, "data_format", known) or "channels_last"
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         sizes = input_shape[1:]
@@ -379,7 +388,8 @@ class Masking(Layer):
 
     def __init__(self, mask_value: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.mask_value = mask_value
+        # No number equals NaN, so it can't mark anything.
+        self.mask_value = number(mask_value, "mask_value")
 
     def _found(self, x: np.ndarray) -> np.ndarray:
         return (x != self.mask_value).any(axis=-1)

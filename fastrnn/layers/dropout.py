@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.layers.base import Layer, check_positive_int
+from fastrnn.checks import number
+from fastrnn.layers.base import Layer, Shape, check_positive_int
+from fastrnn.random import check_seed
 
 __all__ = ["Dropout"]
 
@@ -42,8 +44,6 @@ class Dropout(Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if isinstance(rate, bool) or not isinstance(rate, (int, float, np.number)) or not 0 <= rate <= 1:
-            raise ValueError(f"rate={rate!r}: give a number from 0 to 1")
         if isinstance(noise_shape, str) or (
             noise_shape is not None and not isinstance(noise_shape, Sequence)
         ):
@@ -52,9 +52,9 @@ class Dropout(Layer):
             for size in noise_shape:
                 if size is not None:
                     check_positive_int(size, "noise_shape (each size)")
-        self.rate = float(rate)
+        self.rate = float(number(rate, "rate", 0, 1))
         self.noise_shape = None if noise_shape is None else tuple(noise_shape)
-        self.seed = seed
+        self.seed = check_seed(seed)
         if seed is not None:
             super().set_seed(seed)
 
@@ -62,15 +62,26 @@ class Dropout(Layer):
         # A layer with a seed of its own keeps it when a model seeds its layers.
         super().set_seed(seed if self.seed is None else self.seed)
 
+    def _check_shape(self, shape: Shape) -> None:
+        super()._check_shape(shape)
+        if self.noise_shape is None:
+            return
+        if len(self.noise_shape) != len(shape):
+            raise ValueError(
+                f"noise_shape={self.noise_shape!r} has {len(self.noise_shape)} axes, the input has {len(shape)}"
+            )
+        for size, n in zip(self.noise_shape, shape, strict=True):
+            if size not in (None, 1) and n is not None and n != size:
+                raise ValueError(
+                    f"noise_shape={self.noise_shape!r} does not fit an input of shape {shape}: "
+                    "each size is that of the input, 1 or None"
+                )
+
     def forward(self, x, mask=None, training=False):
         if not training or self.rate == 0:
             return x, None
         if self.noise_shape is None:
             shape = x.shape
-        elif len(self.noise_shape) != x.ndim:
-            raise ValueError(
-                f"noise_shape={self.noise_shape!r} has {len(self.noise_shape)} axes, the input has {x.ndim}"
-            )
         else:
             shape = tuple(
                 n if size is None else size for size, n in zip(self.noise_shape, x.shape, strict=True)

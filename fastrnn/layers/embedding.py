@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn import constraints, initializers, regularizers
+from fastrnn.checks import flag
 from fastrnn.engine import steps
 from fastrnn.engine.programs import part
 from fastrnn.engine.update import gather, mark_rows, scatter_add, zero_rows
@@ -73,7 +74,7 @@ class Embedding(Layer):
         self.embeddings_initializer = initializers.get(embeddings_initializer, "embeddings_initializer")
         self.embeddings_regularizer = regularizers.get(embeddings_regularizer, "embeddings_regularizer")
         self.embeddings_constraint = constraints.get(embeddings_constraint, "embeddings_constraint")
-        self.mask_zero = bool(mask_zero)
+        self.mask_zero = flag(mask_zero, "mask_zero")
         #: Rows of the table whose gradient may differ from zero, sorted; None before the first backward pass.
         self.sparse_rows: np.ndarray | None = None
         self._marks: np.ndarray | None = None
@@ -119,7 +120,8 @@ class Embedding(Layer):
         if x.dtype.kind not in "iu":
             if x.dtype.kind not in "fb":
                 raise TypeError(f"layer {self.name!r} (Embedding) takes integer tokens, got dtype {x.dtype}")
-            tokens = x.astype(np.int64)
+            with np.errstate(invalid="ignore"):  # NaN is told of below
+                tokens = x.astype(np.int64)
             if x.dtype.kind == "f" and not np.array_equal(tokens, x):
                 raise ValueError(
                     f"layer {self.name!r} (Embedding) takes integer tokens, got fractions or NaN"

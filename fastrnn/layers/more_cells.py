@@ -11,6 +11,7 @@ from fastrnn import constraints, initializers, regularizers
 from fastrnn.cells.indrnn import IndRNN as IndRNNKernel
 from fastrnn.cells.janet import JANET as JANETKernel
 from fastrnn.cells.peephole_lstm import PeepholeLSTM as PeepholeLSTMKernel
+from fastrnn.checks import flag, number
 from fastrnn.engine import passes
 from fastrnn.engine.contract import Traits
 from fastrnn.engine.vecmath import resolve
@@ -57,11 +58,7 @@ class _TraitsCell(Cell):
         return (self._traits.n_extra, self.units)
 
     def build(self, input_shape: Shape) -> None:
-        n_inputs = input_shape[-1]
-        if n_inputs is None:
-            raise ValueError(
-                f"layer {self.name!r} needs to know the number of features, got input shape {input_shape}"
-            )
+        n_inputs: Any = input_shape[-1]
         parts = self._traits
         width = parts.n_gates * self.units
         shapes: dict[str, tuple[tuple[int, ...], str]] = {"kernel": ((n_inputs, width), "kernel")}
@@ -244,12 +241,10 @@ class JANETCell(_TraitsCell):
         **kwargs: Any,
     ) -> None:
         self.recurrent_activation = check_activation(recurrent_activation, "recurrent_activation")
-        self.beta = float(beta)
+        self.beta = float(number(beta, "beta"))
         super().__init__(units, activation, use_bias, **kwargs)
-        self.unit_forget_bias = bool(unit_forget_bias)
-        if t_max is not None and not t_max > 2:
-            raise ValueError(f"t_max={t_max!r}: give a number of steps above 2, or None")
-        self.t_max = t_max
+        self.unit_forget_bias = flag(unit_forget_bias, "unit_forget_bias")
+        self.t_max = number(t_max, "t_max", 2, above=True, optional=True)
 
     @functools.cached_property
     def _kernel_cell(self) -> Any:

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastrnn.checks import flag
 from fastrnn.engine import passes
-from fastrnn.layers.base import Shape, Streamed, check_mask, restarted
+from fastrnn.layers.base import Shape, Streamed, check_mask, check_not_empty, restarted
 from fastrnn.layers.cells import Cell, GRUCell, LSTMCell, SimpleRNNCell
 
 __all__ = ["GRU", "LSTM", "Recurrent", "SimpleRNN"]
@@ -61,12 +62,12 @@ class Recurrent(Cell):
         **kwargs: Any,
     ) -> None:
         super().__init__(units, *args, **kwargs)
-        self.return_sequences = bool(return_sequences)
-        self.return_state = bool(return_state)
-        self.go_backwards = bool(go_backwards)
-        self.stateful = bool(stateful)
-        self.unroll = bool(unroll)
-        self.zero_output_for_mask = bool(zero_output_for_mask)
+        self.return_sequences = flag(return_sequences, "return_sequences")
+        self.return_state = flag(return_state, "return_state")
+        self.go_backwards = flag(go_backwards, "go_backwards")
+        self.stateful = flag(stateful, "stateful")
+        self.unroll = flag(unroll, "unroll")
+        self.zero_output_for_mask = flag(zero_output_for_mask, "zero_output_for_mask")
         #: States after the last call, if `stateful`: a list of arrays ``(batch, units)``, or None for zeros.
         self.states: list[np.ndarray] | None = None
         self._packed: tuple[int, passes.Weights, np.ndarray] | None = None
@@ -98,11 +99,8 @@ class Recurrent(Cell):
                 ready = self._ready = self._prepare(x.shape)
             if ready[1] is not None and x.flags.c_contiguous and x.dtype == self._dtype:
                 return ready[1](x), None
-        n_batch, n_steps, n_inputs = x.shape
-        if n_batch == 0 or n_steps == 0:
-            raise ValueError(
-                f"layer {self.name!r} needs at least one sequence of one step, got shape {x.shape}"
-            )
+        n_batch, _, n_inputs = x.shape
+        check_not_empty(self, x.shape)
         state0 = self._start(initial_state, n_batch)
         if mask is not None:
             mask = check_mask(mask, x.shape)
@@ -241,8 +239,17 @@ class Recurrent(Cell):
         ndarray, or with `return_state` a list of ndarray
         """
         x = self.as_input(x)
+        training = flag(training, "training")
+        if not self.built:
+            self._check_call(x, mask, initial_state)
         self.ensure_built((None, *x.shape[1:]))
         return self.forward(x, mask=mask, training=training, initial_state=initial_state)[0]
+
+    def _check_call(self, x, mask, initial_state=None):
+        super()._check_call(x, mask)
+        check_not_empty(self, x.shape)
+        if initial_state is not None:
+            self.stack_states(initial_state, len(x))
 
 
 class SimpleRNN(Recurrent, SimpleRNNCell):

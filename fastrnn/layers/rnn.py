@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrnn.layers.base import Layer, Shape, check_mask, restarted
+from fastrnn.checks import flag, real_array
+from fastrnn.layers.base import Layer, Shape, check_mask, check_not_empty, restarted
 from fastrnn.layers.cells import Cell
 from fastrnn.layers.dropout import Dropout
 from fastrnn.layers.recurrent import Recurrent
@@ -88,13 +89,7 @@ class _PythonLoop:
         cell = self.cell
         if initial_state is None:
             return cell.get_initial_state(n_batch)
-        given = list(initial_state) if isinstance(initial_state, (list, tuple)) else [initial_state]
-        shapes = [(n_batch, size) for size in cell.state_sizes]
-        if [np.shape(s) for s in given] != shapes:
-            raise ValueError(
-                f"initial_state has shapes {[np.shape(s) for s in given]}: the cell's state_size asks for {shapes}"
-            )
-        return [np.asarray(s, cell.dtype) for s in given]
+        return [np.asarray(s, cell.dtype) for s in initial_state]
 
     def forward(self, x, mask=None, training=False, initial_state=None):
         cell = self.cell
@@ -233,12 +228,12 @@ class RNN(Wrapper):
                 f"cell={cell!r} has an activity_regularizer, which looks at a layer's output: give it to RNN"
             )
         super().__init__(**self._with_dtype(kwargs, cell))
-        self.return_sequences = bool(return_sequences)
-        self.return_state = bool(return_state)
-        self.go_backwards = bool(go_backwards)
-        self.stateful = bool(stateful)
-        self.unroll = bool(unroll)
-        self.zero_output_for_mask = bool(zero_output_for_mask)
+        self.return_sequences = flag(return_sequences, "return_sequences")
+        self.return_state = flag(return_state, "return_state")
+        self.go_backwards = flag(go_backwards, "go_backwards")
+        self.stateful = flag(stateful, "stateful")
+        self.unroll = flag(unroll, "unroll")
+        self.zero_output_for_mask = flag(zero_output_for_mask, "zero_output_for_mask")
         #: States after the last call, if `stateful`: one entry for each state (or cell of a stack), None for zeros.
         self.states: list[Any] | None = None
         #: Gradient with respect to the initial state, of the last `backward`; laid out as the states.
@@ -297,6 +292,21 @@ class RNN(Wrapper):
                 )
         return self._stages
 
+    def _checked_states(self, states: Any, n_batch: int, source: str = "initial_state") -> list[Any]:
+        """As :meth:`_flat_states`, after a look at every array, before any loop starts."""
+        flat = self._flat_states(states)
+        cells = [stage.cell for stage in self._loops() if not isinstance(stage, Dropout)]
+        for k, (cell, given) in enumerate(zip(cells, flat, strict=True)):
+            for j, (state, size) in enumerate(zip(given, _sizes(cell), strict=True)):
+                several = len(given) > 1 or len(cells) == 1
+                name = source + f"[{k}]" * (len(cells) > 1) + f"[{j}]" * several
+                shape = real_array(state, name=name).shape
+                if shape != (n_batch, size):
+                    raise ValueError(
+                        f"{name} has shape {shape}: the batch needs {(n_batch, size)}, (batch, size)"
+                    )
+        return flat
+
     def _flat_states(self, states: Any) -> list[Any]:
         """States of a stack as one list for each time loop."""
         return _split(self.cell, states)
@@ -311,6 +321,10 @@ class RNN(Wrapper):
             self.states = _join(self.cell, restarted(self._flat_states(self.states), initial, rows))
 
     reset_states = reset_state
+
+    def _check_shape(self, shape: Shape) -> None:
+        super()._check_shape(shape)
+        self.cell._check_shape((shape[0], *shape[2:]))
 
     def build(self, input_shape: Shape) -> None:
         self.cell.ensure_built((input_shape[0], *input_shape[2:]))
@@ -330,16 +344,13 @@ class RNN(Wrapper):
         return mask if self.return_sequences else None
 
     def forward(self, x, mask=None, training=False, initial_state=None):  # type: ignore[override]
-        n_batch, n_steps, _ = x.shape
-        if n_batch == 0 or n_steps == 0:
-            raise ValueError(
-                f"layer {self.name!r} needs at least one sequence of one step, got shape {x.shape}"
-            )
+        n_batch = len(x)
+        check_not_empty(self, x.shape)
         if mask is not None:
             mask = check_mask(mask, x.shape)
         states: list[Any] | None = None
         if initial_state is not None:
-            states = self._flat_states(initial_state)
+            states = self._checked_states(initial_state, n_batch)
         elif self.stateful and self.states is not None:
             states = self._flat_states(self.states)
             if len(states[0][0]) != n_batch:
@@ -348,7 +359,9 @@ class RNN(Wrapper):
                     f"{n_batch}: go on with the same batch size, or call reset_state() first"
                 )
         elif _has_own_start(self.cell):
-            states = self._flat_states(self.cell.get_initial_state(n_batch))
+            states = self._checked_states(
+                self.cell.get_initial_state(n_batch), n_batch, "get_initial_state(batch_size)"
+            )
         loops = self._loops()
         caches: list[Any] = []
         final: list[list[np.ndarray]] = []
@@ -414,8 +427,17 @@ class RNN(Wrapper):
         ndarray, or with `return_state` a list ``[output, *states]``
         """
         x = self.as_input(x)
+        training = flag(training, "training")
+        if not self.built:
+            self._check_call(x, mask, initial_state)
         self.ensure_built((None, *x.shape[1:]))
         return self.forward(x, mask=mask, training=training, initial_state=initial_state)[0]
+
+    def _check_call(self, x, mask, initial_state=None):
+        super()._check_call(x, mask)
+        check_not_empty(self, x.shape)
+        if initial_state is not None:
+            self._checked_states(initial_state, len(x))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_stages": None}

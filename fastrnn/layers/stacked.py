@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn.checks import number
 from fastrnn.layers.base import Layer, Shape
 from fastrnn.layers.cells import Cell
 from fastrnn.layers.dropout import Dropout
 from fastrnn.layers.wrappers import Wrapper, plain, revive
+from fastrnn.random import check_seed
 
 __all__ = ["CustomCell", "DropoutWrapper", "StackedRNNCells", "as_cell", "check_cell_contract"]
 
@@ -26,6 +28,10 @@ def check_cell_contract(cell: Any, name: str = "cell") -> None:
     """Raise unless `cell` can be stepped."""
     if isinstance(cell, type):
         raise ValueError(f"{name}={cell!r} is a class: give an instance of it")
+    if isinstance(cell, Layer) and hasattr(cell, "return_sequences"):
+        raise ValueError(
+            f"{name}={cell!r} has a time loop of its own: give a cell, such as LSTMCell, which does one step"
+        )
     if isinstance(cell, (Cell, CustomCell, StackedRNNCells, DropoutWrapper)):
         return
     if not callable(getattr(cell, "call", None)):
@@ -255,16 +261,11 @@ class DropoutWrapper(Wrapper):
         **kwargs: Any,
     ) -> None:
         for name, value in (("input_keep_prob", input_keep_prob), ("output_keep_prob", output_keep_prob)):
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, (int, float, np.number))
-                or not 0 < value <= 1
-            ):
-                raise ValueError(f"{name}={value!r}: give a number above 0 up to 1")
+            number(value, name, 0, 1, above=True)
         cell = as_cell(cell, kwargs.get("dtype"))
         super().__init__(**self._with_dtype(kwargs, cell))
         self.input_keep_prob, self.output_keep_prob = float(input_keep_prob), float(output_keep_prob)
-        self.seed = seed
+        self.seed = check_seed(seed)
         dtype = self.dtype.name
         self._before = Dropout(1 - self.input_keep_prob, dtype=dtype)
         self._after = Dropout(1 - self.output_keep_prob, dtype=dtype)
@@ -379,10 +380,9 @@ class StackedRNNCells(Wrapper):
         """One time step: the output, and one entry of new states for each cell."""
         x = self.as_input(x)
         self.ensure_built((None, x.shape[1]))
-        if len(states) != len(self.cells):
-            raise ValueError(
-                f"states has {len(states)} entries, there are {len(self.cells)} cells: give one for each"
-            )
+        if not isinstance(states, (list, tuple)) or len(states) != len(self.cells):
+            n = len(states) if isinstance(states, (list, tuple)) else 1
+            raise ValueError(f"states has {n} entries, there are {len(self.cells)} cells: give one for each")
         new = []
         for cell, state in zip(self.cells, states, strict=True):
             x, after = cell(x, state if isinstance(state, (list, tuple)) else [state], training)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from fastrnn.layers import deserialize
-from fastrnn.layers.base import Layer, RowLayout, Shape
+from fastrnn.layers.base import Layer, RowLayout, Shape, is_cell
+from fastrnn.layers.core import InputLayer
 from fastrnn.random import new_seed
 
 __all__ = ["TimeDistributed", "Wrapper", "revive"]
@@ -239,6 +240,18 @@ class TimeDistributed(Wrapper):
     def __init__(self, layer: Layer, **kwargs: Any) -> None:
         if not isinstance(layer, Layer):
             raise ValueError(f"layer={layer!r}: TimeDistributed needs a layer of fastrnn.layers")
+        if is_cell(layer):
+            raise ValueError(
+                f"layer={layer!r} is a cell, which steps through time by itself: put RNN around it"
+            )
+        if isinstance(layer, InputLayer):
+            raise ValueError(
+                f"layer={layer!r} states a shape and computes nothing: it stands first in a model"
+            )
+        if getattr(layer, "merge_mode", "") is None:
+            raise ValueError(
+                f"layer={layer!r} has merge_mode=None, which gives two outputs: TimeDistributed takes layers with one"
+            )
         if getattr(layer, "return_state", False) or getattr(layer, "stateful", False):
             raise ValueError(
                 f"layer={layer!r}: TimeDistributed runs the time steps side by side, so return_state and stateful "
@@ -266,8 +279,9 @@ class TimeDistributed(Wrapper):
         return (shape[0], *shape[2:])
 
     def _check_shape(self, shape: Shape) -> None:
-        self._inner(shape)
+        inner = self._inner(shape)
         super()._check_shape(shape)
+        self.layer._check_shape(inner)
 
     def build(self, input_shape: Shape) -> None:
         self.layer.ensure_built(self._inner(input_shape))

@@ -1,0 +1,138 @@
+"""What `fit`, `evaluate` and `predict` take, looked at before any work; and states that a failed call leaves alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastrnn import losses
+from fastrnn.checks import choice, flag, integer, is_number, number, real_array
+
+__all__ = [
+    "check_class_weight",
+    "check_schedule_of_fit",
+    "check_targets",
+    "check_verbose",
+    "check_weights",
+    "held_states",
+    "put_back",
+]
+
+
+def check_verbose(verbose: Any) -> Any:
+    """`verbose` as ``"auto"``, 0, 1 or 2."""
+    if isinstance(verbose, (bool, np.bool_, np.integer)):
+        verbose = int(verbose)
+    return choice(verbose, "verbose", ("auto", 0, 1, 2))
+
+
+def check_schedule_of_fit(
+    epochs: Any,
+    initial_epoch: Any,
+    shuffle: Any,
+    validation_split: Any,
+    validation_freq: Any,
+    **counts: Any,
+) -> None:
+    """Raise unless all numbers that say how long `fit` goes on, and when it validates, can be followed."""
+    integer(epochs, "epochs", 0)
+    integer(initial_epoch, "initial_epoch", 0)
+    if shuffle != "batch":
+        try:
+            flag(shuffle, "shuffle")
+        except ValueError:
+            raise ValueError(f"shuffle={shuffle!r}: give True, False or 'batch'") from None
+    number(validation_split, "validation_split", 0, 1, below=True)
+    if (
+        isinstance(validation_freq, Sequence)
+        and not isinstance(validation_freq, str)
+        and len(validation_freq)
+    ):
+        for k, epoch in enumerate(validation_freq):
+            integer(epoch, f"validation_freq[{k}]")
+    else:
+        try:
+            integer(validation_freq, "validation_freq")
+        except ValueError as error:
+            raise ValueError(f"{error}, or a list of them") from None
+    for name, count in counts.items():
+        integer(count, name, optional=True)
+
+
+def check_class_weight(class_weight: Any) -> None:
+    """Raise unless `class_weight` is a dict of classes and weights."""
+    if class_weight is None:
+        return
+    if not isinstance(class_weight, Mapping):
+        raise ValueError(f"class_weight={class_weight!r}: give a dict of class to weight")
+    for label, weight in class_weight.items():
+        if not is_number(label) or not float(label).is_integer():
+            raise ValueError(f"class_weight names the class {label!r}: classes are integers")
+        number(weight, f"class_weight[{label!r}]")
+
+
+def check_weights(sample_weight: Any) -> Any:
+    """`sample_weight` as an array of finite numbers; a Ragged as it is."""
+    if sample_weight is None or hasattr(sample_weight, "lengths"):
+        return sample_weight
+    weights = real_array(sample_weight, name="sample_weight")
+    if weights.ndim == 0:
+        raise ValueError(
+            f"sample_weight={sample_weight!r}: give one weight for each sample, or for each of its steps"
+        )
+    if not np.isfinite(weights).all():
+        raise ValueError("sample_weight holds NaN or infinity: give finite numbers")
+    return weights
+
+
+def check_targets(
+    loss: Any, y: Any, sample_weight: Any, output_shape: Sequence[int | None], dtype: Any
+) -> None:
+    """Raise unless targets and weights fit outputs of `output_shape`, batch axis included."""
+    if None in output_shape[1:] or hasattr(y, "lengths"):
+        return
+    if hasattr(sample_weight, "lengths"):
+        sample_weight = None
+    # Shapes and dtypes show in one sample; whether classes exist, in all of them.
+    if not isinstance(loss, losses.SparseCategoricalCrossentropy):
+        try:
+            _check_rows(
+                loss, y[:1], None if sample_weight is None else sample_weight[:1], output_shape, dtype
+            )
+        except (TypeError, ValueError):
+            _check_rows(loss, y, sample_weight, output_shape, dtype)  # says it with the true shapes
+            raise
+    else:
+        _check_rows(loss, y, sample_weight, output_shape, dtype)
+
+
+def _check_rows(
+    loss: Any, y: Any, sample_weight: Any, output_shape: Sequence[int | None], dtype: Any
+) -> None:
+    shape: tuple[Any, ...] = (len(y), *output_shape[1:])
+    outputs = np.broadcast_to(np.zeros((), dtype), shape)
+    loss.targets(y, outputs)
+    if sample_weight is not None:
+        losses.item_weights(shape[:-1], sample_weight, None, dtype)
+
+
+def _with_states(layers: Iterable[Any]) -> Iterable[Any]:
+    for layer in layers:
+        if "states" in vars(layer):
+            yield layer
+        else:
+            yield from _with_states(getattr(layer, "_children", {}).values())
+
+
+def held_states(layers: Iterable[Any]) -> list[tuple[Any, Any]]:
+    """Stateful layers, and inner ones, with the states that they have; each call replaces them, so they stay as they are."""
+    stateful = [layer for layer in layers if getattr(layer, "stateful", False)]
+    return [(layer, layer.states) for layer in _with_states(stateful)] if stateful else []
+
+
+def put_back(held: list[tuple[Any, Any]]) -> None:
+    """Give layers the states that :func:`held_states` found."""
+    for layer, states in held:
+        layer.states = states
