@@ -80,7 +80,7 @@ def test_config_round_trip():
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match="kernel_initializer='glorot' is not a initializer: did you mean"):
+    with pytest.raises(ValueError, match="kernel_initializer='glorot' is not an initializer: did you mean"):
         initializers.get("glorot", "kernel_initializer")
     with pytest.raises(ValueError, match="at least two axes"):
         initializers.Orthogonal()((3,))

@@ -176,7 +176,7 @@ def test_config_round_trip(name):
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match="optimizer='adm' is not a optimizer: did you mean 'adam'"):
+    with pytest.raises(ValueError, match="optimizer='adm' is not an optimizer: did you mean 'adam'"):
         optimizers.get("adm")
     with pytest.raises(TypeError, match=r"Adam\(\) got an unknown argument 'lr'"):
         optimizers.Adam(lr=0.1)
