@@ -201,7 +201,8 @@ def run_authorship(args: argparse.Namespace) -> None:
         for split in ("window", "paper")
         for name, values in result[f"{split}_split"]["curves"].items()
     }
-    keep("authorship", result, curves, args.out, draw=lambda path: authorship.draw(path, result))
+    name = "authorship_full" if args.full else "authorship"
+    keep(name, result, curves, args.out, draw=lambda path: authorship.draw(path, result))
 
 
 JOBS = {
@@ -228,18 +229,16 @@ def rows_of(name: str, result: dict[str, Any]) -> list[tuple[str, str, str, floa
                 float(np.median(result["fit_s"])),
             )
         ]
-    if name == "authorship":
+    if name.startswith("authorship"):
+        cell = f"SimpleRNN({result['settings']['units']})"
         return [
             (
-                f"Federalist papers, SimpleRNN, {what}",
+                f"Federalist papers, {cell}, {what} held back",
                 "accuracy on windows",
-                f"{part['window_accuracy']:.4f}",
-                part["fit_s"],
+                f"{result[f'{what[:-1]}_split']['window_accuracy']:.4f}",
+                result[f"{what[:-1]}_split"]["fit_s"],
             )
-            for what, part in (
-                ("windows held back", result["window_split"]),
-                ("papers held back", result["paper_split"]),
-            )
+            for what in ("windows", "papers")
         ]
     title = "SMS spam" if name.startswith("sms") else "IMDB"
     cell = LAYERS[result["cell"]].__name__
@@ -259,7 +258,8 @@ def tell_authorship(result: dict[str, Any]) -> str:
 def tell(out: Path) -> str:
     """The text of real_data.md, from the files of all jobs that were ever run into that folder."""
     lines = ["| job | measure | value | fit, s | run |", "|---|---|---|---|---|"]
-    names = ["vowels", *(f"{job}_{cell}" for job in ("sms", "imdb") for cell in LAYERS), "authorship"]
+    names = ["vowels", *(f"{job}_{cell}" for job in ("sms", "imdb") for cell in LAYERS)]
+    names += ["authorship", "authorship_full"]
     results = {
         name: json.loads((out / f"{name}.json").read_text())
         for name in names
@@ -267,18 +267,17 @@ def tell(out: Path) -> str:
     }
     for name, result in results.items():
         info = result["environment"]
+        run = f"{info['date']}, {info['commit']}, {info['load']:.1f}"
         for what, measure, value, seconds in rows_of(name, result):
-            lines.append(
-                f"| {what} | {measure} | {value} | {seconds:.1f} | {info['date']}, {info['commit']} |"
-            )
+            lines.append(f"| {what} | {measure} | {value} | {seconds:.1f} | {run} |")
     machines = {f"{r['environment']['cpu']}, {r['environment']['cores']} cores" for r in results.values()}
     text = (
-        f"{'; '.join(sorted(machines))}. The last column is the day and the commit.\n\n"
-        + "\n".join(lines)
-        + "\n"
+        f"{'; '.join(sorted(machines))}. The last column is the day, the commit, and the load of the machine at the end: "
+        "where it is above the number of cores, the seconds tell of the load.\n\n" + "\n".join(lines) + "\n"
     )
-    if "authorship" in results:
-        text += "\n## Authorship\n\n" + tell_authorship(results["authorship"])
+    for name, result in results.items():
+        if name.startswith("authorship"):
+            text += f"\n## {name.replace('_', ', ').capitalize()}\n\n{tell_authorship(result)}"
     return text
 
 

@@ -125,7 +125,7 @@ def test_grid_refuses_to_race_networks_that_learn_differently():
 def test_real_data_tells_of_every_job_that_left_its_file(tmp_path):
     from benchmarks import real_data
 
-    here = {"cpu": "a processor", "cores": 2, "date": "2001-02-03", "commit": "abc123"}
+    here = {"cpu": "a processor", "cores": 2, "date": "2001-02-03", "commit": "abc123", "load": 1.5}
     part = {"window_accuracy": 0.75, "fit_s": 9.0, "votes": [0.25, 0.6], "unknown_accuracy": 0.5}
     held_back = {"numbers": [3, 4], "authors": [1, 0], "votes": [0.9, 0.5], "paper_accuracy": 1.0}
     found = {
@@ -144,13 +144,18 @@ def test_real_data_tells_of_every_job_that_left_its_file(tmp_path):
         (tmp_path / f"{name}.json").write_text(json.dumps({"environment": here, **result}))
     text = real_data.tell(tmp_path)
     assert "a processor, 2 cores" in text
-    assert "| IMDB, GRU | best val_accuracy | 0.8750 | 12.0 | 2001-02-03, abc123 |" in text
+    assert "| IMDB, GRU | best val_accuracy | 0.8750 | 12.0 | 2001-02-03, abc123, 1.5 |" in text
     assert "| Japanese vowels, GRU, 2 seeds | test accuracy | 0.9800 +- 0.0100 | 2.0 |" in text
     assert "1,234 windows of 30 characters, one at every 3; 2 epochs in batches of 64" in text
     # Against the border, halfway between .9 and .5, the vote for No. 43 turns.
     assert re.search(r"No\. 43 +40\.0% +60\.0% +20\.0%   Madison\* +Hamilton +Hamilton\n", text)
     assert re.search(r"by the border +100%", text)
-    (tmp_path / "authorship.json").unlink()
+    assert (
+        "| Federalist papers, SimpleRNN(8), papers held back | accuracy on windows | 0.7500 | 9.0 |" in text
+    )
+    (tmp_path / "authorship.json").rename(tmp_path / "authorship_full.json")
+    assert "## Authorship, full\n" in real_data.tell(tmp_path)
+    (tmp_path / "authorship_full.json").unlink()
     assert "Hamilton" not in real_data.tell(tmp_path)
 
 
