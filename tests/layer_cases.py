@@ -10,6 +10,8 @@ from tests import naive
 
 LAYER_NAMES = {"simple_rnn": "SimpleRNN", "lstm": "LSTM", "gru": "GRU"}
 CELLS = tuple(LAYER_NAMES)
+#: Cells that Keras has not.
+EXTRA_LAYER_NAMES = {"peephole_lstm": "PeepholeLSTM", "janet": "JANET", "indrnn": "IndRNN"}
 #: GRU's two forms are two cells as far as the mathematics goes.
 KINDS = [("simple_rnn", {}), ("lstm", {}), ("gru", {}), ("gru", {"reset_after": False})]
 ACTIVATION_PLACES = [
@@ -79,7 +81,8 @@ def make_layer(cell, units, weights, n_inputs, dtype=np.float64, n_batch=None, *
     """A built fastrnn layer with the given weights."""
     from fastrnn import layers
 
-    layer = getattr(layers, LAYER_NAMES[cell])(units, dtype=np.dtype(dtype).name, **options)
+    name = (LAYER_NAMES | EXTRA_LAYER_NAMES)[cell]
+    layer = getattr(layers, name)(units, dtype=np.dtype(dtype).name, **options)
     layer.build((n_batch, None, n_inputs))
     layer.set_weights(weights)
     return layer

@@ -91,8 +91,8 @@ def activate(name, x):
 
 # --------------------------------------------------------------------------------------------- one step of a cell
 
-N_GATES = {"simple_rnn": 1, "lstm": 4, "gru": 3, "peephole_lstm": 4}
-N_STATES = {"simple_rnn": 1, "lstm": 2, "gru": 1, "peephole_lstm": 2}
+N_GATES = {"simple_rnn": 1, "lstm": 4, "gru": 3, "peephole_lstm": 4, "janet": 2, "indrnn": 1}
+N_STATES = {"simple_rnn": 1, "lstm": 2, "gru": 1, "peephole_lstm": 2, "janet": 1, "indrnn": 1}
 
 
 def _per_gate(a, masks, n_gates):
@@ -133,7 +133,9 @@ def lstm_step(
     return h, [h, c]
 
 
-def peephole_lstm_step(x, states, weights, *, activation="tanh", recurrent_activation="sigmoid", **_):
+def peephole_lstm_step(
+    x, states, weights, *, activation="tanh", recurrent_activation="sigmoid", x_masks=None, h_masks=None, **_
+):
     """An LSTM whose gates also see the cell: ``weights`` ends with three rows ``(3, units)`` for i, f and o.
 
     Input and forget gate see the old cell, the output gate the new one (Gers & Schmidhuber 2000).
@@ -142,11 +144,49 @@ def peephole_lstm_step(x, states, weights, *, activation="tanh", recurrent_activ
     *weights, P = weights
     W, U = (_columns(a, 4) for a in weights[:2])
     b = _columns(weights[2] if len(weights) > 2 else None, 4)
-    zi, zf, zc, zo = (_affine(x, W[g], b[g]) + h @ U[g] for g in range(4))
+    xs, hs = _per_gate(x, x_masks, 4), _per_gate(h, h_masks, 4)
+    zi, zf, zc, zo = (_affine(xs[g], W[g], b[g]) + hs[g] @ U[g] for g in range(4))
     i, f = activate(recurrent_activation, zi + P[0] * c), activate(recurrent_activation, zf + P[1] * c)
     c = f * c + i * activate(activation, zc)
     h = activate(recurrent_activation, zo + P[2] * c) * activate(activation, c)
     return h, [h, c]
+
+
+def janet_step(
+    x,
+    states,
+    weights,
+    *,
+    activation="tanh",
+    recurrent_activation="sigmoid",
+    beta=1.0,
+    x_masks=None,
+    h_masks=None,
+    **_,
+):
+    """An LSTM with nothing but a forget gate (van der Westhuizen & Lasenby 2018).
+
+    Of ``s = x W_f + h U_f + b_f`` the gate that keeps is sigma(s), the one that lets in is 1 - sigma(s - beta).
+    """
+    h = states[0]
+    W, U = (_columns(a, 2) for a in weights[:2])
+    b = _columns(weights[2] if len(weights) > 2 else None, 2)
+    xs, hs = _per_gate(x, x_masks, 2), _per_gate(h, h_masks, 2)
+    s, zc = (_affine(xs[g], W[g], b[g]) + hs[g] @ U[g] for g in range(2))
+    keep, enter = (
+        activate(recurrent_activation, s),
+        1 - activate(recurrent_activation, s - x.dtype.type(beta)),
+    )
+    h = keep * h + enter * activate(activation, zc)
+    return h, [h]
+
+
+def indrnn_step(x, states, weights, *, activation="relu", x_masks=None, **_):
+    """Units that see their own past only: h = sigma(x W + u * h + b) with a vector u (Li et al. 2018)."""
+    W, u, *b = weights
+    (xd,) = _per_gate(x, x_masks, 1)
+    h = activate(activation, _affine(xd, W, b[0] if b else None) + u * states[0])
+    return h, [h]
 
 
 def gru_step(
@@ -180,6 +220,8 @@ STEPS = {
     "lstm": lstm_step,
     "gru": gru_step,
     "peephole_lstm": peephole_lstm_step,
+    "janet": janet_step,
+    "indrnn": indrnn_step,
 }
 
 # --------------------------------------------------------------------------------------------- layers
@@ -205,11 +247,11 @@ def recurrent(
 
     A masked step carries every state over; its output is the output of the step processed before it (zeros where there
     was none), or zeros with ``zero_output_for_mask``. ``go_backwards`` processes, and returns, the steps last to first.
-    ``options``: ``activation``, ``recurrent_activation``, ``reset_after``, and the inverted dropout masks ``x_masks``
-    ``(batch, features)`` and ``h_masks`` ``(batch, units)``, each one array for all gates or a list with one per gate.
+    ``options``: ``activation``, ``recurrent_activation``, ``reset_after``, ``beta``, and the inverted dropout masks
+    ``x_masks (batch, features)`` and ``h_masks (batch, units)``, each one array for all gates or a list with one per gate.
     """
     n_batch, n_steps, _ = x.shape
-    units = weights[1].shape[0]
+    units = weights[1].shape[0]  # of IndRNN's vector too
     states = zero_states(cell, n_batch, units, x.dtype) if initial_state is None else list(initial_state)
     last = np.zeros((n_batch, units), x.dtype)
     outputs = []
@@ -293,12 +335,16 @@ def random_weights(
     g = N_GATES[cell]
     weights = [
         rng.normal(size=(n_inputs, g * units)) * scale / math.sqrt(n_inputs),
-        rng.normal(size=(units, g * units)) * scale / math.sqrt(units),
+        rng.uniform(-1, 1, units) * scale
+        if cell == "indrnn"
+        else rng.normal(size=(units, g * units)) * scale / math.sqrt(units),
     ]
     if use_bias:
         weights.append(
             rng.normal(size=(2, g * units) if cell == "gru" and reset_after else (g * units,)) * 0.5
         )
+    if cell == "peephole_lstm":
+        weights.append(rng.normal(size=(3, units)) * 0.5)
     return [w.astype(dtype) for w in weights]
 
 
