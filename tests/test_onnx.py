@@ -95,7 +95,14 @@ class Node:
 
 
 def test_all_cases_are_there():
+    """Every kind that the operators have: cells, directions, layouts, initial states, peepholes."""
     assert len(CASES) >= 18
+    nodes = [Node(case) for case in CASES.values()]
+    assert {node.cell for node in nodes} == set(LAYER_NAMES)
+    assert {node.direction for node in nodes} >= {"forward", "reverse", "bidirectional"}
+    assert {node.batch_major for node in nodes} == {False, True}
+    for name in ("B", "sequence_lens", "initial_h", "P"):
+        assert any(node.inputs[name] is not None for node in nodes), name
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -123,18 +130,18 @@ def test_naive_matches_onnx(name):
     node.check(node.run(run_direction))
 
 
-# Peepholes are a cell of their own.
-PLAIN = [name for name, case in CASES.items() if Node(case).inputs["P"] is None]
-
-
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", CASES)
 def test_layer_matches_onnx(name):
     node = Node(CASES[name])
+    peepholes = node.inputs["P"]
 
     def run_direction(x, weights, backwards, mask, initial, d):
-        options = {"reset_after": node.reset_after} if node.cell == "gru" else {}
+        cell, options = node.cell, {"reset_after": node.reset_after} if node.cell == "gru" else {}
+        if peepholes is not None:
+            i, o, f = np.split(peepholes[d], 3)
+            cell, weights = "peephole_lstm", [*weights, np.stack([i, f, o])]
         layer = make_layer(
-            node.cell,
+            cell,
             node.units,
             weights,
             x.shape[2],
@@ -149,7 +156,3 @@ def test_layer_matches_onnx(name):
         return y, states
 
     node.check(node.run(run_direction))
-
-
-def test_names_cover_every_layer():
-    assert set(CELLS.values()) == set(LAYER_NAMES)

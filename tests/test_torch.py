@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fastrnn import Sequential, layers, optimizers
 from tests import naive
 from tests.layer_cases import LAYER_NAMES, assert_all_close, gradients, make_layer, run
 
@@ -121,6 +122,78 @@ def test_matches_torch(cell, factory, settings, bidirectional, n_layers, bias):
             assert_all_close(grads, rearranged(cell, *theirs), **TOLERANCE)
         d_output = d_input
     np.testing.assert_allclose(d_output, tx.grad.numpy(), **TOLERANCE)
+
+
+@pytest.mark.parametrize("ragged", [False, True], ids=["dense", "ragged"])
+@pytest.mark.parametrize("n_layers", [1, 3])
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["forward", "bidirectional"])
+@pytest.mark.parametrize(("cell", "factory", "settings"), KINDS, ids=IDS)
+def test_model_trains_as_torch_does(cell, factory, settings, bidirectional, n_layers, ragged):
+    """A Sequential of (Bidirectional) layers and a Dense one: loss, gradients of all weights, and three SGD updates."""
+    torch.manual_seed(11)
+    rng = np.random.default_rng(11)
+    directions = 2 if bidirectional else 1
+    module = factory(
+        F, H, n_layers, batch_first=True, bidirectional=bidirectional, dtype=torch.float64, **settings
+    )
+    head = torch.nn.Linear(directions * H, 2, dtype=torch.float64)
+    x, y = rng.normal(size=(B, T, F)), rng.normal(size=(B, T, 2))
+    lengths = np.array([T, 2, 4]) if ragged else np.full(B, T)
+    mask = np.arange(T) < lengths[:, None]
+    made = []
+    for _ in range(n_layers):
+        layer = getattr(layers, LAYER_NAMES[cell])(
+            H, return_sequences=True, dtype="float64", **options_of(cell, settings)
+        )
+        made.append(layers.Bidirectional(layer) if bidirectional else layer)
+    model = Sequential([*made, layers.Dense(2, dtype="float64")])
+    model.build((None, None, F))
+    model.compile(optimizers.SGD(0.1), "mse")
+
+    def ours_of(of):
+        """PyTorch's parameters, or their gradients, as a list like ours."""
+        arrays = []
+        for level in range(n_layers):
+            for reverse in range(directions):
+                theirs = parameters(module, level, reverse, of)
+                if of is gradient and cell != "gru":
+                    theirs[3] = np.zeros_like(
+                        theirs[3]
+                    )  # our one bias gets the gradient that each of theirs gets
+                arrays += rearranged(cell, *theirs)
+        return [*arrays, of(head.weight).numpy().T.copy(), of(head.bias).numpy().copy()]
+
+    def value(p):
+        return p.detach()
+
+    def gradient(p):
+        return p.grad
+
+    def loss_of():
+        packed = torch.nn.utils.rnn.pack_padded_sequence(
+            torch.tensor(x), lengths, batch_first=True, enforce_sorted=False
+        )
+        out, _ = torch.nn.utils.rnn.pad_packed_sequence(module(packed)[0], batch_first=True)
+        error = (head(out) - torch.tensor(y)) ** 2
+        return (error.mean(dim=2) * torch.tensor(mask)).sum() / mask.sum()
+
+    model.set_weights(ours_of(value))
+    for _ in range(3):
+        for p in [*module.parameters(), *head.parameters()]:
+            p.grad = None
+        loss = loss_of()
+        loss.backward()
+        assert model.compute_gradients(x, y, mask=mask) == pytest.approx(loss.item(), rel=1e-12)
+        found = np.split(model.grads, np.cumsum([w.size for w in model.get_weights()])[:-1])
+        for actual, expected in zip(found, ours_of(gradient), strict=True):
+            np.testing.assert_allclose(actual, expected.ravel(), **TOLERANCE)
+        # Our one bias stands for the sum of PyTorch's two, which both move: half the rate keeps the sums equal.
+        with torch.no_grad():
+            for name, p in [*module.named_parameters(), *head.named_parameters()]:
+                both = name.startswith("bias_") and cell != "gru"
+                p -= (0.05 if both else 0.1) * p.grad
+        assert model.train_on_batch(x, y, mask=mask) == pytest.approx(loss.item(), rel=1e-12)
+        assert_all_close(model.get_weights(), ours_of(value), **TOLERANCE)
 
 
 @pytest.mark.parametrize(("cell", "factory", "settings"), KINDS, ids=IDS)
