@@ -277,7 +277,7 @@ def tell(out: Path) -> str:
     )
     for name, result in results.items():
         if name.startswith("authorship"):
-            text += f"\n## {name.replace('_', ', ').capitalize()}\n\n{tell_authorship(result)}"
+            text += f"\n## {name.replace('_', ', ').capitalize()}\n\n{tell_authorship(result)}\n![curves and votes]({name}.png)\n"
     return text
 
 

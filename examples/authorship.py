@@ -10,8 +10,8 @@ their author, so the votes can be checked. A network may lean to one author in a
 where the border between the two lies in truth, and the votes are read against it too.
 
 The papers are read from --data or from the folder that FASTRNN_DATA names; their heads, signatures and line breaks are left
-out, as they would give the author away. The defaults, every second window and 64 units, take about three minutes on two
-cores. --full is the published set-up, all windows, SimpleRNN(256) and 20 epochs in batches of 4096: ten times as long.
+out, as they would give the author away. The defaults, every second window and 64 units, take a few minutes on two
+cores. --full is the published set-up, all windows, SimpleRNN(256) and 20 epochs in batches of 4096: over ten times as long.
 """
 
 from __future__ import annotations

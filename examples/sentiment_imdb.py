@@ -5,7 +5,7 @@ RMSprop, 20% of the reviews for validation. Prints a row for each epoch, the acc
 choice, and what the network has made of single words and phrases. Writes a picture of the learning curves.
 
 The reviews are read from --data or from the folder that FASTRNN_DATA names. The defaults (SimpleRNN, batches of 128) take
-about two minutes on two cores, half of it reading and counting words; --cell lstm and gru take three times as long.
+a minute or two on two cores, half of it reading and counting words; --cell lstm and gru take about twice as long.
 """
 
 from __future__ import annotations
