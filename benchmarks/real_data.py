@@ -277,7 +277,8 @@ def tell(out: Path) -> str:
     )
     for name, result in results.items():
         if name.startswith("authorship"):
-            text += f"\n## {name.replace('_', ', ').capitalize()}\n\n{tell_authorship(result)}\n![curves and votes]({name}.png)\n"
+            text += f"\n## {name.replace('_', ', ').capitalize()}\n\n{tell_authorship(result)}\n"
+            text += f"![curves and votes]({name}.png)\n"
     return text
 
 
