@@ -365,6 +365,9 @@ class Sequential(Model):
     (4, 1)
     """
 
+    #: The shape of input that was last found to fit, and the outputs' shape for it.
+    _walked: tuple[Any, Any] | None = None
+
     def __init__(
         self,
         layers: Iterable[Layer] | None = None,
@@ -423,6 +426,7 @@ class Sequential(Model):
     def pop(self) -> Layer:
         """Take the last layer away and return it."""
         self._need_layers()
+        self._walked = None
         layer = self.layers.pop()
         self._shapes = self._shapes[: len(self.layers) + 1]
         self._params = None
@@ -448,9 +452,13 @@ class Sequential(Model):
         self._grow()
 
     def _expect(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...] | None:
-        if self.built:
-            self._check_input(self._shapes[0], shape)
-        return _walk(self.layers, shape)
+        if not self.built:
+            return _walk(self.layers, shape)
+        self._check_input(self._shapes[0], shape)
+        # The same shape comes again and again, and short predictions would notice the walk.
+        if self._walked is None or self._walked[0] != (shape, len(self.layers)):
+            self._walked = (shape, len(self.layers)), _walk(self.layers, shape)
+        return self._walked[1]
 
     def _grow(self) -> None:
         """Build the layers that are not built yet."""
