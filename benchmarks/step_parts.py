@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "pointwise",
         "most by unrolling",
     ]
-    text = f"{described(info)}\n\n{table(heads, lines)}"
+    text = "\n".join([described(info), "", *table(heads, lines)])
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "step_parts.md").write_text(text + "\n")
     (args.out / "step_parts.json").write_text(
