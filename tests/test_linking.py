@@ -93,3 +93,27 @@ def test_empty_slot_keeps_what_went_wrong(monkeypatch):
             linking.check()
     finally:
         linking._pending.pop(where, None)
+
+
+def test_two_rounds_of_optimisation_give_the_same(tmp_path):
+    """What an older Numba gets."""
+    code = """
+import sys
+import numpy as np
+from fastrnn.engine import compiling
+compiling.ONE_ROUND = bool(int(sys.argv[1]))
+from fastrnn import Sequential, layers, set_random_seed
+set_random_seed(0)
+model = Sequential([layers.Input((7, 3)), layers.GRU(5, dropout=0.2), layers.Dense(1)])
+model.compile("adam", "mse")
+x = np.random.default_rng(0).normal(size=(9, 7, 3)).astype("f")
+model.fit(x, x[:, 0, :1], epochs=3, batch_size=4, verbose=0)
+np.save(sys.argv[2], model.predict(x, verbose=0))
+"""
+    outputs = []
+    for rounds in (0, 1):
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path / str(rounds))}
+        path = tmp_path / f"{rounds}.npy"
+        subprocess.run([sys.executable, "-c", code, str(rounds), str(path)], env=env, timeout=280, check=True)
+        outputs.append(np.load(path))
+    np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-5, atol=1e-6)

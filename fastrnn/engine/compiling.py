@@ -12,6 +12,7 @@ import gc
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numba
 from numba import types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, Flags
@@ -24,6 +25,9 @@ from numba.core.untyped_passes import InlineClosureLikes, InlineInlinables
 from numba.extending import lower_builtin
 
 __all__ = ["Pipeline", "body_of", "is_ours"]
+
+#: Whether Numba's pass managers are those that are used here: older releases keep their two rounds.
+ONE_ROUND = numba.version_info.short >= (0, 62)
 
 _UNUSED_PASSES = {InlineClosureLikes, InlineInlinables, InlineOverloads, NopythonRewrites}
 
@@ -41,7 +45,7 @@ class _Library(JITCodeLibrary):
 
     def __init__(self, codegen: Any, name: str, counts: bool) -> None:
         super().__init__(codegen, name)
-        self.counts = counts
+        self.counts = counts or not ONE_ROUND
 
     def add_linking_library(self, library: Any) -> None:
         self.counts |= isinstance(library, _Part) and library.counts
