@@ -12,6 +12,7 @@ from tqdm import tqdm
 from ._estimators_network import CELLS, SOLVERS
 from .engine import threads
 from .engine.jit import DISABLED
+from .engine.linking import complete
 from .estimators import RNNClassifier
 from .layers import Dense, Input
 from .model import Sequential
@@ -88,6 +89,7 @@ def warmup(
         for label, run, arguments in bar:
             bar.set_postfix_str(label)
             run(*arguments)
+            complete()
 
 
 def _distinct(argument: str, value: Any, convert: Callable[[Any], Any]) -> list[Any]:

@@ -71,7 +71,8 @@ def package(tmp_path: Path) -> Path:
     for folder in ("pkg", "pkg/engine", "pkg/cells"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "__init__.py").touch()
-    shutil.copy(jit_module.__file__, tmp_path / "pkg/engine/jit.py")
+    for name in ("jit.py", "compiling.py"):
+        shutil.copy(Path(jit_module.__file__).with_name(name), tmp_path / "pkg/engine" / name)
     (tmp_path / "pkg/engine/driver.py").write_text(DRIVER)
     (tmp_path / "pkg/cells/scale.py").write_text(CELL)
     (tmp_path / "main.py").write_text(MAIN)

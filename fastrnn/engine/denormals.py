@@ -12,7 +12,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastrnn.engine.jit import DISABLED, jit
+from fastrnn.engine.jit import DISABLED
 
 _X86 = platform.machine().lower() in ("x86_64", "amd64", "i386", "i686")
 _ARM = platform.machine().lower() in ("aarch64", "arm64")
@@ -48,6 +48,8 @@ def _set(context, builder, value):
 
 @intrinsic
 def _flush(typingctx):
+    """Flush denormals to zero on this thread; returns what `restore_denormals` takes."""
+
     def codegen(context, builder, signature, args):
         before = _get(context, builder)
         _set(context, builder, builder.or_(before, ir.Constant(ir.IntType(64), _FLUSH)))
@@ -58,6 +60,8 @@ def _flush(typingctx):
 
 @intrinsic
 def _restore(typingctx, before):
+    """Set the control register back."""
+
     def codegen(context, builder, signature, args):
         _set(context, builder, args[0])
         return context.get_dummy_value()
@@ -75,13 +79,4 @@ if DISABLED:
         """Nothing to restore without compiled code."""
 
 else:
-
-    @jit
-    def flush_denormals():
-        """Flush denormals to zero on this thread; returns what `restore_denormals` takes."""
-        return _flush()
-
-    @jit
-    def restore_denormals(before):
-        """Set the control register back."""
-        _restore(before)
+    flush_denormals, restore_denormals = _flush, _restore

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
 
-from fastrnn.engine.jit import DISABLED
+from fastrnn.engine.jit import DISABLED, body_of
 
 __all__ = ["erf", "exp", "expm1", "log", "log1p", "normal_cdf", "sigmoid", "tanh"]
 
@@ -436,14 +436,7 @@ def _scalar(function: Callable, single: Callable, double: Callable) -> None:
     def pick(x):
         return {types.float32: single, types.float64: double}.get(x)
 
-    options: Any = {
-        "nogil": True,
-        "error_model": "numpy",
-        "boundscheck": False,
-        "fastmath": {"contract"},
-        "forceinline": True,
-    }
-    overload(function, jit_options=options)(pick)
+    body_of(function, fastmath={"contract"})(pick)
 
 
 if not DISABLED:

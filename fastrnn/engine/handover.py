@@ -23,7 +23,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastrnn.engine.jit import jit
+from fastrnn.engine.jit import inlined, jit
 from fastrnn.engine.linking import Arguments, separate
 from fastrnn.engine.matmul import address as data_of
 
@@ -112,12 +112,12 @@ if _POSIX:
     _clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.intp))
     _MONOTONIC = time.CLOCK_MONOTONIC
 
-    @jit
+    @inlined
     def _offer():
         """Let another thread have the core."""
         _sched_yield()
 
-    @jit
+    @inlined
     def _clock(state):
         """Nanoseconds since some moment."""
         _clock_gettime(_MONOTONIC, data_of(state) + 8 * (WAITED + 1))
@@ -125,11 +125,11 @@ if _POSIX:
 
 else:
 
-    @jit
+    @inlined
     def _offer():
         """Go on: there is no portable way to offer the core."""
 
-    @jit
+    @inlined
     def _clock(state):
         """No clock, so that no wait is ever found too long."""
         return 0
@@ -150,7 +150,7 @@ def call_part(typingctx, function, at, part):
     return types.void(types.intp, types.intp, types.intp), codegen
 
 
-@jit
+@inlined
 def _take(state):
     """Do one part, if there is one left; whether there was."""
     while True:
@@ -166,7 +166,7 @@ def _take(state):
 
 
 @separate
-@jit
+@jit(inner=True)
 def share(state, function, at, parts):
     """Have all parts of a job done, together with whoever serves; at most 65535 parts."""
     state[JOB], state[JOB + 1] = function, at

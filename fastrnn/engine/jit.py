@@ -13,6 +13,7 @@ import contextlib
 import functools
 import hashlib
 import inspect
+import itertools
 import os
 import pickle
 import re
@@ -28,9 +29,10 @@ import numba
 from numba.core import config
 from numba.core.caching import FunctionCache
 from numba.core.serialize import dumps
-from numba.extending import overload
 
-__all__ = ["FASTMATH", "implements", "jit", "prange", "register_sources", "stub"]
+from . import compiling
+
+__all__ = ["FASTMATH", "body_of", "implements", "inlined", "jit", "prange", "register_sources", "stub"]
 
 prange = numba.prange
 
@@ -40,13 +42,15 @@ FASTMATH = frozenset({"contract", "reassoc", "nsz", "arcp"})
 
 DISABLED = bool(config.DISABLE_JIT)  # type: ignore[attr-defined]
 
-#: The compile options of all kernels.
+#: The compile options of all kernels. They allocate nothing, so no references are counted; no C code calls them.
 OPTIONS: dict[str, Any] = {
     "nopython": True,
     "nogil": True,
     "error_model": "numpy",
     "boundscheck": False,
     "fastmath": set(FASTMATH),
+    "_nrt": False,
+    "no_cfunc_wrapper": True,
 }
 
 #: Separately compiled functions (see `linking`): name -> what provides it for a tuple of argument types.
@@ -67,7 +71,12 @@ _warned = False
 
 
 def jit(
-    fn: Callable | None = None, *, parallel: bool = False, fastmath: bool = True, inline: str = "never"
+    fn: Callable | None = None,
+    *,
+    parallel: bool = False,
+    fastmath: bool = True,
+    allocates: bool | None = None,
+    inner: bool = False,
 ) -> Any:
     """Compile `fn` at its first call with the options that all kernels share, and keep the result on disk.
 
@@ -79,8 +88,10 @@ def jit(
         Let `prange` loops run on several threads. It costs compile time: only for thin wrappers.
     fastmath : bool
         Allow the reorderings of :data:`FASTMATH`. Turn it off where the order of operations is the point.
-    inline : {"never", "always"}
-        Numba's own inlining, before typing. LLVM inlines small functions without it.
+    allocates : bool, optional
+        The function may make arrays; by default those outside this package may.
+    inner : bool
+        Only kernels call the function: it can't be called from Python.
 
     Returns
     -------
@@ -88,16 +99,17 @@ def jit(
         The compiled function, or `fn` itself where `NUMBA_DISABLE_JIT` is set.
     """
     if fn is None:
-        return functools.partial(jit, parallel=parallel, fastmath=fastmath, inline=inline)
+        return functools.partial(jit, parallel=parallel, fastmath=fastmath, allocates=allocates, inner=inner)
     if DISABLED:
         return fn
     options = {
         **OPTIONS,
         "fastmath": OPTIONS["fastmath"] if fastmath else False,
         "parallel": parallel,
-        "inline": inline,
+        "_nrt": parallel or (not compiling.is_ours(fn) if allocates is None else allocates),
+        "no_cpython_wrapper": inner,
     }
-    dispatcher = numba.jit(**options)(stamped(fn, options))
+    dispatcher = numba.jit(pipeline_class=compiling.Pipeline, **options)(stamped(fn, options))
     try:
         dispatcher._cache = _Cache(fn)
     except (RuntimeError, OSError) as error:
@@ -125,15 +137,33 @@ def stub(fn: Callable) -> Callable:
     """
     dispatch = functools.singledispatch(_missing(fn))
     functools.update_wrapper(dispatch, fn)
-    if not DISABLED:
-        # One template that looks the body up at typing time: cells may register before or after it is made.
-        @overload(dispatch, jit_options=_overload_options(), strict=False)
-        def pick(cell, *args):
-            cls = getattr(cell, "instance_class", None)
-            body = None if cls is None else dispatch.dispatch(cls)
-            return None if body is dispatch.dispatch(object) else body
+
+    @body_of(dispatch)  # looked up when a kernel is compiled: cells may register before or after this
+    def pick(cell, *args):
+        cls = getattr(cell, "instance_class", None)
+        body = None if cls is None else dispatch.dispatch(cls)
+        return None if body is dispatch.dispatch(object) else body
 
     return dispatch
+
+
+def body_of(fn: Callable, **options: Any) -> Callable[[Callable], Callable]:
+    """Let kernels call `fn`: the decorated function maps the types of its arguments to a body, or None.
+
+    Parameters
+    ----------
+    fn : function
+        Called with arguments by position only. The body becomes a part of each kernel that calls it.
+    **options
+        Compile options that differ from :data:`OPTIONS`.
+    """
+    return (lambda pick: pick) if DISABLED else compiling.body_of(fn, {**OPTIONS, **options})
+
+
+def inlined(fn: Callable) -> Callable:
+    """Make `fn` a part of every kernel that calls it, instead of a function of its own. Python calls it as it is."""
+    body_of(fn)(lambda *args: fn)
+    return fn
 
 
 def implements(stub: Callable, cell_type: type) -> Callable[[Callable], Callable]:
@@ -182,13 +212,6 @@ def register_sources(*sources: str | os.PathLike | ModuleType) -> None:
                 f"register_sources() needs source files or modules that have one, got {source!r}"
             )
         _extra_sources.add(str(path))
-
-
-def _overload_options() -> Any:
-    # Inlined, all of it: a body left as a function of its own would exist twice in the process that compiles it, and
-    # which of the two runs, with which rounding, would depend on whether the kernel came from disk.
-    options = {key: value for key, value in OPTIONS.items() if key != "nopython"}
-    return {**options, "forceinline": True}
 
 
 def _missing(fn: Callable) -> Callable:
@@ -240,7 +263,8 @@ def _cell_classes(types: Iterable[Any]) -> Iterator[type]:
 
 def _externals(library: Any) -> list[tuple[str, tuple]]:
     """The separately compiled functions that compiled code refers to."""
-    names = [f.name for f in library._final_module.functions if f.is_declaration]
+    module = library._final_module
+    names = [x.name for x in itertools.chain(module.functions, module.global_variables) if x.is_declaration]
     return [EXTERNAL_SYMBOLS[name] for name in names if name in EXTERNAL_SYMBOLS]
 
 

@@ -30,9 +30,9 @@ import numpy as np
 from llvmlite import binding, ir
 from numba import config, types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
 
-from fastrnn.engine.jit import DISABLED, jit
+from fastrnn.engine.jit import DISABLED, body_of, jit
 from fastrnn.engine.linking import separate
 from fastrnn.engine.views import copy, part, segment
 
@@ -240,14 +240,14 @@ def _lanes_of(zero):
     return lanes(zero.dtype)
 
 
-@overload(_lanes_of)
+@body_of(_lanes_of)
 def _lanes_of_kernel(zero):
     n_lanes = _LANES_32 if zero == types.float32 else _LANES_64
     return lambda zero: n_lanes
 
 
 @separate
-@jit
+@jit(inner=True)
 def _gemm(zero, size, a, a_row, a_k, b, b_k, b_panel, m, n, k, c, c_row, d, d_row):
     """``C (m, n) = D (m, n) + A (m, k) @ B (k, n)`` on addresses and byte strides.
 
@@ -346,7 +346,7 @@ def product(a, packed, n, c, start):
     c[:, :n] = result if start.shape[0] == 0 else start[:, :n] + result
 
 
-@overload(product)
+@body_of(product)
 def _product(a, packed, n, c, start):
     def impl(a, packed, n, c, start):
         _gemm(
@@ -376,7 +376,7 @@ def product_tn(a, b, c, accumulate):
     c[:] = c + result if accumulate else result
 
 
-@overload(product_tn)
+@body_of(product_tn)
 def _product_tn(a, b, c, accumulate):
     def impl(a, b, c, accumulate):
         size = b.itemsize

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrnn.engine import scan, threads
+from fastrnn.engine import linking, scan, threads
 from fastrnn.engine.matmul import pack
 from fastrnn.engine.memory import aligned, pool, recycler
 from fastrnn.engine.plans import (
@@ -371,10 +371,12 @@ def _run(rows: Any, parallel: Any, arguments: tuple, blocks: Blocks) -> None:
         with threads.parallel_region(n_threads) as state:
             if state is not None:
                 parallel(state, *arguments, blocks.borders, blocks.firsts)
+                linking.check()
                 return
     rows = getattr(rows, "dispatcher", rows)
     for call in blocks.calls:
         rows(*arguments, *call)
+    linking.check()
 
 
 @functools.lru_cache(maxsize=64)

@@ -59,7 +59,7 @@ def masked_schedule(mask: np.ndarray) -> np.ndarray:
     return schedule
 
 
-@jit
+@jit(allocates=True)
 def _fill_schedule(mask, schedule):
     n_batch, n_steps = mask.shape
     starts, active = schedule[: n_steps + 1], schedule[n_steps + 1 : 2 * (n_steps + 1)]
@@ -264,7 +264,8 @@ def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], n_rows: int) ->
         recurrent=parts.recurrent,
         late=parts.late,
         operand=parts.operand,
-        input_groups=options.input_groups,
+        input_masks=options.input_groups,
+        input_groups=input_groups,
         groups=groups,
         recurrent_masks=options.recurrent_masks,
         x_step=x_step,

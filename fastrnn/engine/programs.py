@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 
 from fastrnn.engine.handover import call_part
 from fastrnn.engine.jit import DISABLED, jit
-from fastrnn.engine.linking import address_of
+from fastrnn.engine.linking import address_of, check
 from fastrnn.engine.matmul import address as data_of
 
 __all__ = ["Part", "Program", "part"]
@@ -134,6 +134,7 @@ class Program:
                 step.function(step.arguments, 0, 0)
         else:
             _run(x, self._words)
+            check()
         return self.output
 
     def run_out(self, x: np.ndarray, out: np.ndarray) -> None:
@@ -142,3 +143,4 @@ class Program:
             out[...] = self.run(x).reshape(out.shape)
         else:
             _run_out(x, self._words, out)
+            check()

@@ -19,8 +19,8 @@ import numpy as np
 from fastrnn.engine.contract import step_backward, step_forward
 from fastrnn.engine.denormals import flush_denormals, restore_denormals
 from fastrnn.engine.handover import share
-from fastrnn.engine.jit import jit
-from fastrnn.engine.linking import address, fetch, separate, spill
+from fastrnn.engine.jit import inlined, jit
+from fastrnn.engine.linking import address, fetch, on_demand, separate, spill
 from fastrnn.engine.matmul import product, product_tn
 from fastrnn.engine.views import block, copy, cube, fill, matrix, part, plane, planes, segment
 
@@ -30,7 +30,7 @@ PLAN = np.dtype(
         (name, np.int64)
         for name in (
             "n_steps n_batch n_inputs n_units n_gates n_states n_saved n_extra split recurrent late operand "
-            "input_groups groups x_step x_row out_step out_row reverse repeat ring save chunk rows "
+            "input_masks input_groups groups x_step x_row out_step out_row reverse repeat ring save chunk rows "
             "recurrent_masks dx_step dx_row need_dx w u b rb extra"
         ).split()
     ]
@@ -40,7 +40,7 @@ PLAN = np.dtype(
 # Kernels. `schedule` is [starts (T + 1) | active (T + 1) | order (B) | n_times | times (1 or B, T)].
 
 
-@jit
+@inlined
 def _active(schedule, n_steps, s, r0, r1):
     """How many of the sorted rows ``r0 ... r1`` run at step ``s``."""
     n = schedule[n_steps + 1 + s]
@@ -50,11 +50,11 @@ def _active(schedule, n_steps, s, r0, r1):
 
 
 @separate
-@jit
+@jit(inner=True)
 def _gather(plan, schedule, x, masks, group, s0, s1, r0, r1, out):
     """Rows of x for the steps ``s0 ... s1`` of the sorted rows ``r0 ... r1``, times the dropout mask; how many."""
     n_steps, n_batch, n_inputs = plan["n_steps"], plan["n_batch"], plan["n_inputs"]
-    x_step, x_row, reverse, masked = plan["x_step"], plan["x_row"], plan["reverse"], plan["input_groups"] > 0
+    x_step, x_row, reverse, masked = plan["x_step"], plan["x_row"], plan["reverse"], plan["input_masks"] > 0
     base = 2 * (n_steps + 1)
     shared = schedule[base + n_batch] == 1
     at = 0
@@ -75,12 +75,12 @@ def _gather(plan, schedule, x, masks, group, s0, s1, r0, r1, out):
     return at
 
 
-@separate
-@jit
+@on_demand
+@jit(inner=True)
 def _masked_rows(rows, first, n, plan, schedule, masks, group, r0, out, at_out):
     """``out[at_out ...] = rows[first ...] * mask`` with the recurrent dropout mask of one group."""
     n_units, n_batch = plan["n_units"], plan["n_batch"]
-    base = max(plan["input_groups"], 0) * n_batch * plan["n_inputs"]
+    base = plan["input_masks"] * n_batch * plan["n_inputs"]
     order = 2 * (plan["n_steps"] + 1)
     for r in range(n):
         b = schedule[order + r0 + r]
@@ -94,7 +94,7 @@ def _masked_rows(rows, first, n, plan, schedule, masks, group, r0, out, at_out):
             target[j] = source[j] * mask[j]
 
 
-@jit
+@inlined
 def _place(plan, schedule, s, r):
     """Row of the output array that holds step ``s`` of sorted row ``r``."""
     n_steps, n_batch = plan["n_steps"], plan["n_batch"]
@@ -104,7 +104,7 @@ def _place(plan, schedule, s, r):
     return schedule[base + r] * plan["out_row"] + t * plan["out_step"]
 
 
-@jit
+@inlined
 def _steps_of(schedule, n_steps, r):
     """Number of steps of sorted row ``r``."""
     low, high = 0, n_steps
@@ -131,8 +131,7 @@ def forward_rows(
     width = plan["n_gates"] * n_units
     rows, chunk = r1 - r0, plan["chunk"]
     split, recurrent, late = plan["split"], plan["recurrent"], plan["late"]
-    input_groups = max(1, plan["input_groups"])
-    groups = max(1, plan["groups"])
+    input_groups, groups = plan["input_groups"], plan["groups"]
     input_width, group_width = width // input_groups, width // groups
     input_packed = (plan["u"] - plan["w"]) // input_groups
     group_packed = (plan["b"] - plan["u"]) // groups
@@ -150,7 +149,7 @@ def forward_rows(
     a += rows * n_units
     masked = matrix(work, a, rows, n_units)
     a += rows * n_units
-    scratch = work[a : a + (plan["n_gates"] + 4) * n_units].reshape(plan["n_gates"] + 4, n_units)
+    scratch = matrix(work, a, plan["n_gates"] + 4, n_units)
 
     order = 2 * (n_steps + 1)
     first = slot if ring else r0
@@ -233,8 +232,8 @@ def forward_rows(
     restore_denormals(before)
 
 
-@separate
-@jit
+@on_demand
+@jit(inner=True)
 def _fill(plan, schedule, out, r, n):
     """Outputs of masked steps: the output before it (zeros before the first), or zeros."""
     n_steps, n_batch, n_units = plan["n_steps"], plan["n_batch"], plan["n_units"]
@@ -281,8 +280,7 @@ def backward_rows(
     width = plan["n_gates"] * n_units
     rows, chunk = r1 - r0, plan["chunk"]
     split, recurrent, late = plan["split"], plan["recurrent"], plan["late"]
-    input_groups = max(1, plan["input_groups"])
-    groups = max(1, plan["groups"])
+    input_groups, groups = plan["input_groups"], plan["groups"]
     input_width, group_width = width // input_groups, width // groups
     input_packed = (plan["u"] - plan["w"]) // input_groups
     group_packed = (plan["b"] - plan["u"]) // groups
@@ -311,7 +309,7 @@ def backward_rows(
     a += rows * n_units
     masked = matrix(work, a, rows, n_units)
     a += rows * n_units
-    scratch = work[a : a + (plan["n_gates"] + 4) * n_units].reshape(plan["n_gates"] + 4, n_units)
+    scratch = matrix(work, a, plan["n_gates"] + 4, n_units)
 
     order = 2 * (n_steps + 1)
     for state in range(n_states):
@@ -415,8 +413,8 @@ def backward_rows(
     restore_denormals(before)
 
 
-@separate
-@jit
+@on_demand
+@jit(inner=True)
 def _add_outputs(plan, schedule, d_out, s, r, dh):
     """Add the gradient of every output that shows step ``s`` of row ``r``: its own, and those that repeat it."""
     n_steps, n_batch = plan["n_steps"], plan["n_batch"]
@@ -437,8 +435,8 @@ def _add_outputs(plan, schedule, d_out, s, r, dh):
             dh[j] += source[j]
 
 
-@separate
-@jit
+@on_demand
+@jit(inner=True)
 def _scatter(plan, schedule, rows, at, masks, group, s, r0, n, dx):
     """Add (for the first group: write) the gradients of the inputs of step ``s``."""
     n_steps, n_batch, n_inputs = plan["n_steps"], plan["n_batch"], plan["n_inputs"]
@@ -451,7 +449,7 @@ def _scatter(plan, schedule, rows, at, masks, group, s, r0, n, dx):
             t = n_steps - 1 - t
         source = part(rows, at + r - r0, 0, n_inputs)
         target = part(dx, b * plan["dx_row"] + t * plan["dx_step"], 0, n_inputs)
-        if plan["input_groups"] > 0:
+        if plan["input_masks"] > 0:
             mask = segment(masks, (group * n_batch + b) * n_inputs, n_inputs)
             for i in range(n_inputs):
                 source[i] *= mask[i]
@@ -463,7 +461,7 @@ def _scatter(plan, schedule, rows, at, masks, group, s, r0, n, dx):
 
 
 @separate
-@jit
+@jit(inner=True)
 def _chunk_gradients(
     plan,
     schedule,
@@ -487,7 +485,7 @@ def _chunk_gradients(
     """Add the share of the steps ``s0 ... s1`` to the weight gradients: ``x.T @ dz``, ``h_prev.T @ du``, sums."""
     n_steps, n_units, n_batch = plan["n_steps"], plan["n_units"], plan["n_batch"]
     width = plan["n_gates"] * n_units
-    input_groups, groups = max(1, plan["input_groups"]), max(1, plan["groups"])
+    input_groups, groups = plan["input_groups"], plan["groups"]
     input_width, group_width = width // input_groups, width // groups
     for g in range(input_groups):
         at = _gather(plan, schedule, x, masks, g, s0, s1, r0, r1, xs)
@@ -532,7 +530,7 @@ def _chunk_gradients(
                 d_recurrent_bias[j] += row[j]
 
 
-@jit
+@jit(inner=True)
 def _forward_blocks(arguments, at, k):
     args = fetch(arguments, at)
     blocks, firsts = args[12], args[13]
@@ -540,7 +538,7 @@ def _forward_blocks(arguments, at, k):
         forward_rows(*args[:12], k, blocks[i], blocks[i + 1])
 
 
-@jit
+@jit(inner=True)
 def _backward_blocks(arguments, at, k):
     args = fetch(arguments, at)
     blocks, firsts = args[14], args[15]

@@ -11,7 +11,7 @@ from fastrnn.engine.views import copy, part
 __all__ = ["activation_step", "dense_step", "gather_step"]
 
 
-@jit
+@jit(inner=True)
 def _dense(arguments, at, k):
     x, packed, bias, code, out = fetch(arguments, at)
     n = out.shape[1]
@@ -20,7 +20,7 @@ def _dense(arguments, at, k):
         activate_row(code, part(out, r, 0, n))
 
 
-@jit
+@jit(inner=True)
 def _activation(arguments, at, k):
     x, code, out = fetch(arguments, at)
     for r in range(out.shape[0]):
@@ -29,7 +29,7 @@ def _activation(arguments, at, k):
         activate_row(code, row)
 
 
-@jit
+@jit(inner=True)
 def _gather(arguments, at, k):
     tokens, table, out = fetch(arguments, at)
     for r in range(out.shape[0]):

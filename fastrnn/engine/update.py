@@ -212,7 +212,7 @@ def gather(table, tokens, out):
     return -1
 
 
-@jit
+@jit(allocates=True)
 def mark_rows(tokens, marks):
     """Sorted distinct tokens as int64. ``marks`` has one zero byte for each row and is left so."""
     count = 0

@@ -23,7 +23,7 @@ from numba.extending import intrinsic, overload, register_jitable
 from numba.np.arrayobj import populate_array
 
 from fastrnn.engine.elementary import erf, exp, expm1, log, log1p, normal_cdf, sigmoid, tanh
-from fastrnn.engine.jit import DISABLED, FASTMATH, jit
+from fastrnn.engine.jit import DISABLED, OPTIONS, jit
 
 __all__ = [
     "ACTIVATIONS",
@@ -58,7 +58,7 @@ __all__ = [
 # the slope is JAX's.
 
 _intrinsic: Any = intrinsic
-_options: Any = {"nogil": True, "error_model": "numpy", "boundscheck": False, "fastmath": set(FASTMATH)}
+_options: Any = {name: value for name, value in OPTIONS.items() if name != "nopython"}
 # What isn't inlined doesn't vectorise, and LLVM finds some of these too long. In a formula the order of operations
 # stays as written, for the digits that were counted on.
 _inlined: Any = {**_options, "fastmath": {"contract"}, "forceinline": True}

@@ -13,7 +13,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
-from fastrnn.engine.jit import DISABLED, jit
+from fastrnn.engine.jit import DISABLED, inlined
 
 __all__ = ["block", "copy", "cube", "fill", "matrix", "part", "plane", "planes", "segment"]
 
@@ -154,7 +154,7 @@ else:
         return _view(4, 2, "A", _planes)(a, k, i, n, width)
 
 
-@jit
+@inlined
 def copy(source, target):
     """``target[:] = source`` of two 1-D arrays of the same length.
 
@@ -164,7 +164,7 @@ def copy(source, target):
         target[j] = source[j]
 
 
-@jit
+@inlined
 def fill(target, value):
     """``target[:] = value`` of a 1-D array."""
     for j in range(target.shape[0]):

@@ -1,0 +1,167 @@
+"""Numba's compiler, less what our kernels don't need: half of the time of a first call.
+
+Numba optimises each function by itself, then together with what it calls, in two rounds; it makes wrappers for callers that
+don't exist, keeps books on references, and collects garbage while nothing is garbage. Here code is optimised once: when
+all that a kernel calls has become a part of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numba
+from numba import types
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler, Flags
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.cpu import CPUTargetOptions
+from numba.core.registry import cpu_target
+from numba.core.typed_passes import InlineOverloads, NopythonRewrites
+from numba.core.typing.templates import AbstractTemplate, infer, infer_global
+from numba.core.untyped_passes import InlineClosureLikes, InlineInlinables
+from numba.extending import lower_builtin
+
+__all__ = ["Pipeline", "body_of", "is_ours"]
+
+#: Whether Numba's pass managers are those that are used here: older releases keep their two rounds.
+ONE_ROUND = numba.version_info.short >= (0, 62)
+
+_UNUSED_PASSES = {InlineClosureLikes, InlineInlinables, InlineOverloads, NopythonRewrites}
+
+
+def is_ours(fn: Callable) -> bool:
+    """Whether a function is this package's own: those make no arrays, others may."""
+    return fn.__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
+class _Library(JITCodeLibrary):
+    """The code of a kernel.
+
+    Where references are counted it takes Numba's two rounds, of which the first is to undo most of it.
+    """
+
+    def __init__(self, codegen: Any, name: str, counts: bool) -> None:
+        super().__init__(codegen, name)
+        self.counts = counts or not ONE_ROUND
+
+    def add_linking_library(self, library: Any) -> None:
+        self.counts |= isinstance(library, _Part) and library.counts
+        super().add_linking_library(library)
+
+    def _optimize_functions(self, ll_module: Any) -> None:
+        if self.counts:
+            super()._optimize_functions(ll_module)
+        else:
+            ll_module.data_layout = self._codegen._data_layout
+
+    def _optimize_final_module(self) -> None:
+        if self.counts:
+            super()._optimize_final_module()
+        else:
+            passes, builder = self._codegen._module_pass_manager()
+            passes.run(self._final_module, builder)
+
+
+class _Part(_Library):
+    """Code that is only ever linked into that of kernels: it is not optimised or translated on its own."""
+
+    def finalize(self) -> None:
+        for library in dict.fromkeys(self._linking_libraries):
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._finalized = True
+
+
+class Pipeline(Compiler):
+    """The compiler of one function."""
+
+    def __init__(
+        self, typing: Any, target: Any, library: Any, arguments: Any, result: Any, flags: Any, names: Any
+    ) -> None:
+        if library is None:
+            library = _Library(target.codegen(), "kernel", flags.nrt)
+            library.enable_object_caching()
+        super().__init__(typing, target, library, arguments, result, flags, names)
+
+    def define_pipelines(self) -> list[Any]:
+        """Return the passes; a function that makes no arrays needs none for array expressions and closures."""
+        managers = super().define_pipelines()
+        if not self.state.flags.nrt:
+            for manager in managers:
+                manager.passes = [entry for entry in manager.passes if entry[0] not in _UNUSED_PASSES]
+        return managers
+
+    def compile_extra(self, func: Callable) -> Any:
+        """Compile a function."""
+        with _garbage_left():
+            return super().compile_extra(func)
+
+
+@contextlib.contextmanager
+def _garbage_left() -> Iterator[None]:
+    """No garbage collection: the compiler makes millions of objects, keeps them, and would have them all looked through."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def body_of(fn: Callable, options: dict[str, Any]) -> Callable[[Callable], Callable]:
+    """Let kernels call `fn`; the decorated function maps the types of its arguments to a body, or None if there is none.
+
+    The body becomes a part of every kernel that calls it. It is inlined always: left as a function of its own, it would
+    exist twice in the process that compiles it, and which of the two runs, with which rounding, would depend on whether the
+    kernel came from disk.
+
+    Parameters
+    ----------
+    fn : callable
+        What kernels call, with arguments by position only.
+    options : dict
+        Compile options.
+    """
+
+    def register(pick: Callable) -> Callable:
+        parts: dict[tuple, Any] = {}
+
+        @infer
+        class Template(AbstractTemplate):
+            key = fn
+
+            def generic(self, args: tuple, kws: dict) -> Any:
+                arguments = tuple(types.unliteral(a) for a in args)
+                if arguments not in parts:
+                    body = None if kws else pick(*arguments)
+                    if body is None:
+                        return None
+                    parts[arguments] = _compile(body, arguments, options)
+                return parts[arguments].signature
+
+        infer_global(fn, types.Function(Template))
+
+        @lower_builtin(fn, types.VarArg(types.Any))
+        def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            part = parts[sig.args]
+            context.active_code_library.add_linking_library(part.library)
+            return context.call_internal(builder, part.fndesc, sig, args)
+
+        return pick
+
+    return register
+
+
+def _compile(body: Callable, arguments: tuple, options: dict[str, Any]) -> Any:
+    typing, target = cpu_target.typing_context, cpu_target.target_context
+    flags = Flags()
+    CPUTargetOptions.parse_as_flags(
+        flags, {**options, "_nrt": not is_ours(body), "no_cpython_wrapper": True, "forceinline": True}
+    )
+    flags.no_compile = True
+    with global_compiler_lock:
+        part = _Part(target.codegen(), body.__qualname__, flags.nrt)
+        return Pipeline(typing, target, part, arguments, None, flags, {}).compile_extra(body)
