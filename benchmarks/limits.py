@@ -13,6 +13,11 @@ from numpy.typing import NDArray
 
 from benchmarks.peers import thread_counts
 from fastrnn.engine import matmul
+from fastrnn.engine.handover import share
+from fastrnn.engine.jit import jit
+from fastrnn.engine.linking import address, fetch, spill
+from fastrnn.engine.threads import parallel_region
+from fastrnn.engine.views import planes
 
 
 @numba.njit(nogil=True)
@@ -60,6 +65,45 @@ def micro_kernel_peak(dtype: str = "float32", *, threads: int = 1, repeats: int 
 
         best = max(best, threads * calls * flop / fastest(together, repeats) / 1e9)
     return best
+
+
+@jit
+def _product_part(arguments, at, k):
+    a, packed, n, out, start, repeats = fetch(arguments, at)
+    for _ in range(repeats):
+        matmul.product(a, packed, n, planes(out, k, 0, a.shape[0], n), start)
+
+
+_part = address(_product_part)
+
+
+@jit
+def _products(state, parts, *args):
+    share(state, _part(args), spill(args), parts)
+
+
+def micro_kernel_work(flop: float, threads: int = 1) -> Callable[[], Any]:
+    """What makes the micro-kernel do so many flops, on so many threads of the library's, at a size that fits the caches."""
+    m, k, n = 64, 256, 512
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal(shape).astype("float32") for shape in ((m, k), (k, n)))
+    packed = np.zeros(matmul.packed_size(k, n, b.dtype), b.dtype)
+    matmul.pack(b, packed, 0, n, False)
+    out, start = np.zeros((threads, m, n), b.dtype), np.zeros((0, n), b.dtype)
+    repeats = max(1, round(flop / threads / (2 * m * k * n)))
+
+    def run() -> None:
+        if threads == 1:
+            _product(a, packed, n, out[0], start, repeats)
+            return
+        with parallel_region(threads) as state:
+            if state is None:
+                for k in range(threads):
+                    _product(a, packed, n, out[k], start, repeats)
+            else:
+                _products(state, threads, a, packed, n, out, start, repeats)
+
+    return run
 
 
 def machine_limits() -> dict[str, float]:

@@ -23,6 +23,17 @@ BLOCK_SECONDS = 2e-3
 PAUSE_SECONDS = 0.06
 
 
+def wait(seconds: float) -> None:
+    """Let time pass without going to sleep.
+
+    A virtual machine whose cores have all gone idle may find them on one physical core when they wake, and have each run
+    at half its speed for up to a second: two processes pinned to two cores, waking together, saw that too.
+    """
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
 def seconds_of(run: Callable[[], Any], calls: int) -> float:
     start = time.perf_counter()
     for _ in range(calls):
@@ -38,7 +49,12 @@ def calibrate(run: Callable[[], Any]) -> int:
 
 
 def time_side_by_side(
-    contenders: Sequence[Contender], *, seconds: float = 2.0, least: int = 5, most: int = 60
+    contenders: Sequence[Contender],
+    *,
+    seconds: float = 2.0,
+    least: int = 5,
+    most: int = 60,
+    pause: float = PAUSE_SECONDS,
 ) -> list[np.ndarray]:
     """Time per call of each contender, one value a block.
 
@@ -54,7 +70,7 @@ def time_side_by_side(
     while turn < least or (turn < most and time.perf_counter() - start < seconds * len(contenders)):
         for i in range(len(contenders)):
             k = (i + turn) % len(contenders)
-            time.sleep(PAUSE_SECONDS)
+            wait(pause)
             contenders[k].prepare()
             contenders[k].run()  # wakes the library's own threads
             samples[k].append(seconds_of(contenders[k].run, calls[k]))

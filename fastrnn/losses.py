@@ -7,11 +7,14 @@ a time step of one), weights the values, and averages them. Cross-entropies that
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from fastrnn.checks import choice, flag, integer, number
+from fastrnn.engine.errors import squared_error
+from fastrnn.engine.memory import recycler
 from fastrnn.registry import Configurable, Registry
 
 __all__ = [
@@ -29,6 +32,8 @@ __all__ = [
 
 #: Probabilities are kept this far from 0 and 1 before their logarithm is taken.
 EPSILON = 1e-7
+#: From so many predictions on a kernel is quicker than NumPy, whose first call is free.
+_LARGE = 1 << 14
 _REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "mean_with_sample_weight")
 
 
@@ -142,7 +147,7 @@ class Loss(Configurable):
         """Return the loss, from `logits` if they are given."""
         y_true = self.targets(y_true, y_pred)
         values = self.values(y_true, y_pred) if logits is None else self.logit_values(y_true, logits)
-        return self._reduce(y_true, values, sample_weight, mask)[0]
+        return _total(values, self._factor(y_true, values.shape, values.dtype, sample_weight, mask))
 
     def value_and_grad(
         self,
@@ -154,28 +159,33 @@ class Loss(Configurable):
     ) -> tuple[float, np.ndarray]:
         """Return the loss and its gradient, with respect to `logits` if they are given, else to `y_pred`."""
         y_true = self.targets(y_true, y_pred)
+        factor = self._factor(y_true, y_pred.shape[:-1], y_pred.dtype, sample_weight, mask)
+        return self._weighted(y_true, y_pred, factor, logits)
+
+    def _weighted(
+        self, y_true: np.ndarray, y_pred: np.ndarray, factor: Any, logits: np.ndarray | None
+    ) -> tuple[float, np.ndarray]:
+        """Loss and gradient, the items multiplied by `factor`."""
         if logits is None:
             values, grad = self.values(y_true, y_pred), self.gradient(y_true, y_pred)
         else:
             values, grad = self.logit_values(y_true, logits), self.logit_gradient(y_true, logits, y_pred)
-        loss, factor = self._reduce(y_true, values, sample_weight, mask)
         grad *= factor[..., None] if isinstance(factor, np.ndarray) else grad.dtype.type(factor)
-        return loss, grad
+        return _total(values, factor), grad
 
-    def _reduce(
-        self, y_true: np.ndarray, values: np.ndarray, sample_weight: Any, mask: Any
-    ) -> tuple[float, Any]:
-        """Return the loss and what to multiply each item's gradient by."""
+    def _factor(
+        self, y_true: np.ndarray, shape: tuple[int, ...], dtype: Any, sample_weight: Any, mask: Any
+    ) -> Any:
+        """What to multiply the items' losses and gradients by: a number, or an array of the items' `shape`."""
         ignored = self._ignored(y_true)
         if ignored is not None:
             mask = ~ignored if mask is None else ~ignored & mask
-        n = values.size
+        n = math.prod(shape)
         if sample_weight is None and mask is None:
-            total = float(np.add.reduce(values, axis=None))
-            return (total, 1.0) if self.reduction == "sum" else (total / max(n, 1), 1.0 / max(n, 1))
-        weights = item_weights(values.shape, sample_weight, mask, values.dtype)
+            return 1.0 if self.reduction == "sum" else 1.0 / max(n, 1)
+        weights = item_weights(shape, sample_weight, mask, dtype)
         assert weights is not None
-        weights = np.broadcast_to(weights, values.shape)
+        weights = np.broadcast_to(weights, shape)
         if self.reduction == "sum":
             divisor = 1.0
         elif self.reduction == "mean_with_sample_weight":
@@ -184,15 +194,19 @@ class Loss(Configurable):
             divisor = n
         else:
             # Only steps that count are averaged over, whatever their weights.
-            divisor = n * float(np.mean(mask))
-        if divisor == 0:
-            return 0.0, np.zeros_like(weights)
-        weights = weights / values.dtype.type(divisor)
-        return float((values * weights).sum()), weights
+            divisor = n * (np.count_nonzero(mask) / max(np.size(mask), 1))
+        return weights * dtype.type(1 / divisor) if divisor else np.zeros_like(weights)
 
     def _ignored(self, y_true: np.ndarray) -> np.ndarray | None:
         """Items that don't count, or None."""
         return None
+
+
+def _total(values: np.ndarray, factor: Any) -> float:
+    """The sum of values times factor."""
+    if isinstance(factor, np.ndarray):
+        return float((values * factor).sum())
+    return float(np.add.reduce(values, axis=None)) * factor
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
@@ -220,6 +234,23 @@ class MeanSquaredError(Loss):
         error = y_pred - y_true
         error *= error.dtype.type(2 / y_pred.shape[-1])
         return error
+
+    def _weighted(self, y_true, y_pred, factor, logits):
+        if y_pred.size < _LARGE or y_pred.ndim > 3 or y_pred.dtype not in (np.float32, np.float64):
+            return super()._weighted(y_true, y_pred, factor, logits)
+        factor = np.asarray(factor, y_pred.dtype)
+        arrays = [
+            a.reshape((1,) * (n - a.ndim) + a.shape) for a, n in ((y_true, 3), (y_pred, 3), (factor, 2))
+        ]
+        # Outputs of a recurrent layer lie in memory step by step: so will their gradients.
+        swapped = not arrays[1].flags.c_contiguous and arrays[1].strides[1] > arrays[1].strides[0]
+        if swapped:
+            arrays = [a.swapaxes(0, 1) for a in arrays]
+        true, pred, factor = arrays
+        pred, factor = np.ascontiguousarray(pred), np.ascontiguousarray(factor)
+        grad = recycler.take(pred.shape, pred.dtype)
+        loss = squared_error(true, pred, factor, grad)
+        return loss, (grad.swapaxes(0, 1) if swapped else grad).reshape(y_pred.shape)
 
 
 class MeanAbsoluteError(Loss):

@@ -187,6 +187,8 @@ def forward(
     n_batch, n_steps, n_inputs = x.shape
     if n_inputs != weights.kernel.shape[0]:
         raise ValueError(f"x has {n_inputs} features: the kernel was made for {weights.kernel.shape[0]}")
+    if mask is not None and mask.all():
+        mask = None  # a batch of sequences that happen to be of one length
     rows, time_major = _physical(x, dtype)
     input_groups = 0 if input_masks is None else len(input_masks)
     masked = recurrent_masks is not None

@@ -22,7 +22,7 @@ from fastrnn.engine.handover import share
 from fastrnn.engine.jit import inlined, jit
 from fastrnn.engine.linking import address, fetch, on_demand, separate, spill
 from fastrnn.engine.matmul import product, product_tn
-from fastrnn.engine.views import block, copy, cube, fill, matrix, part, plane, planes, segment
+from fastrnn.engine.views import add, block, copy, cube, fill, matrix, part, plane, planes, segment
 
 #: What one call of a kernel needs to know, as one record (one argument instead of thirty).
 PLAN = np.dtype(
@@ -49,29 +49,46 @@ def _active(schedule, n_steps, s, r0, r1):
     return n - r0 if n > r0 else 0
 
 
+@inlined
+def _gather_row(plan, x, masks, group, b, t, out, at):
+    """The input of sequence ``b`` at time ``t``, times the dropout mask."""
+    n_inputs = plan["n_inputs"]
+    if plan["reverse"]:
+        t = plan["n_steps"] - 1 - t
+    source, target = part(x, b * plan["x_row"] + t * plan["x_step"], 0, n_inputs), part(out, at, 0, n_inputs)
+    if plan["input_masks"] > 0:
+        mask = segment(masks, (group * plan["n_batch"] + b) * n_inputs, n_inputs)
+        for i in range(n_inputs):
+            target[i] = source[i] * mask[i]
+    else:
+        copy(source, target)
+
+
 @separate
 @jit(inner=True)
 def _gather(plan, schedule, x, masks, group, s0, s1, r0, r1, out):
     """Rows of x for the steps ``s0 ... s1`` of the sorted rows ``r0 ... r1``, times the dropout mask; how many."""
-    n_steps, n_batch, n_inputs = plan["n_steps"], plan["n_batch"], plan["n_inputs"]
-    x_step, x_row, reverse, masked = plan["x_step"], plan["x_row"], plan["reverse"], plan["input_masks"] > 0
+    n_steps, n_batch = plan["n_steps"], plan["n_batch"]
     base = 2 * (n_steps + 1)
+    times = base + n_batch + 1
     shared = schedule[base + n_batch] == 1
-    at = 0
-    for s in range(s0, s1):
-        for r in range(r0, r0 + _active(schedule, n_steps, s, r0, r1)):
-            b = schedule[base + r]
-            t = schedule[base + n_batch + 1 + (0 if shared else r * n_steps) + s]
-            if reverse:
-                t = n_steps - 1 - t
-            source, target = part(x, b * x_row + t * x_step, 0, n_inputs), part(out, at, 0, n_inputs)
-            if masked:
-                mask = segment(masks, (group * n_batch + b) * n_inputs, n_inputs)
-                for i in range(n_inputs):
-                    target[i] = source[i] * mask[i]
-            else:
-                copy(source, target)
-            at += 1
+    rows = r1 - r0
+    # Row by row, which reads memory in its order, as long as all rows run; the few steps after that step by step.
+    full = s0
+    while full < s1 and _active(schedule, n_steps, full, r0, r1) == rows:
+        full += 1
+    for r in range(rows):
+        b = schedule[base + r0 + r]
+        own = times if shared else times + (r0 + r) * n_steps
+        for s in range(s0, full):
+            _gather_row(plan, x, masks, group, b, schedule[own + s], out, (s - s0) * rows + r)
+    at = (full - s0) * rows
+    for s in range(full, s1):
+        n = _active(schedule, n_steps, s, r0, r1)
+        for r in range(n):
+            own = times if shared else times + (r0 + r) * n_steps
+            _gather_row(plan, x, masks, group, schedule[base + r0 + r], schedule[own + s], out, at + r)
+        at += n
     return at
 
 
@@ -235,19 +252,22 @@ def forward_rows(
 @on_demand
 @jit(inner=True)
 def _fill(plan, schedule, out, r, n):
-    """Outputs of masked steps: the output before it (zeros before the first), or zeros."""
+    """Outputs of masked steps of row ``r``: the output before it (zeros before the first), or zeros."""
     n_steps, n_batch, n_units = plan["n_steps"], plan["n_batch"], plan["n_units"]
     base = 2 * (n_steps + 1)
     times = base + n_batch + 1 + r * n_steps
     row, step = schedule[base + r] * plan["out_row"], plan["out_step"]
-    s = 0
-    for t in range(n_steps):
-        if s < n and schedule[times + s] == t:
-            s += 1
-        elif s == 0 or plan["repeat"] == 0:
-            fill(part(out, row + t * step, 0, n_units), 0)
+    t = 0
+    for s in range(n + 1):
+        valid = schedule[times + s] if s < n else n_steps
+        if s > 0 and plan["repeat"]:
+            source = part(out, row + (t - 1) * step, 0, n_units)
+            for hidden in range(t, valid):
+                copy(source, part(out, row + hidden * step, 0, n_units))
         else:
-            copy(part(out, row + (t - 1) * step, 0, n_units), part(out, row + t * step, 0, n_units))
+            for hidden in range(t, valid):
+                fill(part(out, row + hidden * step, 0, n_units), 0)
+        t = valid + 1
 
 
 @separate
@@ -333,8 +353,7 @@ def backward_rows(
             new = n_batch + schedule[s] + r0
             kept = schedule[s] + r0
             if d_out.shape[0] > 0:
-                for r in range(n):
-                    _add_outputs(plan, schedule, d_out, s, r0 + r, plane(ds, 0, r, n_units))
+                _add_outputs(plan, schedule, d_out, s, r0, n, ds)
             for phase in range(1 if late else 0, -1, -1):
                 step_backward(
                     cell,
@@ -415,24 +434,23 @@ def backward_rows(
 
 @on_demand
 @jit(inner=True)
-def _add_outputs(plan, schedule, d_out, s, r, dh):
-    """Add the gradient of every output that shows step ``s`` of row ``r``: its own, and those that repeat it."""
-    n_steps, n_batch = plan["n_steps"], plan["n_batch"]
+def _add_outputs(plan, schedule, d_out, s, r0, n, ds):
+    """Add to ``ds[0, :n]`` the gradient of every output that shows step ``s``: its own, and those that repeat it."""
+    n_steps, n_batch, n_units = plan["n_steps"], plan["n_batch"], plan["n_units"]
     base = 2 * (n_steps + 1)
-    row, step = schedule[base + r] * plan["out_row"], plan["out_step"]
-    if schedule[base + n_batch] == 1:
-        t = schedule[base + n_batch + 1 + s]
-        end = t + 1
-    else:
-        times = base + n_batch + 1 + r * n_steps
+    step, shared = plan["out_step"], schedule[base + n_batch] == 1
+    for r in range(n):
+        row, times = schedule[base + r0 + r] * plan["out_row"], base + n_batch + 1
+        if not shared:
+            times += (r0 + r) * n_steps
         t = schedule[times + s]
         end = t + 1
-        if plan["repeat"]:
-            end = n_steps if s + 1 == _steps_of(schedule, n_steps, r) else schedule[times + s + 1]
-    for i in range(t, end):
-        source = part(d_out, row + i * step, 0, dh.shape[0])
-        for j in range(dh.shape[0]):
-            dh[j] += source[j]
+        if plan["repeat"] and not shared:
+            last = s + 1 == n_steps or schedule[n_steps + 1 + s + 1] <= r0 + r
+            end = n_steps if last else schedule[times + s + 1]
+        target = plane(ds, 0, r, n_units)
+        for i in range(t, end):
+            add(part(d_out, row + i * step, 0, n_units), target)
 
 
 @on_demand

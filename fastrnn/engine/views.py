@@ -15,7 +15,7 @@ from numba.np.arrayobj import populate_array
 
 from fastrnn.engine.jit import DISABLED, inlined
 
-__all__ = ["block", "copy", "cube", "fill", "matrix", "part", "plane", "planes", "segment"]
+__all__ = ["add", "block", "copy", "cube", "fill", "matrix", "part", "plane", "planes", "segment"]
 
 
 def _at(builder: Any, array: Any, offsets: list[tuple[Any, Any]]) -> Any:
@@ -162,6 +162,13 @@ def copy(source, target):
     """
     for j in range(target.shape[0]):
         target[j] = source[j]
+
+
+@inlined
+def add(source, target):
+    """``target += source`` of two 1-D arrays of the same length."""
+    for j in range(target.shape[0]):
+        target[j] += source[j]
 
 
 @inlined
