@@ -19,7 +19,8 @@ import pytest
 
 from fastrnn import Sequential, layers
 from fastrnn.engine import matmul, scan
-from fastrnn.engine.jit import DISABLED, OPTIONS
+from fastrnn.engine.jit import DISABLED
+from tests.compiled import assembly
 
 pytestmark = pytest.mark.skipif(DISABLED, reason="nothing is compiled")
 
@@ -61,8 +62,6 @@ def train_all() -> None:
 @functools.cache
 def packed(kernel: Any, cell: str = "") -> Counter[tuple[str, str]]:
     """Of a kernel, compiled anew for the float32 network of a cell."""
-    import numba
-
     train_all()
     dispatcher = getattr(kernel, "dispatcher", kernel)
     # Other tests may have had it compiled for float64 as well.
@@ -71,10 +70,7 @@ def packed(kernel: Any, cell: str = "") -> Counter[tuple[str, str]]:
     if not cell:
         signatures = [sig for sig in known if str(sig[0]) == "float32"]
     assert signatures, f"{dispatcher} was not compiled for {cell or 'float32'}"
-    options = {key: value for key, value in OPTIONS.items() if key != "nopython"}
-    fresh = numba.njit(**options)(dispatcher.py_func)
-    fresh.compile(signatures[0])
-    return count_packed(fresh.inspect_asm(signatures[0]))
+    return count_packed(assembly(dispatcher, signatures[0]))
 
 
 def test_count_packed_reads_registers_and_precision():

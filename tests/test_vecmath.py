@@ -23,6 +23,7 @@ from fastrnn.engine.vecmath import (
     activate_row,
     resolve,
 )
+from tests.compiled import assembly
 
 mpmath = pytest.importorskip("mpmath")
 
@@ -435,7 +436,7 @@ def test_loops_are_vector_code(name: str, dtype: type) -> None:
     loop = LOOPS[name]
     call(name, np.ones(64, dtype))
     signature = next(s for s in loop.signatures if s[0].dtype.name == np.dtype(dtype).name)
-    code = loop.inspect_asm(signature)
+    code = assembly(loop, signature)
     suffix = "ps" if dtype is np.float32 else "pd"
     assert re.search(rf"\bv(mul|div|fn?m\w+){suffix}\b[^\n]*%?[yz]mm", code), "no packed arithmetic"
 
