@@ -6,7 +6,9 @@ on top of weights, inputs and targets (counted by tracemalloc, which sees every 
 
     (n_saved + n_states) * units * rows + n_inputs * rows + n_states * units * batch    numbers,  rows = batch * steps
 
-that is the saved gates, the states and the inputs of the batch. Written to benchmarks/results/: memory.json and memory.md.
+that is the saved gates, the states and the inputs of the batch. Where all outputs are returned their gradient is as
+large as a state; the table says what the ratio is with that counted, too. Written to benchmarks/results/: memory.json and
+memory.md.
 """
 
 from __future__ import annotations
@@ -76,7 +78,8 @@ peak = tracemalloc.get_traced_memory()[1] - before
 parts = traits(model.layers[0].kernel_cell())
 rows = s.batch * s.steps
 kept = (parts.n_saved + parts.n_states) * s.units * rows + s.inputs * rows + parts.n_states * s.units * s.batch
-print(json.dumps({{"peak": peak, "formula": kept * x.itemsize, "x": x.nbytes}}))
+d_out = s.units * rows * {sequences}
+print(json.dumps({{"peak": peak, "formula": kept * x.itemsize, "d_out": d_out * x.itemsize, "x": x.nbytes}}))
 """
 
 
@@ -102,7 +105,7 @@ def step(
     """Bytes that one training step allocates, the inputs included, and what the formula says."""
     found = run(STEP.format(cell=cell, size=size, sequences=sequences, threads=threads))
     # The inputs were there before; the formula counts them, for a network's layers hand them on.
-    return {"peak": found["peak"] + found["x"], "formula": found["formula"]}
+    return {"peak": found["peak"] + found["x"], "formula": found["formula"], "d_out": found["d_out"]}
 
 
 def megabytes(n: float) -> str:
@@ -164,6 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     line = [cell, "B{} T{} I{} H{}".format(*size), "all" if sequences else "last"]
                     line += [megabytes(found["peak"]), megabytes(found["formula"]), f"{ratio:.2f}"]
                     line += ["yes" if ratio <= STEP_TARGET else "NO"]
+                    line += [f"{found['peak'] / (found['formula'] + found['d_out']):.2f}"]
                     lines.append(line)
                     print(" | ".join(map(str, line)), flush=True)
         head = [
@@ -174,6 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "formula, MB",
             "ratio",
             f"met (<= {STEP_TARGET:g})?",
+            "with the outputs' gradient",
         ]
         text += ["", "Working memory of a training step, one thread", "", *table(head, lines)]
     args.out.mkdir(parents=True, exist_ok=True)

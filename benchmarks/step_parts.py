@@ -2,9 +2,12 @@
 
 A time step is a share of the input product, the recurrent product and the pointwise part; whatever else a step takes is
 the loop: addresses, calls, copies. Unrolling can take away the loop and nothing more, so ``step / (step - loop)`` is the
-most that it can bring. Constant sizes alone were tried and brought nothing; weights held in registers from step to
-step need ``gates * units**2 / lanes`` of 32 vector registers, which a SimpleRNN of 16 units fills to one half and any
-network of 32 units overflows at least twice; and loading aligned weights from L1 keeps up with the multiplications.
+most that it can bring to a step; and to a call of 8 or 32 steps no more than what is left of that beside the call itself,
+which has its own time whatever the number of steps.
+
+Constant sizes alone were tried and brought nothing; weights held in registers from step to step need
+``gates * units**2 / lanes`` of 32 vector registers, which a SimpleRNN of 16 units fills to one half and any network of 32
+units overflows at least twice; and loading aligned weights from L1 keeps up with the multiplications.
 
 Written to benchmarks/results/: step_parts.json and step_parts.md.
 """
@@ -106,10 +109,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             for units in args.units:
                 measured = parts(cell, batch, units)
                 work = sum(measured[name] for name in ("input product", "recurrent product", "pointwise"))
-                limit = measured["step"] / work
-                rows.append({"cell": cell, "batch": batch, "units": units, **measured, "limit": limit})
+                own = measured["call"] - SHORT * measured["step"]
+                limits = [measured["step"] / work]
+                limits += [(own + t * measured["step"]) / (own + t * work) for t in (SHORT, LONG)]
+                rows.append({"cell": cell, "batch": batch, "units": units, **measured, "limits": limits})
                 nanoseconds = [f"{measured[name] * 1e9:.0f}" for name in ("step", *list(measured)[:3])]
-                lines.append([cell, batch, units, *nanoseconds, f"{limit:.2f}"])
+                lines.append(
+                    [cell, batch, units, *nanoseconds, f"{own * 1e9:.0f}", *(f"{x:.2f}" for x in limits)]
+                )
                 print(*lines[-1], sep="\t", flush=True)
     info = environment()
     heads = [
@@ -120,7 +127,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "input product",
         "recurrent product",
         "pointwise",
-        "most by unrolling",
+        "call itself",
+        "most by unrolling: a step",
+        f"a call of {SHORT} steps",
+        f"of {LONG} steps",
     ]
     text = "\n".join([described(info), "", *table(heads, lines)])
     args.out.mkdir(parents=True, exist_ok=True)

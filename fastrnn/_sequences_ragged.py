@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .engine.padding import pad
+
 
 def as_object_array(sequences: Iterable[Any]) -> np.ndarray:
     """Put sequences into a one-dimensional object array, which scikit-learn's tools don't look inside.
@@ -138,9 +140,15 @@ class Ragged:
         begins = self.offsets[index]
         lengths = self.offsets[index + 1] - begins
         longest = int(lengths.max()) if len(index) else 0
-        buffer = np.zeros((longest, len(index), *self.values.shape[1:]), dtype or self.values.dtype)
-        for row, (begin, length) in enumerate(zip(begins.tolist(), lengths.tolist(), strict=True)):
-            buffer[:length, row] = self.values[begin : begin + length]
+        values, dtype = self.values, np.dtype(dtype or self.values.dtype)
+        shape = (longest, len(index), *values.shape[1:])
+        if values.dtype == dtype and dtype in (np.float32, np.float64) and values.ndim == 2:
+            buffer = np.empty(shape, dtype)
+            pad(np.ascontiguousarray(values), begins, lengths, buffer)
+        else:
+            buffer = np.zeros(shape, dtype)
+            for row, (begin, length) in enumerate(zip(begins.tolist(), lengths.tolist(), strict=True)):
+                buffer[:length, row] = values[begin : begin + length]
         return buffer.swapaxes(0, 1), np.arange(longest) < lengths[:, None]
 
     def with_values(self, values: np.ndarray) -> Ragged:

@@ -124,7 +124,8 @@ def _classifier(cell: str, dtype: str, **options: Any) -> RNNClassifier:
 def _train(cell: str, dtype: str, n_jobs: int) -> None:
     x = _numbers(dtype)
     y = np.arange(len(x)) % _CLASSES
-    _classifier(cell, dtype, n_jobs=n_jobs).fit(x, y).predict(x)
+    for labels in (y, y % 2):
+        _classifier(cell, dtype, n_jobs=n_jobs).fit(x, labels).predict(x)
     ragged = [row[: 1 + k % len(row)] for k, row in enumerate(x)]
     model = _classifier(cell, dtype, n_jobs=n_jobs).fit(ragged, y)
     model.predict(ragged)

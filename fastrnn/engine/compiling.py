@@ -108,10 +108,14 @@ def _garbage_left() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            if gc.get_freeze_count() == 0:
+                # To the oldest generation at once, or they would be looked through on their way there.
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 
-def body_of(fn: Callable, options: dict[str, Any]) -> Callable[[Callable], Callable]:
+def body_of(fn: Callable, options: dict[str, Any], literal: bool = False) -> Callable[[Callable], Callable]:
     """Let kernels call `fn`; the decorated function maps the types of its arguments to a body, or None if there is none.
 
     The body becomes a part of every kernel that calls it. It is inlined always: left as a function of its own, it would
@@ -124,6 +128,8 @@ def body_of(fn: Callable, options: dict[str, Any]) -> Callable[[Callable], Calla
         What kernels call, with arguments by position only.
     options : dict
         Compile options.
+    literal : bool
+        Tell constants from one another: each has a body of its own.
     """
 
     def register(pick: Callable) -> Callable:
@@ -132,9 +138,10 @@ def body_of(fn: Callable, options: dict[str, Any]) -> Callable[[Callable], Calla
         @infer
         class Template(AbstractTemplate):
             key = fn
+            prefer_literal = literal
 
             def generic(self, args: tuple, kws: dict) -> Any:
-                arguments = tuple(types.unliteral(a) for a in args)
+                arguments = args if literal else tuple(types.unliteral(a) for a in args)
                 if arguments not in parts:
                     body = None if kws else pick(*arguments)
                     if body is None:

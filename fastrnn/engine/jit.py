@@ -147,17 +147,19 @@ def stub(fn: Callable) -> Callable:
     return dispatch
 
 
-def body_of(fn: Callable, **options: Any) -> Callable[[Callable], Callable]:
+def body_of(fn: Callable, *, literal: bool = False, **options: Any) -> Callable[[Callable], Callable]:
     """Let kernels call `fn`: the decorated function maps the types of its arguments to a body, or None.
 
     Parameters
     ----------
     fn : function
         Called with arguments by position only. The body becomes a part of each kernel that calls it.
+    literal : bool
+        Tell constants from one another: each has a body of its own.
     **options
         Compile options that differ from :data:`OPTIONS`.
     """
-    return (lambda pick: pick) if DISABLED else compiling.body_of(fn, {**OPTIONS, **options})
+    return (lambda pick: pick) if DISABLED else compiling.body_of(fn, {**OPTIONS, **options}, literal)
 
 
 def inlined(fn: Callable) -> Callable:

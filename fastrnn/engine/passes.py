@@ -213,7 +213,7 @@ def forward(
     states, saved = recycler.take(plan.states_shape, dtype), recycler.take(plan.saved_shape, dtype)
     # A saved dense pass has its outputs already, as the states in time-major order.
     out = np.empty(plan.out_shape, dtype) if sequences and mask is not None else _nothing(dtype, 2)
-    work = pool.take("forward", plan.work_shape, dtype)
+    work = pool.take("work", plan.work_shape, dtype)
     arguments = (
         cell,
         plan.plans,
@@ -266,7 +266,7 @@ def _infer(
         _nothing(dtype, 2),
         out,
         final,
-        pool.take("forward", plan.work_shape, dtype),
+        pool.take("work", plan.work_shape, dtype),
     )
     _run(scan.forward_rows, scan.forward_parallel, arguments, plan.blocks)
     return Result(out.reshape(shape[0], shape[1], -1) if sequences else None, final, None)
@@ -462,7 +462,7 @@ def backward(
         dx,
         d_state0,
         grads,
-        pool.take("backward", back.work_shape, dtype),
+        pool.take("work", back.work_shape, dtype),
     )
     _run(scan.backward_rows, scan.backward_parallel, arguments, plan.blocks)
     total = grads[0]

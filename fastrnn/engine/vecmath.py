@@ -23,7 +23,7 @@ from numba.extending import intrinsic, overload, register_jitable
 from numba.np.arrayobj import populate_array
 
 from fastrnn.engine.elementary import erf, exp, expm1, log, log1p, normal_cdf, sigmoid, tanh
-from fastrnn.engine.jit import DISABLED, OPTIONS, jit
+from fastrnn.engine.jit import DISABLED, OPTIONS, body_of, jit
 
 __all__ = [
     "ACTIVATIONS",
@@ -645,8 +645,8 @@ if not DISABLED:
     _table[:] = ctypes.cast(_first_call, ctypes.c_void_p).value or 0
     llvmlite.binding.add_symbol(_SYMBOL, _table.ctypes.data)
 
-    def _register(function: Callable, pick: Callable, options: Any = _inlined) -> None:
-        overload(function, jit_options=options, prefer_literal=True)(pick)
+    def _register(function: Callable, pick: Callable, **options: Any) -> None:
+        body_of(function, literal=True, **options)(pick)
 
     def _pick_value(code, x):
         if isinstance(code, types.IntegerLiteral):
@@ -663,9 +663,9 @@ if not DISABLED:
     def _pick_loop(code, mode, same, width, x, y, dy, dx):
         return _LOOPS[code.literal_value] if isinstance(code, types.IntegerLiteral) else None
 
-    _register(_value, _pick_value)
-    _register(_slope, _pick_slope)
-    _register(_loop, _pick_loop, _options)
+    _register(_value, _pick_value, fastmath={"contract"})
+    _register(_slope, _pick_slope, fastmath={"contract"})
+    _register(_loop, _pick_loop)
 
 
 def prepare(activation: Any, dtype: Any = np.float32) -> int:

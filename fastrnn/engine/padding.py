@@ -1,0 +1,19 @@
+"""Sequences of any lengths side by side."""
+
+from __future__ import annotations
+
+from fastrnn.engine.jit import jit
+from fastrnn.engine.views import copy, fill, part, plane
+
+__all__ = ["pad"]
+
+
+@jit
+def pad(values, begins, lengths, out):
+    """``out[s, r] = values[begins[r] + s]``, zeros from ``lengths[r]`` on; `out` is ``(longest, n_rows, n_features)``."""
+    n = values.shape[1]
+    for r in range(out.shape[1]):
+        for s in range(lengths[r]):
+            copy(part(values, begins[r] + s, 0, n), plane(out, s, r, n))
+        for s in range(lengths[r], out.shape[0]):
+            fill(plane(out, s, r, n), 0)
