@@ -1,4 +1,7 @@
-"""From the grid's rows to tables: the best of each library at each point, ratios, and whether the targets are met."""
+"""From the grid's rows to tables: the best of each library at each point, ratios, and whether the targets are met.
+
+``python -m benchmarks.report`` writes the table of README.md anew from what the results' folder holds.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ OURS = "fastrnn"
 TITLES = {"inference": "Inference", "training": "Training step"}
 #: Speed over that of the best peer that we aim for: at every point, and as the geometric mean.
 TARGETS = {"inference": (1.05, 1.8), "training": (1.25, 2.5)}
+
+_MARKS = ("<!-- speed -->", "<!-- end of speed -->")
 
 Row = dict[str, Any]
 Place = dict[str, Row]
@@ -87,6 +92,35 @@ def summary(rows: Sequence[Row]) -> list[str]:
     return table(head, lines)
 
 
+def overview(rows: Sequence[Row]) -> list[str]:
+    """A table with one line for each size of plain networks: speed over that of the best peer, or nothing."""
+    found = {case: ratio(place) for case, place in best_by_library(rows).items() if case.variant == "plain"}
+    columns = list(dict.fromkeys((case.kind, case.cell) for case in found))
+    lines = []
+    for size in dict.fromkeys(case.size for case in found):
+        here = {(case.kind, case.cell): value for case, value in found.items() if case.size == size}
+        ratios = [f"{here[c]:.2f}" if np.isfinite(here.get(c, np.nan)) else "" for c in columns]
+        lines.append([size.batch, size.steps, size.inputs, size.units, *ratios])
+    heads = [cell + (", training" if kind == "training" else "") for kind, cell in columns]
+    return table(["B", "T", "I", "H", *heads], lines)
+
+
+def readme_table(results: Path) -> list[str]:
+    """The overview of all sizes that were measured, and the summaries of all runs."""
+    runs = {name: results / f"{name}.json" for name in ("grid", "odd", "variants")}
+    rows = [row for path in runs.values() if path.exists() for row in json.loads(path.read_text())["rows"]]
+    return [*summary(rows), "", *overview(rows)]
+
+
+def renew(readme: str, lines: Sequence[str]) -> str:
+    """The text with `lines` between its two marks."""
+    before, start, rest = readme.partition(_MARKS[0])
+    _, end, after = rest.partition(_MARKS[1])
+    if not (start and end):
+        raise ValueError(f"README.md has no {' ... '.join(_MARKS)}")
+    return "\n".join([before + start, "", *lines, "", end + after])
+
+
 def markdown(rows: Sequence[Row], info: dict[str, Any]) -> str:
     lines = [
         described(info),
@@ -138,3 +172,15 @@ def write(
     stem = "" if name == "grid" else f"{name}_"
     draw_ratios(best, out / f"{stem}ratios.png")
     draw_roofline(best, info["limits"], out / f"{stem}roofline.png")
+
+
+def main() -> int:
+    root = Path(__file__).resolve().parent
+    readme = root.parent / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    readme.write_text(renew(text, readme_table(root / "results")), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

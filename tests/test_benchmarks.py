@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -196,3 +197,16 @@ def test_memory_of_a_training_step_is_saved_gates_states_and_inputs(cell):
 
     found = memory.step(cell, (64, 200, 32, 32))
     assert found["peak"] <= memory.STEP_TARGET * found["formula"]
+
+
+# --- README ------------------------------------------------------------------------------------------------------------
+
+
+def test_readme_shows_the_speed_that_was_measured():
+    from benchmarks import report
+
+    root = Path(__file__).resolve().parents[1]
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    assert readme == report.renew(readme, report.readme_table(root / "benchmarks" / "results"))
+    with pytest.raises(ValueError, match="README"):
+        report.renew("no marks", [])
