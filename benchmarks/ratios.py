@@ -30,8 +30,8 @@ RAGGED, FULL_MASK, DOUBLE, TWO_THREADS = 1.15, 1.05, 0.45, 1.85
 UNROLLED, PEAK_LARGE, PEAK_SMALL = 1.25, 0.80, 0.60
 #: Work below this is not worth a second thread.
 THREADS_FROM_SECONDS = 1e-3
-#: No library but ours is in the process, and its threads go to sleep after half a millisecond.
-PAUSE = 2e-3
+#: Long enough for all cores to be awake and in their places (see `timing.wait`); no other library is in the process.
+PAUSE = 3e-2
 #: Work of the control: some 10 ms on one core.
 CONTROL_FLOP = 1e9
 

@@ -7,14 +7,16 @@ import math
 import os
 import platform
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 
-from benchmarks.peers import Contender
+from benchmarks.peers import Contender, thread_counts
 
 # Long against the clock's grain and the cost of the loop, short against a time slice.
 BLOCK_SECONDS = 2e-3
@@ -23,15 +25,32 @@ BLOCK_SECONDS = 2e-3
 PAUSE_SECONDS = 0.06
 
 
-def wait(seconds: float) -> None:
-    """Let time pass without going to sleep.
+@numba.njit(nogil=True)
+def _busy(turns):
+    total = 0.0
+    for i in range(turns):
+        total += 1.0 / (total + i + 1.0)
+    return total
 
-    A virtual machine whose cores have all gone idle may find them on one physical core when they wake, and have each run
-    at half its speed for up to a second: two processes pinned to two cores, waking together, saw that too.
+
+def wait(seconds: float) -> None:
+    """Let time pass with all cores awake.
+
+    Cores of a virtual machine that wake up may find themselves on one physical core, and run at half their speed for up
+    to a second: two processes pinned to two cores, waking together, showed that too. Whose turn it is then is chance.
     """
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        pass
+
+    def spin() -> None:
+        while time.perf_counter() < end:
+            _busy(10_000)
+
+    others = [threading.Thread(target=spin) for _ in range(thread_counts()[-1] - 1)]
+    for other in others:
+        other.start()
+    spin()
+    for other in others:
+        other.join()
 
 
 def seconds_of(run: Callable[[], Any], calls: int) -> float:

@@ -171,6 +171,8 @@ class Loss(Configurable):
         else:
             values, grad = self.logit_values(y_true, logits), self.logit_gradient(y_true, logits, y_pred)
         grad *= factor[..., None] if isinstance(factor, np.ndarray) else grad.dtype.type(factor)
+        if isinstance(factor, np.ndarray) and not np.isfinite(values).all():
+            grad[factor == 0] = 0  # what doesn't count may be anything
         return _total(values, factor), grad
 
     def _factor(
@@ -203,9 +205,10 @@ class Loss(Configurable):
 
 
 def _total(values: np.ndarray, factor: Any) -> float:
-    """The sum of values times factor."""
+    """The sum of values times factor; a value of factor 0 may be anything."""
     if isinstance(factor, np.ndarray):
-        return float((values * factor).sum())
+        total = float((values * factor).sum())
+        return total if math.isfinite(total) else float(np.where(factor == 0, 0, values * factor).sum())
     return float(np.add.reduce(values, axis=None)) * factor
 
 

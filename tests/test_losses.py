@@ -270,3 +270,47 @@ def test_auc_matches_keras(keras, curve, method, multi_label, thresholds, rng):
             None if weight is None else np.repeat(weight[:, None], 3, 1).astype("float32"),
         )
     assert mine.result() == pytest.approx(float(keras.ops.convert_to_numpy(theirs.result())), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layout", ["batch first", "time first"])
+@pytest.mark.parametrize("weighted", ["", "sample_weight", "mask", "both"])
+@pytest.mark.parametrize("shape", [(6, 5, 4), (6, 5, 1), (7, 3)])
+def test_squared_error_kernel_matches_numpy(shape, weighted, layout, dtype, monkeypatch):
+    rng = np.random.default_rng(0)
+    y, pred = rng.normal(size=shape).astype(dtype), rng.normal(size=shape).astype(dtype)
+    if layout == "time first" and len(shape) == 3:
+        pred = np.ascontiguousarray(pred.swapaxes(0, 1)).swapaxes(0, 1)
+    kwargs = {}
+    if weighted in ("sample_weight", "both"):
+        kwargs["sample_weight"] = rng.uniform(0, 2, shape[0])
+    if weighted in ("mask", "both"):
+        kwargs["mask"] = rng.random(shape[:-1]) < 0.6
+    loss = losses.MeanSquaredError()
+    monkeypatch.setattr(losses, "_LARGE", 10**9)
+    expected = loss.value_and_grad(y, pred, **kwargs)
+    monkeypatch.setattr(losses, "_LARGE", 0)
+    value, grad = loss.value_and_grad(y, pred, **kwargs)
+    assert value == pytest.approx(expected[0], rel=1e-5 if dtype is np.float32 else 1e-12)
+    assert value == pytest.approx(loss.value(y, pred, **kwargs), rel=1e-5 if dtype is np.float32 else 1e-12)
+    assert grad.shape == pred.shape
+    assert grad.dtype == dtype
+    np.testing.assert_allclose(grad, expected[1], rtol=1e-5 if dtype is np.float32 else 1e-12, atol=1e-8)
+
+
+@pytest.mark.parametrize("large", [0, 10**9], ids=["kernel", "numpy"])
+def test_masked_steps_may_be_anything(large, monkeypatch):
+    monkeypatch.setattr(losses, "_LARGE", large)
+    y, pred = np.zeros((2, 3, 2)), np.ones((2, 3, 2))
+    y[0, 1] = np.nan
+    mask = np.ones((2, 3), bool)
+    mask[0, 1] = False
+    loss = losses.MeanSquaredError()
+    value, grad = loss.value_and_grad(y, pred, mask=mask)
+    assert value == loss.value(y, pred, mask=mask) == pytest.approx(1)
+    np.testing.assert_array_equal(grad[0, 1], 0)
+    np.testing.assert_allclose(grad[1], 1 / 5)
+    y[1, 1] = np.nan  # a step that counts
+    value, grad = loss.value_and_grad(y, pred, mask=mask)
+    assert np.isnan([value, loss.value(y, pred, mask=mask), *grad[1, 1]]).all()
+    np.testing.assert_array_equal(grad[0, 1], 0)

@@ -21,6 +21,25 @@ def arrays():
     return [rng.normal(size=(length, 2)) for length in (3, 1, 4)]
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_ragged_take_by_kernel_matches_the_loop(dtype):
+    rng = np.random.default_rng(0)
+    sequences = [rng.normal(size=(length, 3)).astype(dtype) for length in (4, 1, 7, 2)]
+    index = np.array([3, 0, 2, 2])
+    x, mask = Ragged.from_list(sequences).take(index)
+    # Numbers of another type are converted on the way, row by row.
+    other, other_mask = Ragged.from_list(sequences, np.float16).take(index, dtype)
+    np.testing.assert_array_equal(mask, other_mask)
+    np.testing.assert_array_equal(x[~mask], 0)
+    for row, k in enumerate(index):
+        np.testing.assert_array_equal(x[row, : len(sequences[k])], sequences[k])
+        np.testing.assert_array_equal(
+            other[row, : len(sequences[k])], sequences[k].astype(np.float16).astype(dtype)
+        )
+    assert x.swapaxes(0, 1).flags.c_contiguous
+    assert other.swapaxes(0, 1).flags.c_contiguous
+
+
 def test_ragged_take_pads_at_the_end(arrays):
     ragged = Ragged.from_list(arrays)
     x, mask = ragged.take(np.array([2, 1]), np.float32)
