@@ -28,7 +28,7 @@ from benchmarks.cases import CELLS
 from benchmarks.ours import layer_class
 from benchmarks.peers import installed, thread_counts
 from benchmarks.report import described, table
-from benchmarks.timing import environment
+from benchmarks.timing import environment, wait
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -58,7 +58,7 @@ def race(racers: Sequence[Racer], rounds: int) -> list[NDArray]:
     for turn in range(rounds):
         for i in range(len(racers)):
             k = (i + turn) % len(racers)
-            time.sleep(0.1)  # the threads of the one before go to sleep
+            wait(0.1)  # the threads of the one before go to sleep
             start = time.perf_counter()
             racers[k].epoch()
             samples[k].append(time.perf_counter() - start)
