@@ -22,7 +22,7 @@ from benchmarks.cases import CELLS, GATES, KINDS, Case, Size
 from benchmarks.ours import new_layers
 from benchmarks.peers import LEARNING_RATE
 from benchmarks.report import TITLES, described, table
-from benchmarks.timing import environment
+from benchmarks.timing import environment, wait
 
 RESULTS = Path(__file__).parent / "results"
 STEPS_AT_ONCE, SEQUENCES_AT_ONCE = 100, 10
@@ -88,8 +88,9 @@ def runner(case: Case) -> Callable[[], Any]:
 
 
 def seconds_of(run: Callable[[], Any], seconds: float) -> list[float]:
-    """Times of single calls, after two that compile and touch the memory."""
+    """Times of single calls, after two that compile and touch the memory, with all cores awake."""
     run()
+    wait(0.05)
     run()
     times: list[float] = []
     begin = time.perf_counter()
