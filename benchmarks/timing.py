@@ -36,8 +36,8 @@ def _busy(turns):
 def wait(seconds: float) -> None:
     """Let time pass with all cores awake.
 
-    Cores of a virtual machine that wake up may find themselves on one physical core, and run at half their speed for up
-    to a second: two processes pinned to two cores, waking together, showed that too. Whose turn it is then is chance.
+    Cores of a virtual machine that wake up together may find themselves on one physical core for a while, at half their
+    speed, and whose turn it is then is chance. The control in `ratios` shows whether it happened.
     """
     end = time.perf_counter() + seconds
 

@@ -1,4 +1,4 @@
-"""Numba's compiler, less what our kernels don't need: half of the time of a first call.
+"""Numba's compiler, less what our kernels don't need; ``python -m benchmarks.start`` times a first call.
 
 Numba optimises each function by itself, then together with what it calls, in two rounds; it makes wrappers for callers that
 don't exist, keeps books on references, and collects garbage while nothing is garbage. Here code is optimised once: when
