@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,7 @@ __all__ = [
     "check_targets",
     "check_verbose",
     "check_weights",
-    "held_states",
-    "put_back",
+    "states_kept_on_error",
 ]
 
 
@@ -126,13 +126,17 @@ def _with_states(layers: Iterable[Any]) -> Iterable[Any]:
             yield from _with_states(getattr(layer, "_children", {}).values())
 
 
-def held_states(layers: Iterable[Any]) -> list[tuple[Any, Any]]:
-    """Stateful layers, and inner ones, with the states that they have; each call replaces them, so they stay as they are."""
+@contextlib.contextmanager
+def states_kept_on_error(layers: Iterable[Any]) -> Iterator[None]:
+    """If what is done inside fails, stateful layers, and inner ones, have the states that they had.
+
+    Each call replaces them, so those of before stay as they are.
+    """
     stateful = [layer for layer in layers if getattr(layer, "stateful", False)]
-    return [(layer, layer.states) for layer in _with_states(stateful)] if stateful else []
-
-
-def put_back(held: list[tuple[Any, Any]]) -> None:
-    """Give layers the states that :func:`held_states` found."""
-    for layer, states in held:
-        layer.states = states
+    held = [(layer, layer.states) for layer in _with_states(stateful)] if stateful else []
+    try:
+        yield
+    except BaseException:
+        for layer, states in held:
+            layer.states = states
+        raise

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn import losses, metrics, optimizers
-from fastrnn._training_checks import check_class_weight, check_weights, held_states, put_back
+from fastrnn._training_checks import check_class_weight, check_weights, states_kept_on_error
 from fastrnn._training_data import class_weights, is_ragged, whole
 from fastrnn._training_pieces import Piece, carried_states, cut
 from fastrnn.callbacks import History
@@ -209,12 +209,8 @@ class Steps:
         """Write the gradient of the loss of one batch into ``grads`` and return the loss."""
         self._need("compute_gradients")
         batch = self._batch_of(x, y, sample_weight, mask)
-        held = held_states(self.layers)
-        try:
+        with states_kept_on_error(self.layers):
             loss, _, _, grad, caches, from_logits = self._loss_of(*batch, True)
-        except BaseException:
-            put_back(held)
-            raise
         self.back(grad, caches, from_logits)
         return loss
 
@@ -247,12 +243,8 @@ class Steps:
 
     def _step(self, x: Any, y: Any, sample_weight: Any, mask: Any, piece: Piece | None = None) -> float:
         """One update from a batch, or from the arrays of a piece of one; if it fails, states are what they were."""
-        held = held_states(self.layers)
-        try:
+        with states_kept_on_error(self.layers):
             return self._update(x, y, sample_weight, mask, piece)
-        except BaseException:
-            put_back(held)
-            raise
 
     # Numbers that overflow are found and told of below; NumPy's warnings would only come on top.
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
@@ -363,12 +355,8 @@ class Steps:
         return_dict = flag(return_dict, "return_dict")
         x, mask, y, sample_weight = self._batch_of(x, y, sample_weight, mask)
         self.reset_metrics()
-        held = held_states(self.layers)
-        try:
+        with states_kept_on_error(self.layers):
             loss, y_pred, out_mask, *_ = self._loss_of(x, mask, y, sample_weight, False)
-        except BaseException:
-            put_back(held)
-            raise
         self._account(loss, y, y_pred, sample_weight, out_mask)
         logs = self._logs()
         return logs if return_dict else by_position(logs)

@@ -17,8 +17,7 @@ from fastrnn._training_checks import (
     check_targets,
     check_verbose,
     check_weights,
-    held_states,
-    put_back,
+    states_kept_on_error,
 )
 from fastrnn._training_data import Batches, class_weights, is_ragged, is_stream, restarting, training_data
 from fastrnn._training_pieces import check_pieces
@@ -282,12 +281,8 @@ class Trainer(Steps):
         self._ensure_ready(data.shape)
         self._attach(data)
         calls = CallbackList(check_callbacks(callbacks), self, {"verbose": 0, "steps": data.n_batches})
-        held = held_states(self.layers)
-        try:
+        with states_kept_on_error(self.layers):
             logs = self._evaluate(data, steps, calls)
-        except BaseException:
-            put_back(held)
-            raise
         if verbose not in (0, "auto"):
             print(", ".join(f"{key}={value:.4g}" for key, value in logs.items()))
         return logs if return_dict else by_position(logs)
@@ -352,12 +347,8 @@ class Trainer(Steps):
         self._ensure_ready(data.shape)
         self._attach(data)
         calls = CallbackList(callbacks, self, {"verbose": 0, "steps": data.n_batches})
-        held = held_states(self.layers)
-        try:
+        with states_kept_on_error(self.layers):
             return self._join(compute, data, steps, calls, longest)
-        except BaseException:
-            put_back(held)
-            raise
 
     def _join(
         self,
