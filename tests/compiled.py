@@ -1,8 +1,21 @@
-"""Machine code as kernels get it, to look at: code from the kernels' cache can't be inspected."""
+"""What was compiled, and into what: code from the kernels' cache can't be inspected, so it is made anew."""
 
 from __future__ import annotations
 
 from typing import Any
+
+#: The beginning of a script whose `compiled` lists the names of the functions that the process compiles.
+LISTEN = """
+import hashlib, json, sys
+import numpy as np
+from numba.core import event
+
+compiled = []
+class Listener(event.Listener):
+    def on_start(self, e): compiled.append(e.data["dispatcher"].py_func.__name__)
+    def on_end(self, e): pass
+event.register("numba:compile", Listener())
+"""
 
 
 def assembly(dispatcher: Any, signature: Any) -> str:

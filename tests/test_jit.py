@@ -18,7 +18,7 @@ from fastrnn.engine.jit import DISABLED, implements, jit, register_sources, stub
 needs_jit = pytest.mark.skipif(DISABLED, reason="nothing is compiled with NUMBA_DISABLE_JIT=1")
 
 DRIVER = """
-from pkg.engine.jit import jit, prange, stub
+from pkg.engine.jit import jit, stub
 
 @stub
 def step(cell, x, i):
@@ -31,10 +31,10 @@ def total(cell, x):
         s += step(cell, x, i)
     return s
 
-@jit(parallel=True)
+@jit(allocates=True)
 def each(cell, x):
     y = x.copy()
-    for i in prange(x.shape[0]):
+    for i in range(x.shape[0]):
         y[i] = step(cell, x, i)
     return y
 """

@@ -14,21 +14,13 @@ import pytest
 from fastrnn.engine import linking, scan
 from fastrnn.engine.jit import DISABLED
 from fastrnn.layers import LSTM
+from tests.compiled import LISTEN
 
 ROOT = Path(__file__).resolve().parents[1]
 
 pytestmark = pytest.mark.skipif(DISABLED, reason="nothing is compiled")
 
 FIRST_USE = """
-import json, sys
-import numpy as np
-from numba.core import event
-
-compiled = []
-class Listener(event.Listener):
-    def on_start(self, e): compiled.append(e.data["dispatcher"].py_func.__name__)
-    def on_end(self, e): pass
-event.register("numba:compile", Listener())
 from fastrnn.layers import LSTM
 
 rng = np.random.default_rng(0)
@@ -46,7 +38,7 @@ def test_rare_function_compiles_at_the_first_call_that_needs_it(tmp_path):
     env = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path)}
     for cached in (False, True):
         said = subprocess.run(
-            [sys.executable, "-c", FIRST_USE],
+            [sys.executable, "-c", LISTEN + FIRST_USE],
             env=env,
             capture_output=True,
             text=True,

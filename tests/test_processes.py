@@ -11,21 +11,10 @@ from pathlib import Path
 import pytest
 
 from fastrnn.engine.jit import DISABLED
+from tests.compiled import LISTEN
 
 pytestmark = pytest.mark.skipif(DISABLED, reason="nothing is compiled")
 ROOT = Path(__file__).resolve().parents[1]
-
-LISTEN = """
-import hashlib, json, sys
-import numpy as np
-from numba.core import event
-
-compiled = []
-class Listener(event.Listener):
-    def on_start(self, e): compiled.append(str(e.data["dispatcher"]))
-    def on_end(self, e): pass
-event.register("numba:compile", Listener())
-"""
 
 FIT = """
 from fastrnn import RNNClassifier

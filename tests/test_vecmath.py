@@ -402,8 +402,8 @@ assert np.allclose(x, np.linspace(-1, 1, 6).reshape(2, 3) / (1 + abs(np.linspace
 print(sum(rows.stats.cache_hits.values()), sum(vecmath._entry.stats.cache_hits.values()))
 """
     (tmp_path / "kernel_module.py").write_text(
-        "from fastrnn.engine.jit import jit, prange\nfrom fastrnn.engine.vecmath import activate_row\n"
-        "@jit(parallel=True)\ndef rows(code, x):\n    for i in prange(x.shape[0]):\n        activate_row(code, x[i])\n"
+        "from fastrnn.engine.jit import jit\nfrom fastrnn.engine.vecmath import activate_row\n"
+        "@jit\ndef rows(code, x):\n    for i in range(x.shape[0]):\n        activate_row(code, x[i])\n"
     )
     env = dict(
         os.environ, NUMBA_CACHE_DIR=str(tmp_path / "cache"), PYTHONPATH=str(Path(vecmath.__file__).parents[2])

@@ -12,19 +12,11 @@ import pytest
 
 from fastrnn import warmup
 from fastrnn.engine.jit import DISABLED
+from tests.compiled import LISTEN
 
 ROOT = Path(__file__).resolve().parents[1]
 
 USE = """
-import json, sys
-import numpy as np
-from numba.core import event
-
-compiled = []
-class Listener(event.Listener):
-    def on_start(self, e): compiled.append(str(e.data["dispatcher"]))
-    def on_end(self, e): pass
-event.register("numba:compile", Listener())
 from fastrnn import RNNClassifier
 rng = np.random.default_rng(0)
 X, y = rng.normal(size=(40, 6, 3)).astype("f"), np.arange(40) % int(sys.argv[1])
@@ -52,7 +44,7 @@ def test_later_process_compiles_nothing_after_warmup(tmp_path):
     said = run("import fastrnn; fastrnn.warmup('gru')")
     assert "compiling" in said.stderr  # the progress bar
     for n_classes in "23":
-        assert json.loads(run(USE, n_classes).stdout) == []
+        assert json.loads(run(LISTEN + USE, n_classes).stdout) == []
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,7 @@ from numba.core.serialize import dumps
 
 from . import compiling
 
-__all__ = ["FASTMATH", "body_of", "implements", "inlined", "jit", "prange", "register_sources", "stub"]
-
-prange = numba.prange
+__all__ = ["FASTMATH", "body_of", "implements", "inlined", "jit", "register_sources", "stub"]
 
 #: Additions may be reordered and fused, divisions may become products, the sign of zero is free. Not in the
 #: set: `nnan` and `ninf`, because a NaN in the data must come out as NaN; and `afn`, which loosens functions.
@@ -73,7 +71,6 @@ _warned = False
 def jit(
     fn: Callable | None = None,
     *,
-    parallel: bool = False,
     fastmath: bool = True,
     allocates: bool | None = None,
     inner: bool = False,
@@ -84,8 +81,6 @@ def jit(
     ----------
     fn : function
         A module-level function. One that closes over other functions would never hit the disk cache.
-    parallel : bool
-        Let `prange` loops run on several threads. It costs compile time: only for thin wrappers.
     fastmath : bool
         Allow the reorderings of :data:`FASTMATH`. Turn it off where the order of operations is the point.
     allocates : bool, optional
@@ -99,14 +94,13 @@ def jit(
         The compiled function, or `fn` itself where `NUMBA_DISABLE_JIT` is set.
     """
     if fn is None:
-        return functools.partial(jit, parallel=parallel, fastmath=fastmath, allocates=allocates, inner=inner)
+        return functools.partial(jit, fastmath=fastmath, allocates=allocates, inner=inner)
     if DISABLED:
         return fn
     options = {
         **OPTIONS,
         "fastmath": OPTIONS["fastmath"] if fastmath else False,
-        "parallel": parallel,
-        "_nrt": parallel or (not compiling.is_ours(fn) if allocates is None else allocates),
+        "_nrt": not compiling.is_ours(fn) if allocates is None else allocates,
         "no_cpython_wrapper": inner,
     }
     dispatcher = numba.jit(pipeline_class=compiling.Pipeline, **options)(stamped(fn, options))
