@@ -51,7 +51,8 @@ def test_threads_follow_the_work(monkeypatch):
     step = 4 * 32 * (32 + 32)  # multiply-adds of one row
     assert thread_count(LSTM(32), plans.SERIAL_WORK // step - 1, 32, 100, None) == 1
     assert thread_count(LSTM(32), plans.SERIAL_WORK // step + 1, 32, 100, None) == 2
-    assert thread_count(LSTM(32), 3 * plans.SERIAL_WORK // step + 1, 32, 100, None) == 6
+    assert thread_count(LSTM(32), 3 * plans.SERIAL_WORK // step + 1, 32, 100, None) == 4
     assert thread_count(LSTM(32), 10**6, 32, 100, None) == 16
     assert thread_count(LSTM(32), 10**6, 32, 3, None) == 3
     assert thread_count(LSTM(32), 10**6, 32, 1, None) == 1
+    assert [thread_count(LSTM(32), 10**6, 32, n, None, least_rows=2) for n in (2, 3, 4, 5)] == [1, 2, 2, 3]

@@ -44,6 +44,9 @@ __all__ = [
 
 # Inputs and outputs up to this size are copied rather than handed over.
 _SMALL_BYTES = 64 * 1024
+# A product with one row takes nearly as long as one with two: it waits for the weights. (On the way back other products
+# have all steps as rows.)
+_LEAST_ROWS = 2
 
 
 class Weights(NamedTuple):
@@ -197,11 +200,13 @@ def forward(
     options = Options(
         n_batch, n_steps, n_inputs, dtype, time_major, reverse, repeat, input_groups, masked, save, sequences
     )
+    least = 1 if save else _LEAST_ROWS
     if mask is None:
-        plan = dense_plan(cell, options, thread_count(cell, n_batch * n_steps, n_inputs, n_batch, n_threads))
+        n_threads = thread_count(cell, n_batch * n_steps, n_inputs, n_batch, n_threads, least)
+        plan = dense_plan(cell, options, n_threads)
     else:
         schedule = masked_schedule(mask)
-        n_threads = thread_count(cell, int(schedule[n_steps]), n_inputs, n_batch, n_threads)
+        n_threads = thread_count(cell, int(schedule[n_steps]), n_inputs, n_batch, n_threads, least)
         plan = plan_pass(cell, options, schedule, n_threads)
     masks = _join_masks(input_masks, recurrent_masks, dtype) if input_groups or masked else _nothing(dtype, 1)
     if not save:
@@ -285,7 +290,7 @@ class Prepared:
         self._out_shape = (n_batch, n_steps, cell.n_units) if sequences else (n_batch, cell.n_units)
         size = n_batch * n_steps * (n_inputs + cell.n_units) * packed.dtype.itemsize
         self._owner = 0
-        if size <= _SMALL_BYTES and len(plan.blocks.firsts) == 2:
+        if size <= _SMALL_BYTES:
             self._owner = threading.get_ident()
             x = aligned((n_batch * n_steps, n_inputs), packed.dtype)
             zeros, final = (np.zeros(plan.final_shape, packed.dtype) for _ in range(2))
@@ -311,7 +316,7 @@ def _program(
     final: np.ndarray,
     sequences: bool,
 ) -> Program:
-    """A pass over the rows `x` from the states `state0`, on one thread."""
+    """A pass over the rows `x` from the states `state0`."""
     dtype = packed.dtype
     out = aligned(plan.out_shape if sequences else (0, 0), dtype)
     step = part(
@@ -330,8 +335,9 @@ def _program(
         aligned(plan.work_shape, dtype),
         plan.blocks.borders,
         plan.blocks.firsts,
+        pieces=len(plan.blocks.firsts) - 1,
     )
-    return Program([step], x, out if sequences else final[0])
+    return Program([step], x, out if sequences else final[0], plan.blocks.light)
 
 
 def step_program(cell: Any, weights: Weights, x: np.ndarray, state: np.ndarray) -> Program:
@@ -362,7 +368,7 @@ def prepare(
     options = Options(
         n_batch, n_steps, n_inputs, packed.dtype, False, reverse, True, 0, False, False, sequences
     )
-    n_threads = thread_count(cell, n_batch * n_steps, n_inputs, n_batch, n_threads)
+    n_threads = thread_count(cell, n_batch * n_steps, n_inputs, n_batch, n_threads, _LEAST_ROWS)
     return Prepared(cell, packed, dense_plan(cell, options, n_threads), shape, sequences)
 
 
@@ -370,7 +376,7 @@ def _run(rows: Any, parallel: Any, arguments: tuple, blocks: Blocks) -> None:
     """Call a kernel for all blocks: each thread's on a thread of its own, or all on this one, one after the other."""
     n_threads = len(blocks.firsts) - 1
     if n_threads > 1:
-        with threads.parallel_region(n_threads) as state:
+        with threads.parallel_region(n_threads, blocks.light) as state:
             if state is not None:
                 parallel(state, *arguments, blocks.borders, blocks.firsts)
                 linking.check()

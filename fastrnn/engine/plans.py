@@ -38,8 +38,10 @@ _CHUNK_BYTES = 192 * 1024
 # gradients themselves takes longer than the products once they outgrow L2.
 _LEAST_ROWS = 256
 _MAX_ROWS = 64
-# Below this many multiply-adds a second thread costs more than it brings; each further one wants half of it.
-SERIAL_WORK = 2_000_000
+# Below this many multiply-adds, some 10 us, a second thread costs more than it brings; each further one wants as many.
+SERIAL_WORK = 600_000
+# Below this, a thread that sleeps is not worth waking for a single call: that takes as long as it would help.
+LIGHT_WORK = 4_000_000
 
 
 @functools.lru_cache(maxsize=256)
@@ -140,16 +142,20 @@ _NO_SCHEDULE = np.empty(0, np.int64)
 
 
 class Blocks(NamedTuple):
-    """Sorted rows ``borders[i] ... borders[i + 1]`` are block i; thread k has those from ``firsts[k]`` on."""
+    """Sorted rows ``borders[i] ... borders[i + 1]`` are block i; thread k has those from ``firsts[k]`` on.
+
+    `most` is the number of rows of the largest; `light` ones are not worth waking a thread for.
+    """
 
     borders: np.ndarray
     firsts: np.ndarray
     most: int
+    light: bool
     #: The same as ``(thread, first row, end)``, one for each block.
     calls: tuple[tuple[int, int, int], ...]
 
 
-def _blocks(bounds: np.ndarray) -> Blocks:
+def _blocks(bounds: np.ndarray, work: int) -> Blocks:
     """Cut the threads' ranges of rows into blocks of at most `_MAX_ROWS`, in whole tiles and of about the same size."""
     most = max(1, int(np.diff(bounds).max()))
     n_blocks = -(-most // _MAX_ROWS)
@@ -161,7 +167,7 @@ def _blocks(bounds: np.ndarray) -> Blocks:
     ]
     borders = np.array([*(first for _, first, _ in calls), bounds[-1]], np.int64)
     firsts = np.searchsorted([thread for thread, _, _ in calls], np.arange(len(bounds)), side="left")
-    return Blocks(borders, firsts.astype(np.int64), size, tuple(calls))
+    return Blocks(borders, firsts.astype(np.int64), size, work < LIGHT_WORK, tuple(calls))
 
 
 class Options(NamedTuple):
@@ -180,13 +186,21 @@ class Options(NamedTuple):
     sequences: bool
 
 
-def thread_count(cell: Any, n_rows: int, n_inputs: int, n_batch: int, n_threads: int | None) -> int:
-    """Threads to use: as many as find enough work, never more than sequences."""
-    work = n_rows * traits(cell).n_gates * cell.n_units * (n_inputs + cell.n_units)
-    if n_batch == 1 or work < SERIAL_WORK:
+def _work(cell: Any, n_rows: int, n_inputs: int) -> int:
+    """Multiply-adds of so many steps."""
+    return n_rows * traits(cell).n_gates * cell.n_units * (n_inputs + cell.n_units)
+
+
+def thread_count(
+    cell: Any, n_rows: int, n_inputs: int, n_batch: int, n_threads: int | None, least_rows: int = 1
+) -> int:
+    """Threads to use: as many as find enough work, and all but the last of them `least_rows` sequences."""
+    work = _work(cell, n_rows, n_inputs)
+    most = -(-n_batch // least_rows)
+    if most == 1 or work < SERIAL_WORK:
         return 1
-    enough = work if SERIAL_WORK == 0 else 2 * work // SERIAL_WORK
-    return max(1, min(threads.resolve(n_threads), n_batch, enough))
+    enough = work if SERIAL_WORK == 0 else 1 + work // SERIAL_WORK
+    return max(1, min(threads.resolve(n_threads), most, enough))
 
 
 class BackPlan(NamedTuple):
@@ -244,7 +258,7 @@ def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], n_rows: int) ->
     """A plan without its schedule; `n_rows`, the steps of all rows together, counts where they are saved."""
     parts, n_units = traits(cell), cell.n_units
     n_batch, n_steps, n_inputs = options[:3]
-    blocks = _blocks(np.array(bounds))
+    blocks = _blocks(np.array(bounds), _work(cell, n_batch * n_steps, n_inputs))
     block, n_threads = blocks.most, len(bounds) - 1
     width = parts.n_gates * cell.n_units
     input_groups, groups = column_groups(cell, options.input_groups, options.recurrent_masks)

@@ -5,6 +5,8 @@ over once: a *part* is a kernel's address and the address of its arguments, in a
 *program* is a few parts, each of which finds its input where the one before has left its output. Running it moves the
 input in, calls one part after the other, and moves the output out.
 
+A kernel of several parts is shared with the team, where there is one to share it with.
+
 A program owns its memory, so two threads can't run the same one at once.
 """
 
@@ -18,7 +20,8 @@ from numba import typeof, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastrnn.engine.handover import call_part
+from fastrnn.engine import threads
+from fastrnn.engine.handover import call_part, share
 from fastrnn.engine.jit import DISABLED, jit
 from fastrnn.engine.linking import address_of, check
 from fastrnn.engine.matmul import address as data_of
@@ -65,16 +68,26 @@ def _keep(block, *args):
     _place(data_of(block), args)
 
 
+# `words` is [input, its bytes, output, its bytes], then [kernel, arguments, number of pieces] for each part.
 @jit
 def _run(x, words):
     _move(words[0], data_of(x), words[1])
-    for i in range(4, words.shape[0], 2):
-        call_part(words[i], words[i + 1], 0)
+    for i in range(4, words.shape[0], 3):
+        for piece in range(words[i + 2]):
+            call_part(words[i], words[i + 1], piece)
 
 
 @jit
 def _run_out(x, words, out):
     _run(x, words)
+    _move(data_of(out), words[2], words[3])
+
+
+@jit
+def _share_out(state, x, words, out):
+    _move(words[0], data_of(x), words[1])
+    for i in range(4, words.shape[0], 3):
+        share(state, words[i], words[i + 1], words[i + 2])
     _move(data_of(out), words[2], words[3])
 
 
@@ -84,9 +97,10 @@ class Part(NamedTuple):
     function: Any  # its address, or without a compiler itself
     block: np.ndarray
     arguments: tuple
+    pieces: int
 
 
-def part(kernel: Any, *arguments: Any) -> Part:
+def part(kernel: Any, *arguments: Any, pieces: int = 1) -> Part:
     """Fix the arguments of a kernel.
 
     Parameters
@@ -95,12 +109,14 @@ def part(kernel: Any, *arguments: Any) -> Part:
         What `linking.address` returned for the kernel.
     *arguments
         Its arguments; arrays keep their places for as long as the part lives.
+    pieces : int
+        How many times it is called, with numbers from 0 on; the calls may run side by side.
     """
     block = np.zeros(_BLOCK_BYTES, np.uint8)
     if DISABLED:
-        return Part(kernel, block, arguments)
+        return Part(kernel, block, arguments, pieces)
     _keep(block, *arguments)
-    return Part(address_of(kernel, tuple(typeof(a) for a in arguments)), block, arguments)
+    return Part(address_of(kernel, tuple(typeof(a) for a in arguments)), block, arguments, pieces)
 
 
 class Program:
@@ -113,16 +129,21 @@ class Program:
         C-contiguous; where the first part reads.
     output : ndarray
         C-contiguous; where the last part writes.
+    light : bool
+        Not worth waking a thread for.
     """
 
-    def __init__(self, parts: Sequence[Part], input: np.ndarray, output: np.ndarray) -> None:
-        self.parts = tuple(parts)
+    def __init__(
+        self, parts: Sequence[Part], input: np.ndarray, output: np.ndarray, light: bool = False
+    ) -> None:
+        self.parts, self.light = tuple(parts), light
         self.input, self.output = input, output
+        self._threads = max(p.pieces for p in self.parts)
         if DISABLED:
             return
         self._words = np.array(
             [input.ctypes.data, input.nbytes, output.ctypes.data, output.nbytes]
-            + [word for p in self.parts for word in (p.function, p.block.ctypes.data)],
+            + [word for p in self.parts for word in (p.function, p.block.ctypes.data, p.pieces)],
             np.int64,
         )
 
@@ -131,16 +152,23 @@ class Program:
         if DISABLED:
             self.input[...] = x.reshape(self.input.shape)
             for step in self.parts:
-                step.function(step.arguments, 0, 0)
+                for piece in range(step.pieces):
+                    step.function(step.arguments, 0, piece)
         else:
             _run(x, self._words)
             check()
         return self.output
 
     def run_out(self, x: np.ndarray, out: np.ndarray) -> None:
-        """Run on `x` and copy the output to `out`, likewise."""
+        """Run on `x` and copy the output to `out`, likewise; with the team, if a part has several pieces."""
         if DISABLED:
             out[...] = self.run(x).reshape(out.shape)
-        else:
-            _run_out(x, self._words, out)
-            check()
+            return
+        if self._threads > 1:
+            with threads.parallel_region(self._threads, self.light) as state:
+                if state is not None:
+                    _share_out(state, x, self._words, out)
+                    check()
+                    return
+        _run_out(x, self._words, out)
+        check()

@@ -154,6 +154,8 @@ def _group_quota(folder: Path) -> float:
 _LOOKS = 30_000
 #: A wait of so many nanoseconds, when it is that share of a call, says that the cores are busy with something else.
 _LONG, _SHARE = 500_000, 0.4
+#: Calls that follow one another within so many nanoseconds are worth a worker's being awake, however small they are.
+_SOON = 500_000
 #: Calls that are then made without the team: doubled each time, up to the second.
 _REST = 2, 256
 
@@ -212,18 +214,21 @@ class _Team:
         self._left = 0
         self._start = 0
 
-    def call(self, n: int) -> bool:
-        """Have n - 1 workers awake; False where the team rests."""
+    def call(self, n: int, light: bool = False) -> bool:
+        """Have n - 1 workers awake; False where the team rests, or sleeps and the call is too light to wake it."""
         if self._left:
             self._left -= 1
             return False
-        self.calls += 1
         if len(self._workers) < n - 1:
             self._hire(n - 1)
-        for worker in self._workers[: n - 1]:
-            if worker.asleep:
+        before, self._start = self._start, time.perf_counter_ns()
+        self.calls += 1  # first this, then the look at flags
+        asleep = [worker for worker in self._workers[: n - 1] if worker.asleep]
+        if asleep:
+            if light and self._start - before > _SOON:
+                return False
+            for worker in asleep:
                 worker.wake(_current_core() if _current_core else 0)
-        self._start = time.perf_counter_ns()
         return True
 
     def done(self) -> None:
@@ -277,12 +282,15 @@ class parallel_region(contextlib.AbstractContextManager):  # noqa: N801 - used l
     """Context in which a parallel kernel may be called, with at most `n` threads.
 
     Entering it gives the state that the kernel shares with the team, or None where the serial kernel must be called:
-    if `n` is 1, if the team works for another Python thread just now, or if the cores are busy with other processes.
+    if `n` is 1, if the team works for another Python thread just now, if the cores are busy with other processes, or if
+    it would have to be woken for a trifle.
 
     Parameters
     ----------
     n : int
         A number of threads from :func:`resolve`.
+    light : bool
+        Call the serial kernel as well where threads sleep, unless calls follow one another closely.
 
     Examples
     --------
@@ -293,10 +301,10 @@ class parallel_region(contextlib.AbstractContextManager):  # noqa: N801 - used l
     ...         forward_parallel(state, x, out)
     """
 
-    __slots__ = ("_n", "_team")
+    __slots__ = ("_light", "_n", "_team")
 
-    def __init__(self, n: int) -> None:
-        self._n = n
+    def __init__(self, n: int, light: bool = False) -> None:
+        self._n, self._light = n, light
         self._team: _Team | None = None
 
     def __enter__(self) -> np.ndarray | None:
@@ -304,7 +312,7 @@ class parallel_region(contextlib.AbstractContextManager):  # noqa: N801 - used l
         if self._n <= 1 or not team.lock.acquire(blocking=False):
             return None
         try:
-            if team.call(self._n):
+            if team.call(self._n, self._light):
                 self._team = team
                 return team.state
         finally:
