@@ -32,9 +32,9 @@ from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastrnn.engine.jit import DISABLED, body_of, jit
+from fastrnn.engine.jit import DISABLED, body_of, inlined, jit
 from fastrnn.engine.linking import separate
-from fastrnn.engine.views import copy, part, segment
+from fastrnn.engine.views import copy, fill, part, segment
 
 # --------------------------------------------------------------------------------------------------------------------
 # The host's vectors
@@ -231,6 +231,34 @@ def _tile(typingctx, zero, shape, a, a_row, a_k, b, b_k, k, c, c_row, d, d_row, 
     return types.void(zero, *([n] * 12)), codegen
 
 
+@intrinsic
+def _turn(typingctx, zero, a, a_row, b, b_row):
+    """Transpose a square of as many rows as a vector has lanes; addresses and strides in bytes.
+
+    With rows ``0 ... n - 1``, interleaving row i with row ``i + n / 2`` is a rotation of the bits of an element's number
+    by one; after ``log2 n`` rounds the bits that were the row's have become the column's.
+    """
+
+    def codegen(context, builder, signature, args):
+        kind = signature.args[0]
+        emit = _Emitter(builder, context.get_value_type(kind), 4 if kind == types.float32 else 8)
+        n = emit.lanes
+        rows = [emit.load(emit.plus(args[1], args[2], i), 0, None) for i in range(n)]
+        halves = [
+            ir.Constant(emit.index, [start + k // 2 + n * (k % 2) for k in range(n)]) for start in (0, n // 2)
+        ]
+        for _ in range(n.bit_length() - 1):
+            rows = [
+                builder.shuffle_vector(rows[i], rows[i + n // 2], half) for i in range(n // 2) for half in halves
+            ]
+        for i, row in enumerate(rows):
+            emit.store(row, emit.plus(args[3], args[4], i), 0, None)
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(zero, n, n, n, n), codegen
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # One loop nest for every product
 
@@ -304,24 +332,40 @@ def pack(b, out, first, n, turned):
     `out` has ``packed_size(b.shape[0], n)`` elements, or ``packed_size(n, b.shape[0])`` for the transpose.
     """
     k, columns_left = (n, b.shape[0]) if turned else (b.shape[0], n)
-    width = VECTORS * (_LANES_32 if out.itemsize == 4 else _LANES_64)
-    n_lanes = width // VECTORS
+    n_lanes = _LANES_32 if out.itemsize == 4 else _LANES_64
     at, column = 0, 0
     while columns_left > 0:
-        columns = min(width, columns_left)
+        columns = min(VECTORS * n_lanes, columns_left)
         padded = (columns + n_lanes - 1) // n_lanes * n_lanes
-        for i in range(k):
-            target = segment(out, at, padded)
-            if turned:
-                for j in range(columns):
-                    target[j] = b[column + j, first + i]
-            else:
-                copy(part(b, i, first + column, columns), segment(out, at, columns))
-            for j in range(columns, padded):
-                target[j] = 0
-            at += padded
+        if turned:
+            _pack_turned(b, out, first, column, columns, k, at, padded, n_lanes)
+        else:
+            for i in range(k):
+                copy(part(b, i, first + column, columns), segment(out, at + i * padded, columns))
+        for i in range(k if columns < padded else 0):
+            fill(segment(out, at + i * padded + columns, padded - columns), 0)
+        at += k * padded
         columns_left -= columns
         column += columns
+
+
+@inlined
+def _pack_turned(b, out, first, column, columns, k, at, padded, n_lanes):
+    """Rows ``column ...`` of `b`, from column `first` on, as the columns of a panel: in squares, and the rest by ones."""
+    whole_i, whole_j = (0, 0) if DISABLED else (k // n_lanes * n_lanes, columns // n_lanes * n_lanes)
+    size = out.itemsize
+    for i in range(0, whole_i, n_lanes):
+        for j in range(0, whole_j, n_lanes):
+            _turn(
+                out.dtype.type(0),
+                address(b) + (column + j) * b.strides[0] + (first + i) * size,
+                b.strides[0],
+                address(out) + (at + i * padded + j) * size,
+                padded * size,
+            )
+    for i in range(k):
+        for j in range(whole_j if i < whole_i else 0, columns):
+            out[at + i * padded + j] = b[column + j, first + i]
 
 
 def unpack(packed: np.ndarray, k: int, n: int) -> np.ndarray:

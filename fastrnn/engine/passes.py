@@ -372,19 +372,27 @@ def prepare(
     return Prepared(cell, packed, dense_plan(cell, options, n_threads), shape, sequences)
 
 
-def _run(rows: Any, parallel: Any, arguments: tuple, blocks: Blocks) -> None:
-    """Call a kernel for all blocks: each thread's on a thread of its own, or all on this one, one after the other."""
+def _run(rows: Any, parallel: Any, arguments: tuple, blocks: Blocks) -> bool:
+    """Call a kernel for all blocks: each thread's on a thread of its own, or all on this one, one after the other.
+
+    Returns
+    -------
+    bool
+        Whether it was `parallel` that was called.
+    """
+    arguments = (*arguments, blocks.borders, blocks.firsts)
     n_threads = len(blocks.firsts) - 1
     if n_threads > 1:
         with threads.parallel_region(n_threads, blocks.light) as state:
             if state is not None:
-                parallel(state, *arguments, blocks.borders, blocks.firsts)
+                parallel(state, *arguments)
                 linking.check()
-                return
+                return True
     rows = getattr(rows, "dispatcher", rows)
     for call in blocks.calls:
         rows(*arguments, *call)
     linking.check()
+    return False
 
 
 @functools.lru_cache(maxsize=64)
@@ -453,7 +461,6 @@ def backward(
         dx = _nothing(dtype, 2)
     d_state0 = np.empty(plan.final_shape, dtype)
     grads = recycler.take(back.grads_shape, dtype)
-    grads.fill(0)
     arguments = (
         cell,
         back.plans,
@@ -470,9 +477,9 @@ def backward(
         grads,
         pool.take("work", back.work_shape, dtype),
     )
-    _run(scan.backward_rows, scan.backward_parallel, arguments, plan.blocks)
+    summed = _run(scan.backward_rows, scan.backward_parallel, arguments, plan.blocks)
     total = grads[0]
-    for k in range(1, len(grads)):
+    for k in range(1, 1 if summed else len(grads)):
         total += grads[k]
     kernel, recurrent, bias, recurrent_bias, extra = (
         total[start:end] for start, end in zip((0, *back.pieces), back.pieces, strict=False)

@@ -125,7 +125,7 @@ def column_groups(cell: Any, input_groups: int, recurrent_masks: bool) -> tuple[
 
 
 def _bounds(schedule: np.ndarray, n_batch: int, n_steps: int, n_threads: int) -> np.ndarray:
-    """Ranges of sorted rows, one a thread, of about the same number of steps each."""
+    """Ranges of sorted rows, one a thread, of about the same number of steps each; fewer where a range would be empty."""
     if schedule[2 * (n_steps + 1) + n_batch] == 1:
         return np.arange(n_threads + 1) * n_batch // n_threads
     active = schedule[n_steps + 1 : 2 * (n_steps + 1) - 1]
@@ -135,7 +135,7 @@ def _bounds(schedule: np.ndarray, n_batch: int, n_steps: int, n_threads: int) ->
         np.int64
     )
     bounds[-1] = n_batch  # rows without a valid step come last and weigh nothing
-    return bounds
+    return np.unique(bounds)
 
 
 _NO_SCHEDULE = np.empty(0, np.int64)
@@ -151,8 +151,8 @@ class Blocks(NamedTuple):
     firsts: np.ndarray
     most: int
     light: bool
-    #: The same as ``(thread, first row, end)``, one for each block.
-    calls: tuple[tuple[int, int, int], ...]
+    #: Of each block, its thread and its number.
+    calls: tuple[tuple[int, int], ...]
 
 
 def _blocks(bounds: np.ndarray, work: int) -> Blocks:
@@ -160,14 +160,15 @@ def _blocks(bounds: np.ndarray, work: int) -> Blocks:
     most = max(1, int(np.diff(bounds).max()))
     n_blocks = -(-most // _MAX_ROWS)
     size = most if n_blocks == 1 else -(-most // (4 * n_blocks)) * 4
-    calls = [
-        (thread, first, min(first + size, end))
+    starts = [
+        (thread, first)
         for thread, (start, end) in enumerate(itertools.pairwise(bounds.tolist()))
         for first in range(start, end, size)
     ]
-    borders = np.array([*(first for _, first, _ in calls), bounds[-1]], np.int64)
-    firsts = np.searchsorted([thread for thread, _, _ in calls], np.arange(len(bounds)), side="left")
-    return Blocks(borders, firsts.astype(np.int64), size, work < LIGHT_WORK, tuple(calls))
+    borders = np.array([*(first for _, first in starts), bounds[-1]], np.int64)
+    firsts = np.searchsorted([thread for thread, _ in starts], np.arange(len(bounds)), side="left")
+    calls = tuple((thread, i) for i, (thread, _) in enumerate(starts))
+    return Blocks(borders, firsts.astype(np.int64), size, work < LIGHT_WORK, calls)
 
 
 class Options(NamedTuple):

@@ -137,11 +137,12 @@ def _steps_of(schedule, n_steps, r):
 @separate
 @jit
 def forward_rows(
-    cell, plans, schedule, x, state0, weights, masks, states, saved, out, final, works, k, r0, r1
+    cell, plans, schedule, x, state0, weights, masks, states, saved, out, final, works, borders, firsts, k, i
 ):
-    """All time steps of the sorted rows ``r0 ... r1``, with the memory of thread ``k``."""
+    """All time steps of the sorted rows of block ``i``, ``r0 ... r1``, with the memory of thread ``k``."""
     before = flush_denormals()
     plan, work = plans[0], part(works, k, 0, works.shape[1])
+    r0, r1 = borders[i], borders[i + 1]
     slot = 2 * plan["rows"] * k  # where this thread's part of `states` begins, when that is a ring
     n_steps, n_units, n_inputs = plan["n_steps"], plan["n_units"], plan["n_inputs"]
     n_states, n_batch, save, ring = plan["n_states"], plan["n_batch"], plan["save"], plan["ring"]
@@ -287,13 +288,18 @@ def backward_rows(
     d_state0,
     all_grads,
     works,
+    borders,
+    firsts,
     k,
-    r0,
-    r1,
+    i,
 ):
-    """The way back through all time steps of the sorted rows ``r0 ... r1``; adds to ``all_grads[k]``."""
+    """The way back through all time steps of the sorted rows of block ``i``, ``r0 ... r1``.
+
+    The gradients are written to ``all_grads[k]`` by the thread's first block, and added by the others.
+    """
     before = flush_denormals()
     plan, work = plans[0], part(works, k, 0, works.shape[1])
+    r0, r1 = borders[i], borders[i + 1]
     grads = part(all_grads, k, 0, all_grads.shape[1])
     n_steps, n_units, n_inputs = plan["n_steps"], plan["n_units"], plan["n_inputs"]
     n_states, n_batch = plan["n_states"], plan["n_batch"]
@@ -313,6 +319,9 @@ def backward_rows(
     a += recurrent * n_units * width
     d_bias, d_recurrent_bias = segment(grads, a, width), segment(grads, a + width, width)
     d_extra = segment(grads, a + 2 * width, plan["n_extra"] * n_units)
+    begun = i > firsts[k]
+    if not begun:
+        fill(segment(grads, a, grads.shape[0] - a), 0)
 
     a, b = chunk * rows * n_inputs, chunk * rows * width
     xs = matrix(work, 0, chunk * rows, n_inputs)
@@ -410,7 +419,9 @@ def backward_rows(
             d_recurrent,
             d_bias,
             d_recurrent_bias,
+            begun,
         )
+        begun = True
         if plan["need_dx"]:
             for g in range(input_groups):
                 packed = segment(weights, plan["w"] + g * input_packed, input_packed)
@@ -429,6 +440,8 @@ def backward_rows(
     for state in range(n_states):
         for r in range(rows):
             copy(plane(ds, state, r, n_units), plane(d_state0, state, schedule[order + r0 + r], n_units))
+    if not begun:
+        fill(grads, 0)
     restore_denormals(before)
 
 
@@ -499,8 +512,12 @@ def _chunk_gradients(
     d_recurrent,
     d_bias,
     d_recurrent_bias,
+    begun,
 ):
-    """Add the share of the steps ``s0 ... s1`` to the weight gradients: ``x.T @ dz``, ``h_prev.T @ du``, sums."""
+    """Add the share of the steps ``s0 ... s1`` to the weight gradients: ``x.T @ dz``, ``h_prev.T @ du``, sums.
+
+    Those of the kernels are overwritten if they are not `begun`.
+    """
     n_steps, n_units, n_batch = plan["n_steps"], plan["n_units"], plan["n_batch"]
     width = plan["n_gates"] * n_units
     input_groups, groups = plan["input_groups"], plan["groups"]
@@ -512,7 +529,7 @@ def _chunk_gradients(
             block(xs, 0, at, 0, plan["n_inputs"]),
             block(dz, 0, at, lo, input_width),
             block(d_kernel, 0, plan["n_inputs"], lo, input_width),
-            True,
+            begun,
         )
     if plan["recurrent"]:
         for g in range(groups):
@@ -535,7 +552,7 @@ def _chunk_gradients(
                 block(hs, 0, at, 0, n_units),
                 block(du, 0, at, lo, group_width),
                 block(d_recurrent, 0, n_units, lo, group_width),
-                True,
+                begun,
             )
     for r in range(dz.shape[0]):
         row = part(dz, r, 0, width)
@@ -551,22 +568,33 @@ def _chunk_gradients(
 @jit(inner=True)
 def _forward_blocks(arguments, at, k):
     args = fetch(arguments, at)
-    blocks, firsts = args[12], args[13]
+    firsts = args[13]
     for i in range(firsts[k], firsts[k + 1]):
-        forward_rows(*args[:12], k, blocks[i], blocks[i + 1])
+        forward_rows(*args, k, i)
 
 
 @jit(inner=True)
 def _backward_blocks(arguments, at, k):
     args = fetch(arguments, at)
-    blocks, firsts = args[14], args[15]
+    firsts = args[15]
     for i in range(firsts[k], firsts[k + 1]):
-        backward_rows(*args[:14], k, blocks[i], blocks[i + 1])
+        backward_rows(*args, k, i)
+
+
+@jit(inner=True)
+def _sum_columns(arguments, at, k):
+    (all_grads,) = fetch(arguments, at)
+    n = all_grads.shape[1]
+    first, end = k * n // all_grads.shape[0], (k + 1) * n // all_grads.shape[0]
+    for other in range(1, all_grads.shape[0]):
+        add(part(all_grads, other, first, end - first), part(all_grads, 0, first, end - first))
 
 
 #: Part k of a job, for `handover` and `programs`: the blocks ``firsts[k] ... firsts[k + 1]``, of which the i-th is the
-#: rows ``blocks[i] ... blocks[i + 1]``. Arguments: those of the kernel up to `works`, then `blocks` and `firsts`.
+#: rows ``borders[i] ... borders[i + 1]``. Arguments: those of the kernel up to `firsts`.
 forward_part, backward_part = address(_forward_blocks), address(_backward_blocks)
+#: Part k of as many as there are rows of gradients: the k-th share of the columns, summed to the first row.
+sum_part = address(_sum_columns)
 
 
 @jit
@@ -577,5 +605,7 @@ def forward_parallel(state, *args):
 
 @jit
 def backward_parallel(state, *args):
-    """All parts, by the team that shares `state`; arguments as of `backward_part`."""
+    """All parts, by the team that shares `state`, and the sum of their gradients; arguments as of `backward_part`."""
     share(state, backward_part(args), spill(args), args[15].shape[0] - 1)
+    grads = (args[12],)
+    share(state, sum_part(grads), spill(grads), args[12].shape[0])
