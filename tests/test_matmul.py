@@ -113,12 +113,13 @@ def test_matmul_names_shapes_without_product():
 
 
 @pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize(("k", "n"), [(1, 1), (3, 50), (7, 64), (5, 200)])
-def test_pack_of_columns_round_trips(k, n, turned, rng):
-    b = rng.normal(size=(k, n + 6)).astype("f")
+@pytest.mark.parametrize(("k", "n"), [(1, 1), (3, 50), (7, 64), (5, 200), (16, 32), (70, 100)])
+@pytest.mark.parametrize("dtype", ["f", "d"])
+def test_pack_of_columns_round_trips(k, n, turned, dtype, rng):
+    b = rng.normal(size=(k, n + 6)).astype(dtype)
     part = b[:, 4 : 4 + n]
     expected = part.T if turned else part
-    packed = np.full(matmul.packed_size(*expected.shape, "f"), np.nan, "f")
+    packed = np.full(matmul.packed_size(*expected.shape, dtype), np.nan, dtype)
     matmul.pack(b, packed, 4, n, turned)
     np.testing.assert_array_equal(matmul.unpack(packed, *expected.shape), expected)
     assert np.isfinite(packed).all()  # the padding is written too
@@ -141,7 +142,11 @@ def test_every_vector_width_matches_numpy(bits):
     here = os.path.dirname(os.path.abspath(__file__))
     tests = [
         f"{here}/test_matmul.py::{name}"
-        for name in ("test_product_matches_numpy", "test_product_tn_matches_numpy")
+        for name in (
+            "test_product_matches_numpy",
+            "test_product_tn_matches_numpy",
+            "test_pack_of_columns_round_trips",
+        )
     ]
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fastrnn.engine import plans
+from fastrnn.engine.memory import recycler
 from tests import naive
 from tests.layer_cases import (
     ACTIVATION_PLACES,
@@ -201,3 +203,27 @@ def test_gradient_takes_dy_in_any_layout(cell, rng):
     ):
         _, dx_other, grads_other = gradients_of(layer, x, [other])
         assert_all_close([dx_other, *grads_other], [dx, *grads], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradient_does_not_depend_on_what_memory_held(cell, n_threads, rng, monkeypatch):
+    """Several blocks a thread, and sequences without a step, in memory that is full of NaN."""
+    layer = make_layer(cell, 5, naive.random_weights(cell, 3, 5, rng), 3, return_sequences=True)
+    layer.n_threads = n_threads
+    x = rng.normal(size=(150, 4, 3))
+    lengths = rng.integers(0, 5, 150)
+    lengths[[0, 149]] = 4, 0
+    mask = np.arange(4) < lengths[:, None]
+    monkeypatch.setattr(plans, "SERIAL_WORK", 0)
+    found = []
+    for take in (recycler.take, lambda shape, dtype: np.full(shape, np.nan, dtype)):
+        monkeypatch.setattr(recycler, "take", take)
+        for m in (None, mask, np.zeros_like(mask)):
+            y, cache = layer.forward(x, m, True)
+            dx = layer.backward(np.ones_like(y), cache)
+            found.append([dx, *(g.copy() for g in layer._grads.values())])
+    for kept, poisoned in zip(found[:3], found[3:], strict=True):
+        for a, b in zip(kept, poisoned, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert all((g == 0).all() for g in found[2])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fastrnn import Sequential, layers, optimizers
+from fastrnn.engine import plans
 from tests import naive
 from tests.layer_cases import (
     CELLS,
@@ -215,6 +216,23 @@ def test_parallel_matches_serial(cell, options, n_batch, dtype, rng):
         for a, e in zip(parallel, serial, strict=True):
             limit = (1e-5 if dtype == np.float32 else 1e-12) * max(1.0, np.abs(e).max())
             np.testing.assert_allclose(a, e, rtol=0, atol=limit)
+
+
+@pytest.mark.parametrize("sequences", [True, False])
+@pytest.mark.parametrize(("cell", "options"), KINDS)
+def test_small_calls_agree_on_any_number_of_threads(cell, options, sequences, rng, monkeypatch):
+    """Inference without mask or state: each row is computed by one thread, so they agree to the last bit."""
+    weights, x, _ = problem(cell, rng, options, dtype=np.float32, n_batch=7, n_steps=5, units=9)
+    layer = make_layer(cell, 9, weights, 3, np.float32, return_sequences=sequences, **options)
+    monkeypatch.setattr(plans, "SERIAL_WORK", 0)
+    found = []
+    for n_threads in (1, 2, 3):
+        layer.n_threads = n_threads
+        found += [layer(x), layer(-x), layer(x)]
+    for at in range(3, 9):
+        np.testing.assert_array_equal(found[at], found[at % 3])
+    np.testing.assert_array_equal(found[2], found[0])
+    assert not np.array_equal(found[1], found[0])
 
 
 @pytest.mark.parametrize(("cell", "options"), KINDS)

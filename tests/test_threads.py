@@ -176,6 +176,31 @@ def test_region_gives_the_team_to_one_thread_at_a_time() -> None:
 
 
 @needs_two
+def test_light_calls_wake_nobody_unless_they_follow_one_another() -> None:
+    team = threads._Team()
+    try:
+        assert team.call(2)
+        (worker,) = team._workers
+
+        def fall_asleep() -> None:
+            deadline = time.monotonic() + 10
+            while not worker.asleep and time.monotonic() < deadline:
+                time.sleep(0.001)
+            assert worker.asleep
+
+        fall_asleep()
+        time.sleep(0.002)
+        assert not team.call(2, light=True)
+        assert worker.asleep
+        assert team.call(2, light=True)
+        fall_asleep()
+        time.sleep(0.002)
+        assert team.call(2)
+    finally:
+        team.dismiss()
+
+
+@needs_two
 def test_region_rests_while_calls_wait_for_the_team() -> None:
     team = threads._Team()
     team.call(2)

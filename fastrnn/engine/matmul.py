@@ -249,7 +249,9 @@ def _turn(typingctx, zero, a, a_row, b, b_row):
         ]
         for _ in range(n.bit_length() - 1):
             rows = [
-                builder.shuffle_vector(rows[i], rows[i + n // 2], half) for i in range(n // 2) for half in halves
+                builder.shuffle_vector(rows[i], rows[i + n // 2], half)
+                for i in range(n // 2)
+                for half in halves
             ]
         for i, row in enumerate(rows):
             emit.store(row, emit.plus(args[3], args[4], i), 0, None)
