@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastrnn.engine import linking, scan, threads
-from fastrnn.engine.matmul import pack
 from fastrnn.engine.memory import aligned, pool, recycler
+from fastrnn.engine.packing import Weights, copies, pack_parallel, pack_row, pieces_of
 from fastrnn.engine.plans import (
     Blocks,
     Options,
+    Packing,
     Plan,
-    column_groups,
     dense_plan,
-    layout,
     masked_schedule,
+    packing,
     plan_back,
     plan_pass,
     thread_count,
@@ -47,16 +46,6 @@ _SMALL_BYTES = 64 * 1024
 # A product with one row takes nearly as long as one with two: it waits for the weights. (On the way back other products
 # have all steps as rows.)
 _LEAST_ROWS = 2
-
-
-class Weights(NamedTuple):
-    """A cell's arrays: kernel ``(n_inputs, n_gates * n_units)``, recurrent kernel, bias, recurrent bias, extra."""
-
-    kernel: np.ndarray
-    recurrent: np.ndarray | None = None
-    bias: np.ndarray | None = None
-    recurrent_bias: np.ndarray | None = None
-    extra: np.ndarray | None = None
 
 
 class Tape(NamedTuple):
@@ -95,45 +84,19 @@ def _physical(x: np.ndarray, dtype: Any) -> tuple[np.ndarray, bool]:
     return np.ascontiguousarray(x, dtype).reshape(n_batch * n_steps, n), False
 
 
-def pack_weights(
-    cell: Any, weights: Weights, input_groups: int = 0, recurrent_masks: bool = False
-) -> np.ndarray:
-    """The weights as the forward kernels read them: one array, valid until the weights change."""
-    return _pack(cell, weights, input_groups, recurrent_masks, aligned)
+def pack_weights(cell: Any, weights: Weights) -> np.ndarray:
+    """The weights as inference reads them: valid until they change."""
+    packed = packing(cell, len(weights.kernel), 0, False, weights.kernel.dtype)
+    rows = aligned((1, packed.size), weights.kernel.dtype)
+    pack_row(*pieces_of(weights), packed.layout, rows, 0)
+    return rows
 
 
-def _pack(
-    cell: Any, weights: Weights, input_groups: int, recurrent_masks: bool, take: Callable[..., np.ndarray]
-) -> np.ndarray:
-    """`pack_weights` into memory that ``take(size, dtype)`` gives."""
+def _to_pack(weights: Weights, packed: Packing, n_threads: int) -> tuple[Any, ...]:
+    """Arguments of `pack_row`, with memory for as many rows as the threads need in one pass."""
     dtype = weights.kernel.dtype
-    input_groups, groups = column_groups(cell, input_groups, recurrent_masks)
-    at = layout(cell, len(weights.kernel), input_groups, groups, dtype)
-    out = take(at[-1], dtype)
-    _pack_groups(weights.kernel, input_groups, False, out[at[0] : at[1]])
-    if weights.recurrent is not None:
-        _pack_groups(weights.recurrent, groups, False, out[at[1] : at[2]])
-    for k, vector in ((2, weights.bias), (3, weights.recurrent_bias), (4, weights.extra)):
-        if at[k] < at[k + 1]:
-            out[at[k] : at[k + 1]] = 0 if vector is None else vector.ravel()
-    return out
-
-
-def _kept(size: int, dtype: Any) -> np.ndarray:
-    """Memory for weights that one pass needs."""
-    return pool.take("packed", (size,), dtype)
-
-
-def _pack_groups(matrix: np.ndarray, groups: int, turned: bool, out: np.ndarray) -> None:
-    """Pack equal groups of columns one after the other, or the transpose of each."""
-    if not matrix.flags.c_contiguous:
-        matrix = np.ascontiguousarray(matrix)
-    if groups == 1:
-        pack(matrix, out, 0, matrix.shape[1], turned)
-        return
-    step, part = matrix.shape[1] // groups, out.size // groups
-    for g in range(groups):
-        pack(matrix, out[g * part : (g + 1) * part], g * step, step, turned)
+    rows = pool.take("packed", (copies(packed.size, dtype, n_threads), packed.size), dtype)
+    return (*pieces_of(weights), packed.layout, rows)
 
 
 def forward(
@@ -179,7 +142,7 @@ def forward(
         Keep what `backward` needs.
     n_threads : int, optional
         At most this many threads; default: those free to this process.
-    packed : 1-D array, optional
+    packed : array, optional
         `weights` as :func:`pack_weights` returned them, for callers that keep them from call to call.
 
     Returns
@@ -195,8 +158,6 @@ def forward(
     rows, time_major = _physical(x, dtype)
     input_groups = 0 if input_masks is None else len(input_masks)
     masked = recurrent_masks is not None
-    if packed is None:
-        packed = _pack(cell, weights, input_groups, masked, _kept)
     options = Options(
         n_batch, n_steps, n_inputs, dtype, time_major, reverse, repeat, input_groups, masked, save, sequences
     )
@@ -209,8 +170,10 @@ def forward(
         n_threads = thread_count(cell, int(schedule[n_steps]), n_inputs, n_batch, n_threads, least)
         plan = plan_pass(cell, options, schedule, n_threads)
     masks = _join_masks(input_masks, recurrent_masks, dtype) if input_groups or masked else _nothing(dtype, 1)
+    to_pack = _to_pack(weights, plan.packing, len(plan.blocks.firsts) - 1) if packed is None else ()
+    packed = to_pack[-1] if packed is None else packed
     if not save:
-        return _infer(cell, plan, rows, state0, packed, masks, sequences, x.shape)
+        return _infer(cell, plan, rows, state0, packed, masks, sequences, x.shape, to_pack)
 
     final = np.empty(plan.final_shape, dtype)
     if state0 is None:
@@ -233,7 +196,7 @@ def forward(
         final,
         work,
     )
-    _run(scan.forward_rows, scan.forward_parallel, arguments, plan.blocks)
+    _run(scan.forward_rows, scan.forward_parallel, arguments, plan.blocks, to_pack)
     result = None
     if sequences and mask is None:
         result = states[0, n_batch:].reshape(n_steps, n_batch, -1).transpose(1, 0, 2)
@@ -251,6 +214,7 @@ def _infer(
     masks: np.ndarray,
     sequences: bool,
     shape: tuple[int, ...],
+    to_pack: tuple[Any, ...] = (),
 ) -> Result:
     """A pass that keeps nothing: states live in a ring of two steps."""
     dtype = packed.dtype
@@ -273,7 +237,7 @@ def _infer(
         final,
         pool.take("work", plan.work_shape, dtype),
     )
-    _run(scan.forward_rows, scan.forward_parallel, arguments, plan.blocks)
+    _run(scan.forward_rows, scan.forward_parallel, arguments, plan.blocks, to_pack)
     return Result(out.reshape(shape[0], shape[1], -1) if sequences else None, final, None)
 
 
@@ -372,8 +336,10 @@ def prepare(
     return Prepared(cell, packed, dense_plan(cell, options, n_threads), shape, sequences)
 
 
-def _run(rows: Any, parallel: Any, arguments: tuple, blocks: Blocks) -> bool:
+def _run(rows: Any, parallel: Any, arguments: tuple, blocks: Blocks, to_pack: tuple[Any, ...]) -> bool:
     """Call a kernel for all blocks: each thread's on a thread of its own, or all on this one, one after the other.
+
+    Before that, the weights are packed, if `to_pack` says how.
 
     Returns
     -------
@@ -385,9 +351,13 @@ def _run(rows: Any, parallel: Any, arguments: tuple, blocks: Blocks) -> bool:
     if n_threads > 1:
         with threads.parallel_region(n_threads, blocks.light) as state:
             if state is not None:
+                if to_pack:
+                    pack_parallel(state, *to_pack)
                 parallel(state, *arguments)
                 linking.check()
                 return True
+    for k in range(len(to_pack[-1]) if to_pack else 0):
+        pack_row(*to_pack, k)
     rows = getattr(rows, "dispatcher", rows)
     for call in blocks.calls:
         rows(*arguments, *call)
@@ -443,14 +413,7 @@ def backward(
     n_batch, n_steps, n_inputs = options[:3]
     d_rows, d_time_major = (_nothing(dtype, 2), False) if d_out is None else _physical(d_out, dtype)
     back = plan_back(plan, need_dx, d_time_major)
-    packed = pool.take("packed", (back.packed[-1],), dtype)
-    input_groups, groups = column_groups(cell, options.input_groups, options.recurrent_masks)
-    if need_dx:
-        _pack_groups(weights.kernel, input_groups, True, packed[: back.packed[0]])
-    if weights.recurrent is not None:
-        _pack_groups(weights.recurrent, groups, True, packed[back.packed[0] : back.packed[1]])
-    if weights.extra is not None:
-        packed[back.packed[1] :] = weights.extra.ravel()
+    to_pack = _to_pack(weights, back.packing, len(plan.blocks.firsts) - 1)
     if d_final is None:
         d_final = np.zeros(plan.final_shape, dtype)
     if need_dx:
@@ -466,7 +429,7 @@ def backward(
         back.plans,
         plan.schedule,
         tape.x,
-        packed,
+        to_pack[-1],
         tape.masks,
         tape.states,
         tape.saved,
@@ -477,7 +440,7 @@ def backward(
         grads,
         pool.take("work", back.work_shape, dtype),
     )
-    summed = _run(scan.backward_rows, scan.backward_parallel, arguments, plan.blocks)
+    summed = _run(scan.backward_rows, scan.backward_parallel, arguments, plan.blocks, to_pack)
     total = grads[0]
     for k in range(1, 1 if summed else len(grads)):
         total += grads[k]

@@ -20,12 +20,13 @@ from fastrnn.engine.memory import recycler
 __all__ = [
     "Blocks",
     "Options",
+    "Packing",
     "Plan",
     "column_groups",
     "dense_plan",
     "dense_schedule",
-    "layout",
     "masked_schedule",
+    "packing",
     "plan_back",
     "plan_pass",
     "strides",
@@ -102,12 +103,27 @@ def strides(time_major: bool, n_batch: int, n_steps: int) -> tuple[int, int]:
     return (n_batch, 1) if time_major else (1, n_steps)
 
 
+class Packing(NamedTuple):
+    """Where the weights are in a packed row: `layout` as `packing.pack_row` takes it, and the length of the row."""
+
+    layout: np.ndarray
+    size: int
+
+
+def _packing(sizes: list[int], input_groups: int, groups: int, turned: bool, dtype: Any) -> Packing:
+    """Parts of these sizes one after the other, each row on cache lines of its own."""
+    at = np.cumsum([0, *sizes])
+    line = 64 // np.dtype(dtype).itemsize
+    return Packing(np.array([*at, input_groups, groups, turned], np.int64), -(-int(at[-1]) // line) * line)
+
+
 # typed: cells of different kinds compare equal when their numbers do, as all NamedTuples
 @functools.lru_cache(maxsize=512, typed=True)
-def layout(cell: Any, n_inputs: int, input_groups: int, groups: int, dtype: Any) -> tuple[int, ...]:
-    """Offsets of kernel, recurrent kernel, bias, recurrent bias and extra in the packed weights, and their end."""
+def packing(cell: Any, n_inputs: int, input_groups: int, recurrent_masks: bool, dtype: Any) -> Packing:
+    """How the forward kernels read the weights."""
     parts = traits(cell)
     n, width = cell.n_units, parts.n_gates * cell.n_units
+    input_groups, groups = column_groups(cell, input_groups, recurrent_masks)
     sizes = [
         input_groups * packed_size(n_inputs, width // input_groups, dtype),
         parts.recurrent * groups * packed_size(n, width // groups, dtype),
@@ -115,7 +131,7 @@ def layout(cell: Any, n_inputs: int, input_groups: int, groups: int, dtype: Any)
         width,
         parts.n_extra * n,
     ]
-    return (0, *np.cumsum(sizes).tolist())
+    return _packing(sizes, input_groups, groups, False, dtype)
 
 
 def column_groups(cell: Any, input_groups: int, recurrent_masks: bool) -> tuple[int, int]:
@@ -208,8 +224,7 @@ class BackPlan(NamedTuple):
     """The same for the way back; ``pieces`` are the ends of the kernel's, recurrent kernel's, ... gradient in one row."""
 
     plans: np.ndarray
-    #: Ends of the packed kernel, recurrent kernel and extra.
-    packed: tuple[int, int, int]
+    packing: Packing
     pieces: tuple[int, ...]
     grads_shape: tuple[int, int]
     work_shape: tuple[int, int]
@@ -221,6 +236,7 @@ class Plan(NamedTuple):
     cell: Any
     options: Options
     plans: np.ndarray
+    packing: Packing
     schedule: np.ndarray
     blocks: Blocks
     final_shape: tuple[int, ...]
@@ -263,7 +279,7 @@ def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], n_rows: int) ->
     block, n_threads = blocks.most, len(bounds) - 1
     width = parts.n_gates * cell.n_units
     input_groups, groups = column_groups(cell, options.input_groups, options.recurrent_masks)
-    offsets = layout(cell, n_inputs, input_groups, groups, options.dtype)
+    packed = packing(cell, n_inputs, options.input_groups, options.recurrent_masks, options.dtype)
     x_step, x_row = strides(options.time_major, n_batch, n_steps)
     out_step, out_row = strides(False, n_batch, n_steps)
     settings = dict(
@@ -293,11 +309,7 @@ def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], n_rows: int) ->
         save=options.save,
         rows=block,
         chunk=_chunk(n_steps, block, width + n_inputs, options.dtype),
-        w=offsets[0],
-        u=offsets[1],
-        b=offsets[2],
-        rb=offsets[3],
-        extra=offsets[4],
+        **dict(zip(("w", "u", "b", "rb", "extra"), packed.layout.tolist(), strict=False)),
     )
     plans = np.zeros(1, scan.PLAN)
     for name, value in settings.items():
@@ -307,6 +319,7 @@ def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], n_rows: int) ->
         cell,
         options,
         plans,
+        packed,
         _NO_SCHEDULE,
         blocks,
         final_shape=(parts.n_states, n_batch, n_units),
@@ -332,13 +345,14 @@ def _plan_back(plan: Plan, need_dx: bool, d_time_major: bool) -> BackPlan:
     n_batch, n_steps, n_inputs, dtype = options[:4]
     width, rows = parts.n_gates * n, plan.blocks.most
     input_groups, groups = column_groups(plan.cell, options.input_groups, options.recurrent_masks)
-    packed = np.cumsum(
-        [
-            need_dx * input_groups * packed_size(width // input_groups, n_inputs, dtype),
-            parts.recurrent * groups * packed_size(width // groups, n, dtype),
-            parts.n_extra * n,
-        ]
-    ).tolist()
+    sizes = [
+        need_dx * input_groups * packed_size(width // input_groups, n_inputs, dtype),
+        parts.recurrent * groups * packed_size(width // groups, n, dtype),
+        0,
+        0,
+        parts.n_extra * n,
+    ]
+    packed = _packing(sizes, input_groups, groups, True, dtype)
     pieces = np.cumsum(
         [n_inputs * width, parts.recurrent * n * width, width, width, parts.n_extra * n]
     ).tolist()
@@ -354,10 +368,7 @@ def _plan_back(plan: Plan, need_dx: bool, d_time_major: bool) -> BackPlan:
         dx_step=dx_step,
         dx_row=dx_row,
         need_dx=need_dx,
-        w=0,
-        u=packed[0],
-        b=packed[1],
-        extra=packed[1],
+        **dict(zip(("w", "u", "b", "rb", "extra"), packed.layout.tolist(), strict=False)),
     )
     for name, value in settings.items():
         plans[0][name] = value
@@ -365,7 +376,7 @@ def _plan_back(plan: Plan, need_dx: bool, d_time_major: bool) -> BackPlan:
     per_row = chunk * (n_inputs + 2 * width + n) + (parts.n_states + 2) * n
     return BackPlan(
         plans,
-        tuple(packed),
+        packed,
         tuple(pieces),
         grads_shape=(n_threads, pieces[-1]),
         work_shape=(n_threads, rows * per_row + (parts.n_gates + 4) * n),

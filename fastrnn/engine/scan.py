@@ -24,6 +24,9 @@ from fastrnn.engine.linking import address, fetch, on_demand, separate, spill
 from fastrnn.engine.matmul import product, product_tn
 from fastrnn.engine.views import add, block, copy, cube, fill, matrix, part, plane, planes, segment
 
+#: Gradients of so many weights are summed by all threads: of fewer, what one wrote would only move to and fro.
+_LARGE_SUM = 1 << 18
+
 #: What one call of a kernel needs to know, as one record (one argument instead of thirty).
 PLAN = np.dtype(
     [
@@ -137,11 +140,12 @@ def _steps_of(schedule, n_steps, r):
 @separate
 @jit
 def forward_rows(
-    cell, plans, schedule, x, state0, weights, masks, states, saved, out, final, works, borders, firsts, k, i
+    cell, plans, schedule, x, state0, packs, masks, states, saved, out, final, works, borders, firsts, k, i
 ):
     """All time steps of the sorted rows of block ``i``, ``r0 ... r1``, with the memory of thread ``k``."""
     before = flush_denormals()
     plan, work = plans[0], part(works, k, 0, works.shape[1])
+    weights = part(packs, min(k, packs.shape[0] - 1), 0, packs.shape[1])
     r0, r1 = borders[i], borders[i + 1]
     slot = 2 * plan["rows"] * k  # where this thread's part of `states` begins, when that is a ring
     n_steps, n_units, n_inputs = plan["n_steps"], plan["n_units"], plan["n_inputs"]
@@ -278,7 +282,7 @@ def backward_rows(
     plans,
     schedule,
     x,
-    weights,
+    packs,
     masks,
     states,
     saved,
@@ -299,6 +303,7 @@ def backward_rows(
     """
     before = flush_denormals()
     plan, work = plans[0], part(works, k, 0, works.shape[1])
+    weights = part(packs, min(k, packs.shape[0] - 1), 0, packs.shape[1])
     r0, r1 = borders[i], borders[i + 1]
     grads = part(all_grads, k, 0, all_grads.shape[1])
     n_steps, n_units, n_inputs = plan["n_steps"], plan["n_units"], plan["n_inputs"]
@@ -581,20 +586,26 @@ def _backward_blocks(arguments, at, k):
         backward_rows(*args, k, i)
 
 
-@jit(inner=True)
-def _sum_columns(arguments, at, k):
-    (all_grads,) = fetch(arguments, at)
-    n = all_grads.shape[1]
-    first, end = k * n // all_grads.shape[0], (k + 1) * n // all_grads.shape[0]
+@inlined
+def _sum(all_grads, first, n):
+    """The sum of ``n`` columns from the ``first`` on, to the first row."""
     for other in range(1, all_grads.shape[0]):
-        add(part(all_grads, other, first, end - first), part(all_grads, 0, first, end - first))
+        add(part(all_grads, other, first, n), part(all_grads, 0, first, n))
+
+
+@jit(inner=True)
+def _sum_share(arguments, at, k):
+    (all_grads,) = fetch(arguments, at)
+    n_threads, n = all_grads.shape
+    first = k * n // n_threads
+    _sum(all_grads, first, (k + 1) * n // n_threads - first)
 
 
 #: Part k of a job, for `handover` and `programs`: the blocks ``firsts[k] ... firsts[k + 1]``, of which the i-th is the
 #: rows ``borders[i] ... borders[i + 1]``. Arguments: those of the kernel up to `firsts`.
 forward_part, backward_part = address(_forward_blocks), address(_backward_blocks)
 #: Part k of as many as there are rows of gradients: the k-th share of the columns, summed to the first row.
-sum_part = address(_sum_columns)
+sum_part = address(_sum_share)
 
 
 @jit
@@ -608,4 +619,7 @@ def backward_parallel(state, *args):
     """All parts, by the team that shares `state`, and the sum of their gradients; arguments as of `backward_part`."""
     share(state, backward_part(args), spill(args), args[15].shape[0] - 1)
     grads = (args[12],)
-    share(state, sum_part(grads), spill(grads), args[12].shape[0])
+    if args[12].shape[1] < _LARGE_SUM:
+        _sum(args[12], 0, args[12].shape[1])
+    else:
+        share(state, sum_part(grads), spill(grads), args[12].shape[0])
