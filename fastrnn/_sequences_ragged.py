@@ -143,13 +143,14 @@ class Ragged:
         values, dtype = self.values, np.dtype(dtype or self.values.dtype)
         shape = (longest, len(index), *values.shape[1:])
         if values.dtype == dtype and dtype in (np.float32, np.float64) and values.ndim == 2:
-            buffer = np.empty(shape, dtype)
-            pad(np.ascontiguousarray(values), begins, lengths, buffer)
+            buffer, mask = np.empty(shape, dtype), np.empty((len(index), longest), bool)
+            pad(values if values.flags.c_contiguous else values.copy(), begins, lengths, buffer, mask)
         else:
+            mask = np.arange(longest) < lengths[:, None]
             buffer = np.zeros(shape, dtype)
             for row, (begin, length) in enumerate(zip(begins.tolist(), lengths.tolist(), strict=True)):
                 buffer[:length, row] = values[begin : begin + length]
-        return buffer.swapaxes(0, 1), np.arange(longest) < lengths[:, None]
+        return buffer.swapaxes(0, 1), mask
 
     def with_values(self, values: np.ndarray) -> Ragged:
         """Keep lengths and layout, exchange the values."""

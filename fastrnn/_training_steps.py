@@ -186,7 +186,7 @@ class Steps:
         y_pred, mask, logits, caches, penalty = self.run(x, given, training, want, y)
         if self._metrics is None:
             self._resolve(y, y_pred)
-        if given is not None and mask is None and not np.any(given, axis=1).all():
+        if given is not None and mask is None and not given[:, 0].all() and not np.any(given, axis=1).all():
             # A sequence without a step has no output to judge.
             mask = np.any(given, axis=1)
         if logits is not None and self.loss.logit_activation != self._last_activation:

@@ -9,11 +9,16 @@ __all__ = ["pad"]
 
 
 @jit
-def pad(values, begins, lengths, out):
-    """``out[s, r] = values[begins[r] + s]``, zeros from ``lengths[r]`` on; `out` is ``(longest, n_rows, n_features)``."""
+def pad(values, begins, lengths, out, mask):
+    """``out[s, r] = values[begins[r] + s]``, zeros from ``lengths[r]`` on; `out` is ``(longest, n_rows, n_features)``.
+
+    ``mask (n_rows, longest)`` tells the one from the other.
+    """
     n = values.shape[1]
     for r in range(out.shape[1]):
         for s in range(lengths[r]):
             copy(part(values, begins[r] + s, 0, n), plane(out, s, r, n))
+            mask[r, s] = True
         for s in range(lengths[r], out.shape[0]):
             fill(plane(out, s, r, n), 0)
+            mask[r, s] = False

@@ -70,6 +70,8 @@ class Result(NamedTuple):
     out: np.ndarray | None
     final: np.ndarray
     tape: Tape | None
+    #: Whether each sequence has a step that is not masked.
+    stepped: bool = True
 
 
 def _physical(x: np.ndarray, dtype: Any) -> tuple[np.ndarray, bool]:
@@ -153,8 +155,15 @@ def forward(
     n_batch, n_steps, n_inputs = x.shape
     if n_inputs != weights.kernel.shape[0]:
         raise ValueError(f"x has {n_inputs} features: the kernel was made for {weights.kernel.shape[0]}")
-    if mask is not None and mask.all():
-        mask = None  # a batch of sequences that happen to be of one length
+    schedule, stepped = None, True
+    if mask is not None:
+        schedule = masked_schedule(mask)
+        first, last = schedule[
+            [n_steps + 1, 2 * n_steps]
+        ].tolist()  # rows that run at the first step, and the last
+        stepped = first == n_batch
+        if last == n_batch:
+            mask = schedule = None  # a batch of sequences that happen to be of one length
     rows, time_major = _physical(x, dtype)
     input_groups = 0 if input_masks is None else len(input_masks)
     masked = recurrent_masks is not None
@@ -162,18 +171,18 @@ def forward(
         n_batch, n_steps, n_inputs, dtype, time_major, reverse, repeat, input_groups, masked, save, sequences
     )
     least = 1 if save else _LEAST_ROWS
-    if mask is None:
+    if schedule is None:
         n_threads = thread_count(cell, n_batch * n_steps, n_inputs, n_batch, n_threads, least)
         plan = dense_plan(cell, options, n_threads)
     else:
-        schedule = masked_schedule(mask)
         n_threads = thread_count(cell, int(schedule[n_steps]), n_inputs, n_batch, n_threads, least)
         plan = plan_pass(cell, options, schedule, n_threads)
     masks = _join_masks(input_masks, recurrent_masks, dtype) if input_groups or masked else _nothing(dtype, 1)
     to_pack = _to_pack(weights, plan.packing, len(plan.blocks.firsts) - 1) if packed is None else ()
     packed = to_pack[-1] if packed is None else packed
     if not save:
-        return _infer(cell, plan, rows, state0, packed, masks, sequences, x.shape, to_pack)
+        result = _infer(cell, plan, rows, state0, packed, masks, sequences, x.shape, to_pack)
+        return result if stepped else result._replace(stepped=False)
 
     final = np.empty(plan.final_shape, dtype)
     if state0 is None:
@@ -202,7 +211,7 @@ def forward(
         result = states[0, n_batch:].reshape(n_steps, n_batch, -1).transpose(1, 0, 2)
     elif sequences:
         result = out.reshape(n_batch, n_steps, -1)
-    return Result(result, final, Tape(weights, plan, rows, masks, states, saved))
+    return Result(result, final, Tape(weights, plan, rows, masks, states, saved), stepped)
 
 
 def _infer(

@@ -140,18 +140,29 @@ def column_groups(cell: Any, input_groups: int, recurrent_masks: bool) -> tuple[
     return max(1, input_groups), parts.n_gates if recurrent_masks or parts.late else 1
 
 
-def _bounds(schedule: np.ndarray, n_batch: int, n_steps: int, n_threads: int) -> np.ndarray:
+def _bounds(schedule: np.ndarray, n_batch: int, n_steps: int, n_threads: int) -> list[int]:
     """Ranges of sorted rows, one a thread, of about the same number of steps each; fewer where a range would be empty."""
     if schedule[2 * (n_steps + 1) + n_batch] == 1:
-        return np.arange(n_threads + 1) * n_batch // n_threads
-    active = schedule[n_steps + 1 : 2 * (n_steps + 1) - 1]
-    lengths = (active[:, None] > np.arange(n_batch)).sum(axis=0)
-    total = np.concatenate([[0], np.cumsum(lengths)])
-    bounds = np.searchsorted(total, np.arange(n_threads + 1) * total[-1] / n_threads, side="left").astype(
-        np.int64
-    )
-    bounds[-1] = n_batch  # rows without a valid step come last and weigh nothing
-    return np.unique(bounds)
+        return [k * n_batch // n_threads for k in range(n_threads + 1)]
+    bounds = np.empty(n_threads + 1, np.int64)
+    _fill_bounds(schedule, n_batch, n_steps, bounds)
+    return sorted({*bounds.tolist()})
+
+
+@jit
+def _fill_bounds(schedule, n_batch, n_steps, bounds):
+    n_threads = bounds.shape[0] - 1
+    bounds[0], bounds[n_threads] = 0, n_batch  # rows without a valid step come last and weigh nothing
+    total, length, k = 0, n_steps, 1
+    for r in range(n_batch):
+        while k < n_threads and total * n_threads >= k * schedule[n_steps]:
+            bounds[k] = r
+            k += 1
+        while length > 0 and schedule[n_steps + 1 + length - 1] <= r:
+            length -= 1
+        total += length
+    for k in range(k, n_threads):
+        bounds[k] = n_batch
 
 
 _NO_SCHEDULE = np.empty(0, np.int64)
@@ -263,9 +274,7 @@ def dense_plan(cell: Any, options: Options, n_threads: int) -> Plan:
 def plan_pass(cell: Any, options: Options, schedule: np.ndarray, n_threads: int) -> Plan:
     """The plan of a batch with any mask: what does not depend on the schedule itself is kept."""
     n_batch, n_steps = options[:2]
-    bounds = (
-        (0, n_batch) if n_threads == 1 else tuple(_bounds(schedule, n_batch, n_steps, n_threads).tolist())
-    )
+    bounds = (0, n_batch) if n_threads == 1 else tuple(_bounds(schedule, n_batch, n_steps, n_threads))
     n_rows = int(schedule[n_steps]) if options.save else 0
     return _sizes(cell, options, bounds, n_rows)._replace(schedule=schedule)
 

@@ -131,7 +131,7 @@ class Recurrent(Cell):
             y = result.out
         else:
             y = result.final[0]
-            if mask is not None:
+            if mask is not None and (self.zero_output_for_mask or not result.stepped):
                 # The output of masked steps is not the state: zero before the first valid one, or on demand.
                 kept = mask[:, -1] if self.zero_output_for_mask else mask.any(axis=1)
                 y = np.where(kept[:, None], y, y.dtype.type(0))
