@@ -395,8 +395,9 @@ class Adam(Optimizer):
         self._step_size = float(kind(rate) * np.sqrt(kind(1) - power_2) / (kind(1) - power_1))
 
     def _update(self, p, g, start, stop, rate):
-        m, v, v_max = (self._part(name, start, stop) for name in ("momentum", "velocity", "velocity_hat"))
-        update.adam(p, g, m, v, v_max, self._step_size, self.beta_1, self.beta_2, self.epsilon)
+        kernel = update.amsgrad if self.amsgrad else update.adam
+        slots = (self._part(name, start, stop) for name, _ in self._slots)
+        kernel(p, g, *slots, self._step_size, self.beta_1, self.beta_2, self.epsilon)
 
 
 class Adagrad(Optimizer):

@@ -27,7 +27,7 @@ from fastrnn.engine.jit import inlined, jit
 from fastrnn.engine.linking import Arguments, separate
 from fastrnn.engine.matmul import address as data_of
 
-__all__ = ["STOP", "WAITED", "call_part", "new_state", "serve", "share"]
+__all__ = ["ALONE", "STOP", "WAITED", "call_part", "new_state", "serve", "share"]
 
 # Each on a cache line of its own. WAITED: how long, in nanoseconds, `share` had to wait for the last part.
 WORD, DONE, JOB, STOP, WAITED = 0, 8, 16, 24, 32
@@ -135,6 +135,10 @@ else:
         return 0
 
 
+#: The state of a thread without a team.
+ALONE = np.zeros(0, np.int64)
+
+
 @intrinsic
 def call_part(typingctx, function, at, part):
     """Call the function at an address, one that `linking.address` gave, for one part."""
@@ -168,7 +172,11 @@ def _take(state):
 @separate
 @jit(inner=True)
 def share(state, function, at, parts):
-    """Have all parts of a job done, together with whoever serves; at most 65535 parts."""
+    """Have all parts of a job done, together with whoever serves `state`, if it isn't empty; at most 65535 parts."""
+    if state.shape[0] == 0:
+        for k in range(parts):
+            call_part(function, at, k)
+        return
     state[JOB], state[JOB + 1] = function, at
     _store(state, DONE, 0)
     _store(state, WORD, (((_load(state, WORD) >> 32) + 1) << 32) | (parts << 16))

@@ -242,12 +242,12 @@ def fetch(typingctx, arguments, at):
     return arguments.kinds(arguments, types.intp), codegen
 
 
-def _themselves(arguments: Any, at: int) -> Any:
+def _itself(arguments: Any, at: int = 0) -> Any:
     return arguments
 
 
 if _jit.DISABLED:
-    fetch = _themselves
+    spill = fetch = _itself
 
 
 def address(dispatcher: Any) -> Callable:
@@ -256,7 +256,7 @@ def address(dispatcher: Any) -> Callable:
     The function, made by `jit`, gets them back by ``fetch(arguments, at)``. It must not raise.
     """
     if _jit.DISABLED:
-        return dispatcher
+        return lambda arguments: dispatcher
     provide = _provider(dispatcher)
 
     def symbol_for(kinds: Any) -> str:

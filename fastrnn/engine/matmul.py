@@ -32,7 +32,7 @@ from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastrnn.engine.jit import DISABLED, body_of, inlined, jit
+from fastrnn.engine.jit import DISABLED, body_of, jit
 from fastrnn.engine.linking import separate
 from fastrnn.engine.views import copy, fill, part, segment
 
@@ -232,18 +232,24 @@ def _tile(typingctx, zero, shape, a, a_row, a_k, b, b_k, k, c, c_row, d, d_row, 
 
 
 @intrinsic
-def _turn(typingctx, zero, a, a_row, b, b_row):
+def _turn(typingctx, zero, a, a_row, n_rows, n_columns, b, b_row):
     """Transpose a square of as many rows as a vector has lanes; addresses and strides in bytes.
 
-    With rows ``0 ... n - 1``, interleaving row i with row ``i + n / 2`` is a rotation of the bits of an element's number
-    by one; after ``log2 n`` rounds the bits that were the row's have become the column's.
+    Of `a` only ``n_rows`` rows and ``n_columns`` columns are read, the rest are zeros; only ``n_columns`` rows of `b` are
+    written. With rows ``0 ... n - 1``, interleaving row i with row ``i + n / 2`` is a rotation of the bits of an
+    element's number by one; after ``log2 n`` rounds the bits that were the row's have become the column's.
     """
 
     def codegen(context, builder, signature, args):
         kind = signature.args[0]
+        _, a, a_row, n_rows, n_columns, b, b_row = args
         emit = _Emitter(builder, context.get_value_type(kind), 4 if kind == types.float32 else 8)
-        n = emit.lanes
-        rows = [emit.load(emit.plus(args[1], args[2], i), 0, None) for i in range(n)]
+        n, none = emit.lanes, ir.Constant(emit.bits, None)
+        columns, everything = emit.mask(n_columns), ir.Constant(emit.bits, [1] * n)
+        rows = []
+        for i in range(n):
+            there = builder.icmp_signed("<", ir.Constant(emit.word, i), n_rows)
+            rows.append(emit.load(emit.plus(a, a_row, i), 0, builder.select(there, columns, none)))
         halves = [
             ir.Constant(emit.index, [start + k // 2 + n * (k % 2) for k in range(n)]) for start in (0, n // 2)
         ]
@@ -254,11 +260,12 @@ def _turn(typingctx, zero, a, a_row, b, b_row):
                 for half in halves
             ]
         for i, row in enumerate(rows):
-            emit.store(row, emit.plus(args[3], args[4], i), 0, None)
+            there = builder.icmp_signed("<", ir.Constant(emit.word, i), n_columns)
+            emit.store(row, emit.plus(b, b_row, i), 0, builder.select(there, everything, none))
         return context.get_dummy_value()
 
     n = types.intp
-    return types.void(zero, n, n, n, n), codegen
+    return types.void(zero, n, n, n, n, n, n), codegen
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -334,40 +341,34 @@ def pack(b, out, first, n, turned):
     `out` has ``packed_size(b.shape[0], n)`` elements, or ``packed_size(n, b.shape[0])`` for the transpose.
     """
     k, columns_left = (n, b.shape[0]) if turned else (b.shape[0], n)
-    n_lanes = _LANES_32 if out.itemsize == 4 else _LANES_64
+    n_lanes, size = _LANES_32 if out.itemsize == 4 else _LANES_64, out.itemsize
     at, column = 0, 0
     while columns_left > 0:
         columns = min(VECTORS * n_lanes, columns_left)
         padded = (columns + n_lanes - 1) // n_lanes * n_lanes
-        if turned:
-            _pack_turned(b, out, first, column, columns, k, at, padded, n_lanes)
-        else:
+        if not turned:
             for i in range(k):
                 copy(part(b, i, first + column, columns), segment(out, at + i * padded, columns))
-        for i in range(k if columns < padded else 0):
-            fill(segment(out, at + i * padded + columns, padded - columns), 0)
+                fill(segment(out, at + i * padded + columns, padded - columns), 0)
+        elif DISABLED:
+            for i in range(k):
+                for j in range(padded):
+                    out[at + i * padded + j] = b[column + j, first + i] if j < columns else 0
+        else:
+            for i in range(0, k, n_lanes):
+                for j in range(0, columns, n_lanes):
+                    _turn(
+                        out.dtype.type(0),
+                        address(b) + (column + j) * b.strides[0] + (first + i) * size,
+                        b.strides[0],
+                        columns - j,
+                        k - i,
+                        address(out) + (at + i * padded + j) * size,
+                        padded * size,
+                    )
         at += k * padded
         columns_left -= columns
         column += columns
-
-
-@inlined
-def _pack_turned(b, out, first, column, columns, k, at, padded, n_lanes):
-    """Rows ``column ...`` of `b`, from column `first` on, as the columns of a panel: in squares, and the rest by ones."""
-    whole_i, whole_j = (0, 0) if DISABLED else (k // n_lanes * n_lanes, columns // n_lanes * n_lanes)
-    size = out.itemsize
-    for i in range(0, whole_i, n_lanes):
-        for j in range(0, whole_j, n_lanes):
-            _turn(
-                out.dtype.type(0),
-                address(b) + (column + j) * b.strides[0] + (first + i) * size,
-                b.strides[0],
-                address(out) + (at + i * padded + j) * size,
-                padded * size,
-            )
-    for i in range(k):
-        for j in range(whole_j if i < whole_i else 0, columns):
-            out[at + i * padded + j] = b[column + j, first + i]
 
 
 def unpack(packed: np.ndarray, k: int, n: int) -> np.ndarray:

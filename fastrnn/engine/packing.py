@@ -7,17 +7,18 @@ before it is written anew.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastrnn.engine.handover import share
-from fastrnn.engine.jit import inlined, jit
-from fastrnn.engine.linking import address, fetch, separate, spill
+from fastrnn.engine.jit import jit
+from fastrnn.engine.linking import address, fetch, spill
 from fastrnn.engine.matmul import pack
-from fastrnn.engine.views import copy, fill, part, segment
+from fastrnn.engine.views import part
 
-__all__ = ["Weights", "copies", "pack_parallel", "pack_row", "pieces_of"]
+__all__ = ["Weights", "copies", "pack_rows", "pieces_of"]
 
 #: Rows up to this size are packed by each thread for itself.
 _OWN_BYTES = 512 * 1024
@@ -39,56 +40,47 @@ def copies(size: int, dtype: Any, n_threads: int) -> int:
 
 
 def pieces_of(weights: Weights) -> tuple[np.ndarray, ...]:
-    """The weights as :func:`pack_row` takes them; what is missing is empty."""
-    empty = weights.kernel[:0]
-    kernel, recurrent = (np.ascontiguousarray(empty if m is None else m) for m in weights[:2])
-    return (kernel, recurrent, *((empty if v is None else v).ravel() for v in weights[2:]))
+    """The weights as :func:`pack_rows` takes them: all of them matrices, zeros for a missing bias."""
+    kernel = np.ascontiguousarray(weights.kernel)
+    missing = _zeros(kernel.shape[1], kernel.dtype)
+    recurrent = missing if weights.recurrent is None else np.ascontiguousarray(weights.recurrent)
+    vectors = (missing if v is None else v.reshape(1, -1) for v in weights[2:])
+    return (kernel, recurrent, *vectors)
 
 
-@inlined
-def _pack_groups(weights, groups, turned, out):
-    """Pack equal groups of columns one after the other, or the transpose of each."""
-    step, size = weights.shape[1] // groups, out.shape[0] // groups
-    for g in range(groups):
-        pack(weights, segment(out, g * size, size), g * step, step, turned)
-
-
-@inlined
-def _pack_vector(vector, out):
-    if vector.shape[0] > 0:
-        copy(vector, out)
-    else:
-        fill(out, 0)
-
-
-@separate
-@jit
-def pack_row(kernel, recurrent, bias, recurrent_bias, extra, layout, rows, k):
-    """Pack weights into ``rows[k]``.
-
-    `layout` is where kernel, recurrent kernel, bias, recurrent bias and extra begin, and the end; then the numbers of
-    column groups of kernel and recurrent kernel, and whether it is the transposes that are packed. A part without
-    length is left out.
-    """
-    row = part(rows, k, 0, layout[5])
-    if layout[0] < layout[1]:
-        _pack_groups(kernel, layout[6], layout[8] != 0, segment(row, layout[0], layout[1] - layout[0]))
-    if layout[1] < layout[2]:
-        _pack_groups(recurrent, layout[7], layout[8] != 0, segment(row, layout[1], layout[2] - layout[1]))
-    _pack_vector(bias, segment(row, layout[2], layout[3] - layout[2]))
-    _pack_vector(recurrent_bias, segment(row, layout[3], layout[4] - layout[3]))
-    _pack_vector(extra, segment(row, layout[4], layout[5] - layout[4]))
+@functools.lru_cache(maxsize=64)
+def _zeros(n: int, dtype: Any) -> np.ndarray:
+    return np.zeros((1, n), dtype)
 
 
 @jit(inner=True)
-def _pack_piece(arguments, at, k):
-    pack_row(*fetch(arguments, at), k)
+def _pack_row(arguments, at, k):
+    pieces, layout, rows = fetch(arguments, at)
+    for i in range(5):
+        weights, start, end, groups, turned = (
+            pieces[i],
+            layout[i],
+            layout[i + 1],
+            layout[6 + i],
+            layout[11 + i],
+        )
+        if start == end:
+            continue
+        # Equal groups of columns one after the other.
+        step, size = weights.shape[1] // groups, (end - start) // groups
+        for g in range(groups):
+            pack(weights, part(rows, k, start + g * size, size), g * step, step, turned != 0)
 
 
-_pack_part = address(_pack_piece)
+_pack_part = address(_pack_row)
 
 
 @jit
-def pack_parallel(state, *args):
-    """All rows, by the team that shares `state`; arguments as of :func:`pack_row`."""
-    share(state, _pack_part(args), spill(args), args[6].shape[0])
+def pack_rows(state, *args):
+    """Pack weights into each of several rows, by the team that shares `state`.
+
+    Arguments: the five matrices that :func:`pieces_of` gives; a layout, that is where each begins, and the end, then
+    the numbers of their column groups, then whether it is their transposes that are packed; the rows. A piece without
+    length is left out.
+    """
+    share(state, _pack_part(args), spill(args), args[2].shape[0])

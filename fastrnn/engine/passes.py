@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn.engine import linking, scan, threads
+from fastrnn.engine.handover import ALONE
 from fastrnn.engine.memory import aligned, pool, recycler
-from fastrnn.engine.packing import Weights, copies, pack_parallel, pack_row, pieces_of
+from fastrnn.engine.packing import Weights, copies, pack_rows, pieces_of
 from fastrnn.engine.plans import (
     Blocks,
     Options,
@@ -90,15 +91,15 @@ def pack_weights(cell: Any, weights: Weights) -> np.ndarray:
     """The weights as inference reads them: valid until they change."""
     packed = packing(cell, len(weights.kernel), 0, False, weights.kernel.dtype)
     rows = aligned((1, packed.size), weights.kernel.dtype)
-    pack_row(*pieces_of(weights), packed.layout, rows, 0)
+    pack_rows(ALONE, pieces_of(weights), packed.layout, rows)
     return rows
 
 
 def _to_pack(weights: Weights, packed: Packing, n_threads: int) -> tuple[Any, ...]:
-    """Arguments of `pack_row`, with memory for as many rows as the threads need in one pass."""
+    """Arguments of `pack_rows`, with memory for as many rows as the threads need in one pass."""
     dtype = weights.kernel.dtype
     rows = pool.take("packed", (copies(packed.size, dtype, n_threads), packed.size), dtype)
-    return (*pieces_of(weights), packed.layout, rows)
+    return pieces_of(weights), packed.layout, rows
 
 
 def forward(
@@ -205,13 +206,13 @@ def forward(
         final,
         work,
     )
-    _run(scan.forward_rows, scan.forward_parallel, arguments, plan.blocks, to_pack)
-    result = None
+    _run(scan.forward_pass, arguments, plan.blocks, to_pack)
+    out_rows = None
     if sequences and mask is None:
-        result = states[0, n_batch:].reshape(n_steps, n_batch, -1).transpose(1, 0, 2)
+        out_rows = states[0, n_batch:].reshape(n_steps, n_batch, -1).transpose(1, 0, 2)
     elif sequences:
-        result = out.reshape(n_batch, n_steps, -1)
-    return Result(result, final, Tape(weights, plan, rows, masks, states, saved), stepped)
+        out_rows = out.reshape(n_batch, n_steps, -1)
+    return Result(out_rows, final, Tape(weights, plan, rows, masks, states, saved), stepped)
 
 
 def _infer(
@@ -246,7 +247,7 @@ def _infer(
         final,
         pool.take("work", plan.work_shape, dtype),
     )
-    _run(scan.forward_rows, scan.forward_parallel, arguments, plan.blocks, to_pack)
+    _run(scan.forward_pass, arguments, plan.blocks, to_pack)
     return Result(out.reshape(shape[0], shape[1], -1) if sequences else None, final, None)
 
 
@@ -345,33 +346,16 @@ def prepare(
     return Prepared(cell, packed, dense_plan(cell, options, n_threads), shape, sequences)
 
 
-def _run(rows: Any, parallel: Any, arguments: tuple, blocks: Blocks, to_pack: tuple[Any, ...]) -> bool:
-    """Call a kernel for all blocks: each thread's on a thread of its own, or all on this one, one after the other.
-
-    Before that, the weights are packed, if `to_pack` says how.
-
-    Returns
-    -------
-    bool
-        Whether it was `parallel` that was called.
-    """
+def _run(entry: Any, arguments: tuple, blocks: Blocks, to_pack: tuple[Any, ...]) -> None:
+    """Pack the weights, if `to_pack` says how, and run all blocks: each thread's on one of its own, or all on this one."""
     arguments = (*arguments, blocks.borders, blocks.firsts)
     n_threads = len(blocks.firsts) - 1
-    if n_threads > 1:
-        with threads.parallel_region(n_threads, blocks.light) as state:
-            if state is not None:
-                if to_pack:
-                    pack_parallel(state, *to_pack)
-                parallel(state, *arguments)
-                linking.check()
-                return True
-    for k in range(len(to_pack[-1]) if to_pack else 0):
-        pack_row(*to_pack, k)
-    rows = getattr(rows, "dispatcher", rows)
-    for call in blocks.calls:
-        rows(*arguments, *call)
+    with threads.parallel_region(n_threads, blocks.light) as team:
+        state = ALONE if team is None else team
+        if to_pack:
+            pack_rows(state, *to_pack)
+        entry(state, *arguments)
     linking.check()
-    return False
 
 
 @functools.lru_cache(maxsize=64)
@@ -449,10 +433,8 @@ def backward(
         grads,
         pool.take("work", back.work_shape, dtype),
     )
-    summed = _run(scan.backward_rows, scan.backward_parallel, arguments, plan.blocks, to_pack)
+    _run(scan.backward_pass, arguments, plan.blocks, to_pack)
     total = grads[0]
-    for k in range(1, 1 if summed else len(grads)):
-        total += grads[k]
     kernel, recurrent, bias, recurrent_bias, extra = (
         total[start:end] for start, end in zip((0, *back.pieces), back.pieces, strict=False)
     )

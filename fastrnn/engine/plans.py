@@ -104,17 +104,18 @@ def strides(time_major: bool, n_batch: int, n_steps: int) -> tuple[int, int]:
 
 
 class Packing(NamedTuple):
-    """Where the weights are in a packed row: `layout` as `packing.pack_row` takes it, and the length of the row."""
+    """Where the weights are in a packed row: `layout` as `packing.pack_rows` takes it, and the length of the row."""
 
     layout: np.ndarray
     size: int
 
 
-def _packing(sizes: list[int], input_groups: int, groups: int, turned: bool, dtype: Any) -> Packing:
-    """Parts of these sizes one after the other, each row on cache lines of its own."""
+def _packing(sizes: list[int], input_groups: int, groups: int, turned: bool) -> Packing:
+    """Parts of these sizes one after the other."""
     at = np.cumsum([0, *sizes])
-    line = 64 // np.dtype(dtype).itemsize
-    return Packing(np.array([*at, input_groups, groups, turned], np.int64), -(-int(at[-1]) // line) * line)
+    return Packing(
+        np.array([*at, input_groups, groups, 1, 1, 1, turned, turned, 0, 0, 0], np.int64), int(at[-1])
+    )
 
 
 # typed: cells of different kinds compare equal when their numbers do, as all NamedTuples
@@ -127,11 +128,11 @@ def packing(cell: Any, n_inputs: int, input_groups: int, recurrent_masks: bool, 
     sizes = [
         input_groups * packed_size(n_inputs, width // input_groups, dtype),
         parts.recurrent * groups * packed_size(n, width // groups, dtype),
-        width,
-        width,
-        parts.n_extra * n,
+        packed_size(1, width, dtype),
+        packed_size(1, width, dtype),
+        packed_size(1, parts.n_extra * n, dtype),
     ]
-    return _packing(sizes, input_groups, groups, False, dtype)
+    return _packing(sizes, input_groups, groups, False)
 
 
 def column_groups(cell: Any, input_groups: int, recurrent_masks: bool) -> tuple[int, int]:
@@ -161,8 +162,9 @@ def _fill_bounds(schedule, n_batch, n_steps, bounds):
         while length > 0 and schedule[n_steps + 1 + length - 1] <= r:
             length -= 1
         total += length
-    for k in range(k, n_threads):
+    while k < n_threads:
         bounds[k] = n_batch
+        k += 1
 
 
 _NO_SCHEDULE = np.empty(0, np.int64)
@@ -178,8 +180,6 @@ class Blocks(NamedTuple):
     firsts: np.ndarray
     most: int
     light: bool
-    #: Of each block, its thread and its number.
-    calls: tuple[tuple[int, int], ...]
 
 
 def _blocks(bounds: np.ndarray, work: int) -> Blocks:
@@ -194,8 +194,7 @@ def _blocks(bounds: np.ndarray, work: int) -> Blocks:
     ]
     borders = np.array([*(first for _, first in starts), bounds[-1]], np.int64)
     firsts = np.searchsorted([thread for thread, _ in starts], np.arange(len(bounds)), side="left")
-    calls = tuple((thread, i) for i, (thread, _) in enumerate(starts))
-    return Blocks(borders, firsts.astype(np.int64), size, work < LIGHT_WORK, calls)
+    return Blocks(borders, firsts.astype(np.int64), size, work < LIGHT_WORK)
 
 
 class Options(NamedTuple):
@@ -359,9 +358,9 @@ def _plan_back(plan: Plan, need_dx: bool, d_time_major: bool) -> BackPlan:
         parts.recurrent * groups * packed_size(width // groups, n, dtype),
         0,
         0,
-        parts.n_extra * n,
+        packed_size(1, parts.n_extra * n, dtype),
     ]
-    packed = _packing(sizes, input_groups, groups, True, dtype)
+    packed = _packing(sizes, input_groups, groups, True)
     pieces = np.cumsum(
         [n_inputs * width, parts.recurrent * n * width, width, width, parts.n_extra * n]
     ).tolist()

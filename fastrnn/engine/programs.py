@@ -114,7 +114,7 @@ def part(kernel: Any, *arguments: Any, pieces: int = 1) -> Part:
     """
     block = np.zeros(_BLOCK_BYTES, np.uint8)
     if DISABLED:
-        return Part(kernel, block, arguments, pieces)
+        return Part(kernel(arguments), block, arguments, pieces)
     _keep(block, *arguments)
     return Part(address_of(kernel, tuple(typeof(a) for a in arguments)), block, arguments, pieces)
 

@@ -69,6 +69,20 @@ def _gather_row(plan, x, masks, group, b, t, out, at):
 
 @separate
 @jit(inner=True)
+def _move(source, target):
+    """A copy that is no part of those who call it: each would take the compiler as long as a product does."""
+    copy(source, target)
+
+
+@separate
+@jit(inner=True)
+def _clear(target):
+    """Likewise, zeros."""
+    fill(target, 0)
+
+
+@separate
+@jit(inner=True)
 def _gather(plan, schedule, x, masks, group, s0, s1, r0, r1, out):
     """Rows of x for the steps ``s0 ... s1`` of the sorted rows ``r0 ... r1``, times the dropout mask; how many."""
     n_steps, n_batch = plan["n_steps"], plan["n_batch"]
@@ -88,11 +102,22 @@ def _gather(plan, schedule, x, masks, group, s0, s1, r0, r1, out):
     at = (full - s0) * rows
     for s in range(full, s1):
         n = _active(schedule, n_steps, s, r0, r1)
-        for r in range(n):
-            own = times if shared else times + (r0 + r) * n_steps
-            _gather_row(plan, x, masks, group, schedule[base + r0 + r], schedule[own + s], out, at + r)
+        _gather_step(plan, schedule, x, masks, group, s, r0, n, out, at)
         at += n
     return at
+
+
+@on_demand
+@jit(inner=True)
+def _gather_step(plan, schedule, x, masks, group, s, r0, n, out, at):
+    """The rows of step ``s`` of the sorted rows ``r0 ... r0 + n``, where each may be at a time of its own."""
+    n_steps, n_batch = plan["n_steps"], plan["n_batch"]
+    base = 2 * (n_steps + 1)
+    times = base + n_batch + 1
+    shared = schedule[base + n_batch] == 1
+    for r in range(n):
+        own = times if shared else times + (r0 + r) * n_steps
+        _gather_row(plan, x, masks, group, schedule[base + r0 + r], schedule[own + s], out, at + r)
 
 
 @on_demand
@@ -138,7 +163,7 @@ def _steps_of(schedule, n_steps, r):
 
 
 @separate
-@jit
+@jit(inner=True)
 def forward_rows(
     cell, plans, schedule, x, state0, packs, masks, states, saved, out, final, works, borders, firsts, k, i
 ):
@@ -177,7 +202,7 @@ def forward_rows(
     first = slot if ring else r0
     for state in range(n_states):
         for r in range(rows):
-            copy(
+            _move(
                 plane(state0, state, schedule[order + r0 + r], n_units),
                 plane(states, state, first + r, n_units),
             )
@@ -248,7 +273,7 @@ def forward_rows(
         else:
             at = r0 + r if n == 0 else n_batch + schedule[n - 1] + r0 + r
         for state in range(n_states):
-            copy(plane(states, state, at, n_units), plane(final, state, schedule[order + r0 + r], n_units))
+            _move(plane(states, state, at, n_units), plane(final, state, schedule[order + r0 + r], n_units))
         if out.shape[0] > 0 and n < n_steps:
             _fill(plan, schedule, out, r0 + r, n)
     restore_denormals(before)
@@ -276,7 +301,7 @@ def _fill(plan, schedule, out, r, n):
 
 
 @separate
-@jit
+@jit(inner=True)
 def backward_rows(
     cell,
     plans,
@@ -326,7 +351,7 @@ def backward_rows(
     d_extra = segment(grads, a + 2 * width, plan["n_extra"] * n_units)
     begun = i > firsts[k]
     if not begun:
-        fill(segment(grads, a, grads.shape[0] - a), 0)
+        _clear(segment(grads, a, grads.shape[0] - a))
 
     a, b = chunk * rows * n_inputs, chunk * rows * width
     xs = matrix(work, 0, chunk * rows, n_inputs)
@@ -348,7 +373,7 @@ def backward_rows(
     order = 2 * (n_steps + 1)
     for state in range(n_states):
         for r in range(rows):
-            copy(plane(d_final, state, schedule[order + r0 + r], n_units), plane(ds, state, r, n_units))
+            _move(plane(d_final, state, schedule[order + r0 + r], n_units), plane(ds, state, r, n_units))
 
     for s0 in range((n_steps - 1) // chunk * chunk, -1, -chunk):
         s1 = min(n_steps, s0 + chunk)
@@ -398,9 +423,7 @@ def backward_rows(
                             _masked_rows(
                                 block(masked, 0, n, 0, n_units), 0, n, plan, schedule, masks, g, r0, masked, 0
                             )
-                            for r in range(n):
-                                for j in range(n_units):
-                                    target[r, j] = masked[r, j] + (0 if phase else target[r, j])
+                            _take_masked(block(masked, 0, n, 0, n_units), target, phase)
                         elif phase:
                             product(columns, packed, n_units, target, nothing)
                         else:
@@ -444,10 +467,19 @@ def backward_rows(
                     at += n
     for state in range(n_states):
         for r in range(rows):
-            copy(plane(ds, state, r, n_units), plane(d_state0, state, schedule[order + r0 + r], n_units))
+            _move(plane(ds, state, r, n_units), plane(d_state0, state, schedule[order + r0 + r], n_units))
     if not begun:
-        fill(grads, 0)
+        _clear(grads)
     restore_denormals(before)
+
+
+@on_demand
+@jit(inner=True)
+def _take_masked(rows, target, write):
+    """``target (+)= rows``."""
+    for r in range(rows.shape[0]):
+        for j in range(rows.shape[1]):
+            target[r, j] = rows[r, j] + (0 if write else target[r, j])
 
 
 @on_demand
@@ -544,11 +576,12 @@ def _chunk_gradients(
                 n = _active(schedule, n_steps, s, r0, r1)
                 prev = r0 if s == 0 else n_batch + schedule[s - 1] + r0
                 for r in range(n):
-                    target = part(hs, at + r, 0, n_units)
-                    if g >= groups - plan["late"]:
-                        copy(part(saved, schedule[s] + r0 + r, first, n_units), target)
-                    else:
-                        copy(plane(states, 0, prev + r, n_units), target)
+                    late = g >= groups - plan["late"]
+                    kept, state = (
+                        part(saved, schedule[s] + r0 + r, first, n_units),
+                        plane(states, 0, prev + r, n_units),
+                    )
+                    copy(kept if late else state, part(hs, at + r, 0, n_units))
                 if plan["recurrent_masks"]:
                     _masked_rows(block(hs, at, n, 0, n_units), 0, n, plan, schedule, masks, g, r0, hs, at)
                 at += n
@@ -559,15 +592,9 @@ def _chunk_gradients(
                 block(d_recurrent, 0, n_units, lo, group_width),
                 begun,
             )
-    for r in range(dz.shape[0]):
-        row = part(dz, r, 0, width)
-        for j in range(width):
-            d_bias[j] += row[j]
-    if plan["split"]:
-        for r in range(du.shape[0]):
-            row = part(du, r, 0, width)
-            for j in range(width):
-                d_recurrent_bias[j] += row[j]
+    for split in range(1 + plan["split"]):
+        for r in range(dz.shape[0]):
+            add(part(du if split else dz, r, 0, width), d_recurrent_bias if split else d_bias)
 
 
 @jit(inner=True)
@@ -586,40 +613,35 @@ def _backward_blocks(arguments, at, k):
         backward_rows(*args, k, i)
 
 
-@inlined
-def _sum(all_grads, first, n):
-    """The sum of ``n`` columns from the ``first`` on, to the first row."""
-    for other in range(1, all_grads.shape[0]):
-        add(part(all_grads, other, first, n), part(all_grads, 0, first, n))
-
-
 @jit(inner=True)
-def _sum_share(arguments, at, k):
-    (all_grads,) = fetch(arguments, at)
-    n_threads, n = all_grads.shape
-    first = k * n // n_threads
-    _sum(all_grads, first, (k + 1) * n // n_threads - first)
+def _sum_columns(arguments, at, k):
+    all_grads, n_shares = fetch(arguments, at)
+    n_columns = all_grads.shape[1]
+    first, end = k * n_columns // n_shares, (k + 1) * n_columns // n_shares
+    for other in range(1, all_grads.shape[0]):
+        add(part(all_grads, other, first, end - first), part(all_grads, 0, first, end - first))
 
 
 #: Part k of a job, for `handover` and `programs`: the blocks ``firsts[k] ... firsts[k + 1]``, of which the i-th is the
 #: rows ``borders[i] ... borders[i + 1]``. Arguments: those of the kernel up to `firsts`.
 forward_part, backward_part = address(_forward_blocks), address(_backward_blocks)
-#: Part k of as many as there are rows of gradients: the k-th share of the columns, summed to the first row.
-sum_part = address(_sum_share)
+#: Part k of so many: its share of the columns, summed to the first row. Arguments: the rows, and how many.
+_sum_part = address(_sum_columns)
 
 
 @jit
-def forward_parallel(state, *args):
+def forward_pass(state, *args):
     """All parts, by the team that shares `state`; arguments as of `forward_part`."""
     share(state, forward_part(args), spill(args), args[13].shape[0] - 1)
 
 
 @jit
-def backward_parallel(state, *args):
-    """All parts, by the team that shares `state`, and the sum of their gradients; arguments as of `backward_part`."""
-    share(state, backward_part(args), spill(args), args[15].shape[0] - 1)
-    grads = (args[12],)
-    if args[12].shape[1] < _LARGE_SUM:
-        _sum(args[12], 0, args[12].shape[1])
-    else:
-        share(state, sum_part(grads), spill(grads), args[12].shape[0])
+def backward_pass(state, *args):
+    """All parts, by the team that shares `state`, then the sum of their gradients; arguments as of `backward_part`."""
+    n_threads = args[15].shape[0] - 1
+    share(state, backward_part(args), spill(args), n_threads)
+    if n_threads > 1:
+        if args[12].shape[1] < _LARGE_SUM:
+            n_threads, state = 1, state[:0]
+        grads = (args[12], n_threads)
+        share(state, _sum_part(grads), spill(grads), n_threads)

@@ -18,6 +18,7 @@ __all__ = [
     "adagrad_rows",
     "adam",
     "all_finite",
+    "amsgrad",
     "clip",
     "gather",
     "mark_rows",
@@ -85,23 +86,30 @@ def rmsprop(p, g, v, mean, m, rate, rho, momentum, epsilon):
 
 
 @jit
-def adam(p, g, m, v, v_max, rate, beta_1, beta_2, epsilon):
-    """Adam with the bias correction already in ``rate``; AMSGrad if ``v_max`` isn't empty."""
+def adam(p, g, m, v, rate, beta_1, beta_2, epsilon):
+    """Adam with the bias correction already in ``rate``."""
     rate = p.dtype.type(rate)
     new_1 = p.dtype.type(1.0 - beta_1)
     new_2 = p.dtype.type(1.0 - beta_2)
     epsilon = p.dtype.type(epsilon)
-    if v_max.size == 0:
-        for i in range(p.size):
-            m[i] += (g[i] - m[i]) * new_1
-            v[i] += (g[i] * g[i] - v[i]) * new_2
-            p[i] -= m[i] * rate / (np.sqrt(v[i]) + epsilon)
-    else:
-        for i in range(p.size):
-            m[i] += (g[i] - m[i]) * new_1
-            v[i] += (g[i] * g[i] - v[i]) * new_2
-            v_max[i] = max(v_max[i], v[i])
-            p[i] -= m[i] * rate / (np.sqrt(v_max[i]) + epsilon)
+    for i in range(p.size):
+        m[i] += (g[i] - m[i]) * new_1
+        v[i] += (g[i] * g[i] - v[i]) * new_2
+        p[i] -= m[i] * rate / (np.sqrt(v[i]) + epsilon)
+
+
+@jit
+def amsgrad(p, g, m, v, v_max, rate, beta_1, beta_2, epsilon):
+    """:func:`adam` with the largest ``v`` so far."""
+    rate = p.dtype.type(rate)
+    new_1 = p.dtype.type(1.0 - beta_1)
+    new_2 = p.dtype.type(1.0 - beta_2)
+    epsilon = p.dtype.type(epsilon)
+    for i in range(p.size):
+        m[i] += (g[i] - m[i]) * new_1
+        v[i] += (g[i] * g[i] - v[i]) * new_2
+        v_max[i] = max(v_max[i], v[i])
+        p[i] -= m[i] * rate / (np.sqrt(v_max[i]) + epsilon)
 
 
 @jit
