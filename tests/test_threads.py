@@ -236,6 +236,7 @@ def test_workers_sleep_and_wake() -> None:
     assert not worker.thread.is_alive()
 
 
+@needs_jit
 def test_region_costs_little() -> None:
     with parallel_region(2):
         pass

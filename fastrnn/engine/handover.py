@@ -23,7 +23,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastrnn.engine.jit import inlined, jit
+from fastrnn.engine.jit import DISABLED, inlined, jit
 from fastrnn.engine.linking import Arguments, separate
 from fastrnn.engine.matmul import address as data_of
 
@@ -152,6 +152,14 @@ def call_part(typingctx, function, at, part):
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp), codegen
+
+
+def _call_in_python(function: Any, arguments: tuple, part: int) -> None:
+    function(arguments, 0, part)
+
+
+if DISABLED:
+    call_part = _call_in_python
 
 
 @inlined

@@ -42,8 +42,6 @@ __all__ = [
     "step_program",
 ]
 
-# Inputs and outputs up to this size are copied rather than handed over.
-_SMALL_BYTES = 64 * 1024
 # A product with one row takes nearly as long as one with two: it waits for the weights. (On the way back other products
 # have all steps as rows.)
 _LEAST_ROWS = 2
@@ -254,30 +252,32 @@ def _infer(
 class Prepared:
     """Everything about a pass but its numbers: for calls that come again and again with the same shape.
 
-    A small one runs as a program, on the thread that it was prepared on.
+    It runs as a program on the thread that it was prepared on.
     """
 
     def __init__(self, cell: Any, packed: np.ndarray, plan: Plan, shape: tuple[int, ...], sequences: bool):
         self._cell, self._packed, self._plan, self._shape = cell, packed, plan, shape
         self._sequences = sequences
         n_batch, n_steps, n_inputs = shape
-        self._out_shape = (n_batch, n_steps, cell.n_units) if sequences else (n_batch, cell.n_units)
-        size = n_batch * n_steps * (n_inputs + cell.n_units) * packed.dtype.itemsize
-        self._owner = 0
-        if size <= _SMALL_BYTES:
-            self._owner = threading.get_ident()
-            x = aligned((n_batch * n_steps, n_inputs), packed.dtype)
-            zeros, final = (np.zeros(plan.final_shape, packed.dtype) for _ in range(2))
-            self._program = _program(cell, packed, plan, x, zeros, final, sequences)
+        self._owner = threading.get_ident()
+        # Only their addresses count, which are those of other arrays in each call.
+        x = np.empty((n_batch * n_steps, n_inputs), packed.dtype)
+        zeros, final = np.zeros(plan.final_shape, packed.dtype), np.empty(plan.final_shape, packed.dtype)
+        self._program = _program(cell, packed, plan, x, zeros, final, sequences)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """All outputs, or the last ones, for ``x``, C-contiguous, of the shape and dtype that this was prepared for."""
+        plan, dtype = self._plan, self._packed.dtype
         if threading.get_ident() == self._owner:
-            out = np.empty(self._out_shape, self._packed.dtype)
+            if not self._sequences:
+                final = np.empty(plan.final_shape, dtype)
+                self._program.run_out(x, final)
+                return final[0]
+            out = recycler.take(plan.out_shape, dtype) if plan.recycle else np.empty(plan.out_shape, dtype)
             self._program.run_out(x, out)
-            return out
-        rows, masks = x.reshape(-1, x.shape[2]), _nothing(self._packed.dtype, 1)
-        result = _infer(self._cell, self._plan, rows, None, self._packed, masks, self._sequences, self._shape)
+            return out.reshape(*self._shape[:2], -1)
+        rows, masks = x.reshape(-1, x.shape[2]), _nothing(dtype, 1)
+        result = _infer(self._cell, plan, rows, None, self._packed, masks, self._sequences, self._shape)
         return result.final[0] if result.out is None else result.out
 
 
@@ -290,9 +290,9 @@ def _program(
     final: np.ndarray,
     sequences: bool,
 ) -> Program:
-    """A pass over the rows `x` from the states `state0`."""
+    """A pass over the rows `x` from the states `state0`; its output is all outputs, or `final`."""
     dtype = packed.dtype
-    out = aligned(plan.out_shape if sequences else (0, 0), dtype)
+    out = np.empty(plan.out_shape if sequences else (0, 0), dtype)
     step = part(
         scan.forward_part,
         cell,
@@ -311,14 +311,11 @@ def _program(
         plan.blocks.firsts,
         pieces=len(plan.blocks.firsts) - 1,
     )
-    return Program([step], x, out if sequences else final[0], plan.blocks.light)
+    return Program([step], x, out if sequences else final, plan.blocks.light)
 
 
 def step_program(cell: Any, weights: Weights, x: np.ndarray, state: np.ndarray) -> Program:
-    """One time step of the rows `x (n_batch, n_inputs)`, from `state (n_states, n_batch, n_units)`, which it changes.
-
-    The output is ``state[0]``.
-    """
+    """One time step of the rows `x (n_batch, n_inputs)`, from `state (n_states, n_batch, n_units)`, which it changes."""
     n_batch, n_inputs = x.shape
     options = Options(n_batch, 1, n_inputs, x.dtype, False, False, True, 0, False, False, False)
     packed = pack_weights(cell, weights)

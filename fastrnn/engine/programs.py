@@ -21,7 +21,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastrnn.engine import threads
-from fastrnn.engine.handover import call_part, share
+from fastrnn.engine.handover import ALONE, call_part, share
 from fastrnn.engine.jit import DISABLED, jit
 from fastrnn.engine.linking import address_of, check
 from fastrnn.engine.matmul import address as data_of
@@ -54,13 +54,14 @@ def _place(typingctx, at, arguments):
 
 
 @intrinsic
-def _move(typingctx, target, source, n_bytes):
+def _write(typingctx, at, value):
+    """Write a number to an address."""
+
     def codegen(context, builder, signature, args):
-        target, source = (builder.inttoptr(at, cgutils.voidptr_t) for at in args[:2])
-        cgutils.raw_memcpy(builder, target, source, args[2], 1)
+        builder.store(args[1], builder.inttoptr(args[0], args[1].type.as_pointer()))
         return context.get_dummy_value()
 
-    return types.void(types.intp, types.intp, types.intp), codegen
+    return types.void(types.intp, types.intp), codegen
 
 
 @jit
@@ -68,27 +69,20 @@ def _keep(block, *args):
     _place(data_of(block), args)
 
 
-# `words` is [input, its bytes, output, its bytes], then [kernel, arguments, number of pieces] for each part.
+# `words` is [where the address of the input is, that of the output], then [kernel, arguments, pieces] for each part.
 @jit
 def _run(x, words):
-    _move(words[0], data_of(x), words[1])
-    for i in range(4, words.shape[0], 3):
-        for piece in range(words[i + 2]):
-            call_part(words[i], words[i + 1], piece)
+    _write(words[0], data_of(x))
+    for i in range(2, words.shape[0], 3):
+        call_part(words[i], words[i + 1], 0)
 
 
 @jit
-def _run_out(x, words, out):
-    _run(x, words)
-    _move(data_of(out), words[2], words[3])
-
-
-@jit
-def _share_out(state, x, words, out):
-    _move(words[0], data_of(x), words[1])
-    for i in range(4, words.shape[0], 3):
+def _run_out(state, x, words, out):
+    _write(words[0], data_of(x))
+    _write(words[1], data_of(out))
+    for i in range(2, words.shape[0], 3):
         share(state, words[i], words[i + 1], words[i + 2])
-    _move(data_of(out), words[2], words[3])
 
 
 class Part(NamedTuple):
@@ -126,9 +120,9 @@ class Program:
     ----------
     parts : sequence of Part
     input : ndarray
-        C-contiguous; where the first part reads.
+        C-contiguous; what the first part, and no other, has as an argument to read from.
     output : ndarray
-        C-contiguous; where the last part writes.
+        C-contiguous; what the last part writes to.
     light : bool
         Not worth waking a thread for.
     """
@@ -142,7 +136,7 @@ class Program:
         if DISABLED:
             return
         self._words = np.array(
-            [input.ctypes.data, input.nbytes, output.ctypes.data, output.nbytes]
+            [_where(self.parts[0], input), _where(self.parts[-1], output)]
             + [word for p in self.parts for word in (p.function, p.block.ctypes.data, p.pieces)],
             np.int64,
         )
@@ -160,15 +154,22 @@ class Program:
         return self.output
 
     def run_out(self, x: np.ndarray, out: np.ndarray) -> None:
-        """Run on `x` and copy the output to `out`, likewise; with the team, if a part has several pieces."""
+        """Run on `x` and write to `out`, likewise; with the team, if a part has several pieces.
+
+        The output must be one argument of the last part. After this, :meth:`run` would write to `out` as well.
+        """
         if DISABLED:
             out[...] = self.run(x).reshape(out.shape)
             return
-        if self._threads > 1:
+        if self._threads == 1:
+            _run_out(ALONE, x, self._words, out)
+        else:
             with threads.parallel_region(self._threads, self.light) as state:
-                if state is not None:
-                    _share_out(state, x, self._words, out)
-                    check()
-                    return
-        _run_out(x, self._words, out)
+                _run_out(ALONE if state is None else state, x, self._words, out)
         check()
+
+
+def _where(step: Part, array: np.ndarray) -> int:
+    """Where the address of an array is among the arguments of a part; 0 if it isn't there once."""
+    found = np.flatnonzero(step.block.view(np.int64) == array.ctypes.data)
+    return step.block.ctypes.data + 8 * int(found[0]) if len(found) == 1 else 0

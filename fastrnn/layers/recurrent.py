@@ -172,7 +172,7 @@ class Recurrent(Cell):
             )
         state = np.zeros((self._traits.n_states, len(x), self.units), self._dtype)
         program = passes.step_program(self.kernel_cell(), self.kernel_weights(), x, state)
-        return Streamed(program.parts, program.output, state)
+        return Streamed(program.parts, state[0], state)
 
     def _start(self, initial_state: Any, n_batch: int) -> np.ndarray | None:
         if initial_state is not None:
