@@ -257,8 +257,10 @@ class Prepared:
 
     def __init__(self, cell: Any, packed: np.ndarray, plan: Plan, shape: tuple[int, ...], sequences: bool):
         self._cell, self._packed, self._plan, self._shape = cell, packed, plan, shape
-        self._sequences = sequences
+        self._sequences, self._dtype = sequences, packed.dtype
         n_batch, n_steps, n_inputs = shape
+        self._out_shape = (n_batch, n_steps, cell.n_units) if sequences else plan.final_shape
+        self._take = recycler.take if sequences and plan.recycle else np.empty
         self._owner = threading.get_ident()
         # Only their addresses count, which are those of other arrays in each call.
         x = np.empty((n_batch * n_steps, n_inputs), packed.dtype)
@@ -267,17 +269,12 @@ class Prepared:
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """All outputs, or the last ones, for ``x``, C-contiguous, of the shape and dtype that this was prepared for."""
-        plan, dtype = self._plan, self._packed.dtype
         if threading.get_ident() == self._owner:
-            if not self._sequences:
-                final = np.empty(plan.final_shape, dtype)
-                self._program.run_out(x, final)
-                return final[0]
-            out = recycler.take(plan.out_shape, dtype) if plan.recycle else np.empty(plan.out_shape, dtype)
+            out = self._take(self._out_shape, self._dtype)
             self._program.run_out(x, out)
-            return out.reshape(*self._shape[:2], -1)
-        rows, masks = x.reshape(-1, x.shape[2]), _nothing(dtype, 1)
-        result = _infer(self._cell, plan, rows, None, self._packed, masks, self._sequences, self._shape)
+            return out if self._sequences else out[0]
+        rows, masks = x.reshape(-1, x.shape[2]), _nothing(self._dtype, 1)
+        result = _infer(self._cell, self._plan, rows, None, self._packed, masks, self._sequences, self._shape)
         return result.final[0] if result.out is None else result.out
 
 

@@ -160,8 +160,7 @@ class Program:
         """
         if DISABLED:
             out[...] = self.run(x).reshape(out.shape)
-            return
-        if self._threads == 1:
+        elif self._threads == 1:
             _run_out(ALONE, x, self._words, out)
         else:
             with threads.parallel_region(self._threads, self.light) as state:
