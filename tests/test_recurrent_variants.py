@@ -6,6 +6,7 @@ Each test compares outputs, states, the gradient of the input and those of the w
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -233,6 +234,31 @@ def test_small_calls_agree_on_any_number_of_threads(cell, options, sequences, rn
         np.testing.assert_array_equal(found[at], found[at % 3])
     np.testing.assert_array_equal(found[2], found[0])
     assert not np.array_equal(found[1], found[0])
+
+
+@pytest.mark.parametrize("zero", [True, False])
+@pytest.mark.parametrize("sequences", [True, False])
+@pytest.mark.parametrize(("cell", "options"), KINDS)
+def test_masked_calls_keep_nothing_of_the_call_before(cell, options, sequences, zero, rng):
+    """What a call lays out is used again by the next; a layer that has not been called yet has nothing to use."""
+    weights, x, _ = problem(cell, rng, options, dtype=np.float32, n_batch=4, n_steps=6, units=5)
+    more = {"return_sequences": sequences, "zero_output_for_mask": zero, "go_backwards": zero, **options}
+    layer = make_layer(cell, 5, weights, 3, np.float32, **more)
+    masks = [rng.random((4, 6)) < share for share in (0.5, 1.1, 0.0, 0.8, 0.3)]
+
+    def check() -> None:
+        for mask in masks:
+            new = make_layer(cell, 5, weights, 3, np.float32, **more)
+            np.testing.assert_array_equal(layer(x, mask=mask), new(x, mask=mask))
+        new = make_layer(cell, 5, weights, 3, np.float32, **more)
+        np.testing.assert_array_equal(layer(x), new(x))
+
+    check()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(check).result()
+    weights = [2 * w for w in weights]
+    layer.set_weights(weights)
+    check()
 
 
 @pytest.mark.parametrize(("cell", "options"), KINDS)

@@ -26,6 +26,7 @@ from fastrnn.engine.plans import (
     packing,
     plan_back,
     plan_pass,
+    some_and_all,
     thread_count,
 )
 from fastrnn.engine.programs import Program, part
@@ -258,24 +259,51 @@ class Prepared:
     def __init__(self, cell: Any, packed: np.ndarray, plan: Plan, shape: tuple[int, ...], sequences: bool):
         self._cell, self._packed, self._plan, self._shape = cell, packed, plan, shape
         self._sequences, self._dtype = sequences, packed.dtype
-        n_batch, n_steps, n_inputs = shape
+        n_batch, n_steps, _ = shape
         self._out_shape = (n_batch, n_steps, cell.n_units) if sequences else plan.final_shape
         self._take = recycler.take if sequences and plan.recycle else np.empty
         self._owner = threading.get_ident()
+        self._dense = self._program_of(plan)
+        self._masked: Program | None = None
+        #: Whether calls with a mask are made by `masked`.
+        self.takes_masks = len(plan.blocks.firsts) == 2
+
+    def _program_of(self, plan: Plan) -> Program:
+        n_batch, n_steps, n_inputs = self._shape
         # Only their addresses count, which are those of other arrays in each call.
-        x = np.empty((n_batch * n_steps, n_inputs), packed.dtype)
-        zeros, final = np.zeros(plan.final_shape, packed.dtype), np.empty(plan.final_shape, packed.dtype)
-        self._program = _program(cell, packed, plan, x, zeros, final, sequences)
+        x = np.empty((n_batch * n_steps, n_inputs), self._dtype)
+        zeros, final = np.zeros(plan.final_shape, self._dtype), np.empty(plan.final_shape, self._dtype)
+        return _program(self._cell, self._packed, plan, x, zeros, final, self._sequences)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """All outputs, or the last ones, for ``x``, C-contiguous, of the shape and dtype that this was prepared for."""
         if threading.get_ident() == self._owner:
             out = self._take(self._out_shape, self._dtype)
-            self._program.run_out(x, out)
+            self._dense.run_out(x, out)
             return out if self._sequences else out[0]
         rows, masks = x.reshape(-1, x.shape[2]), _nothing(self._dtype, 1)
         result = _infer(self._cell, self._plan, rows, None, self._packed, masks, self._sequences, self._shape)
         return result.final[0] if result.out is None else result.out
+
+    def masked(self, x: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, bool]:
+        """The same with a mask in processing order, and whether each sequence has a step."""
+        n_batch, n_steps, _ = self._shape
+        if threading.get_ident() != self._owner:
+            schedule = masked_schedule(mask)
+            plan = self._plan._replace(schedule=schedule)
+            rows, masks = x.reshape(-1, x.shape[2]), _nothing(self._dtype, 1)
+            result = _infer(self._cell, plan, rows, None, self._packed, masks, self._sequences, self._shape)
+            y = result.final[0] if result.out is None else result.out
+            return y, some_and_all(schedule, n_batch, n_steps)[0]
+        if self._masked is None:
+            self._schedule = masked_schedule(mask)
+            self._masked = self._program_of(self._plan._replace(schedule=self._schedule))
+        stepped, full = some_and_all(masked_schedule(mask, self._schedule), n_batch, n_steps)
+        if full:
+            return self(x), True
+        out = self._take(self._out_shape, self._dtype)
+        self._masked.run_out(x, out)
+        return (out if self._sequences else out[0]), stepped
 
 
 def _program(
@@ -325,16 +353,17 @@ def prepare(
     shape: tuple[int, ...],
     *,
     reverse: bool = False,
+    repeat: bool = True,
     sequences: bool = False,
     n_threads: int | None = None,
     packed: np.ndarray | None = None,
 ) -> Prepared:
-    """Prepare passes over batches of one `shape` without mask, dropout or initial state; arguments as of `forward`."""
+    """Prepare passes over batches of one `shape` without dropout or initial state; arguments as of `forward`."""
     n_batch, n_steps, n_inputs = shape
     if packed is None:
         packed = pack_weights(cell, weights)
     options = Options(
-        n_batch, n_steps, n_inputs, packed.dtype, False, reverse, True, 0, False, False, sequences
+        n_batch, n_steps, n_inputs, packed.dtype, False, reverse, repeat, 0, False, False, sequences
     )
     n_threads = thread_count(cell, n_batch * n_steps, n_inputs, n_batch, n_threads, _LEAST_ROWS)
     return Prepared(cell, packed, dense_plan(cell, options, n_threads), shape, sequences)

@@ -29,6 +29,7 @@ __all__ = [
     "packing",
     "plan_back",
     "plan_pass",
+    "some_and_all",
     "strides",
     "thread_count",
 ]
@@ -54,12 +55,18 @@ def dense_schedule(n_batch: int, n_steps: int) -> np.ndarray:
     return schedule
 
 
-def masked_schedule(mask: np.ndarray) -> np.ndarray:
-    """The schedule of a boolean ``(n_batch, n_steps)`` mask in processing order."""
+def masked_schedule(mask: np.ndarray, schedule: np.ndarray | None = None) -> np.ndarray:
+    """The schedule of a boolean ``(n_batch, n_steps)`` mask in processing order, written to `schedule` if it is given."""
     n_batch, n_steps = mask.shape
-    schedule = np.empty(2 * (n_steps + 1) + n_batch + 1 + n_batch * n_steps, np.int64)
-    _fill_schedule(np.ascontiguousarray(mask), schedule)
+    if schedule is None:
+        schedule = np.empty(2 * (n_steps + 1) + n_batch + 1 + n_batch * n_steps, np.int64)
+    _fill_schedule(mask if mask.flags.c_contiguous else mask.copy(), schedule)
     return schedule
+
+
+def some_and_all(schedule: np.ndarray, n_batch: int, n_steps: int) -> tuple[bool, bool]:
+    """Whether each sequence has a step, and whether each has all: how many run at the first, and at the last."""
+    return bool(schedule[n_steps + 1] == n_batch), bool(schedule[2 * n_steps] == n_batch)
 
 
 @jit(allocates=True)

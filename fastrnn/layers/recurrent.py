@@ -92,20 +92,24 @@ class Recurrent(Cell):
     reset_states = reset_state
 
     def forward(self, x, mask=None, training=False, initial_state=None):  # type: ignore[override]
-        if mask is None and initial_state is None and not (training or self.stateful or self.return_state):
+        if initial_state is None and not (training or self.stateful or self.return_state):
             # The short way: what depends on the shape and the weights only is kept from the call before.
             ready = self._ready
             if ready is None or ready[0] != (self.weights_version, x.shape, self.n_threads):
                 ready = self._ready = self._prepare(x.shape)
-            if ready[1] is not None and x.flags.c_contiguous and x.dtype == self._dtype:
-                return ready[1](x), None
+            prepared = ready[1]
+            if prepared is not None and x.flags.c_contiguous and x.dtype == self._dtype:
+                if mask is None:
+                    return prepared(x), None
+                if prepared.takes_masks:
+                    mask = self._in_order(mask, x.shape)
+                    y, stepped = prepared.masked(x, mask)
+                    return self._shown(y, mask, stepped)[0], None
         n_batch, _, n_inputs = x.shape
         check_not_empty(self, x.shape)
         state0 = self._start(initial_state, n_batch)
         if mask is not None:
-            mask = check_mask(mask, x.shape)
-            if self.go_backwards:
-                mask = mask[:, ::-1]
+            mask = self._in_order(mask, x.shape)
         input_masks, recurrent_masks = self.draw_masks(n_batch, n_inputs) if training else (None, None)
         cell = self.kernel_cell()
         weights, packed = self._ready_weights(cell, training)
@@ -126,17 +130,22 @@ class Recurrent(Cell):
         )
         if self.stateful:
             self.states = [state.copy() for state in result.final]
-        kept = None
-        if self.return_sequences:
-            y = result.out
-        else:
-            y = result.final[0]
-            if mask is not None and (self.zero_output_for_mask or not result.stepped):
-                # The output of masked steps is not the state: zero before the first valid one, or on demand.
-                kept = mask[:, -1] if self.zero_output_for_mask else mask.any(axis=1)
-                y = np.where(kept[:, None], y, y.dtype.type(0))
+        y, kept = self._shown(result.out if self.return_sequences else result.final[0], mask, result.stepped)
         cache = None if result.tape is None else _Cache(result.tape, kept)
         return ([y, *result.final] if self.return_state else y), cache
+
+    def _in_order(self, mask: Any, shape: tuple[int, ...]) -> np.ndarray:
+        """A mask as an array in the order in which steps are processed."""
+        mask = check_mask(mask, shape)
+        return mask[:, ::-1] if self.go_backwards else mask
+
+    def _shown(self, y: Any, mask: np.ndarray | None, stepped: bool) -> tuple[Any, np.ndarray | None]:
+        """The output, and the sequences whose last one is their state, unless it is that of all."""
+        if mask is None or self.return_sequences or (stepped and not self.zero_output_for_mask):
+            return y, None
+        # The output of masked steps is not the state: zero before the first valid one, or on demand.
+        kept = mask[:, -1] if self.zero_output_for_mask else np.asarray(mask.any(axis=1))
+        return np.where(kept[:, None], y, y.dtype.type(0)), kept
 
     def _ready_weights(self, cell: Any, training: bool) -> tuple[passes.Weights, np.ndarray | None]:
         """The weights as the engine takes them, and as inference reads them: packed once per change."""
@@ -157,6 +166,7 @@ class Recurrent(Cell):
             weights,
             shape,
             reverse=self.go_backwards,
+            repeat=not self.zero_output_for_mask,
             sequences=self.return_sequences,
             n_threads=self.n_threads,
             packed=packed,
