@@ -33,7 +33,7 @@ __all__ = [
 #: Probabilities are kept this far from 0 and 1 before their logarithm is taken.
 EPSILON = 1e-7
 #: From so many predictions on a kernel is quicker than NumPy, whose first call is free.
-_LARGE = 1 << 14
+_LARGE = 1 << 8
 _REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "mean_with_sample_weight")
 
 
