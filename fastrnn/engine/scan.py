@@ -101,23 +101,26 @@ def _gather(plan, schedule, x, masks, group, s0, s1, r0, r1, out):
             _gather_row(plan, x, masks, group, b, schedule[own + s], out, (s - s0) * rows + r)
     at = (full - s0) * rows
     for s in range(full, s1):
-        n = _active(schedule, n_steps, s, r0, r1)
-        _gather_step(plan, schedule, x, masks, group, s, r0, n, out, at)
-        at += n
+        at += _active(schedule, n_steps, s, r0, r1)
+    if full < s1:
+        _gather_rest(plan, schedule, x, masks, group, full, s1, r0, r1, out, (full - s0) * rows)
     return at
 
 
 @on_demand
 @jit(inner=True)
-def _gather_step(plan, schedule, x, masks, group, s, r0, n, out, at):
-    """The rows of step ``s`` of the sorted rows ``r0 ... r0 + n``, where each may be at a time of its own."""
+def _gather_rest(plan, schedule, x, masks, group, s0, s1, r0, r1, out, at):
+    """The rows of the steps ``s0 ... s1`` at which not all rows run."""
     n_steps, n_batch = plan["n_steps"], plan["n_batch"]
     base = 2 * (n_steps + 1)
     times = base + n_batch + 1
     shared = schedule[base + n_batch] == 1
-    for r in range(n):
-        own = times if shared else times + (r0 + r) * n_steps
-        _gather_row(plan, x, masks, group, schedule[base + r0 + r], schedule[own + s], out, at + r)
+    for s in range(s0, s1):
+        n = _active(schedule, n_steps, s, r0, r1)
+        for r in range(n):
+            own = times if shared else times + (r0 + r) * n_steps
+            _gather_row(plan, x, masks, group, schedule[base + r0 + r], schedule[own + s], out, at + r)
+        at += n
 
 
 @on_demand
