@@ -22,10 +22,13 @@ from fastrnn.engine.handover import share
 from fastrnn.engine.jit import inlined, jit
 from fastrnn.engine.linking import address, fetch, on_demand, separate, spill
 from fastrnn.engine.matmul import product, product_tn
-from fastrnn.engine.views import add, block, copy, cube, fill, matrix, part, plane, planes, segment
+from fastrnn.engine.views import add, block, copy, cube, fill, matrix, part, plane, planes, segment, spaced
 
 #: Gradients of so many weights are summed by all threads: of fewer, what one wrote would only move to and fro.
 _LARGE_SUM = 1 << 18
+
+#: From so many rows on, the inputs of one step are enough for a product.
+_MANY_ROWS = 16
 
 #: What one call of a kernel needs to know, as one record (one argument instead of thirty).
 PLAN = np.dtype(
@@ -202,6 +205,8 @@ def forward_rows(
     scratch = matrix(work, a, plan["n_gates"] + 4, n_units)
 
     order = 2 * (n_steps + 1)
+    # Rows of the input that are many and whole fill the tiles of a product where they lie, step by step.
+    in_place = plan["input_masks"] == 0 and rows >= _MANY_ROWS and schedule[order + n_batch] == 1
     first = slot if ring else r0
     for state in range(n_states):
         for r in range(rows):
@@ -215,16 +220,19 @@ def forward_rows(
         if _active(schedule, n_steps, s0, r0, r1) == 0:
             break
         for g in range(input_groups):
-            at = _gather(plan, schedule, x, masks, g, s0, s1, r0, r1, xs)
             lo = g * input_width
             packed = segment(weights, plan["w"] + g * input_packed, input_packed)
-            product(
-                block(xs, 0, at, 0, n_inputs),
-                packed,
-                input_width,
-                block(z, 0, at, lo, input_width),
-                block(bias, 0, 1, lo, input_width),
-            )
+            start = block(bias, 0, 1, lo, input_width)
+            if in_place:
+                for s in range(s0, s1):
+                    t = n_steps - 1 - s if plan["reverse"] else s
+                    rows_of = spaced(x, r0 * plan["x_row"] + t * plan["x_step"], plan["x_row"], rows, n_inputs)
+                    product(rows_of, packed, input_width, block(z, (s - s0) * rows, rows, lo, input_width), start)
+            else:
+                at = _gather(plan, schedule, x, masks, g, s0, s1, r0, r1, xs)
+                product(
+                    block(xs, 0, at, 0, n_inputs), packed, input_width, block(z, 0, at, lo, input_width), start
+                )
         at = 0
         for s in range(s0, s1):
             n = _active(schedule, n_steps, s, r0, r1)

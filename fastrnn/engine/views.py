@@ -15,7 +15,7 @@ from numba.np.arrayobj import populate_array
 
 from fastrnn.engine.jit import DISABLED, inlined
 
-__all__ = ["add", "block", "copy", "cube", "fill", "matrix", "part", "plane", "planes", "segment"]
+__all__ = ["add", "block", "copy", "cube", "fill", "matrix", "part", "plane", "planes", "segment", "spaced"]
 
 
 def _at(builder: Any, array: Any, offsets: list[tuple[Any, Any]]) -> Any:
@@ -86,7 +86,16 @@ def _planes(builder, strides, size, args):
     return [(k, strides[0]), (i, strides[1])], [n, width], [strides[1], size]
 
 
+def _spaced(builder, strides, size, args):
+    i, step, n, width = args
+    return [(i, strides[0])], [n, width], [builder.mul(step, strides[0]), strides[1]]
+
+
 if DISABLED:
+
+    def spaced(a, i, step, n, width):
+        """``a[i : i + n * step : step, :width]``."""
+        return a[i : i + n * step : step, :width]
 
     def segment(a, start, n):
         """``a[start : start + n]`` of a 1-D array."""
@@ -117,6 +126,11 @@ if DISABLED:
         return a[k, i : i + n, :width]
 
 else:
+
+    @intrinsic
+    def spaced(typingctx, a, i, step, n, width):
+        """``a[i : i + n * step : step, :width]``."""
+        return _view(4, 2, "A", _spaced)(a, i, step, n, width)
 
     @intrinsic
     def segment(typingctx, a, start, n):
