@@ -69,7 +69,7 @@ case = Case({cell!r}, Size(*{size}), "training")
 if not {sequences}:
     y = np.ascontiguousarray(y[:, -1])
 model = fastrnn_model(case, {threads}, return_sequences={sequences})
-model.train_on_batch(x[:2], y[:2])  # compiles
+model.train_on_batch(x[:16], y[:16])  # compiles
 tracemalloc.start()
 before = tracemalloc.get_traced_memory()[0]
 tracemalloc.reset_peak()
