@@ -226,12 +226,20 @@ def forward_rows(
             if in_place:
                 for s in range(s0, s1):
                     t = n_steps - 1 - s if plan["reverse"] else s
-                    rows_of = spaced(x, r0 * plan["x_row"] + t * plan["x_step"], plan["x_row"], rows, n_inputs)
-                    product(rows_of, packed, input_width, block(z, (s - s0) * rows, rows, lo, input_width), start)
+                    rows_of = spaced(
+                        x, r0 * plan["x_row"] + t * plan["x_step"], plan["x_row"], rows, n_inputs
+                    )
+                    product(
+                        rows_of, packed, input_width, block(z, (s - s0) * rows, rows, lo, input_width), start
+                    )
             else:
                 at = _gather(plan, schedule, x, masks, g, s0, s1, r0, r1, xs)
                 product(
-                    block(xs, 0, at, 0, n_inputs), packed, input_width, block(z, 0, at, lo, input_width), start
+                    block(xs, 0, at, 0, n_inputs),
+                    packed,
+                    input_width,
+                    block(z, 0, at, lo, input_width),
+                    start,
                 )
         at = 0
         for s in range(s0, s1):
