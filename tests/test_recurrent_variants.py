@@ -236,6 +236,23 @@ def test_small_calls_agree_on_any_number_of_threads(cell, options, sequences, rn
     assert not np.array_equal(found[1], found[0])
 
 
+@pytest.mark.parametrize("time_major", [True, False])
+@pytest.mark.parametrize("backwards", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("cell", ["simple_rnn", "gru", "lstm"])
+def test_many_sequences_are_as_few_of_them(cell, training, backwards, time_major, rng):
+    """Inputs of many rows are multiplied where they lie, those of few are gathered; a row's numbers are the same."""
+    weights, x, _ = problem(cell, rng, {}, dtype=np.float32, n_batch=83, n_steps=6, units=9)
+    if time_major:
+        x = np.ascontiguousarray(x.swapaxes(0, 1)).swapaxes(0, 1)
+    layer = make_layer(cell, 9, weights, 3, np.float32, return_sequences=True, go_backwards=backwards)
+    layer.n_threads = 1
+    many = layer.forward(x, training=training)[0]
+    for start in range(0, 83, 8):
+        few = layer.forward(x[start : start + 8], training=training)[0]
+        np.testing.assert_array_equal(many[start : start + 8], few)
+
+
 @pytest.mark.parametrize("zero", [True, False])
 @pytest.mark.parametrize("sequences", [True, False])
 @pytest.mark.parametrize(("cell", "options"), KINDS)
