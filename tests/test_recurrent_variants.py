@@ -248,9 +248,9 @@ def test_many_sequences_are_as_few_of_them(cell, training, backwards, time_major
     layer = make_layer(cell, 9, weights, 3, np.float32, return_sequences=True, go_backwards=backwards)
     layer.n_threads = 1
     many = layer.forward(x, training=training)[0]
-    for start in range(0, 83, 8):
-        few = layer.forward(x[start : start + 8], training=training)[0]
-        np.testing.assert_array_equal(many[start : start + 8], few)
+    for start, end in ((0, 1), (1, 3), (3, 11), (11, 27), (80, 83)):
+        few = layer.forward(x[start:end], training=training)[0]
+        np.testing.assert_array_equal(many[start:end], few)
 
 
 @pytest.mark.parametrize("zero", [True, False])

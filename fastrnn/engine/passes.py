@@ -29,7 +29,7 @@ from fastrnn.engine.plans import (
     some_and_all,
     thread_count,
 )
-from fastrnn.engine.programs import Program, part
+from fastrnn.engine.programs import Program, part, placeholder
 
 __all__ = [
     "Prepared",
@@ -270,8 +270,7 @@ class Prepared:
 
     def _program_of(self, plan: Plan) -> Program:
         n_batch, n_steps, n_inputs = self._shape
-        # Only their addresses count, which are those of other arrays in each call.
-        x = np.empty((n_batch * n_steps, n_inputs), self._dtype)
+        x = placeholder((n_batch * n_steps, n_inputs), self._dtype)
         zeros, final = np.zeros(plan.final_shape, self._dtype), np.empty(plan.final_shape, self._dtype)
         return _program(self._cell, self._packed, plan, x, zeros, final, self._sequences)
 
@@ -317,7 +316,7 @@ def _program(
 ) -> Program:
     """A pass over the rows `x` from the states `state0`; its output is all outputs, or `final`."""
     dtype = packed.dtype
-    out = np.empty(plan.out_shape if sequences else (0, 0), dtype)
+    out = placeholder(plan.out_shape, dtype) if sequences else _nothing(dtype, 2)
     step = part(
         scan.forward_part,
         cell,

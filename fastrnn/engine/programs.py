@@ -2,16 +2,16 @@
 
 Handing a dozen arrays from Python to a kernel takes longer than one time step of a small network. Here they are handed
 over once: a *part* is a kernel's address and the address of its arguments, in a block of memory that is kept; a
-*program* is a few parts, each of which finds its input where the one before has left its output. Running it moves the
-input in, calls one part after the other, and moves the output out.
-
-A kernel of several parts is shared with the team, where there is one to share it with.
+*program* is a few parts, each of which finds its input where the one before has left its output. Running it puts the
+addresses of the input, and of the array for the output, where the first and the last part have theirs, and calls one
+part after the other. A kernel of several pieces is shared with the team, where there is one to share it with.
 
 A program owns its memory, so two threads can't run the same one at once.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ import numpy as np
 from numba import typeof, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numpy.lib.stride_tricks import as_strided
 
 from fastrnn.engine import threads
 from fastrnn.engine.handover import ALONE, call_part, share
@@ -27,7 +28,7 @@ from fastrnn.engine.jit import DISABLED, jit
 from fastrnn.engine.linking import address_of, check
 from fastrnn.engine.matmul import address as data_of
 
-__all__ = ["Part", "Program", "part"]
+__all__ = ["Part", "Program", "part", "placeholder"]
 
 # More than the arguments of any kernel take.
 _BLOCK_BYTES = 4096
@@ -136,6 +137,14 @@ def _kind(argument: Any) -> Any:
     return type(argument)
 
 
+def placeholder(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array of this shape for the arguments of a part, of which only the address counts: it has next to no memory."""
+    if DISABLED:
+        return np.empty(shape, dtype)
+    strides = [dtype.itemsize * math.prod(shape[i + 1 :]) for i in range(len(shape))]
+    return as_strided(np.empty(1, dtype), shape, strides)
+
+
 class Program:
     """Parts, to be run one after the other.
 
@@ -158,9 +167,12 @@ class Program:
         self._threads = max(p.pieces for p in self.parts)
         if DISABLED:
             return
+        places = [_where(self.parts[0], input), _where(self.parts[-1], output)]
+        if not places[0]:
+            raise ValueError("the input must be one argument of the first part")
+        self._writes = bool(places[1])
         self._words = np.array(
-            [_where(self.parts[0], input), _where(self.parts[-1], output)]
-            + [word for p in self.parts for word in (p.function, p.block.ctypes.data, p.pieces)],
+            places + [word for p in self.parts for word in (p.function, p.block.ctypes.data, p.pieces)],
             np.int64,
         )
 
@@ -179,10 +191,12 @@ class Program:
     def run_out(self, x: np.ndarray, out: np.ndarray) -> None:
         """Run on `x` and write to `out`, likewise; with the team, if a part has several pieces.
 
-        The output must be one argument of the last part. After this, :meth:`run` would write to `out` as well.
+        The output must be one argument of the last part, once. After this, :meth:`run` would write to `out` as well.
         """
         if DISABLED:
             out[...] = self.run(x).reshape(out.shape)
+        elif not self._writes:
+            raise ValueError("the output must be one argument of the last part")
         elif self._threads == 1:
             _run_out(ALONE, x, self._words, out)
         else:
