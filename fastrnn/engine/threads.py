@@ -281,7 +281,7 @@ if hasattr(os, "register_at_fork"):
 class parallel_region(contextlib.AbstractContextManager):  # noqa: N801 - used like a function
     """Context in which a parallel kernel may be called, with at most `n` threads.
 
-    Entering it gives the state that the kernel shares with the team, or None where the serial kernel must be called:
+    Entering it gives the state that the kernel shares with the team, or None where it must be called alone:
     if `n` is 1, if the team works for another Python thread just now, if the cores are busy with other processes, or if
     it would have to be woken for a trifle.
 
@@ -290,15 +290,12 @@ class parallel_region(contextlib.AbstractContextManager):  # noqa: N801 - used l
     n : int
         A number of threads from :func:`resolve`.
     light : bool
-        Call the serial kernel as well where threads sleep, unless calls follow one another closely.
+        Give None as well where threads sleep, unless calls follow one another closely.
 
     Examples
     --------
     >>> with parallel_region(2) as state:  # doctest: +SKIP
-    ...     if state is None:
-    ...         forward(x, out)
-    ...     else:
-    ...         forward_parallel(state, x, out)
+    ...     forward_pass(ALONE if state is None else state, x, out)
     """
 
     __slots__ = ("_light", "_n", "_team")
