@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 import threading
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["aligned", "pool", "recycler"]
+__all__ = ["aligned", "pool", "recycler", "zeros"]
 
 _LINE = 64
 
@@ -25,6 +26,12 @@ def aligned(shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
     raw = np.empty(n_bytes + _LINE, np.uint8)
     start = _start(raw)
     return raw[start : start + n_bytes].view(dtype).reshape(shape)
+
+
+@functools.lru_cache(maxsize=64)
+def zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Zeros that are only ever read: the same array for all."""
+    return np.zeros(shape, dtype)
 
 
 def _start(raw: np.ndarray) -> int:

@@ -7,7 +7,6 @@ before it is written anew.
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from fastrnn.engine.handover import share
 from fastrnn.engine.jit import jit
 from fastrnn.engine.linking import address, fetch, spill
 from fastrnn.engine.matmul import pack
+from fastrnn.engine.memory import zeros
 from fastrnn.engine.views import part
 
 __all__ = ["Weights", "copies", "pack_rows", "pieces_of"]
@@ -42,15 +42,10 @@ def copies(size: int, dtype: Any, n_threads: int) -> int:
 def pieces_of(weights: Weights) -> tuple[np.ndarray, ...]:
     """The weights as :func:`pack_rows` takes them: all of them matrices, zeros for a missing bias."""
     kernel = np.ascontiguousarray(weights.kernel)
-    missing = _zeros(kernel.shape[1], kernel.dtype)
+    missing = zeros((1, kernel.shape[1]), kernel.dtype)
     recurrent = missing if weights.recurrent is None else np.ascontiguousarray(weights.recurrent)
     vectors = (missing if v is None else v.reshape(1, -1) for v in weights[2:])
     return (kernel, recurrent, *vectors)
-
-
-@functools.lru_cache(maxsize=64)
-def _zeros(n: int, dtype: Any) -> np.ndarray:
-    return np.zeros((1, n), dtype)
 
 
 @jit(inner=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from fastrnn.engine import linking, scan, threads
 from fastrnn.engine.handover import ALONE
-from fastrnn.engine.memory import aligned, pool, recycler
+from fastrnn.engine.memory import aligned, pool, recycler, zeros
 from fastrnn.engine.packing import Weights, copies, pack_rows, pieces_of
 from fastrnn.engine.plans import (
     Blocks,
@@ -237,7 +237,7 @@ def _infer(
         plan.plans,
         plan.schedule,
         rows,
-        _zeros(plan.final_shape, dtype) if state0 is None else state0,
+        zeros(plan.final_shape, dtype) if state0 is None else state0,
         packed,
         masks,
         pool.take("ring", plan.states_shape, dtype),
@@ -265,14 +265,21 @@ class Prepared:
         self._owner = threading.get_ident()
         self._dense = self._program_of(plan)
         self._masked: Program | None = None
+        self._schedule: np.ndarray | None = None
         #: Whether calls with a mask are made by `masked`.
         self.takes_masks = len(plan.blocks.firsts) == 2
 
     def _program_of(self, plan: Plan) -> Program:
         n_batch, n_steps, n_inputs = self._shape
         x = placeholder((n_batch * n_steps, n_inputs), self._dtype)
-        zeros, final = np.zeros(plan.final_shape, self._dtype), np.empty(plan.final_shape, self._dtype)
-        return _program(self._cell, self._packed, plan, x, zeros, final, self._sequences)
+        state0, final = zeros(plan.final_shape, self._dtype), np.empty(plan.final_shape, self._dtype)
+        return _program(self._cell, self._packed, plan, x, state0, final, self._sequences)
+
+    def _elsewhere(self, x: np.ndarray, plan: Plan) -> np.ndarray:
+        """What a program would give, on a thread that is not its owner."""
+        rows, masks = x.reshape(-1, x.shape[2]), _nothing(self._dtype, 1)
+        result = _infer(self._cell, plan, rows, None, self._packed, masks, self._sequences, self._shape)
+        return result.final[0] if result.out is None else result.out
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """All outputs, or the last ones, for ``x``, C-contiguous, of the shape and dtype that this was prepared for."""
@@ -280,26 +287,21 @@ class Prepared:
             out = self._take(self._out_shape, self._dtype)
             self._dense.run_out(x, out)
             return out if self._sequences else out[0]
-        rows, masks = x.reshape(-1, x.shape[2]), _nothing(self._dtype, 1)
-        result = _infer(self._cell, self._plan, rows, None, self._packed, masks, self._sequences, self._shape)
-        return result.final[0] if result.out is None else result.out
+        return self._elsewhere(x, self._plan)
 
     def masked(self, x: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, bool]:
         """The same with a mask in processing order, and whether each sequence has a step."""
         n_batch, n_steps, _ = self._shape
-        if threading.get_ident() != self._owner:
-            schedule = masked_schedule(mask)
-            plan = self._plan._replace(schedule=schedule)
-            rows, masks = x.reshape(-1, x.shape[2]), _nothing(self._dtype, 1)
-            result = _infer(self._cell, plan, rows, None, self._packed, masks, self._sequences, self._shape)
-            y = result.final[0] if result.out is None else result.out
-            return y, some_and_all(schedule, n_batch, n_steps)[0]
-        if self._masked is None:
-            self._schedule = masked_schedule(mask)
-            self._masked = self._program_of(self._plan._replace(schedule=self._schedule))
-        stepped, full = some_and_all(masked_schedule(mask, self._schedule), n_batch, n_steps)
+        own = threading.get_ident() == self._owner
+        schedule = masked_schedule(mask, self._schedule if own else None)
+        stepped, full = some_and_all(schedule, n_batch, n_steps)
         if full:
             return self(x), True
+        if not own:
+            return self._elsewhere(x, self._plan._replace(schedule=schedule)), stepped
+        if self._masked is None:
+            self._schedule = schedule
+            self._masked = self._program_of(self._plan._replace(schedule=schedule))
         out = self._take(self._out_shape, self._dtype)
         self._masked.run_out(x, out)
         return (out if self._sequences else out[0]), stepped
@@ -325,9 +327,9 @@ def _program(
         x,
         state0,
         packed,
-        np.empty(0, dtype),
+        _nothing(dtype, 1),
         aligned(plan.states_shape, dtype),
-        np.empty((0, 0), dtype),
+        _nothing(dtype, 2),
         out,
         final,
         aligned(plan.work_shape, dtype),
@@ -378,12 +380,6 @@ def _run(entry: Any, arguments: tuple, blocks: Blocks, to_pack: tuple[Any, ...])
             pack_rows(state, *to_pack)
         entry(state, *arguments)
     linking.check()
-
-
-@functools.lru_cache(maxsize=64)
-def _zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Initial states of zero, which kernels only read."""
-    return np.zeros(shape, dtype)
 
 
 @functools.cache

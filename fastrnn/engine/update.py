@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastrnn.engine.jit import jit
+from fastrnn.engine.jit import inlined, jit
 
 __all__ = [
     "adagrad",
@@ -85,6 +85,13 @@ def rmsprop(p, g, v, mean, m, rate, rho, momentum, epsilon):
         p[i] -= step
 
 
+@inlined
+def _moments(g, m, v, i, new_1, new_2):
+    """The running means of gradient and square, by the shares of what is new."""
+    m[i] += (g[i] - m[i]) * new_1
+    v[i] += (g[i] * g[i] - v[i]) * new_2
+
+
 @jit
 def adam(p, g, m, v, rate, beta_1, beta_2, epsilon):
     """Adam with the bias correction already in ``rate``."""
@@ -93,8 +100,7 @@ def adam(p, g, m, v, rate, beta_1, beta_2, epsilon):
     new_2 = p.dtype.type(1.0 - beta_2)
     epsilon = p.dtype.type(epsilon)
     for i in range(p.size):
-        m[i] += (g[i] - m[i]) * new_1
-        v[i] += (g[i] * g[i] - v[i]) * new_2
+        _moments(g, m, v, i, new_1, new_2)
         p[i] -= m[i] * rate / (np.sqrt(v[i]) + epsilon)
 
 
@@ -106,8 +112,7 @@ def amsgrad(p, g, m, v, v_max, rate, beta_1, beta_2, epsilon):
     new_2 = p.dtype.type(1.0 - beta_2)
     epsilon = p.dtype.type(epsilon)
     for i in range(p.size):
-        m[i] += (g[i] - m[i]) * new_1
-        v[i] += (g[i] * g[i] - v[i]) * new_2
+        _moments(g, m, v, i, new_1, new_2)
         v_max[i] = max(v_max[i], v[i])
         p[i] -= m[i] * rate / (np.sqrt(v_max[i]) + epsilon)
 
