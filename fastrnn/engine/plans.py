@@ -40,7 +40,7 @@ _CHUNK_BYTES = 192 * 1024
 # gradients themselves takes longer than the products once they outgrow L2.
 _LEAST_ROWS = 256
 _MAX_ROWS = 64
-# Below this many multiply-adds, some 10 us, a second thread costs more than it brings; each further one wants as many.
+# Below this many multiply-adds a second thread costs more than it brings; each further one wants as many.
 SERIAL_WORK = 600_000
 # Below this, a thread that sleeps is not worth waking for a single call: that takes as long as it would help.
 LIGHT_WORK = 4_000_000

@@ -118,7 +118,7 @@ def part(kernel: Any, *arguments: Any, pieces: int = 1) -> Part:
     return Part(_addresses[key], block, arguments, pieces)
 
 
-#: Addresses of kernels for arguments of such kinds: to ask Numba for the types of a dozen arrays takes .2 ms.
+#: Addresses of kernels for arguments of such kinds: to ask Numba for the types of a dozen arrays takes longer than a call.
 _addresses: dict[tuple, int] = {}
 
 
