@@ -30,7 +30,7 @@ def packed_product(a: NDArray, b: NDArray, repeats: int = 1) -> tuple[Callable[[
     """``a @ b`` by the micro-kernel as the time loops use it: b is packed once, beforehand. What runs it, and the result."""
     n = b.shape[1]
     packed = np.zeros(matmul.packed_size(*b.shape, b.dtype), b.dtype)
-    matmul.pack(b, packed, 0, n, False)
+    matmul.pack(b, packed, 0, n, False, 0, 1)
     out, start = np.zeros((len(a), n), b.dtype), np.zeros((0, n), b.dtype)
     return lambda: _product(a, packed, n, out, start, repeats), out
 
@@ -88,7 +88,7 @@ def micro_kernel_work(flop: float, threads: int = 1) -> Callable[[], Any]:
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal(shape).astype("float32") for shape in ((m, k), (k, n)))
     packed = np.zeros(matmul.packed_size(k, n, b.dtype), b.dtype)
-    matmul.pack(b, packed, 0, n, False)
+    matmul.pack(b, packed, 0, n, False, 0, 1)
     out, start = np.zeros((threads, m, n), b.dtype), np.zeros((0, n), b.dtype)
     repeats = max(1, round(flop / threads / (2 * m * k * n)))
 

@@ -71,7 +71,7 @@ def parts(cell: str, batch: int, units: int) -> dict[str, float]:
         return array
 
     packed = filled(packed_size(units, width, "float32"))
-    pack(filled(units, width), packed, 0, width, False)
+    pack(filled(units, width), packed, 0, width, False, 0, 1)
     x, z, h, hu = (
         filled(LONG * batch, units),
         filled(LONG * batch, width),

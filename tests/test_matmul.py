@@ -42,7 +42,7 @@ def _product_tn(a, b, c, accumulate):
 
 def packed_of(b):
     out = np.full(matmul.packed_size(*b.shape, b.dtype), np.nan, b.dtype)
-    matmul.pack(np.ascontiguousarray(b), out, 0, b.shape[1], False)
+    matmul.pack(np.ascontiguousarray(b), out, 0, b.shape[1], False, 0, 1)
     return out
 
 
@@ -68,7 +68,7 @@ def test_product_of_columns_with_strides_matches_numpy(size, dtype, rng):
     a = rng.normal(size=(k + 2, m + 3)).astype(dtype)[1:-1, 2:-1].T  # element strides in both directions
     b = rng.normal(size=(k, n + 4)).astype(dtype)[:, 1 : n + 1]
     packed = np.empty(matmul.packed_size(k, n, dtype), dtype)
-    matmul.pack(np.ascontiguousarray(b), packed, 0, n, False)
+    matmul.pack(np.ascontiguousarray(b), packed, 0, n, False, 0, 1)
     out = np.zeros((m, n), dtype)
     _product(a, packed, n, out, out[:0], 0)
     np.testing.assert_allclose(
@@ -120,7 +120,7 @@ def test_pack_of_columns_round_trips(k, n, turned, dtype, rng):
     part = b[:, 4 : 4 + n]
     expected = part.T if turned else part
     packed = np.full(matmul.packed_size(*expected.shape, dtype), np.nan, dtype)
-    matmul.pack(b, packed, 4, n, turned)
+    matmul.pack(b, packed, 4, n, turned, 0, 1)
     np.testing.assert_array_equal(matmul.unpack(packed, *expected.shape), expected)
     assert np.isfinite(packed).all()  # the padding is written too
 
@@ -163,7 +163,7 @@ def test_every_vector_width_matches_numpy(bits):
 @pytest.mark.skipif(bool(os.environ.get("NUMBA_CPU_NAME")), reason="another CPU is targeted")
 def test_micro_kernel_uses_the_widest_registers():
     kernel = numba.njit(
-        matmul._gemm.dispatcher.py_func
+        matmul.gemm.dispatcher.py_func
     )  # code that comes from the disk cache can't be inspected
     kernel.compile((numba.float32, *[numba.intp] * 14))
     (code,) = kernel.inspect_asm().values()

@@ -2,7 +2,7 @@
 
 Where several threads run a pass, each packs a row of its own as long as that fits its cache: what one core writes and
 another reads goes from cache to cache line by line, and a row that both read would have to be taken from all of them
-before it is written anew.
+before it is written anew. A larger row they pack together.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def pieces_of(weights: Weights) -> tuple[np.ndarray, ...]:
 
 @jit(inner=True)
 def _pack_row(arguments, at, k):
-    pieces, layout, rows = fetch(arguments, at)
+    pieces, layout, rows, n_shares = fetch(arguments, at)
+    row, share = k // n_shares, k % n_shares
     for i in range(5):
         weights, start, end, groups, turned = (
             pieces[i],
@@ -64,7 +65,8 @@ def _pack_row(arguments, at, k):
         # Equal groups of columns one after the other.
         step, size = weights.shape[1] // groups, (end - start) // groups
         for g in range(groups):
-            pack(weights, part(rows, k, start + g * size, size), g * step, step, turned != 0)
+            target = part(rows, row, start + g * size, size)
+            pack(weights, target, g * step, step, turned != 0, share, n_shares)
 
 
 _pack_part = address(_pack_row)
@@ -75,7 +77,7 @@ def pack_rows(state, *args):
     """Pack weights into each of several rows, by the team that shares `state`.
 
     Arguments: the five matrices that :func:`pieces_of` gives; a layout, that is where each begins, and the end, then
-    the numbers of their column groups, then whether it is their transposes that are packed; the rows. A piece without
-    length is left out.
+    the numbers of their column groups, then whether it is their transposes that are packed; the rows; in how many
+    shares each is packed. A piece without length is left out.
     """
-    share(state, _pack_part(args), spill(args), args[2].shape[0])
+    share(state, _pack_part(args), spill(args), args[2].shape[0] * args[3])

@@ -26,6 +26,7 @@ from fastrnn.engine.plans import (
     packing,
     plan_back,
     plan_pass,
+    share_count,
     some_and_all,
     thread_count,
 )
@@ -90,15 +91,16 @@ def pack_weights(cell: Any, weights: Weights) -> np.ndarray:
     """The weights as inference reads them: valid until they change."""
     packed = packing(cell, len(weights.kernel), 0, False, weights.kernel.dtype)
     rows = aligned((1, packed.size), weights.kernel.dtype)
-    pack_rows(ALONE, pieces_of(weights), packed.layout, rows)
+    pack_rows(ALONE, pieces_of(weights), packed.layout, rows, 1)
     return rows
 
 
-def _to_pack(weights: Weights, packed: Packing, n_threads: int) -> tuple[Any, ...]:
+def _to_pack(weights: Weights, packed: Packing, blocks: Blocks) -> tuple[Any, ...]:
     """Arguments of `pack_rows`, with memory for as many rows as the threads need in one pass."""
     dtype = weights.kernel.dtype
-    rows = pool.take("packed", (copies(packed.size, dtype, n_threads), packed.size), dtype)
-    return pieces_of(weights), packed.layout, rows
+    n = copies(packed.size, dtype, blocks.n_rows)
+    rows = pool.take("packed", (n, packed.size), dtype)
+    return pieces_of(weights), packed.layout, rows, blocks.n_threads if n == 1 else 1
 
 
 def forward(
@@ -171,15 +173,16 @@ def forward(
         n_batch, n_steps, n_inputs, dtype, time_major, reverse, repeat, input_groups, masked, save, sequences
     )
     least = 1 if save else _LEAST_ROWS
+    shares = share_count(cell, n_batch, n_steps, n_inputs, n_threads)
     if schedule is None:
         n_threads = thread_count(cell, n_batch * n_steps, n_inputs, n_batch, n_threads, least)
-        plan = dense_plan(cell, options, n_threads)
+        plan = dense_plan(cell, options, n_threads, shares)
     else:
         n_threads = thread_count(cell, int(schedule[n_steps]), n_inputs, n_batch, n_threads, least)
-        plan = plan_pass(cell, options, schedule, n_threads)
+        plan = plan_pass(cell, options, schedule, n_threads, shares)
     masks = _join_masks(input_masks, recurrent_masks, dtype) if input_groups or masked else _nothing(dtype, 1)
-    to_pack = _to_pack(weights, plan.packing, len(plan.blocks.firsts) - 1) if packed is None else ()
-    packed = to_pack[-1] if packed is None else packed
+    to_pack = _to_pack(weights, plan.packing, plan.blocks) if packed is None else ()
+    packed = to_pack[2] if packed is None else packed
     if not save:
         result = _infer(cell, plan, rows, state0, packed, masks, sequences, x.shape, to_pack)
         return result if stepped else result._replace(stepped=False)
@@ -267,7 +270,7 @@ class Prepared:
         self._masked: Program | None = None
         self._schedule: np.ndarray | None = None
         #: Whether calls with a mask are made by `masked`.
-        self.takes_masks = len(plan.blocks.firsts) == 2
+        self.takes_masks = plan.blocks.n_rows == 1
 
     def _program_of(self, plan: Plan) -> Program:
         n_batch, n_steps, n_inputs = self._shape
@@ -321,6 +324,7 @@ def _program(
     out = placeholder(plan.out_shape, dtype) if sequences else _nothing(dtype, 2)
     step = part(
         scan.forward_part,
+        ALONE,
         cell,
         plan.plans,
         plan.schedule,
@@ -335,7 +339,7 @@ def _program(
         aligned(plan.work_shape, dtype),
         plan.blocks.borders,
         plan.blocks.firsts,
-        pieces=len(plan.blocks.firsts) - 1,
+        pieces=plan.blocks.n_rows,
     )
     return Program([step], x, out if sequences else final, plan.blocks.light)
 
@@ -358,9 +362,14 @@ def prepare(
     sequences: bool = False,
     n_threads: int | None = None,
     packed: np.ndarray | None = None,
-) -> Prepared:
-    """Prepare passes over batches of one `shape` without dropout or initial state; arguments as of `forward`."""
+) -> Prepared | None:
+    """Prepare passes over batches of one `shape` without dropout or initial state; arguments as of `forward`.
+
+    None where threads should share each product: programs are shared as a whole.
+    """
     n_batch, n_steps, n_inputs = shape
+    if share_count(cell, n_batch, n_steps, n_inputs, n_threads) > 1:
+        return None
     if packed is None:
         packed = pack_weights(cell, weights)
     options = Options(
@@ -373,8 +382,7 @@ def prepare(
 def _run(entry: Any, arguments: tuple, blocks: Blocks, to_pack: tuple[Any, ...]) -> None:
     """Pack the weights, if `to_pack` says how, and run all blocks: each thread's on one of its own, or all on this one."""
     arguments = (*arguments, blocks.borders, blocks.firsts)
-    n_threads = len(blocks.firsts) - 1
-    with threads.parallel_region(n_threads, blocks.light) as team:
+    with threads.parallel_region(blocks.n_threads, blocks.light) as team:
         state = ALONE if team is None else team
         if to_pack:
             pack_rows(state, *to_pack)
@@ -424,7 +432,7 @@ def backward(
     n_batch, n_steps, n_inputs = options[:3]
     d_rows, d_time_major = (_nothing(dtype, 2), False) if d_out is None else _physical(d_out, dtype)
     back = plan_back(plan, need_dx, d_time_major)
-    to_pack = _to_pack(weights, back.packing, len(plan.blocks.firsts) - 1)
+    to_pack = _to_pack(weights, back.packing, plan.blocks)
     if d_final is None:
         d_final = np.zeros(plan.final_shape, dtype)
     if need_dx:
@@ -440,7 +448,7 @@ def backward(
         back.plans,
         plan.schedule,
         tape.x,
-        to_pack[-1],
+        to_pack[2],
         tape.masks,
         tape.states,
         tape.saved,

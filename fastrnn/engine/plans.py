@@ -29,6 +29,7 @@ __all__ = [
     "packing",
     "plan_back",
     "plan_pass",
+    "share_count",
     "some_and_all",
     "strides",
     "thread_count",
@@ -44,6 +45,12 @@ _MAX_ROWS = 64
 SERIAL_WORK = 600_000
 # Below this, a thread that sleeps is not worth waking for a single call: that takes as long as it would help.
 LIGHT_WORK = 4_000_000
+# What handing over the shares of a step costs, as multiply-adds: those of the product of one sequence; those of several,
+# and of what follows it row by row.
+_HAND_OVERS = 50_000, 150_000
+_LEAST_SHARE = 25_000
+# A product with fewer rows takes as long as this: it waits for the weights.
+_LEAST_TIME = 2.2
 
 
 @functools.lru_cache(maxsize=256)
@@ -180,16 +187,28 @@ _NO_SCHEDULE = np.empty(0, np.int64)
 class Blocks(NamedTuple):
     """Sorted rows ``borders[i] ... borders[i + 1]`` are block i; thread k has those from ``firsts[k]`` on.
 
-    `most` is the number of rows of the largest; `light` ones are not worth waking a thread for.
+    `most` is the number of rows of the largest; `light` ones are not worth waking a thread for. Of a single block each
+    product may be cut into `shares`, for as many threads.
     """
 
     borders: np.ndarray
     firsts: np.ndarray
     most: int
     light: bool
+    shares: int = 1
+
+    @property
+    def n_rows(self) -> int:
+        """Number of threads that own rows."""
+        return len(self.firsts) - 1
+
+    @property
+    def n_threads(self) -> int:
+        """Number of threads at work."""
+        return max(self.n_rows, self.shares)
 
 
-def _blocks(bounds: np.ndarray, work: int) -> Blocks:
+def _blocks(bounds: np.ndarray, work: int, shares: int) -> Blocks:
     """Cut the threads' ranges of rows into blocks of at most `_MAX_ROWS`, in whole tiles and of about the same size."""
     most = max(1, int(np.diff(bounds).max()))
     n_blocks = -(-most // _MAX_ROWS)
@@ -201,7 +220,7 @@ def _blocks(bounds: np.ndarray, work: int) -> Blocks:
     ]
     borders = np.array([*(first for _, first in starts), bounds[-1]], np.int64)
     firsts = np.searchsorted([thread for thread, _ in starts], np.arange(len(bounds)), side="left")
-    return Blocks(borders, firsts.astype(np.int64), size, work < LIGHT_WORK)
+    return Blocks(borders, firsts.astype(np.int64), size, work < LIGHT_WORK, shares)
 
 
 class Options(NamedTuple):
@@ -235,6 +254,22 @@ def thread_count(
         return 1
     enough = work if SERIAL_WORK == 0 else 1 + work // SERIAL_WORK
     return max(1, min(threads.resolve(n_threads), most, enough))
+
+
+def share_count(cell: Any, n_batch: int, n_steps: int, n_inputs: int, n_threads: int | None) -> int:
+    """Threads that should have a share of each step, rather than sequences of their own; 1: none should.
+
+    It is the sequences that don't fill the threads' tiles evenly, such as a single one, that decide.
+    """
+    parts = traits(cell)
+    weights = parts.recurrent * parts.n_gates * cell.n_units**2
+    if _work(cell, n_batch * n_steps, n_inputs) < LIGHT_WORK:
+        return 1
+    n = min(threads.resolve(n_threads), n_batch * weights // _LEAST_SHARE)
+    if n < 2:
+        return 1
+    own, shared = max(_LEAST_TIME, -(-n_batch // n)), max(_LEAST_TIME, n_batch) / n
+    return n if (own - shared) * weights > _HAND_OVERS[min(n_batch, 2) - 1] else 1
 
 
 class BackPlan(NamedTuple):
@@ -272,26 +307,31 @@ class Plan(NamedTuple):
 
 
 @functools.lru_cache(maxsize=512, typed=True)
-def dense_plan(cell: Any, options: Options, n_threads: int) -> Plan:
+def dense_plan(cell: Any, options: Options, n_threads: int, shares: int = 1) -> Plan:
     """The plan of a batch without a mask: it depends on sizes only, so it is kept."""
-    return plan_pass(cell, options, dense_schedule(options.n_batch, options.n_steps), n_threads)
+    return plan_pass(cell, options, dense_schedule(options.n_batch, options.n_steps), n_threads, shares)
 
 
-def plan_pass(cell: Any, options: Options, schedule: np.ndarray, n_threads: int) -> Plan:
-    """The plan of a batch with any mask: what does not depend on the schedule itself is kept."""
+def plan_pass(cell: Any, options: Options, schedule: np.ndarray, n_threads: int, shares: int = 1) -> Plan:
+    """The plan of a batch with any mask: what does not depend on the schedule itself is kept.
+
+    So many threads own sequences, or have so many shares of each product.
+    """
     n_batch, n_steps = options[:2]
+    if shares > 1:
+        n_threads = 1
     bounds = (0, n_batch) if n_threads == 1 else tuple(_bounds(schedule, n_batch, n_steps, n_threads))
     n_rows = int(schedule[n_steps]) if options.save else 0
-    return _sizes(cell, options, bounds, n_rows)._replace(schedule=schedule)
+    return _sizes(cell, options, bounds, n_rows, shares)._replace(schedule=schedule)
 
 
 @functools.lru_cache(maxsize=512, typed=True)
-def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], n_rows: int) -> Plan:
+def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], n_rows: int, shares: int) -> Plan:
     """A plan without its schedule; `n_rows`, the steps of all rows together, counts where they are saved."""
     parts, n_units = traits(cell), cell.n_units
     n_batch, n_steps, n_inputs = options[:3]
-    blocks = _blocks(np.array(bounds), _work(cell, n_batch * n_steps, n_inputs))
-    block, n_threads = blocks.most, len(bounds) - 1
+    blocks = _blocks(np.array(bounds), _work(cell, n_batch * n_steps, n_inputs), shares)
+    block, n_threads = blocks.most, blocks.n_rows
     width = parts.n_gates * cell.n_units
     input_groups, groups = column_groups(cell, options.input_groups, options.recurrent_masks)
     packed = packing(cell, n_inputs, options.input_groups, options.recurrent_masks, options.dtype)
@@ -323,6 +363,7 @@ def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], n_rows: int) ->
         ring=not options.save,
         save=options.save,
         rows=block,
+        shares=shares,
         chunk=_chunk(n_steps, block, width + n_inputs, options.dtype),
         **dict(zip(("w", "u", "b", "rb", "extra"), packed.layout.tolist(), strict=False)),
     )
@@ -342,7 +383,7 @@ def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], n_rows: int) ->
         saved_shape=(n_rows, parts.n_saved * n_units),
         out_shape=(n_batch * n_steps, n_units),
         recycle=n_batch * n_steps * n_units * options.dtype.itemsize >= recycler.smallest,
-        work_shape=(n_threads, block * per_row + (parts.n_gates + 4) * n_units),
+        work_shape=(n_threads, block * per_row + shares * (parts.n_gates + 4) * n_units),
         back={},
     )
 
@@ -387,14 +428,14 @@ def _plan_back(plan: Plan, need_dx: bool, d_time_major: bool) -> BackPlan:
     )
     for name, value in settings.items():
         plans[0][name] = value
-    n_threads = len(plan.blocks.firsts) - 1
+    n_threads = plan.blocks.n_rows
     per_row = chunk * (n_inputs + 2 * width + n) + (parts.n_states + 2) * n
     return BackPlan(
         plans,
         packed,
         tuple(pieces),
         grads_shape=(n_threads, pieces[-1]),
-        work_shape=(n_threads, rows * per_row + (parts.n_gates + 4) * n),
+        work_shape=(n_threads, rows * per_row + plan.blocks.shares * (parts.n_gates + 4) * n),
     )
 
 

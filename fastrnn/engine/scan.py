@@ -21,7 +21,7 @@ from fastrnn.engine.denormals import flush_denormals, restore_denormals
 from fastrnn.engine.handover import share
 from fastrnn.engine.jit import inlined, jit
 from fastrnn.engine.linking import address, fetch, on_demand, separate, spill
-from fastrnn.engine.matmul import product, product_tn
+from fastrnn.engine.shares import shared_backward, shared_forward, shared_product, shared_product_tn
 from fastrnn.engine.views import add, block, copy, cube, fill, matrix, part, plane, planes, segment, spaced
 
 #: Gradients of so many weights are summed by all threads: of fewer, what one wrote would only move to and fro.
@@ -37,7 +37,7 @@ PLAN = np.dtype(
         for name in (
             "n_steps n_batch n_inputs n_units n_gates n_states n_saved n_extra split recurrent late operand "
             "input_masks input_groups groups x_step x_row out_step out_row reverse repeat ring save chunk rows "
-            "recurrent_masks dx_step dx_row need_dx w u b rb extra"
+            "recurrent_masks dx_step dx_row need_dx w u b rb extra shares"
         ).split()
     ]
 )
@@ -171,7 +171,23 @@ def _steps_of(schedule, n_steps, r):
 @separate
 @jit(inner=True)
 def forward_rows(
-    cell, plans, schedule, x, state0, packs, masks, states, saved, out, final, works, borders, firsts, k, i
+    team,
+    cell,
+    plans,
+    schedule,
+    x,
+    state0,
+    packs,
+    masks,
+    states,
+    saved,
+    out,
+    final,
+    works,
+    borders,
+    firsts,
+    k,
+    i,
 ):
     """All time steps of the sorted rows of block ``i``, ``r0 ... r1``, with the memory of thread ``k``."""
     before = flush_denormals()
@@ -183,7 +199,7 @@ def forward_rows(
     n_states, n_batch, save, ring = plan["n_states"], plan["n_batch"], plan["save"], plan["ring"]
     width = plan["n_gates"] * n_units
     rows, chunk = r1 - r0, plan["chunk"]
-    split, recurrent, late = plan["split"], plan["recurrent"], plan["late"]
+    split, recurrent, late, shares = plan["split"], plan["recurrent"], plan["late"], plan["shares"]
     input_groups, groups = plan["input_groups"], plan["groups"]
     input_width, group_width = width // input_groups, width // groups
     input_packed = (plan["u"] - plan["w"]) // input_groups
@@ -202,7 +218,7 @@ def forward_rows(
     a += rows * n_units
     masked = matrix(work, a, rows, n_units)
     a += rows * n_units
-    scratch = matrix(work, a, plan["n_gates"] + 4, n_units)
+    scratch = matrix(work, a, shares * (plan["n_gates"] + 4), n_units)
 
     order = 2 * (n_steps + 1)
     # Rows of the input that are many and whole fill the tiles of a product where they lie, step by step.
@@ -229,12 +245,20 @@ def forward_rows(
                     rows_of = spaced(
                         x, r0 * plan["x_row"] + t * plan["x_step"], plan["x_row"], rows, n_inputs
                     )
-                    product(
-                        rows_of, packed, input_width, block(z, (s - s0) * rows, rows, lo, input_width), start
+                    shared_product(
+                        team,
+                        shares,
+                        rows_of,
+                        packed,
+                        input_width,
+                        block(z, (s - s0) * rows, rows, lo, input_width),
+                        start,
                     )
             else:
                 at = _gather(plan, schedule, x, masks, g, s0, s1, r0, r1, xs)
-                product(
+                shared_product(
+                    team,
+                    shares,
                     block(xs, 0, at, 0, n_inputs),
                     packed,
                     input_width,
@@ -264,7 +288,9 @@ def forward_rows(
                             _masked_rows(operand, 0, n, plan, schedule, masks, g, r0, masked, 0)
                             operand = block(masked, 0, n, 0, n_units)
                         if split:
-                            product(
+                            shared_product(
+                                team,
+                                shares,
                                 operand,
                                 packed,
                                 group_width,
@@ -273,10 +299,15 @@ def forward_rows(
                             )
                         else:
                             target = block(z, at, n, lo, group_width)
-                            product(operand, packed, group_width, target, target)
-                step_forward(
-                    cell, phase, n, z, at, hu, states, prev, new, extra, saved, kept, save, left, scratch
-                )
+                            shared_product(team, shares, operand, packed, group_width, target, target)
+                if shares > 1 and n > 1:
+                    shared_forward(
+                        team, shares, cell, phase, n, z, at, hu, states, prev, new, extra, saved, kept, save, left, scratch
+                    )  # fmt: skip
+                else:
+                    step_forward(
+                        cell, phase, n, z, at, hu, states, prev, new, extra, saved, kept, save, left, scratch
+                    )
             if out.shape[0] > 0:
                 for r in range(n):
                     copy(
@@ -322,6 +353,7 @@ def _fill(plan, schedule, out, r, n):
 @separate
 @jit(inner=True)
 def backward_rows(
+    team,
     cell,
     plans,
     schedule,
@@ -354,7 +386,7 @@ def backward_rows(
     n_states, n_batch = plan["n_states"], plan["n_batch"]
     width = plan["n_gates"] * n_units
     rows, chunk = r1 - r0, plan["chunk"]
-    split, recurrent, late = plan["split"], plan["recurrent"], plan["late"]
+    split, recurrent, late, shares = plan["split"], plan["recurrent"], plan["late"], plan["shares"]
     input_groups, groups = plan["input_groups"], plan["groups"]
     input_width, group_width = width // input_groups, width // groups
     input_packed = (plan["u"] - plan["w"]) // input_groups
@@ -387,7 +419,7 @@ def backward_rows(
     a += rows * n_units
     masked = matrix(work, a, rows, n_units)
     a += rows * n_units
-    scratch = matrix(work, a, plan["n_gates"] + 4, n_units)
+    scratch = matrix(work, a, shares * (plan["n_gates"] + 4), n_units)
 
     order = 2 * (n_steps + 1)
     for state in range(n_states):
@@ -413,41 +445,41 @@ def backward_rows(
             if d_out.shape[0] > 0:
                 _add_outputs(plan, schedule, d_out, s, r0, n, ds)
             for phase in range(1 if late else 0, -1, -1):
-                step_backward(
-                    cell,
-                    phase,
-                    n,
-                    ds,
-                    states,
-                    prev,
-                    new,
-                    extra,
-                    saved,
-                    kept,
-                    dz,
-                    at,
-                    du,
-                    at,
-                    d_left,
-                    d_extra,
-                    scratch,
-                )
+                if shares > 1 and n > 1 and plan["n_extra"] == 0:
+                    shared_backward(
+                        team, shares, cell, phase, n, ds, states, prev, new, extra, saved, kept, dz, at, du, at, d_left,
+                        d_extra, scratch,
+                    )  # fmt: skip
+                else:
+                    step_backward(
+                        cell, phase, n, ds, states, prev, new, extra, saved, kept, dz, at, du, at, d_left, d_extra,
+                        scratch,
+                    )  # fmt: skip
                 if recurrent:
                     for g in range(groups - late if phase else 0, groups if phase else groups - late):
                         packed = segment(weights, plan["u"] + g * group_packed, group_packed)
                         columns = block(du, at, n, g * group_width, group_width)
                         target = block(d_left, 0, n, 0, n_units) if phase else planes(ds, 0, 0, n, n_units)
                         if plan["recurrent_masks"]:
-                            product(columns, packed, n_units, block(masked, 0, n, 0, n_units), nothing)
+                            shared_product(
+                                team,
+                                shares,
+                                columns,
+                                packed,
+                                n_units,
+                                block(masked, 0, n, 0, n_units),
+                                nothing,
+                            )
                             _masked_rows(
                                 block(masked, 0, n, 0, n_units), 0, n, plan, schedule, masks, g, r0, masked, 0
                             )
                             _take_masked(block(masked, 0, n, 0, n_units), target, phase)
                         elif phase:
-                            product(columns, packed, n_units, target, nothing)
+                            shared_product(team, shares, columns, packed, n_units, target, nothing)
                         else:
-                            product(columns, packed, n_units, target, target)
+                            shared_product(team, shares, columns, packed, n_units, target, target)
         _chunk_gradients(
+            team,
             plan,
             schedule,
             x,
@@ -472,7 +504,9 @@ def backward_rows(
         if plan["need_dx"]:
             for g in range(input_groups):
                 packed = segment(weights, plan["w"] + g * input_packed, input_packed)
-                product(
+                shared_product(
+                    team,
+                    shares,
                     block(dz, 0, total, g * input_width, input_width),
                     packed,
                     n_inputs,
@@ -550,6 +584,7 @@ def _scatter(plan, schedule, rows, at, masks, group, s, r0, n, dx):
 @separate
 @jit(inner=True)
 def _chunk_gradients(
+    team,
     plan,
     schedule,
     x,
@@ -574,14 +609,16 @@ def _chunk_gradients(
 
     Those of the kernels are overwritten if they are not `begun`.
     """
-    n_steps, n_units, n_batch = plan["n_steps"], plan["n_units"], plan["n_batch"]
+    n_steps, n_units, n_batch, shares = plan["n_steps"], plan["n_units"], plan["n_batch"], plan["shares"]
     width = plan["n_gates"] * n_units
     input_groups, groups = plan["input_groups"], plan["groups"]
     input_width, group_width = width // input_groups, width // groups
     for g in range(input_groups):
         at = _gather(plan, schedule, x, masks, g, s0, s1, r0, r1, xs)
         lo = g * input_width
-        product_tn(
+        shared_product_tn(
+            team,
+            shares,
             block(xs, 0, at, 0, plan["n_inputs"]),
             block(dz, 0, at, lo, input_width),
             block(d_kernel, 0, plan["n_inputs"], lo, input_width),
@@ -605,7 +642,9 @@ def _chunk_gradients(
                     _masked_rows(block(hs, at, n, 0, n_units), 0, n, plan, schedule, masks, g, r0, hs, at)
                 at += n
             lo = g * group_width
-            product_tn(
+            shared_product_tn(
+                team,
+                shares,
                 block(hs, 0, at, 0, n_units),
                 block(du, 0, at, lo, group_width),
                 block(d_recurrent, 0, n_units, lo, group_width),
@@ -619,7 +658,7 @@ def _chunk_gradients(
 @jit(inner=True)
 def _forward_blocks(arguments, at, k):
     args = fetch(arguments, at)
-    firsts = args[13]
+    firsts = args[14]
     for i in range(firsts[k], firsts[k + 1]):
         forward_rows(*args, k, i)
 
@@ -627,7 +666,7 @@ def _forward_blocks(arguments, at, k):
 @jit(inner=True)
 def _backward_blocks(arguments, at, k):
     args = fetch(arguments, at)
-    firsts = args[15]
+    firsts = args[16]
     for i in range(firsts[k], firsts[k + 1]):
         backward_rows(*args, k, i)
 
@@ -650,17 +689,24 @@ _sum_part = address(_sum_columns)
 
 @jit
 def forward_pass(state, *args):
-    """All parts, by the team that shares `state`; arguments as of `forward_part`."""
-    share(state, forward_part(args), spill(args), args[13].shape[0] - 1)
+    """All parts, by the team that shares `state`; arguments as of `forward_part`, without the first.
+
+    Of a single part it is the products that the team shares, if the plan says so.
+    """
+    n_threads = args[13].shape[0] - 1
+    outer, inner = (state[:0], state) if n_threads == 1 else (state, state[:0])
+    args = (inner, *args)
+    share(outer, forward_part(args), spill(args), n_threads)
 
 
 @jit
 def backward_pass(state, *args):
-    """All parts, by the team that shares `state`, then the sum of their gradients; arguments as of `backward_part`."""
+    """All parts, likewise, then the sum of their gradients; arguments as of `backward_part`, without the first."""
     n_threads = args[15].shape[0] - 1
-    share(state, backward_part(args), spill(args), n_threads)
+    outer, inner = (state[:0], state) if n_threads == 1 else (state, state[:0])
+    grads, args = (args[12], n_threads), (inner, *args)
+    share(outer, backward_part(args), spill(args), n_threads)
     if n_threads > 1:
-        if args[12].shape[1] < _LARGE_SUM:
-            n_threads, state = 1, state[:0]
-        grads = (args[12], n_threads)
-        share(state, _sum_part(grads), spill(grads), n_threads)
+        if grads[0].shape[1] < _LARGE_SUM:
+            grads, outer = (grads[0], 1), inner
+        share(outer, _sum_part(grads), spill(grads), grads[1])

@@ -15,7 +15,20 @@ from numba.np.arrayobj import populate_array
 
 from fastrnn.engine.jit import DISABLED, inlined
 
-__all__ = ["add", "block", "copy", "cube", "fill", "matrix", "part", "plane", "planes", "segment", "spaced"]
+__all__ = [
+    "add",
+    "block",
+    "copy",
+    "cube",
+    "fill",
+    "matrix",
+    "part",
+    "plane",
+    "planes",
+    "segment",
+    "slab",
+    "spaced",
+]
 
 
 def _at(builder: Any, array: Any, offsets: list[tuple[Any, Any]]) -> Any:
@@ -86,6 +99,11 @@ def _planes(builder, strides, size, args):
     return [(k, strides[0]), (i, strides[1])], [n, width], [strides[1], size]
 
 
+def _slab(builder, strides, size, args):
+    k, i, n, width = args
+    return [(i, strides[1])], [k, n, width], strides
+
+
 def _spaced(builder, strides, size, args):
     i, step, n, width = args
     return [(i, strides[0])], [n, width], [builder.mul(step, strides[0]), strides[1]]
@@ -96,6 +114,10 @@ if DISABLED:
     def spaced(a, i, step, n, width):
         """``a[i : i + n * step : step, :width]``."""
         return a[i : i + n * step : step, :width]
+
+    def slab(a, k, i, n, width):
+        """``a[:k, i : i + n, :width]``."""
+        return a[:k, i : i + n, :width]
 
     def segment(a, start, n):
         """``a[start : start + n]`` of a 1-D array."""
@@ -131,6 +153,11 @@ else:
     def spaced(typingctx, a, i, step, n, width):
         """``a[i : i + n * step : step, :width]``."""
         return _view(4, 2, "A", _spaced)(a, i, step, n, width)
+
+    @intrinsic
+    def slab(typingctx, a, k, i, n, width):
+        """``a[:k, i : i + n, :width]``."""
+        return _view(4, 3, "A", _slab)(a, k, i, n, width)
 
     @intrinsic
     def segment(typingctx, a, start, n):

@@ -201,7 +201,7 @@ class Dense(Layer):
     def streamed(self, x):
         kernel = np.ascontiguousarray(self._weights["kernel"])
         packed = aligned(packed_size(len(kernel), self.units, self.dtype), self.dtype)
-        pack(kernel, packed, 0, self.units, False)
+        pack(kernel, packed, 0, self.units, False, 0, 1)
         bias = self._weights.get("bias", np.empty(0, self.dtype)).reshape(-1, self.units).copy()
         out = np.empty((len(x), self.units), self.dtype)
         code = prepare(self.activation, self.dtype)

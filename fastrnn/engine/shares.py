@@ -1,0 +1,181 @@
+"""What several threads share within a step: columns of a product, rows of the pointwise part.
+
+For networks with many units over few sequences. Where threads own sequences, each reads all weights for a few rows;
+where they own columns, each reads its part of the weights, which may then stay in its cache, for all rows. The price is
+hand-overs in every step. A thread that the system lets wait is not waited for: who is free takes its share. What comes
+out does not depend on the number of shares.
+"""
+
+from __future__ import annotations
+
+from fastrnn.engine.contract import step_backward, step_forward
+from fastrnn.engine.denormals import flush_denormals, restore_denormals
+from fastrnn.engine.handover import share
+from fastrnn.engine.jit import body_of, jit
+from fastrnn.engine.linking import address, fetch, on_demand, spill
+from fastrnn.engine.matmul import (
+    columns_of_share,
+    gemm,
+    numbers_of_product,
+    numbers_of_product_tn,
+    product,
+    product_tn,
+)
+from fastrnn.engine.views import block, slab
+
+__all__ = ["shared_backward", "shared_forward", "shared_product", "shared_product_tn"]
+
+
+@jit(inner=True)
+def _gemm_share(arguments, at, part):
+    zero, size, a, a_row, a_k, b, b_k, b_panel, m, n, k, c, c_row, d, d_row, n_shares = fetch(arguments, at)
+    before = flush_denormals()
+    start, end = columns_of_share(n, part, n_shares, size)
+    if start < end:
+        panels = b + start * k * size if b_k == 0 else b + start * size
+        gemm(
+            zero,
+            size,
+            a,
+            a_row,
+            a_k,
+            panels,
+            b_k,
+            b_panel,
+            m,
+            end - start,
+            k,
+            c + start * size,
+            c_row,
+            d + start * size if d != 0 else 0,
+            d_row,
+        )
+    restore_denormals(before)
+
+
+_gemm_part = address(_gemm_share)
+
+
+@on_demand
+@jit(inner=True)
+def _share_gemm(team, n_shares, zero, size, a, a_row, a_k, b, b_k, b_panel, m, n, k, c, c_row, d, d_row):
+    numbers = (zero, size, a, a_row, a_k, b, b_k, b_panel, m, n, k, c, c_row, d, d_row, n_shares)
+    share(team, _gemm_part(numbers), spill(numbers), n_shares)
+
+
+def shared_product(team, n_shares, a, packed, n, c, start):
+    """`matmul.product`, its columns in so many shares for the `team`."""
+    product(a, packed, n, c, start)
+
+
+@body_of(shared_product)
+def _shared_product(*kinds):
+    def impl(team, n_shares, a, packed, n, c, start):
+        if n_shares == 1:
+            gemm(*numbers_of_product(a, packed, n, c, start))
+        else:
+            _share_gemm(team, n_shares, *numbers_of_product(a, packed, n, c, start))
+
+    return impl
+
+
+def shared_product_tn(team, n_shares, a, b, c, accumulate):
+    """`matmul.product_tn`, its columns in so many shares for the `team`."""
+    product_tn(a, b, c, accumulate)
+
+
+@body_of(shared_product_tn)
+def _shared_product_tn(*kinds):
+    def impl(team, n_shares, a, b, c, accumulate):
+        if n_shares == 1:
+            gemm(*numbers_of_product_tn(a, b, c, accumulate))
+        else:
+            _share_gemm(team, n_shares, *numbers_of_product_tn(a, b, c, accumulate))
+
+    return impl
+
+
+@jit(inner=True)
+def _forward_share(arguments, at, part):
+    n_shares, cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch = fetch(
+        arguments, at
+    )
+    r, end = part * n // n_shares, (part + 1) * n // n_shares
+    u, depth = cell.n_units, scratch.shape[0] // n_shares
+    before = flush_denormals()
+    step_forward(
+        cell,
+        phase,
+        end - r,
+        z,
+        pz + r,
+        block(hu, r, end - r, 0, hu.shape[1]),
+        states,
+        prev + r,
+        new + r,
+        extra,
+        saved,
+        ps + r,
+        save,
+        block(operand, r, end - r, 0, u),
+        block(scratch, part * depth, depth, 0, u),
+    )
+    restore_denormals(before)
+
+
+_forward_part = address(_forward_share)
+
+
+@on_demand
+@jit(inner=True)
+def shared_forward(
+    team, n_shares, cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch
+):
+    """`contract.step_forward`, its rows in so many shares for the `team`; there is as much `scratch` for each."""
+    args = (n_shares, cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch)
+    share(team, _forward_part(args), spill(args), n_shares)
+
+
+@jit(inner=True)
+def _backward_share(arguments, at, part):
+    (
+        n_shares, cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch,
+    ) = fetch(arguments, at)  # fmt: skip
+    r, end = part * n // n_shares, (part + 1) * n // n_shares
+    u, depth = cell.n_units, scratch.shape[0] // n_shares
+    before = flush_denormals()
+    step_backward(
+        cell,
+        phase,
+        end - r,
+        slab(ds, ds.shape[0], r, end - r, u),
+        states,
+        prev + r,
+        new + r,
+        extra,
+        saved,
+        ps + r,
+        dz,
+        pz + r,
+        du,
+        pu + r,
+        block(d_operand, r, end - r, 0, u),
+        d_extra,
+        block(scratch, part * depth, depth, 0, u),
+    )
+    restore_denormals(before)
+
+
+_backward_part = address(_backward_share)
+
+
+@on_demand
+@jit(inner=True)
+def shared_backward(
+    team, n_shares, cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
+):  # fmt: skip
+    """`contract.step_backward`, likewise, for cells without `extra`: all rows add to its gradient."""
+    args = (
+        n_shares, cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch,
+    )  # fmt: skip
+    share(team, _backward_part(args), spill(args), n_shares)

@@ -1,0 +1,142 @@
+"""Steps whose columns and rows several threads share give what one thread gives, to the last bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastrnn import layers, set_random_seed
+from fastrnn.cells.indrnn import IndRNN
+from fastrnn.cells.lstm import LSTM
+from fastrnn.cells.simple_rnn import SimpleRNN
+from fastrnn.engine import jit, matmul, packing, passes, plans, threads
+from fastrnn.engine.handover import ALONE
+from tests.layer_cases import gradients_of
+
+pytestmark = pytest.mark.skipif(jit.DISABLED, reason="without a compiler there is one thread")
+
+CASES = [
+    ("SimpleRNN", {}),
+    ("SimpleRNN", {"activation": "relu", "use_bias": False}),
+    ("LSTM", {}),
+    ("LSTM", {"activation": "softsign", "go_backwards": True}),
+    ("LSTM", {"dropout": 0.3, "recurrent_dropout": 0.4}),
+    ("GRU", {}),
+    ("GRU", {"recurrent_activation": "hard_sigmoid", "dropout": 0.3}),
+    ("GRU", {"reset_after": False}),
+    ("PeepholeLSTM", {}),
+    ("JANET", {}),
+    ("IndRNN", {}),
+]
+
+
+def with_shares(monkeypatch, shares):
+    """From now on every pass has so many; returns the list of those that were planned."""
+    planned = []
+
+    def share_count(*args):
+        planned.append(shares)
+        return shares
+
+    monkeypatch.setattr(passes, "share_count", share_count)
+    return planned
+
+
+def everything(layer, x, mask):
+    layer.set_seed(3)  # the same dropout
+    results, dx, grads = gradients_of(layer, x, mask=mask)
+    return [layer(x, mask=mask), *results, dx, *grads, *layer.d_initial_state]
+
+
+def layer_of(name, dtype="float32", units=70, n_inputs=20, **options):
+    set_random_seed(0)
+    layer = getattr(layers, name)(units, return_sequences=True, dtype=dtype, **options)
+    layer.build((None, None, n_inputs))
+    rng = np.random.default_rng(1)
+    layer.set_weights([w + rng.normal(size=w.shape) / 20 for w in layer.get_weights()])  # biases are not zero
+    return layer
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("masked", [False, True], ids=["dense", "masked"])
+@pytest.mark.parametrize("n_batch", [1, 5])
+@pytest.mark.parametrize(("name", "options"), CASES, ids=lambda v: v if isinstance(v, str) else "-".join(v))
+def test_shares_change_no_bit(name, options, n_batch, masked, dtype, rng, monkeypatch):
+    x = rng.normal(size=(n_batch, 7, 20)).astype(dtype)
+    mask = rng.random((n_batch, 7)) < 0.6 if masked else None
+    layer = layer_of(name, dtype, **options)
+    found = []
+    for shares in (1, 2, 3):
+        layer.n_threads = shares if shares > 1 else 1
+        planned = with_shares(monkeypatch, shares)
+        found.append(everything(layer, x, mask))
+        assert planned
+    for other in found[1:]:
+        for a, b in zip(other, found[0], strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert all(np.isfinite(a).all() for a in found[0])
+    assert found[0][0].any()
+
+
+def test_shares_are_done_alone_where_the_team_works_for_others(rng, monkeypatch):
+    layer, x = layer_of("LSTM"), rng.normal(size=(3, 5, 20)).astype(np.float32)
+    alone = everything(layer, x, None)
+    with_shares(monkeypatch, 4)
+    with threads._team.lock:
+        busy = everything(layer, x, None)
+    for a, b in zip(busy, alone, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_shares_flush_denormals_on_every_thread(rng, monkeypatch):
+    """A product of denormal states is zero, whoever computes it."""
+    layer = layer_of("SimpleRNN", activation="linear", use_bias=False, units=600)
+    kernel, recurrent = (np.full_like(w, 1e-20) for w in layer.get_weights())
+    layer.set_weights([kernel, recurrent])
+    x = np.full((2, 3, 20), 1e-19, np.float32)
+    with_shares(monkeypatch, 2)
+    for _ in range(20):
+        assert not layer(x).any()
+
+
+@pytest.mark.parametrize(
+    ("cell", "n_batch", "n_threads", "expected"),
+    [
+        (LSTM(512), 1, 2, 2),  # nothing else could use the second thread
+        (LSTM(512), 1, 1, 1),
+        (LSTM(512), 4, 2, 2),  # two rows each would take longer than half of four
+        (LSTM(512), 9, 2, 2),  # five and four
+        (LSTM(512), 8, 2, 1),  # four and four fill the tiles
+        (LSTM(512), 64, 2, 1),
+        (LSTM(32), 1, 2, 1),  # too small a step to be shared
+        (LSTM(128), 4, 2, 1),
+        (LSTM(128), 1, 2, 2),
+        (LSTM(128), 1, 16, 2),  # not more than find enough work
+        (LSTM(512), 1, 16, 16),
+        (IndRNN(4096, 0), 1, 2, 1),  # no recurrent product
+        (SimpleRNN(64, 0), 3, 2, 1),
+    ],
+)
+def test_share_count(cell, n_batch, n_threads, expected, monkeypatch):
+    monkeypatch.setattr(threads, "resolve", lambda n: n)
+    assert plans.share_count(cell, n_batch, 1000, 32, n_threads) == expected
+
+
+def test_share_count_of_a_short_call_is_one():
+    """Its arguments stay prepared, and no thread is woken for it."""
+    assert plans.share_count(LSTM(512), 1, 1, 32, 2) == 1
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("n_shares", [1, 2, 3, 40])
+def test_rows_packed_in_shares_are_whole(n_shares, turned, rng):
+    pieces = tuple(rng.normal(size=(7, 3 * 70)).astype(np.float32) for _ in range(5))
+    sizes = [
+        3 * (matmul.packed_size(70, 7, np.float32) if turned else matmul.packed_size(7, 70, np.float32))
+    ] * 5
+    layout = np.array([*np.cumsum([0, *sizes]), *[3] * 5, *[turned] * 5], np.int64)
+    rows = np.full((2, 1, layout[5]), np.nan, np.float32)
+    packing.pack_rows(ALONE, pieces, layout, rows[0], 1)
+    packing.pack_rows(ALONE, pieces, layout, rows[1], n_shares)
+    np.testing.assert_array_equal(rows[0], rows[1])
+    assert np.isfinite(rows[0]).all()
