@@ -208,7 +208,7 @@ def forward(
         final,
         work,
     )
-    _run(scan.forward_pass, arguments, plan.blocks, to_pack)
+    _run(_FORWARD, arguments, plan.blocks, to_pack)
     out_rows = None
     if sequences and mask is None:
         out_rows = states[0, n_batch:].reshape(n_steps, n_batch, -1).transpose(1, 0, 2)
@@ -249,7 +249,7 @@ def _infer(
         final,
         pool.take("work", plan.work_shape, dtype),
     )
-    _run(scan.forward_pass, arguments, plan.blocks, to_pack)
+    _run(_FORWARD, arguments, plan.blocks, to_pack)
     return Result(out.reshape(shape[0], shape[1], -1) if sequences else None, final, None)
 
 
@@ -324,7 +324,7 @@ def _program(
     out = placeholder(plan.out_shape, dtype) if sequences else _nothing(dtype, 2)
     step = part(
         scan.forward_part,
-        ALONE,
+        None,
         cell,
         plan.plans,
         plan.schedule,
@@ -379,14 +379,19 @@ def prepare(
     return Prepared(cell, packed, dense_plan(cell, options, n_threads), shape, sequences)
 
 
-def _run(entry: Any, arguments: tuple, blocks: Blocks, to_pack: tuple[Any, ...]) -> None:
+#: How a pass is run by threads that own sequences, and by threads that have shares of each step.
+_FORWARD = scan.forward_pass, scan.shared_forward_pass
+_BACKWARD = scan.backward_pass, scan.shared_backward_pass
+
+
+def _run(entries: tuple[Any, Any], arguments: tuple, blocks: Blocks, to_pack: tuple[Any, ...]) -> None:
     """Pack the weights, if `to_pack` says how, and run all blocks: each thread's on one of its own, or all on this one."""
     arguments = (*arguments, blocks.borders, blocks.firsts)
     with threads.parallel_region(blocks.n_threads, blocks.light) as team:
         state = ALONE if team is None else team
         if to_pack:
             pack_rows(state, *to_pack)
-        entry(state, *arguments)
+        entries[blocks.shares > 1](state, *arguments)
     linking.check()
 
 
@@ -459,7 +464,7 @@ def backward(
         grads,
         pool.take("work", back.work_shape, dtype),
     )
-    _run(scan.backward_pass, arguments, plan.blocks, to_pack)
+    _run(_BACKWARD, arguments, plan.blocks, to_pack)
     total = grads[0]
     kernel, recurrent, bias, recurrent_bias, extra = (
         total[start:end] for start, end in zip((0, *back.pieces), back.pieces, strict=False)

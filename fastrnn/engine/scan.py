@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastrnn.engine.contract import step_backward, step_forward
 from fastrnn.engine.denormals import flush_denormals, restore_denormals
 from fastrnn.engine.handover import share
 from fastrnn.engine.jit import inlined, jit
@@ -300,14 +299,9 @@ def forward_rows(
                         else:
                             target = block(z, at, n, lo, group_width)
                             shared_product(team, shares, operand, packed, group_width, target, target)
-                if shares > 1 and n > 1:
-                    shared_forward(
-                        team, shares, cell, phase, n, z, at, hu, states, prev, new, extra, saved, kept, save, left, scratch
-                    )  # fmt: skip
-                else:
-                    step_forward(
-                        cell, phase, n, z, at, hu, states, prev, new, extra, saved, kept, save, left, scratch
-                    )
+                shared_forward(
+                    team, shares, cell, phase, n, z, at, hu, states, prev, new, extra, saved, kept, save, left, scratch
+                )  # fmt: skip
             if out.shape[0] > 0:
                 for r in range(n):
                     copy(
@@ -445,16 +439,10 @@ def backward_rows(
             if d_out.shape[0] > 0:
                 _add_outputs(plan, schedule, d_out, s, r0, n, ds)
             for phase in range(1 if late else 0, -1, -1):
-                if shares > 1 and n > 1 and plan["n_extra"] == 0:
-                    shared_backward(
-                        team, shares, cell, phase, n, ds, states, prev, new, extra, saved, kept, dz, at, du, at, d_left,
-                        d_extra, scratch,
-                    )  # fmt: skip
-                else:
-                    step_backward(
-                        cell, phase, n, ds, states, prev, new, extra, saved, kept, dz, at, du, at, d_left, d_extra,
-                        scratch,
-                    )  # fmt: skip
+                shared_backward(
+                    team, 1 if plan["n_extra"] else shares, cell, phase, n, ds, states, prev, new, extra, saved, kept,
+                    dz, at, du, at, d_left, d_extra, scratch,
+                )  # fmt: skip
                 if recurrent:
                     for g in range(groups - late if phase else 0, groups if phase else groups - late):
                         packed = segment(weights, plan["u"] + g * group_packed, group_packed)
@@ -681,7 +669,8 @@ def _sum_columns(arguments, at, k):
 
 
 #: Part k of a job, for `handover` and `programs`: the blocks ``firsts[k] ... firsts[k + 1]``, of which the i-th is the
-#: rows ``borders[i] ... borders[i + 1]``. Arguments: those of the kernel up to `firsts`.
+#: rows ``borders[i] ... borders[i + 1]``. Arguments: those of the kernel up to `firsts`, of which the first is None, or
+#: the team that has shares in what is done (see `shares`).
 forward_part, backward_part = address(_forward_blocks), address(_backward_blocks)
 #: Part k of so many: its share of the columns, summed to the first row. Arguments: the rows, and how many.
 _sum_part = address(_sum_columns)
@@ -689,24 +678,32 @@ _sum_part = address(_sum_columns)
 
 @jit
 def forward_pass(state, *args):
-    """All parts, by the team that shares `state`; arguments as of `forward_part`, without the first.
+    """All parts, by the team that shares `state`; arguments as of `forward_part`, without the first."""
+    args = (None, *args)
+    share(state, forward_part(args), spill(args), args[14].shape[0] - 1)
 
-    Of a single part it is the products that the team shares, if the plan says so.
-    """
-    n_threads = args[13].shape[0] - 1
-    outer, inner = (state[:0], state) if n_threads == 1 else (state, state[:0])
-    args = (inner, *args)
-    share(outer, forward_part(args), spill(args), n_threads)
+
+@jit
+def shared_forward_pass(state, *args):
+    """Likewise, of a single part, within which the team has shares."""
+    args = (state, *args)
+    share(state[:0], forward_part(args), spill(args), 1)
 
 
 @jit
 def backward_pass(state, *args):
     """All parts, likewise, then the sum of their gradients; arguments as of `backward_part`, without the first."""
     n_threads = args[15].shape[0] - 1
-    outer, inner = (state[:0], state) if n_threads == 1 else (state, state[:0])
-    grads, args = (args[12], n_threads), (inner, *args)
-    share(outer, backward_part(args), spill(args), n_threads)
+    grads, args = (args[12], n_threads), (None, *args)
+    share(state, backward_part(args), spill(args), n_threads)
     if n_threads > 1:
         if grads[0].shape[1] < _LARGE_SUM:
-            grads, outer = (grads[0], 1), inner
-        share(outer, _sum_part(grads), spill(grads), grads[1])
+            grads, state = (grads[0], 1), state[:0]
+        share(state, _sum_part(grads), spill(grads), grads[1])
+
+
+@jit
+def shared_backward_pass(state, *args):
+    """Likewise, of a single part, within which the team has shares."""
+    args = (state, *args)
+    share(state[:0], backward_part(args), spill(args), 1)

@@ -4,15 +4,20 @@ For networks with many units over few sequences. Where threads own sequences, ea
 where they own columns, each reads its part of the weights, which may then stay in its cache, for all rows. The price is
 hand-overs in every step. A thread that the system lets wait is not waited for: who is free takes its share. What comes
 out does not depend on the number of shares.
+
+A kernel whose `team` is None does all of it itself, and has no code for anything else: kernels that share are compiled
+when first needed.
 """
 
 from __future__ import annotations
+
+from numba import types
 
 from fastrnn.engine.contract import step_backward, step_forward
 from fastrnn.engine.denormals import flush_denormals, restore_denormals
 from fastrnn.engine.handover import share
 from fastrnn.engine.jit import body_of, jit
-from fastrnn.engine.linking import address, fetch, on_demand, spill
+from fastrnn.engine.linking import address, fetch, separate, spill
 from fastrnn.engine.matmul import (
     columns_of_share,
     gemm,
@@ -56,7 +61,7 @@ def _gemm_share(arguments, at, part):
 _gemm_part = address(_gemm_share)
 
 
-@on_demand
+@separate
 @jit(inner=True)
 def _share_gemm(team, n_shares, zero, size, a, a_row, a_k, b, b_k, b_panel, m, n, k, c, c_row, d, d_row):
     numbers = (zero, size, a, a_row, a_k, b, b_k, b_panel, m, n, k, c, c_row, d, d_row, n_shares)
@@ -69,14 +74,12 @@ def shared_product(team, n_shares, a, packed, n, c, start):
 
 
 @body_of(shared_product)
-def _shared_product(*kinds):
-    def impl(team, n_shares, a, packed, n, c, start):
-        if n_shares == 1:
-            gemm(*numbers_of_product(a, packed, n, c, start))
-        else:
-            _share_gemm(team, n_shares, *numbers_of_product(a, packed, n, c, start))
-
-    return impl
+def _shared_product(team, *kinds):
+    if team == types.none:
+        return lambda team, n_shares, a, packed, n, c, start: product(a, packed, n, c, start)
+    return lambda team, n_shares, a, packed, n, c, start: _share_gemm(
+        team, n_shares, *numbers_of_product(a, packed, n, c, start)
+    )
 
 
 def shared_product_tn(team, n_shares, a, b, c, accumulate):
@@ -85,23 +88,21 @@ def shared_product_tn(team, n_shares, a, b, c, accumulate):
 
 
 @body_of(shared_product_tn)
-def _shared_product_tn(*kinds):
-    def impl(team, n_shares, a, b, c, accumulate):
-        if n_shares == 1:
-            gemm(*numbers_of_product_tn(a, b, c, accumulate))
-        else:
-            _share_gemm(team, n_shares, *numbers_of_product_tn(a, b, c, accumulate))
-
-    return impl
+def _shared_product_tn(team, *kinds):
+    if team == types.none:
+        return lambda team, n_shares, a, b, c, accumulate: product_tn(a, b, c, accumulate)
+    return lambda team, n_shares, a, b, c, accumulate: _share_gemm(
+        team, n_shares, *numbers_of_product_tn(a, b, c, accumulate)
+    )
 
 
 @jit(inner=True)
 def _forward_share(arguments, at, part):
-    n_shares, cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch = fetch(
+    parts, cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch = fetch(
         arguments, at
     )
-    r, end = part * n // n_shares, (part + 1) * n // n_shares
-    u, depth = cell.n_units, scratch.shape[0] // n_shares
+    r, end = part * n // parts, (part + 1) * n // parts
+    u, depth = cell.n_units, scratch.shape[0] // parts
     before = flush_denormals()
     step_forward(
         cell,
@@ -126,23 +127,39 @@ def _forward_share(arguments, at, part):
 _forward_part = address(_forward_share)
 
 
-@on_demand
-@jit(inner=True)
 def shared_forward(
     team, n_shares, cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch
-):
+):  # fmt: skip
     """`contract.step_forward`, its rows in so many shares for the `team`; there is as much `scratch` for each."""
-    args = (n_shares, cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch)
-    share(team, _forward_part(args), spill(args), n_shares)
+    step_forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch)
+
+
+@body_of(shared_forward)
+def _shared_forward(team, *kinds):
+    def alone(
+        team, n_shares, cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch
+    ):  # fmt: skip
+        step_forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch)
+
+    def together(
+        team, n_shares, cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch
+    ):  # fmt: skip
+        parts = min(n, n_shares)
+        args = (
+            parts, cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch,
+        )  # fmt: skip
+        share(team if parts > 1 else team[:0], _forward_part(args), spill(args), parts)
+
+    return alone if team == types.none else together
 
 
 @jit(inner=True)
 def _backward_share(arguments, at, part):
     (
-        n_shares, cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch,
+        parts, cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch,
     ) = fetch(arguments, at)  # fmt: skip
-    r, end = part * n // n_shares, (part + 1) * n // n_shares
-    u, depth = cell.n_units, scratch.shape[0] // n_shares
+    r, end = part * n // parts, (part + 1) * n // parts
+    u, depth = cell.n_units, scratch.shape[0] // parts
     before = flush_denormals()
     step_backward(
         cell,
@@ -169,13 +186,47 @@ def _backward_share(arguments, at, part):
 _backward_part = address(_backward_share)
 
 
-@on_demand
-@jit(inner=True)
 def shared_backward(
     team, n_shares, cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
 ):  # fmt: skip
-    """`contract.step_backward`, likewise, for cells without `extra`: all rows add to its gradient."""
-    args = (
-        n_shares, cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch,
-    )  # fmt: skip
-    share(team, _backward_part(args), spill(args), n_shares)
+    """`contract.step_backward`, likewise; for cells with `extra`, to whose gradient all rows add, `n_shares` must be 1."""
+    step_backward(
+        cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
+    )
+
+
+@body_of(shared_backward)
+def _shared_backward(team, *kinds):
+    def alone(
+        team, n_shares, cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
+    ):  # fmt: skip
+        step_backward(
+            cell,
+            phase,
+            n,
+            ds,
+            states,
+            prev,
+            new,
+            extra,
+            saved,
+            ps,
+            dz,
+            pz,
+            du,
+            pu,
+            d_operand,
+            d_extra,
+            scratch,
+        )
+
+    def together(
+        team, n_shares, cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
+    ):  # fmt: skip
+        parts = min(n, n_shares)
+        args = (
+            parts, cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch,
+        )  # fmt: skip
+        share(team if parts > 1 else team[:0], _backward_part(args), spill(args), parts)
+
+    return alone if team == types.none else together
