@@ -86,7 +86,7 @@ def test_count_packed_reads_registers_and_precision():
 
 @wide
 def test_gemm_code_multiplies_in_full_vectors_only():
-    found = packed(matmul.gemm)
+    found = packed(matmul._gemm)
     tile = matmul.ROWS * matmul.VECTORS
     assert found["ps", REGISTER] >= tile  # the largest tile alone has so many fused multiply-adds
     assert sum(found.values()) == found["ps", REGISTER]

@@ -163,7 +163,7 @@ def test_every_vector_width_matches_numpy(bits):
 @pytest.mark.skipif(bool(os.environ.get("NUMBA_CPU_NAME")), reason="another CPU is targeted")
 def test_micro_kernel_uses_the_widest_registers():
     kernel = numba.njit(
-        matmul.gemm.dispatcher.py_func
+        matmul._gemm.dispatcher.py_func
     )  # code that comes from the disk cache can't be inspected
     kernel.compile((numba.float32, *[numba.intp] * 14))
     (code,) = kernel.inspect_asm().values()

@@ -32,7 +32,7 @@ from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastrnn.engine.jit import DISABLED, body_of, inlined, jit
+from fastrnn.engine.jit import DISABLED, body_of, jit
 from fastrnn.engine.linking import separate
 from fastrnn.engine.views import copy, fill, part, segment
 
@@ -285,7 +285,7 @@ def _lanes_of_kernel(zero):
 
 @separate
 @jit(inner=True)
-def gemm(zero, size, a, a_row, a_k, b, b_k, b_panel, m, n, k, c, c_row, d, d_row):
+def _gemm(zero, size, a, a_row, a_k, b, b_k, b_panel, m, n, k, c, c_row, d, d_row):
     """``C (m, n) = D (m, n) + A (m, k) @ B (k, n)`` on addresses and byte strides.
 
     ``d == 0`` stands for zeros, ``d == c`` accumulates, ``d_row == 0`` starts every row from the same one (a bias).
@@ -333,14 +333,6 @@ def packed_size(k: int, n: int, dtype: Any) -> int:
     return k * (-(-n // n_lanes) * n_lanes)
 
 
-@inlined
-def columns_of_share(n, share, n_shares, itemsize):
-    """The first column of a share of ``n`` columns, and the one after its last: whole panels."""
-    width = VECTORS * (_LANES_32 if itemsize == 4 else _LANES_64)
-    n_panels = (n + width - 1) // width
-    return min(n, share * n_panels // n_shares * width), min(n, (share + 1) * n_panels // n_shares * width)
-
-
 @separate
 @jit
 def pack(b, out, first, n, turned, share, n_shares):
@@ -351,9 +343,11 @@ def pack(b, out, first, n, turned, share, n_shares):
     """
     k, n_columns = (n, b.shape[0]) if turned else (b.shape[0], n)
     n_lanes, size = _LANES_32 if out.itemsize == 4 else _LANES_64, out.itemsize
-    start, end = columns_of_share(n_columns, share, n_shares, size)
-    for column in range(start, end, VECTORS * n_lanes):
-        columns, at = min(VECTORS * n_lanes, n_columns - column), column * k
+    width = VECTORS * n_lanes
+    n_panels = (n_columns + width - 1) // width
+    for panel in range(share * n_panels // n_shares, (share + 1) * n_panels // n_shares):
+        column, at = panel * width, panel * width * k
+        columns = min(width, n_columns - column)
         padded = (columns + n_lanes - 1) // n_lanes * n_lanes
         if not turned:
             for i in range(k):
@@ -399,31 +393,28 @@ def product(a, packed, n, c, start):
     c[:, :n] = result if start.shape[0] == 0 else start[:, :n] + result
 
 
-@inlined
-def numbers_of_product(a, packed, n, c, start):
-    """What `gemm` needs to know of a :func:`product`."""
-    return (
-        packed.dtype.type(0),
-        packed.itemsize,
-        address(a),
-        a.strides[0],
-        a.strides[1],
-        address(packed),
-        0,
-        0,
-        a.shape[0],
-        n,
-        a.shape[1],
-        address(c),
-        c.strides[0],
-        address(start) if start.shape[0] > 0 else 0,
-        start.strides[0] if start.shape[0] > 1 else 0,
-    )
-
-
 @body_of(product)
 def _product(a, packed, n, c, start):
-    return lambda a, packed, n, c, start: gemm(*numbers_of_product(a, packed, n, c, start))
+    def impl(a, packed, n, c, start):
+        _gemm(
+            packed.dtype.type(0),
+            packed.itemsize,
+            address(a),
+            a.strides[0],
+            a.strides[1],
+            address(packed),
+            0,
+            0,
+            a.shape[0],
+            n,
+            a.shape[1],
+            address(c),
+            c.strides[0],
+            address(start) if start.shape[0] > 0 else 0,
+            start.strides[0] if start.shape[0] > 1 else 0,
+        )
+
+    return impl
 
 
 def product_tn(a, b, c, accumulate):
@@ -432,32 +423,30 @@ def product_tn(a, b, c, accumulate):
     c[:] = c + result if accumulate else result
 
 
-@inlined
-def numbers_of_product_tn(a, b, c, accumulate):
-    """What `gemm` needs to know of a :func:`product_tn`."""
-    size = b.itemsize
-    return (
-        b.dtype.type(0),
-        size,
-        address(a),
-        a.strides[1],
-        a.strides[0],
-        address(b),
-        b.strides[0],
-        VECTORS * (_LANES_32 if size == 4 else _LANES_64) * size,
-        a.shape[1],
-        b.shape[1],
-        a.shape[0],
-        address(c),
-        c.strides[0],
-        address(c) if accumulate else 0,
-        c.strides[0],
-    )
-
-
 @body_of(product_tn)
 def _product_tn(a, b, c, accumulate):
-    return lambda a, b, c, accumulate: gemm(*numbers_of_product_tn(a, b, c, accumulate))
+    def impl(a, b, c, accumulate):
+        size = b.itemsize
+        n_lanes = _LANES_32 if size == 4 else _LANES_64
+        _gemm(
+            b.dtype.type(0),
+            size,
+            address(a),
+            a.strides[1],
+            a.strides[0],
+            address(b),
+            b.strides[0],
+            VECTORS * n_lanes * size,
+            a.shape[1],
+            b.shape[1],
+            a.shape[0],
+            address(c),
+            c.strides[0],
+            address(c) if accumulate else 0,
+            c.strides[0],
+        )
+
+    return impl
 
 
 @jit
@@ -473,7 +462,7 @@ def _matmul(a, a_turned, b, b_turned, start, out, packed):
         b_at, b_k = address(packed), 0
     else:
         b_at, b_k = address(b), b.strides[0]
-    gemm(
+    _gemm(
         a.dtype.type(0),
         size,
         address(a),

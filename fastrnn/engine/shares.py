@@ -16,56 +16,38 @@ from numba import types
 from fastrnn.engine.contract import step_backward, step_forward
 from fastrnn.engine.denormals import flush_denormals, restore_denormals
 from fastrnn.engine.handover import share
-from fastrnn.engine.jit import body_of, jit
-from fastrnn.engine.linking import address, fetch, separate, spill
-from fastrnn.engine.matmul import (
-    columns_of_share,
-    gemm,
-    numbers_of_product,
-    numbers_of_product_tn,
-    product,
-    product_tn,
-)
-from fastrnn.engine.views import block, slab
+from fastrnn.engine.jit import body_of, inlined, jit
+from fastrnn.engine.linking import address, fetch, spill
+from fastrnn.engine.matmul import VECTOR_BITS, VECTORS, product, product_tn
+from fastrnn.engine.views import block, segment, slab
 
 __all__ = ["shared_backward", "shared_forward", "shared_product", "shared_product_tn"]
 
 
+@inlined
+def _columns(n, share, n_shares, itemsize):
+    """The first column of a share of ``n`` columns, and the one after its last: whole panels."""
+    width = VECTORS * (VECTOR_BITS // (8 * itemsize))
+    n_panels = (n + width - 1) // width
+    return min(n, share * n_panels // n_shares * width), min(n, (share + 1) * n_panels // n_shares * width)
+
+
 @jit(inner=True)
-def _gemm_share(arguments, at, part):
-    zero, size, a, a_row, a_k, b, b_k, b_panel, m, n, k, c, c_row, d, d_row, n_shares = fetch(arguments, at)
+def _product_share(arguments, at, part):
+    parts, a, packed, n, c, start = fetch(arguments, at)
+    first, end = _columns(n, part, parts, c.itemsize)
     before = flush_denormals()
-    start, end = columns_of_share(n, part, n_shares, size)
-    if start < end:
-        panels = b + start * k * size if b_k == 0 else b + start * size
-        gemm(
-            zero,
-            size,
-            a,
-            a_row,
-            a_k,
-            panels,
-            b_k,
-            b_panel,
-            m,
-            end - start,
-            k,
-            c + start * size,
-            c_row,
-            d + start * size if d != 0 else 0,
-            d_row,
-        )
+    product(
+        a,
+        segment(packed, first * a.shape[1], packed.shape[0] - first * a.shape[1]),
+        end - first,
+        block(c, 0, c.shape[0], first, end - first),
+        block(start, 0, start.shape[0], first, end - first),
+    )
     restore_denormals(before)
 
 
-_gemm_part = address(_gemm_share)
-
-
-@separate
-@jit(inner=True)
-def _share_gemm(team, n_shares, zero, size, a, a_row, a_k, b, b_k, b_panel, m, n, k, c, c_row, d, d_row):
-    numbers = (zero, size, a, a_row, a_k, b, b_k, b_panel, m, n, k, c, c_row, d, d_row, n_shares)
-    share(team, _gemm_part(numbers), spill(numbers), n_shares)
+_product_part = address(_product_share)
 
 
 def shared_product(team, n_shares, a, packed, n, c, start):
@@ -75,11 +57,31 @@ def shared_product(team, n_shares, a, packed, n, c, start):
 
 @body_of(shared_product)
 def _shared_product(team, *kinds):
-    if team == types.none:
-        return lambda team, n_shares, a, packed, n, c, start: product(a, packed, n, c, start)
-    return lambda team, n_shares, a, packed, n, c, start: _share_gemm(
-        team, n_shares, *numbers_of_product(a, packed, n, c, start)
+    def alone(team, n_shares, a, packed, n, c, start):
+        product(a, packed, n, c, start)
+
+    def together(team, n_shares, a, packed, n, c, start):
+        args = (n_shares, a, packed, n, c, start)
+        share(team, _product_part(args), spill(args), n_shares)
+
+    return alone if team == types.none else together
+
+
+@jit(inner=True)
+def _product_tn_share(arguments, at, part):
+    parts, a, b, c, accumulate = fetch(arguments, at)
+    first, end = _columns(c.shape[1], part, parts, c.itemsize)
+    before = flush_denormals()
+    product_tn(
+        a,
+        block(b, 0, b.shape[0], first, end - first),
+        block(c, 0, c.shape[0], first, end - first),
+        accumulate,
     )
+    restore_denormals(before)
+
+
+_product_tn_part = address(_product_tn_share)
 
 
 def shared_product_tn(team, n_shares, a, b, c, accumulate):
@@ -89,11 +91,14 @@ def shared_product_tn(team, n_shares, a, b, c, accumulate):
 
 @body_of(shared_product_tn)
 def _shared_product_tn(team, *kinds):
-    if team == types.none:
-        return lambda team, n_shares, a, b, c, accumulate: product_tn(a, b, c, accumulate)
-    return lambda team, n_shares, a, b, c, accumulate: _share_gemm(
-        team, n_shares, *numbers_of_product_tn(a, b, c, accumulate)
-    )
+    def alone(team, n_shares, a, b, c, accumulate):
+        product_tn(a, b, c, accumulate)
+
+    def together(team, n_shares, a, b, c, accumulate):
+        args = (n_shares, a, b, c, accumulate)
+        share(team, _product_tn_part(args), spill(args), n_shares)
+
+    return alone if team == types.none else together
 
 
 @jit(inner=True)
