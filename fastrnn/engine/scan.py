@@ -238,32 +238,17 @@ def forward_rows(
             lo = g * input_width
             packed = segment(weights, plan["w"] + g * input_packed, input_packed)
             start = block(bias, 0, 1, lo, input_width)
-            if in_place:
-                for s in range(s0, s1):
+            total = 0 if in_place else _gather(plan, schedule, x, masks, g, s0, s1, r0, r1, xs)
+            for s in range(s0, s1 if in_place else s0 + 1):
+                if in_place:
                     t = n_steps - 1 - s if plan["reverse"] else s
-                    rows_of = spaced(
+                    left_rows = spaced(
                         x, r0 * plan["x_row"] + t * plan["x_step"], plan["x_row"], rows, n_inputs
                     )
-                    shared_product(
-                        team,
-                        shares,
-                        rows_of,
-                        packed,
-                        input_width,
-                        block(z, (s - s0) * rows, rows, lo, input_width),
-                        start,
-                    )
-            else:
-                at = _gather(plan, schedule, x, masks, g, s0, s1, r0, r1, xs)
-                shared_product(
-                    team,
-                    shares,
-                    block(xs, 0, at, 0, n_inputs),
-                    packed,
-                    input_width,
-                    block(z, 0, at, lo, input_width),
-                    start,
-                )
+                    target = block(z, (s - s0) * rows, rows, lo, input_width)
+                else:
+                    left_rows, target = block(xs, 0, total, 0, n_inputs), block(z, 0, total, lo, input_width)
+                shared_product(team, shares, left_rows, packed, input_width, target, start)
         at = 0
         for s in range(s0, s1):
             n = _active(schedule, n_steps, s, r0, r1)
@@ -287,18 +272,12 @@ def forward_rows(
                             _masked_rows(operand, 0, n, plan, schedule, masks, g, r0, masked, 0)
                             operand = block(masked, 0, n, 0, n_units)
                         if split:
-                            shared_product(
-                                team,
-                                shares,
-                                operand,
-                                packed,
-                                group_width,
-                                block(hu, 0, n, lo, group_width),
-                                block(recurrent_bias, 0, 1, lo, group_width),
-                            )
+                            target = block(hu, 0, n, lo, group_width)
+                            start = block(recurrent_bias, 0, 1, lo, group_width)
                         else:
                             target = block(z, at, n, lo, group_width)
-                            shared_product(team, shares, operand, packed, group_width, target, target)
+                            start = target
+                        shared_product(team, shares, operand, packed, group_width, target, start)
                 shared_forward(
                     team, shares, cell, phase, n, z, at, hu, states, prev, new, extra, saved, kept, save, left, scratch
                 )  # fmt: skip
@@ -386,7 +365,7 @@ def backward_rows(
     input_packed = (plan["u"] - plan["w"]) // input_groups
     group_packed = (plan["b"] - plan["u"]) // groups
     extra = segment(weights, plan["extra"], plan["n_extra"] * n_units)
-    nothing = matrix(work, 0, 0, 1)
+    nothing = block(works, 0, 0, 0, 0)
 
     a = n_inputs * width
     d_kernel = matrix(grads, 0, n_inputs, width)
@@ -448,24 +427,12 @@ def backward_rows(
                         packed = segment(weights, plan["u"] + g * group_packed, group_packed)
                         columns = block(du, at, n, g * group_width, group_width)
                         target = block(d_left, 0, n, 0, n_units) if phase else planes(ds, 0, 0, n, n_units)
+                        result = block(masked, 0, n, 0, n_units) if plan["recurrent_masks"] else target
+                        start = nothing if phase or plan["recurrent_masks"] else target
+                        shared_product(team, shares, columns, packed, n_units, result, start)
                         if plan["recurrent_masks"]:
-                            shared_product(
-                                team,
-                                shares,
-                                columns,
-                                packed,
-                                n_units,
-                                block(masked, 0, n, 0, n_units),
-                                nothing,
-                            )
-                            _masked_rows(
-                                block(masked, 0, n, 0, n_units), 0, n, plan, schedule, masks, g, r0, masked, 0
-                            )
-                            _take_masked(block(masked, 0, n, 0, n_units), target, phase)
-                        elif phase:
-                            shared_product(team, shares, columns, packed, n_units, target, nothing)
-                        else:
-                            shared_product(team, shares, columns, packed, n_units, target, target)
+                            _masked_rows(result, 0, n, plan, schedule, masks, g, r0, masked, 0)
+                            _take_masked(result, target, phase)
         _chunk_gradients(
             team,
             plan,
