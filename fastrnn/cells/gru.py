@@ -20,7 +20,7 @@ from typing import NamedTuple
 from fastrnn.engine.contract import Traits, step_backward, step_forward
 from fastrnn.engine.jit import implements
 from fastrnn.engine.vecmath import SIGMOID, TANH, activate_backward_row, activate_row, sigmoid, tanh
-from fastrnn.engine.views import copy, part, plane
+from fastrnn.engine.views import copy, part, plane, segment
 
 
 class GRU(NamedTuple):
@@ -59,16 +59,19 @@ def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save
         h_prev, h = plane(states, 0, prev + r, u), plane(states, 0, new + r, u)
         xz, xr, xh = part(z, pz + r, 0, u), part(z, pz + r, u, u), part(z, pz + r, 2 * u, u)
         uz, ur, uh = part(hu, r, 0, u), part(hu, r, u, u), part(hu, r, 2 * u, u)
-        if save:
+        # Doubles take a loop for each function: the constants of three don't fit the registers.
+        if save or z.itemsize == 8:
+            gates = part(saved, ps + r, 0, 3 * u) if save else part(scratch, 0, 0, 3 * u)
             # One output a loop: with more than two the compiler gives up proving them apart.
             both, recurrent = part(z, pz + r, 0, 2 * u), part(hu, r, 0, 2 * u)
-            both_kept = part(saved, ps + r, 0, 2 * u)
-            sz, sr, sg = part(saved, ps + r, 0, u), part(saved, ps + r, u, u), part(saved, ps + r, 2 * u, u)
+            sz_sr, sg = segment(gates, 0, 2 * u), segment(gates, 2 * u, u)
+            sz, sr = segment(gates, 0, u), segment(gates, u, u)
             for j in range(2 * u):
-                both_kept[j] = sigmoid(both[j] + recurrent[j])
+                sz_sr[j] = sigmoid(both[j] + recurrent[j])
             for j in range(u):
                 sg[j] = tanh(xh[j] + sr[j] * uh[j])
-            copy(uh, part(saved, ps + r, 3 * u, u))
+            if save:
+                copy(uh, part(saved, ps + r, 3 * u, u))
             for j in range(u):
                 h[j] = sg[j] + sz[j] * (h_prev[j] - sg[j])
         else:

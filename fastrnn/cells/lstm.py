@@ -20,7 +20,7 @@ from typing import NamedTuple
 from fastrnn.engine.contract import Traits, step_backward, step_forward
 from fastrnn.engine.jit import implements
 from fastrnn.engine.vecmath import activate_backward_row, activate_row, sigmoid, tanh
-from fastrnn.engine.views import copy, fill, part, plane
+from fastrnn.engine.views import copy, fill, part, plane, segment
 
 
 class LSTM(NamedTuple):
@@ -54,13 +54,15 @@ def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save
         )
         zi, zf = part(z, pz + r, 0, u), part(z, pz + r, u, u)
         zg, zo = part(z, pz + r, 2 * u, u), part(z, pz + r, 3 * u, u)
-        if save:
+        # Doubles take a loop for each function: the constants of five don't fit the registers.
+        if save or z.itemsize == 8:
+            gates = part(saved, ps + r, 0, 4 * u) if save else part(scratch, 0, 0, 4 * u)
             # Few outputs a loop: with more than two the compiler gives up proving them apart.
-            both, both_kept = part(z, pz + r, 0, 2 * u), part(saved, ps + r, 0, 2 * u)
-            si, sf = part(saved, ps + r, 0, u), part(saved, ps + r, u, u)
-            sg, so = part(saved, ps + r, 2 * u, u), part(saved, ps + r, 3 * u, u)
+            both, si_sf = part(z, pz + r, 0, 2 * u), segment(gates, 0, 2 * u)
+            si, sf = segment(gates, 0, u), segment(gates, u, u)
+            sg, so = segment(gates, 2 * u, u), segment(gates, 3 * u, u)
             for j in range(2 * u):
-                both_kept[j] = sigmoid(both[j])
+                si_sf[j] = sigmoid(both[j])
             for j in range(u):
                 sg[j] = tanh(zg[j])
             for j in range(u):
