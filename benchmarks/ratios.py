@@ -42,6 +42,8 @@ BATCHES = (
     Size(128, 60, 12, 100),
     Size(64, 50, 128, 256),
 )
+#: Threads that can't each have as many sequences share each step.
+FEW = (Size(1, 50, 64, 512), Size(9, 40, 77, 511))
 SHORT = tuple(Size(b, t, i, h) for b in (1, 16, 64) for t in (4, 32) for i, h in ((8, 8), (32, 32)))
 LARGE = (Size(32, 100, 64, 128), Size(64, 50, 128, 256), Size(128, 50, 256, 512))
 SMALL = (Size(32, 100, 32, 32), Size(128, 100, 32, 32))
@@ -164,7 +166,7 @@ def two_threads(settings: Settings) -> Iterator[Line]:
     if thread_counts()[-1] < 2:
         print("one core is free to this process: two threads are not measured", flush=True)
         return
-    for case in settings.cases(BATCHES):
+    for case in settings.cases(BATCHES + FEW):
         a, b = race(one(case, 1), one(case, 2), settings)
         if np.median(a) < THREADS_FROM_SECONDS:
             continue
