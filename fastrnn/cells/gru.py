@@ -20,7 +20,7 @@ from typing import NamedTuple
 from fastrnn.engine.contract import Traits, step_backward, step_forward
 from fastrnn.engine.jit import implements
 from fastrnn.engine.vecmath import SIGMOID, TANH, activate_backward_row, activate_row, sigmoid, tanh
-from fastrnn.engine.views import copy, part, plane, segment
+from fastrnn.engine.views import copy, part, plane, segment, stretch
 
 
 class GRU(NamedTuple):
@@ -61,7 +61,7 @@ def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save
         uz, ur, uh = part(hu, r, 0, u), part(hu, r, u, u), part(hu, r, 2 * u, u)
         # Doubles take a loop for each function: the constants of three don't fit the registers.
         if save or z.itemsize == 8:
-            gates = part(saved, ps + r, 0, 3 * u) if save else part(scratch, 0, 0, 3 * u)
+            gates = part(saved, ps + r, 0, 3 * u) if save else stretch(scratch, 0, 3 * u)
             # One output a loop: with more than two the compiler gives up proving them apart.
             both, recurrent = part(z, pz + r, 0, 2 * u), part(hu, r, 0, 2 * u)
             sz_sr, sg = segment(gates, 0, 2 * u), segment(gates, 2 * u, u)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from fastrnn.engine.contract import Traits, step_backward, step_forward
 from fastrnn.engine.jit import implements
 from fastrnn.engine.vecmath import activate_backward_row, activate_row, sigmoid, tanh
-from fastrnn.engine.views import copy, fill, part, plane, segment
+from fastrnn.engine.views import copy, fill, part, plane, segment, stretch
 
 
 class LSTM(NamedTuple):
@@ -56,7 +56,7 @@ def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save
         zg, zo = part(z, pz + r, 2 * u, u), part(z, pz + r, 3 * u, u)
         # Doubles take a loop for each function: the constants of five don't fit the registers.
         if save or z.itemsize == 8:
-            gates = part(saved, ps + r, 0, 4 * u) if save else part(scratch, 0, 0, 4 * u)
+            gates = part(saved, ps + r, 0, 4 * u) if save else stretch(scratch, 0, 4 * u)
             # Few outputs a loop: with more than two the compiler gives up proving them apart.
             both, si_sf = part(z, pz + r, 0, 2 * u), segment(gates, 0, 2 * u)
             si, sf = segment(gates, 0, u), segment(gates, u, u)

@@ -73,6 +73,11 @@ def _part(builder, strides, size, args):
     return [(i, strides[0]), (j, size)], [n], [size]
 
 
+def _stretch(builder, strides, size, args):
+    i, n = args
+    return [(i, strides[0])], [n], [size]
+
+
 def _plane(builder, strides, size, args):
     k, i, n = args
     return [(k, strides[0]), (i, strides[1])], [n], [size]
@@ -127,6 +132,10 @@ if DISABLED:
         """``a[i, j : j + n]``."""
         return a[i, j : j + n]
 
+    def stretch(a, i, n):
+        """The ``n`` elements from row i on of a matrix without gaps."""
+        return a.reshape(-1)[i * a.shape[1] : i * a.shape[1] + n]
+
     def plane(a, k, i, n):
         """``a[k, i, :n]``."""
         return a[k, i, :n]
@@ -168,6 +177,11 @@ else:
     def part(typingctx, a, i, j, n):
         """``a[i, j : j + n]``."""
         return _view(3, 1, "C", _part)(a, i, j, n)
+
+    @intrinsic
+    def stretch(typingctx, a, i, n):
+        """The ``n`` elements from row i on of a matrix without gaps."""
+        return _view(2, 1, "C", _stretch)(a, i, n)
 
     @intrinsic
     def plane(typingctx, a, k, i, n):
