@@ -30,7 +30,7 @@ from fastrnn.engine.plans import (
     some_and_all,
     thread_count,
 )
-from fastrnn.engine.programs import Program, part, placeholder
+from fastrnn.engine.programs import Part, Program, part, placeholder
 
 __all__ = [
     "Prepared",
@@ -40,13 +40,14 @@ __all__ = [
     "backward",
     "forward",
     "pack_weights",
+    "pass_part",
     "prepare",
     "step_program",
 ]
 
 # A product with one row takes nearly as long as one with two: it waits for the weights. (On the way back other products
 # have all steps as rows.)
-_LEAST_ROWS = 2
+LEAST_ROWS = 2
 
 
 class Tape(NamedTuple):
@@ -172,7 +173,7 @@ def forward(
     options = Options(
         n_batch, n_steps, n_inputs, dtype, time_major, reverse, repeat, input_groups, masked, save, sequences
     )
-    least = 1 if save else _LEAST_ROWS
+    least = 1 if save else LEAST_ROWS
     shares = share_count(cell, n_batch, n_steps, n_inputs, n_threads)
     if schedule is None:
         n_threads = thread_count(cell, n_batch * n_steps, n_inputs, n_batch, n_threads, least)
@@ -320,9 +321,23 @@ def _program(
     sequences: bool,
 ) -> Program:
     """A pass over the rows `x` from the states `state0`; its output is all outputs, or `final`."""
+    out = placeholder(plan.out_shape, packed.dtype) if sequences else _nothing(packed.dtype, 2)
+    step = pass_part(cell, packed, plan, x, state0, out, final)
+    return Program([step], x, out if sequences else final, plan.blocks.light)
+
+
+def pass_part(
+    cell: Any,
+    packed: np.ndarray,
+    plan: Plan,
+    x: np.ndarray,
+    state0: np.ndarray,
+    out: np.ndarray,
+    final: np.ndarray,
+) -> Part:
+    """A pass over the rows `x` from the states `state0`, with memory of its own."""
     dtype = packed.dtype
-    out = placeholder(plan.out_shape, dtype) if sequences else _nothing(dtype, 2)
-    step = part(
+    return part(
         scan.forward_part,
         None,
         cell,
@@ -341,7 +356,6 @@ def _program(
         plan.blocks.firsts,
         pieces=plan.blocks.n_rows,
     )
-    return Program([step], x, out if sequences else final, plan.blocks.light)
 
 
 def step_program(cell: Any, weights: Weights, x: np.ndarray, state: np.ndarray) -> Program:
@@ -375,7 +389,7 @@ def prepare(
     options = Options(
         n_batch, n_steps, n_inputs, packed.dtype, False, reverse, repeat, 0, False, False, sequences
     )
-    n_threads = thread_count(cell, n_batch * n_steps, n_inputs, n_batch, n_threads, _LEAST_ROWS)
+    n_threads = thread_count(cell, n_batch * n_steps, n_inputs, n_batch, n_threads, LEAST_ROWS)
     return Prepared(cell, packed, dense_plan(cell, options, n_threads), shape, sequences)
 
 

@@ -4,7 +4,8 @@ Handing a dozen arrays from Python to a kernel takes longer than one time step o
 over once: a *part* is a kernel's address and the address of its arguments, in a block of memory that is kept; a
 *program* is a few parts, each of which finds its input where the one before has left its output. Running it puts the
 addresses of the input, and of the array for the output, where the first and the last part have theirs, and calls one
-part after the other. A kernel of several pieces is shared with the team, where there is one to share it with.
+part after the other. A kernel of several pieces is shared with the team, where there is one to share it with; so are
+several kernels that don't depend on each other, as one part.
 
 A program owns its memory, so two threads can't run the same one at once.
 """
@@ -24,11 +25,11 @@ from numpy.lib.stride_tricks import as_strided
 
 from fastrnn.engine import threads
 from fastrnn.engine.handover import ALONE, call_part, share
-from fastrnn.engine.jit import DISABLED, jit
-from fastrnn.engine.linking import address_of, check
+from fastrnn.engine.jit import DISABLED, inlined, jit
+from fastrnn.engine.linking import address, address_of, check, fetch
 from fastrnn.engine.matmul import address as data_of
 
-__all__ = ["Part", "Program", "part", "placeholder"]
+__all__ = ["Part", "Program", "part", "placeholder", "together"]
 
 # More than the arguments of any kernel take.
 _BLOCK_BYTES = 4096
@@ -71,20 +72,39 @@ def _keep(block, *args):
     _place(data_of(block), args)
 
 
-# `words` is [where the address of the input is, that of the output], then [kernel, arguments, pieces] for each part.
+@inlined
+def _give(words, x, i, end):
+    """Write the address of `x` to the places ``i ... end``."""
+    while i < end:
+        _write(words[i], data_of(x))
+        i += 1
+
+
+# `words` is [end of the input's places, end of the output's, the places where their addresses are], then [kernel,
+# arguments, pieces] for each part.
 @jit
 def _run(x, words):
-    _write(words[0], data_of(x))
-    for i in range(2, words.shape[0], 3):
-        call_part(words[i], words[i + 1], 0)
+    _give(words, x, 2, words[0])
+    for i in range(words[1], words.shape[0], 3):
+        for k in range(words[i + 2]):
+            call_part(words[i], words[i + 1], k)
 
 
 @jit
 def _run_out(state, x, words, out):
-    _write(words[0], data_of(x))
-    _write(words[1], data_of(out))
-    for i in range(2, words.shape[0], 3):
+    _give(words, x, 2, words[0])
+    _give(words, out, words[0], words[1])
+    for i in range(words[1], words.shape[0], 3):
         share(state, words[i], words[i + 1], words[i + 2])
+
+
+@jit(inner=True)
+def _one_of(arguments, at, k):
+    (jobs,) = fetch(arguments, at)
+    call_part(jobs[k, 0], jobs[k, 1], jobs[k, 2])
+
+
+_any_part = address(_one_of)
 
 
 class Part(NamedTuple):
@@ -94,6 +114,8 @@ class Part(NamedTuple):
     block: np.ndarray
     arguments: tuple
     pieces: int
+    #: Of what it consists, if of several.
+    members: tuple[Part, ...] = ()
 
 
 def part(kernel: Any, *arguments: Any, pieces: int = 1) -> Part:
@@ -116,6 +138,16 @@ def part(kernel: Any, *arguments: Any, pieces: int = 1) -> Part:
     if key not in _addresses:
         _addresses[key] = address_of(kernel, tuple(typeof(a) for a in arguments))
     return Part(_addresses[key], block, arguments, pieces)
+
+
+def together(*members: Part) -> Part:
+    """Parts that don't depend on each other as one, whose pieces are all of theirs."""
+    pieces = [(member, k) for member in members for k in range(member.pieces)]
+    jobs = np.empty((len(pieces), 3), object if DISABLED else np.int64)
+    for i, (member, k) in enumerate(pieces):
+        jobs[i, 0], jobs[i, 2] = member.function, k
+        jobs[i, 1] = member.arguments if DISABLED else member.block.ctypes.data
+    return part(_any_part, jobs, pieces=len(pieces))._replace(members=members)
 
 
 #: Addresses of kernels for arguments of such kinds: to ask Numba for the types of a dozen arrays takes longer than a call.
@@ -157,24 +189,30 @@ class Program:
         C-contiguous; what the last part writes to.
     light : bool
         Not worth waking a thread for.
+    n_threads : int, optional
+        At most so many; default: one for each piece.
     """
 
     def __init__(
-        self, parts: Sequence[Part], input: np.ndarray, output: np.ndarray, light: bool = False
+        self,
+        parts: Sequence[Part],
+        input: np.ndarray,
+        output: np.ndarray,
+        light: bool = False,
+        n_threads: int | None = None,
     ) -> None:
         self.parts, self.light = tuple(parts), light
         self.input, self.output = input, output
-        self._threads = max(p.pieces for p in self.parts)
+        self._threads = max(p.pieces for p in self.parts) if n_threads is None else n_threads
         if DISABLED:
             return
-        places = [_where(self.parts[0], input), _where(self.parts[-1], output)]
-        if not places[0]:
+        inputs, outputs = _places(self.parts[0], input), _places(self.parts[-1], output)
+        if not inputs:
             raise ValueError("the input must be one argument of the first part")
-        self._writes = bool(places[1])
-        self._words = np.array(
-            places + [word for p in self.parts for word in (p.function, p.block.ctypes.data, p.pieces)],
-            np.int64,
-        )
+        self._writes = bool(outputs)
+        ends = [2 + len(inputs), 2 + len(inputs) + len(outputs)]
+        jobs = [word for p in self.parts for word in (p.function, p.block.ctypes.data, p.pieces)]
+        self._words = np.array([*ends, *inputs, *outputs, *jobs], np.int64)
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """Run on `x`, C-contiguous, of the input's dtype and size; the output is valid until the next run."""
@@ -203,6 +241,12 @@ class Program:
             with threads.parallel_region(self._threads, self.light) as state:
                 _run_out(ALONE if state is None else state, x, self._words, out)
         check()
+
+
+def _places(step: Part, array: np.ndarray) -> list[int]:
+    """Where the address of an array is among the arguments of a part, of each of several; empty if one lacks it."""
+    found = [_where(member, array) for member in step.members or (step,)]
+    return found if all(found) else []
 
 
 def _where(step: Part, array: np.ndarray) -> int:

@@ -35,7 +35,7 @@ PLAN = np.dtype(
         (name, np.int64)
         for name in (
             "n_steps n_batch n_inputs n_units n_gates n_states n_saved n_extra split recurrent late operand "
-            "input_masks input_groups groups x_step x_row out_step out_row reverse repeat ring save chunk rows "
+            "input_masks input_groups groups x_step x_row out_step out_row out_first reverse repeat ring save chunk rows "
             "recurrent_masks dx_step dx_row need_dx w u b rb extra shares"
         ).split()
     ]
@@ -151,7 +151,7 @@ def _place(plan, schedule, s, r):
     base = 2 * (n_steps + 1)
     shared = schedule[base + n_batch] == 1
     t = schedule[base + n_batch + 1 + (0 if shared else r * n_steps) + s]
-    return schedule[base + r] * plan["out_row"] + t * plan["out_step"]
+    return plan["out_first"] + schedule[base + r] * plan["out_row"] + t * plan["out_step"]
 
 
 @inlined
@@ -309,7 +309,7 @@ def _fill(plan, schedule, out, r, n):
     n_steps, n_batch, n_units = plan["n_steps"], plan["n_batch"], plan["n_units"]
     base = 2 * (n_steps + 1)
     times = base + n_batch + 1 + r * n_steps
-    row, step = schedule[base + r] * plan["out_row"], plan["out_step"]
+    row, step = plan["out_first"] + schedule[base + r] * plan["out_row"], plan["out_step"]
     t = 0
     for s in range(n + 1):
         valid = schedule[times + s] if s < n else n_steps
