@@ -163,7 +163,7 @@ def test_side_by_side_matches_one_after_the_other(rng, monkeypatch):
 
     monkeypatch.setattr(layer.backward_layer, "forward", fail)
     with pytest.raises(RuntimeError, match="from the other thread"):
-        layer(x)
+        layer(x, training=True)
 
 
 def test_stateful_goes_on(rng):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ __all__ = [
     "plan_pass",
     "share_count",
     "some_and_all",
+    "split_pair",
     "strides",
     "thread_count",
 ]
@@ -43,6 +45,8 @@ _LEAST_ROWS = 256
 _MAX_ROWS = 64
 # Below this many multiply-adds a second thread costs more than it brings; each further one wants as many.
 SERIAL_WORK = 600_000
+# What a step costs besides its products, in as many multiply-adds.
+_STEP_WORK = 4_000
 # Below this, a thread that sleeps is not worth waking for a single call: that takes as long as it would help.
 LIGHT_WORK = 4_000_000
 # What handing over the shares of a step costs, as multiply-adds: those of the product of one sequence; those of several,
@@ -242,6 +246,23 @@ class Options(NamedTuple):
 def _work(cell: Any, n_rows: int, n_inputs: int) -> int:
     """Multiply-adds of so many steps."""
     return n_rows * traits(cell).n_gates * cell.n_units * (n_inputs + cell.n_units)
+
+
+def split_pair(
+    cells: Sequence[Any], shape: tuple[int, ...], n_threads: int | None, least_rows: int = 1
+) -> tuple[int, int, bool]:
+    """How passes over a dense batch run side by side: the number of threads, pieces of each pass, whether they are light.
+
+    Steps count here besides products: a thread of its own helps a pass whose batch is too small to be cut.
+    """
+    n_batch, n_steps, n_inputs = shape
+    work = sum(n_steps * _STEP_WORK + _work(cell, n_batch * n_steps, n_inputs) for cell in cells)
+    if work < SERIAL_WORK:
+        return 1, 1, True
+    n = min(threads.resolve(n_threads), work if SERIAL_WORK == 0 else 1 + work // SERIAL_WORK)
+    # Where passes can't have as many threads each, all threads have a piece of every pass, so none has more than others.
+    pieces = n // len(cells) if n % len(cells) == 0 else n
+    return n, min(pieces, -(-n_batch // least_rows)), work < LIGHT_WORK
 
 
 def thread_count(

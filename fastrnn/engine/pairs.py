@@ -1,0 +1,194 @@
+"""Two passes over the same sequences as one program, side by side: how a layer of two directions infers.
+
+Neither pass waits for the other, so a thread for each helps even a batch that is too small to be cut, and each reads
+the weights of one direction only. Outputs of one size go straight to the merged array: seen as rows of that size, those
+of the two directions take turns in it, and the second's run from the last step to the first.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastrnn.engine import views
+from fastrnn.engine.jit import jit
+from fastrnn.engine.linking import address, fetch
+from fastrnn.engine.memory import pool, recycler, zeros
+from fastrnn.engine.passes import LEAST_ROWS, pass_part
+from fastrnn.engine.plans import Options, Plan, dense_plan, masked_schedule, some_and_all, split_pair
+from fastrnn.engine.programs import Program, part, placeholder, together
+
+__all__ = ["Direction", "Pair"]
+
+#: Ways to merge. Both outputs one after the other are the concatenation of two rows.
+_CONCAT, _SUM, _AVE, _MUL = range(4)
+_CODES = {"concat": _CONCAT, None: _CONCAT, "sum": _SUM, "ave": _AVE, "mul": _MUL}
+
+
+@jit(inner=True)
+def _merge_rows(arguments, at, k):
+    ours, theirs, out, code, n_shares = fetch(arguments, at)
+    n_rows, width, half = ours.shape[0], ours.shape[1], out.dtype.type(0.5)
+    for r in range(k * n_rows // n_shares, (k + 1) * n_rows // n_shares):
+        a, b = views.part(ours, r, 0, width), views.part(theirs, r, 0, theirs.shape[1])
+        target = views.part(out, r, 0, out.shape[1])
+        if code == _CONCAT:
+            views.copy(a, views.segment(target, 0, width))
+            views.copy(b, views.segment(target, width, b.shape[0]))
+        elif code == _MUL:
+            for j in range(width):
+                target[j] = a[j] * b[j]
+        else:
+            for j in range(width):
+                target[j] = a[j] + b[j]
+            if code == _AVE:
+                for j in range(width):
+                    target[j] *= half
+
+
+#: Part k of so many: its share of the rows. Arguments: the rows of both directions, those of the merged output, how
+#: they are merged, and how many parts there are.
+_merge_part = address(_merge_rows)
+
+
+class Direction(NamedTuple):
+    """A cell, its weights as `passes.pack_weights` returns them, and whether it reads time backwards."""
+
+    cell: Any
+    packed: np.ndarray
+    reverse: bool
+
+
+class Pair:
+    """Everything about two passes but their numbers: for calls that come again and again with the same shape.
+
+    It runs on the thread that it was made on, and on no other. Outputs of masked steps are zero.
+
+    Parameters
+    ----------
+    directions : two of Direction
+        Outputs of the second are turned round.
+    shape : tuple
+        Of the input, ``(n_batch, n_steps, n_inputs)``.
+    sequences : bool
+        All outputs, not the last ones only.
+    merge : {"concat", "sum", "mul", "ave", None}
+        How they become one; None: both. All but the first need outputs of one size.
+    n_threads : int, optional
+        At most so many; default: those free to this process.
+    """
+
+    def __init__(
+        self,
+        directions: Sequence[Direction],
+        shape: tuple[int, ...],
+        sequences: bool,
+        merge: str | None,
+        n_threads: int | None = None,
+    ) -> None:
+        self.owner = threading.get_ident()
+        self._directions, self._shape, self._sequences, self._merge = directions, shape, sequences, merge
+        n_batch, n_steps, n_inputs = shape
+        dtype = self._dtype = directions[0].packed.dtype
+        cells = [d.cell for d in directions]
+        self._n_threads, pieces, self._light = split_pair(cells, shape, n_threads, LEAST_ROWS)
+        self._plans = []
+        for cell, _, reverse in directions:
+            options = Options(
+                n_batch, n_steps, n_inputs, dtype, False, reverse, False, 0, False, False, sequences
+            )
+            self._plans.append(dense_plan(cell, options, pieces))
+        width = cells[0].n_units + (cells[1].n_units if merge == "concat" else 0)
+        lead = (n_batch, n_steps) if sequences else (1, n_batch)
+        self._out_shape = (lead[0] * (2 if merge is None else 1), lead[1], width)
+        large = math.prod(self._out_shape) * dtype.itemsize >= recycler.smallest
+        self._take = recycler.take if large else np.empty
+        self._dense = self._program(self._plans)
+        self._masked: Program | None = None
+        self._schedules: list[Any] = [None, None]
+        #: Whether calls with a mask are made by `masked`.
+        self.takes_masks = pieces == 1
+
+    def __call__(self, x: np.ndarray) -> Any:
+        """The merged output, or a list of both, for ``x``, C-contiguous, of the shape and dtype prepared for."""
+        return self._run(self._dense, x)
+
+    def masked(self, x: np.ndarray, mask: np.ndarray) -> Any:
+        """The same with a mask."""
+        masks = [mask[:, ::-1] if d.reverse else mask for d in self._directions]
+        self._schedules = [masked_schedule(m, s) for m, s in zip(masks, self._schedules, strict=True)]
+        if some_and_all(self._schedules[0], *self._shape[:2])[1]:
+            return self(x)
+        if self._masked is None:
+            self._masked = self._program(
+                [p._replace(schedule=s) for p, s in zip(self._plans, self._schedules, strict=True)]
+            )
+        return self._run(self._masked, x)
+
+    def _run(self, program: Program, x: np.ndarray) -> Any:
+        out = self._take(self._out_shape, self._dtype)
+        program.run_out(x, out)
+        if self._merge is None:
+            half = len(out) // 2
+            return [out[:half], out[half:]] if self._sequences else list(out)
+        return out if self._sequences else out[0]
+
+    def _program(self, plans: Sequence[Plan]) -> Program:
+        """Both passes, and unless they write to the merged output themselves, what merges theirs."""
+        n_rows, dtype, sequences, merge = (
+            math.prod(self._shape[:2]),
+            self._dtype,
+            self._sequences,
+            self._merge,
+        )
+        sizes = [d.cell.n_units for d in self._directions]
+        x = placeholder((n_rows, self._shape[2]), dtype)
+        finals = [np.empty(plan.final_shape, dtype) for plan in plans]
+        in_place = sequences and sizes[0] == sizes[1] and merge in ("concat", None)
+        # Where the second direction begins in the output, and how far apart rows are.
+        first, spacing = 0, 1
+        if in_place:
+            merged = placeholder((2 * n_rows, sizes[0]), dtype)
+            outs = [merged, merged]
+            first, spacing = (1, 2) if merge == "concat" else (n_rows, 1)
+        elif sequences:
+            outs = [pool.take(f"direction {i}", (n_rows, n), dtype) for i, n in enumerate(sizes)]
+        else:
+            outs = [np.empty((0, 0), dtype)] * 2
+        placed = [_placed(plans[0], spacing, 0), _turned(_placed(plans[1], spacing, first))]
+        both = together(
+            *(
+                pass_part(d.cell, d.packed, plan, x, zeros(plan.final_shape, dtype), out, final)
+                for d, plan, out, final in zip(self._directions, placed, outs, finals, strict=True)
+            )
+        )
+        if in_place:
+            return Program([both], x, merged, self._light, self._n_threads)
+        rows = outs if sequences else [final[0] for final in finals]
+        if merge is None:
+            rows = [r.reshape(1, -1) for r in rows]
+        merged = placeholder((len(rows[0]), math.prod(self._out_shape) // len(rows[0])), dtype)
+        n_shares = min(self._n_threads, len(rows[0]))
+        merging = part(_merge_part, *rows, merged, _CODES[merge], n_shares, pieces=n_shares)
+        return Program([both, merging], x, merged, self._light, self._n_threads)
+
+
+def _placed(plan: Plan, spacing: int, first: int) -> Plan:
+    """A plan whose outputs go to every so many rows of an array, from the first of them on."""
+    plans = plan.plans.copy()
+    for field in ("out_row", "out_step"):
+        plans[field] *= spacing
+    plans["out_first"] = first
+    return plan._replace(plans=plans)
+
+
+def _turned(plan: Plan) -> Plan:
+    """A plan whose outputs go there from the last step to the first."""
+    plans = plan.plans.copy()
+    plans["out_first"] += (plan.options.n_steps - 1) * plans["out_step"]
+    plans["out_step"] *= -1
+    return plan._replace(plans=plans)
