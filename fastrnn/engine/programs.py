@@ -13,7 +13,6 @@ A program owns its memory, so two threads can't run the same one at once.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -251,6 +250,5 @@ def _places(step: Part, array: np.ndarray) -> list[int]:
 
 def _where(step: Part, array: np.ndarray) -> int:
     """Where the address of an array is among the arguments of a part; 0 if it isn't there once."""
-    block, address = step.block.tobytes(), array.ctypes.data.to_bytes(8, sys.byteorder)
-    at = block.find(address)
-    return step.block.ctypes.data + at if at >= 0 and block.find(address, at + 1) < 0 else 0
+    (found,) = np.nonzero(step.block.view(np.int64) == array.ctypes.data)
+    return step.block.ctypes.data + 8 * int(found[0]) if len(found) == 1 else 0
