@@ -11,7 +11,9 @@ import pytest
 
 from fastrnn import layers
 from fastrnn.engine import plans, threads
+from fastrnn.engine.pairs import Direction, prepare_pair
 from fastrnn.engine.programs import Program
+from fastrnn.layers import bidirectional
 from tests.layer_cases import EXTRA_LAYER_NAMES, KINDS, LAYER_NAMES
 
 N_INPUTS, UNITS = 3, 5
@@ -102,6 +104,26 @@ def test_small_passes_are_alone_and_long_ones_are_not(monkeypatch):
     assert plans.split_pair(cells, (1, 10, 1), None) == (1, 1, True)
     # Of next to no products, but of many steps.
     assert plans.split_pair(cells, (1, 100, 1), None) == (2, 1, True)
+
+
+def test_steps_are_shared_where_that_keeps_more_threads_busy(rng, monkeypatch, runs):
+    """One sequence has two threads to give, one for each direction."""
+    shape = (1, 30, 64)
+    directions = [Direction(pattern("lstm", 256).kernel_cell(), np.zeros((1, 0), np.float32), False)] * 2
+    for n, expected in ((1, True), (2, True), (3, False), (8, False)):
+        with monkeypatch.context() as patch:
+            patch.setattr(threads, "resolve", lambda given, n=n: n)
+            assert plans.share_count(directions[0].cell, *shape, None) == n
+            pair = prepare_pair(directions, shape, sequences=True, merge="concat")
+            assert (pair is not None) == expected
+    layer = layers.Bidirectional(pattern(return_sequences=True))
+    x = rng.normal(size=(1, 5, N_INPUTS)).astype(np.float32)
+    expected = layer(x)
+    monkeypatch.setattr(bidirectional, "prepare_pair", lambda *args, **kwargs: None)
+    layer.weights_changed()
+    runs.clear()
+    assert_same(layer(x), expected)
+    assert len(runs) == 2
 
 
 @pytest.mark.parametrize("sequences", [False, True], ids=["last", "sequences"])

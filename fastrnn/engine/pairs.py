@@ -19,10 +19,18 @@ from fastrnn.engine.jit import jit
 from fastrnn.engine.linking import address, fetch
 from fastrnn.engine.memory import pool, recycler, zeros
 from fastrnn.engine.passes import LEAST_ROWS, pass_part
-from fastrnn.engine.plans import Options, Plan, dense_plan, masked_schedule, some_and_all, split_pair
+from fastrnn.engine.plans import (
+    Options,
+    Plan,
+    dense_plan,
+    masked_schedule,
+    share_count,
+    some_and_all,
+    split_pair,
+)
 from fastrnn.engine.programs import Program, part, placeholder, together
 
-__all__ = ["Direction", "Pair"]
+__all__ = ["Direction", "Pair", "prepare_pair"]
 
 #: Ways to merge. Both outputs one after the other are the concatenation of two rows.
 _CONCAT, _SUM, _AVE, _MUL = range(4)
@@ -70,16 +78,10 @@ class Pair:
 
     Parameters
     ----------
-    directions : two of Direction
-        Outputs of the second are turned round.
-    shape : tuple
-        Of the input, ``(n_batch, n_steps, n_inputs)``.
-    sequences : bool
-        All outputs, not the last ones only.
-    merge : {"concat", "sum", "mul", "ave", None}
-        How they become one; None: both. All but the first need outputs of one size.
-    n_threads : int, optional
-        At most so many; default: those free to this process.
+    directions, shape, sequences, merge
+        As of :func:`prepare_pair`.
+    split : tuple
+        What `plans.split_pair` says.
     """
 
     def __init__(
@@ -88,14 +90,14 @@ class Pair:
         shape: tuple[int, ...],
         sequences: bool,
         merge: str | None,
-        n_threads: int | None = None,
+        split: tuple[int, int, bool],
     ) -> None:
         self.owner = threading.get_ident()
         self._directions, self._shape, self._sequences, self._merge = directions, shape, sequences, merge
         n_batch, n_steps, n_inputs = shape
         dtype = self._dtype = directions[0].packed.dtype
         cells = [d.cell for d in directions]
-        self._n_threads, pieces, self._light = split_pair(cells, shape, n_threads, LEAST_ROWS)
+        self._n_threads, pieces, self._light = split
         self._plans = []
         for cell, _, reverse in directions:
             options = Options(
@@ -175,6 +177,43 @@ class Pair:
         n_shares = min(self._n_threads, len(rows[0]))
         merging = part(_merge_part, *rows, merged, _CODES[merge], n_shares, pieces=n_shares)
         return Program([both, merging], x, merged, self._light, self._n_threads)
+
+
+def prepare_pair(
+    directions: Sequence[Direction],
+    shape: tuple[int, ...],
+    *,
+    sequences: bool,
+    merge: str | None,
+    n_threads: int | None = None,
+) -> Pair | None:
+    """Prepare passes in both directions, without dropout or initial state.
+
+    Parameters
+    ----------
+    directions : two of Direction
+        Outputs of the second are turned round.
+    shape : tuple
+        Of the input, ``(n_batch, n_steps, n_inputs)``.
+    sequences : bool
+        All outputs, not the last ones only.
+    merge : {"concat", "sum", "mul", "ave", None}
+        How they become one; None: both. All but the first need outputs of one size.
+    n_threads : int, optional
+        At most so many; default: those free to this process.
+
+    Returns
+    -------
+    Pair or None
+        None where more threads should share each step of one pass than both passes side by side keep busy.
+    """
+    n_batch, n_steps, n_inputs = shape
+    cells = [d.cell for d in directions]
+    split = split_pair(cells, shape, n_threads, LEAST_ROWS)
+    busy = min(split[0], 2 * split[1])
+    if any(share_count(cell, n_batch, n_steps, n_inputs, n_threads) > busy for cell in cells):
+        return None
+    return Pair(directions, shape, sequences, merge, split)
 
 
 def _placed(plan: Plan, spacing: int, first: int, turned: bool) -> Plan:

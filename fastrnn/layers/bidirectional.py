@@ -10,7 +10,8 @@ import numpy as np
 
 from fastrnn.checks import choice, flag
 from fastrnn.engine import threads
-from fastrnn.engine.pairs import Direction, Pair
+from fastrnn.engine.pairs import Direction, Pair, prepare_pair
+from fastrnn.engine.plans import share_count
 from fastrnn.layers.base import Layer, RowLayout, Shape, check_mask, check_not_empty
 from fastrnn.layers.recurrent import Recurrent
 from fastrnn.layers.wrappers import Wrapper
@@ -211,9 +212,13 @@ class Bidirectional(Wrapper):
             child._check_call(x, mask, states)
 
     def _both(self, x: np.ndarray, forward: Callable[[], Any], backward: Callable[[], Any]) -> list[Any]:
-        """Results of both directions; side by side where the batch has no work for a second thread."""
-        work = x.shape[0] * x.shape[1] * sum(w.size for w in self.forward_layer._weights.values())
-        if x.shape[0] > 1 or work < _SIDE_BY_SIDE_WORK or threads.resolve(self.n_threads) < 2:
+        """Results of both directions; side by side where neither has work for a second thread."""
+        child, (n_batch, n_steps, n_inputs) = self.forward_layer, x.shape
+        work = n_batch * n_steps * sum(w.size for w in child._weights.values())
+        if n_batch > 1 or work < _SIDE_BY_SIDE_WORK or threads.resolve(self.n_threads) < 2:
+            return [forward(), backward()]
+        sizes = n_batch, n_steps, n_inputs, self.n_threads
+        if isinstance(child, Recurrent) and share_count(child.kernel_cell(), *sizes) > 1:
             return [forward(), backward()]
         done: list[Any] = [None, None]
 
@@ -250,7 +255,13 @@ class Bidirectional(Wrapper):
         for child in children:
             cell = child.kernel_cell()
             directions.append(Direction(cell, child._ready_weights(cell, False)[1], child.go_backwards))
-        return Pair(directions, shape, self.return_sequences, self.merge_mode, self.n_threads)
+        return prepare_pair(
+            directions,
+            shape,
+            sequences=self.return_sequences,
+            merge=self.merge_mode,
+            n_threads=self.n_threads,
+        )
 
     def _short_way(self, x: np.ndarray, mask: Any) -> Any:
         """The output by what is kept from the call before, all that depends on shape and weights only; or else None."""
