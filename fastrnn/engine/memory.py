@@ -85,15 +85,15 @@ class Recycler(threading.local):
         if size < self.smallest:
             return np.empty(shape, dtype)
         for k in range(len(self.owners)):
-            # Two: the list's own reference and the argument's. Every view of it counts as well.
-            if size <= self.owners[k].size - _LINE <= 2 * size and sys.getrefcount(self.owners[k]) == 2:
+            owner = self.owners[k]
+            # Three: the list's own reference, this one and the argument's. Every view of it counts as well.
+            if size <= owner.size - _LINE <= 2 * size and sys.getrefcount(owner) == 3:
                 break
         else:
-            k = len(self.owners)
-            self.owners.append(np.empty(size + _LINE, np.uint8))
-            self.starts.append(_start(self.owners[k]))
-        start = self.starts[k]
-        result = self.owners[k][start : start + size].view(dtype).reshape(shape)
+            k, owner = len(self.owners), np.empty(size + _LINE, np.uint8)
+            self.owners.append(owner)
+            self.starts.append(_start(owner))
+        result = np.ndarray(shape, dtype, owner, self.starts[k])
         if len(self.owners) > self.most:
             del self.owners[0], self.starts[0]  # those who still use it keep it alive
         return result

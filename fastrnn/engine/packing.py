@@ -41,11 +41,16 @@ def copies(size: int, dtype: Any, n_threads: int) -> int:
 
 def pieces_of(weights: Weights) -> tuple[np.ndarray, ...]:
     """The weights as :func:`pack_rows` takes them: all of them matrices, zeros for a missing bias."""
-    kernel = np.ascontiguousarray(weights.kernel)
+    kernel, recurrent, bias, recurrent_bias, extra = weights
+    kernel = np.ascontiguousarray(kernel)
     missing = zeros((1, kernel.shape[1]), kernel.dtype)
-    recurrent = missing if weights.recurrent is None else np.ascontiguousarray(weights.recurrent)
-    vectors = (missing if v is None else v.reshape(1, -1) for v in weights[2:])
-    return (kernel, recurrent, *vectors)
+    return (
+        kernel,
+        missing if recurrent is None else np.ascontiguousarray(recurrent),
+        missing if bias is None else bias.reshape(1, -1),
+        missing if recurrent_bias is None else recurrent_bias.reshape(1, -1),
+        missing if extra is None else extra.reshape(1, -1),
+    )
 
 
 @jit(inner=True)

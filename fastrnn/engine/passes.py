@@ -161,11 +161,8 @@ def forward(
     schedule, stepped = None, True
     if mask is not None:
         schedule = masked_schedule(mask)
-        first, last = schedule[
-            [n_steps + 1, 2 * n_steps]
-        ].tolist()  # rows that run at the first step, and the last
-        stepped = first == n_batch
-        if last == n_batch:
+        stepped, full = some_and_all(schedule, n_batch, n_steps)
+        if full:
             mask = schedule = None  # a batch of sequences that happen to be of one length
     rows, time_major = _physical(x, dtype)
     input_groups = 0 if input_masks is None else len(input_masks)
@@ -190,10 +187,10 @@ def forward(
 
     final = np.empty(plan.final_shape, dtype)
     if state0 is None:
-        state0 = np.zeros(plan.final_shape, dtype)
+        state0 = zeros(plan.final_shape, dtype)
     states, saved = recycler.take(plan.states_shape, dtype), recycler.take(plan.saved_shape, dtype)
     # A saved dense pass has its outputs already, as the states in time-major order.
-    out = np.empty(plan.out_shape, dtype) if sequences and mask is not None else _nothing(dtype, 2)
+    out = recycler.take(plan.out_shape, dtype) if sequences and mask is not None else _nothing(dtype, 2)
     work = pool.take("work", plan.work_shape, dtype)
     arguments = (
         cell,
@@ -453,7 +450,7 @@ def backward(
     back = plan_back(plan, need_dx, d_time_major)
     to_pack = _to_pack(weights, back.packing, plan.blocks)
     if d_final is None:
-        d_final = np.zeros(plan.final_shape, dtype)
+        d_final = zeros(plan.final_shape, dtype)
     if need_dx:
         dx = recycler.take((n_batch * n_steps, n_inputs), dtype)
         if not plan.dense:

@@ -269,9 +269,11 @@ def thread_count(
     cell: Any, n_rows: int, n_inputs: int, n_batch: int, n_threads: int | None, least_rows: int = 1
 ) -> int:
     """Threads to use: as many as find enough work, and all but the last of them `least_rows` sequences."""
-    work = _work(cell, n_rows, n_inputs)
     most = -(-n_batch // least_rows)
-    if most == 1 or work < SERIAL_WORK:
+    if most == 1 or n_threads == 1:
+        return 1
+    work = _work(cell, n_rows, n_inputs)
+    if work < SERIAL_WORK:
         return 1
     enough = work if SERIAL_WORK == 0 else 1 + work // SERIAL_WORK
     return max(1, min(threads.resolve(n_threads), most, enough))

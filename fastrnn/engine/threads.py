@@ -49,7 +49,7 @@ def resolve(n_jobs: int | None) -> int:
     """
     if n_jobs is None:
         return 1 if in_worker() else available()
-    if isinstance(n_jobs, bool) or not isinstance(n_jobs, numbers.Integral):
+    if type(n_jobs) is not int and (isinstance(n_jobs, bool) or not isinstance(n_jobs, numbers.Integral)):
         raise TypeError(
             f"n_jobs={n_jobs!r} must be None (cores that are free), -1 (all cores), or a number of threads, "
             f"got {type(n_jobs).__name__}"

@@ -201,18 +201,19 @@ class Recurrent(Cell):
             raise ValueError(
                 f"layer {self.name!r}: only a forward pass with training=True can be differentiated"
             )
-        d_states = [None] * self._traits.n_states
-        if self.return_state:
-            dy, *d_states = dy
-        d_final = np.zeros((len(d_states), cache.tape.n_batch, self.units), self.dtype)
-        for k, d in enumerate(d_states):
-            if d is not None:
-                d_final[k] = d
-        d_out = dy
-        if not self.return_sequences:
-            d_out = None
-            if dy is not None:
-                d_final[0] += dy if cache.kept is None else dy * cache.kept[:, None]
+        d_out, d_final = dy, None
+        if self.return_state or not self.return_sequences:
+            n_states = self._traits.n_states
+            d_final = np.zeros((n_states, cache.tape.n_batch, self.units), self._dtype)
+            if self.return_state:
+                d_out, *d_states = dy
+                for k, d in enumerate(d_states):
+                    if d is not None:
+                        d_final[k] = d
+            if not self.return_sequences:
+                if d_out is not None:
+                    d_final[0] += d_out if cache.kept is None else d_out * cache.kept[:, None]
+                d_out = None
         dx, d_state0, gradients = passes.backward(cache.tape, d_out, d_final, need_dx=need_dx)
         self.d_initial_state = list(d_state0)
         self.take_gradients(gradients)
