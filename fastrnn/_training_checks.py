@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -126,17 +126,19 @@ def _with_states(layers: Iterable[Any]) -> Iterable[Any]:
             yield from _with_states(getattr(layer, "_children", {}).values())
 
 
-@contextlib.contextmanager
-def states_kept_on_error(layers: Iterable[Any]) -> Iterator[None]:
+class states_kept_on_error(contextlib.AbstractContextManager):  # noqa: N801 - used like a function
     """If what is done inside fails, stateful layers, and inner ones, have the states that they had.
 
     Each call replaces them, so those of before stay as they are.
     """
-    stateful = [layer for layer in layers if getattr(layer, "stateful", False)]
-    held = [(layer, layer.states) for layer in _with_states(stateful)] if stateful else []
-    try:
-        yield
-    except BaseException:
-        for layer, states in held:
-            layer.states = states
-        raise
+
+    __slots__ = ("_held",)
+
+    def __init__(self, layers: Iterable[Any]) -> None:
+        stateful = [layer for layer in layers if getattr(layer, "stateful", False)]
+        self._held = [(layer, layer.states) for layer in _with_states(stateful)] if stateful else []
+
+    def __exit__(self, kind: Any, *exc: object) -> None:
+        if kind is not None:
+            for layer, states in self._held:
+                layer.states = states

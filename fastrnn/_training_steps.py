@@ -16,6 +16,7 @@ from fastrnn.callbacks import History
 from fastrnn.checks import as_array, flag, is_number, number
 from fastrnn.engine.update import all_finite
 from fastrnn.exceptions import NonFiniteLossError, NotCompiledError
+from fastrnn.layers.base import check_mask
 
 __all__ = ["HELP", "Steps", "by_position"]
 
@@ -289,7 +290,11 @@ class Steps:
         x, real = whole(x)
         y = None if y is None else as_array(whole(y)[0], "y")
         sample_weight = check_weights(whole(sample_weight)[0])
-        return self._input(x), real if mask is None else mask, y, sample_weight
+        x = self._input(x)
+        if mask is not None:
+            mask = check_mask(mask, x.shape)
+            real = None if mask.all() else mask  # one that hides nothing is none
+        return x, real, y, sample_weight
 
     def snapshot(self) -> tuple[np.ndarray, dict[str, Any]]:
         """Return copies of the weights and of the optimizer's state, for :meth:`restore`."""

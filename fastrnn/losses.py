@@ -75,7 +75,9 @@ def item_weights(
             part = part[..., 0]
         if part.ndim > len(shape) or part.shape != shape[: part.ndim]:
             raise ValueError(f"{name} has shape {part.shape}, the items that it weights have {shape}")
-        part = part.reshape(part.shape + (1,) * (len(shape) - part.ndim)).astype(dtype, copy=False)
+        if part.ndim < len(shape):
+            part = part.reshape(part.shape + (1,) * (len(shape) - part.ndim))
+        part = part.astype(dtype, copy=False)
         weights = part if weights is None else weights * part
     return weights
 
@@ -187,7 +189,8 @@ class Loss(Configurable):
             return 1.0 if self.reduction == "sum" else 1.0 / max(n, 1)
         weights = item_weights(shape, sample_weight, mask, dtype)
         assert weights is not None
-        weights = np.broadcast_to(weights, shape)
+        if weights.shape != shape:
+            weights = np.broadcast_to(weights, shape)
         if self.reduction == "sum":
             divisor = 1.0
         elif self.reduction == "mean_with_sample_weight":
@@ -239,21 +242,20 @@ class MeanSquaredError(Loss):
         return error
 
     def _weighted(self, y_true, y_pred, factor, logits):
-        if y_pred.size < _LARGE or y_pred.ndim > 3 or y_pred.dtype not in (np.float32, np.float64):
+        if y_pred.size < _LARGE or y_pred.ndim > 3 or y_pred.dtype.char not in "fd":
             return super()._weighted(y_true, y_pred, factor, logits)
-        factor = np.asarray(factor, y_pred.dtype)
-        arrays = [
-            a.reshape((1,) * (n - a.ndim) + a.shape) for a, n in ((y_true, 3), (y_pred, 3), (factor, 2))
-        ]
+        true, pred, factor = y_true, y_pred, np.array(factor, y_pred.dtype, copy=None, ndmin=2)
+        if pred.ndim < 3:
+            true, pred = (a.reshape((1,) * (3 - a.ndim) + a.shape) for a in (true, pred))
         # Outputs of a recurrent layer lie in memory step by step: so will their gradients.
-        swapped = not arrays[1].flags.c_contiguous and arrays[1].strides[1] > arrays[1].strides[0]
+        swapped = not pred.flags.c_contiguous and pred.strides[1] > pred.strides[0]
         if swapped:
-            arrays = [a.swapaxes(0, 1) for a in arrays]
-        true, pred, factor = arrays
+            true, pred, factor = true.swapaxes(0, 1), pred.swapaxes(0, 1), factor.swapaxes(0, 1)
         pred, factor = np.ascontiguousarray(pred), np.ascontiguousarray(factor)
         grad = recycler.take(pred.shape, pred.dtype)
         loss = squared_error(true, pred, factor, grad)
-        return loss, (grad.swapaxes(0, 1) if swapped else grad).reshape(y_pred.shape)
+        grad = grad.swapaxes(0, 1) if swapped else grad
+        return loss, grad if y_pred.ndim == 3 else grad.reshape(y_pred.shape)
 
 
 class MeanAbsoluteError(Loss):

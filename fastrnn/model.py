@@ -63,6 +63,8 @@ class Model(Trainer):
         self._shapes: list[Any] = []
         self._params: np.ndarray | None = None
         self._grads: np.ndarray | None = None
+        #: The input's shape that was last found to fit, since the weights were put into their vector.
+        self._fitting: tuple[int | None, ...] | None = None
 
     # -- layers
 
@@ -123,11 +125,14 @@ class Model(Trainer):
         raise NotImplementedError
 
     def _ensure_ready(self, shape: tuple[int | None, ...]) -> None:
+        if self._params is not None and shape == self._fitting:
+            return
         if not self.built:
             self.build(shape)
         self._check_input(self._shapes[0], shape)
         if self._params is None:
             self._pack()
+        self._fitting = shape
 
     def _check_input(self, expected: Any, shape: Any) -> None:
         """Complain about an input of another shape; another number of steps is fine unless it was stated."""
@@ -151,7 +156,7 @@ class Model(Trainer):
                     views_of[name] = vector[at : at + value.size].reshape(value.shape)
                 at += value.size
             layer.bind(*views)
-        self._params, self._grads = params, grads
+        self._params, self._grads, self._fitting = params, grads, None
         self.plan_updates()
 
     def _vectors(self) -> tuple[np.ndarray, np.ndarray]:
