@@ -14,6 +14,7 @@ import numpy as np
 from fastrnn._model_passes import backward, forward
 from fastrnn._model_summary import summary
 from fastrnn.checks import as_shape, flag
+from fastrnn.engine.memory import aligned
 from fastrnn.exceptions import NotBuiltError
 from fastrnn.layers import deserialize
 from fastrnn.layers.base import Layer, check_mask, is_cell
@@ -147,7 +148,7 @@ class Model(Trainer):
         """Move all weights into one vector, and their gradients into another."""
         dtype = self.layers[0].dtype
         size = sum(value.size for layer in self.layers for value in layer._weights.values())
-        params, grads = np.empty(size, dtype), np.zeros(size, dtype)
+        params, grads = aligned(size, dtype), aligned(size, dtype)
         at = 0
         for layer in self.layers:
             views: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = ({}, {})

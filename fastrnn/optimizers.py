@@ -16,6 +16,7 @@ import numpy as np
 from fastrnn import schedules
 from fastrnn.checks import flag, is_number, number
 from fastrnn.engine import update
+from fastrnn.engine.memory import aligned
 from fastrnn.registry import Configurable, Registry, choices, serialize
 
 __all__ = ["SGD", "Adagrad", "Adam", "Optimizer", "Plan", "RMSprop", "Table", "get"]
@@ -163,7 +164,9 @@ class Optimizer(Configurable):
         """Make the state for a vector of `size` parameters."""
         self._size = size
         self._last = {}
-        self._state = {name: np.full(size, value, dtype) for name, value in self._slots}
+        self._state = {name: aligned(size, dtype) for name, _ in self._slots}
+        for name, value in self._slots:
+            self._state[name].fill(value)
 
     def get_state(self) -> dict[str, Any]:
         """Return a copy of the state."""
@@ -177,7 +180,9 @@ class Optimizer(Configurable):
     def set_state(self, state: dict[str, Any]) -> None:
         """Set the state to what :meth:`get_state` returned."""
         self.iterations, self._size = state["iterations"], state["size"]
-        self._state = {k: v.copy() for k, v in state["vectors"].items()}
+        self._state = {k: aligned(v.shape, v.dtype) for k, v in state["vectors"].items()}
+        for name, vector in state["vectors"].items():
+            self._state[name][...] = vector
         self._last = {k: v.copy() for k, v in state["last"].items()}
 
     def _part(self, name: str, start: int, stop: int) -> np.ndarray:

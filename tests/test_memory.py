@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fastrnn import Sequential
 from fastrnn.engine.memory import Pool, Recycler, aligned
+from fastrnn.layers import Dense
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -18,6 +20,26 @@ def test_aligned_starts_at_a_cache_line(shape, dtype):
         assert array.dtype == dtype
         assert array.flags.c_contiguous
         assert array.flags.writeable
+
+
+@pytest.mark.parametrize("take", [aligned, Recycler().take], ids=["aligned", "recycler"])
+def test_large_arrays_begin_at_different_places_of_their_pages(take):
+    """An update that walks several of them side by side would be slowed down by equal ones."""
+    arrays = [take((100_000,), np.dtype("float32")) for _ in range(5)]
+    places = {a.ctypes.data % 4096 for a in arrays}
+    assert len(places) == 5
+    assert all(place % 64 == 0 for place in places)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+def test_weights_gradients_and_moments_lie_apart(optimizer):
+    model = Sequential([Dense(500)], seed=0)
+    model.compile(optimizer, "mse")
+    x = np.ones((4, 200), "float32")
+    model.train_on_batch(x, np.ones((4, 500), "float32"))
+    model.restore(model.snapshot())
+    vectors = [model.params, model.grads, *model.optimizer._state.values()]
+    assert len({v.ctypes.data % 4096 for v in vectors}) == len(vectors)
 
 
 def test_recycler_gives_memory_again_only_when_nobody_looks_at_it():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import sys
 import threading
@@ -12,7 +13,11 @@ import numpy as np
 
 __all__ = ["aligned", "pool", "recycler", "zeros"]
 
-_LINE = 64
+_LINE, _PAGE = 64, 4096
+#: Bytes from which on a block is large: the allocator keeps smaller ones itself.
+_LARGE = 1 << 16
+#: Where in its page a large block begins: places as far apart as a few of them can be.
+_places = itertools.cycle(int(f"{k:04b}"[::-1], 2) * _PAGE // 16 for k in range(16))
 
 
 def aligned(shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -23,8 +28,7 @@ def aligned(shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
     """
     size = math.prod(shape) if isinstance(shape, tuple) else shape
     n_bytes = size * np.dtype(dtype).itemsize
-    raw = np.empty(n_bytes + _LINE, np.uint8)
-    start = _start(raw)
+    raw, start = _raw(n_bytes)
     return raw[start : start + n_bytes].view(dtype).reshape(shape)
 
 
@@ -34,8 +38,18 @@ def zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     return np.zeros(shape, dtype)
 
 
-def _start(raw: np.ndarray) -> int:
-    return -raw.ctypes.data % _LINE
+def _raw(n_bytes: int) -> tuple[np.ndarray, int]:
+    """Memory for so many bytes, and where they begin in it: at a cache line; large ones, each at another in its page.
+
+    What lies a whole number of pages apart looks like one place to a core that asks whether a load has to wait for a
+    store; and large blocks all come from the system at the same place in a page. An update that goes through four
+    vectors side by side takes two to three times as long then.
+    """
+    if n_bytes < _LARGE:
+        raw = np.empty(n_bytes + _LINE, np.uint8)
+        return raw, -raw.ctypes.data % _LINE
+    raw = np.empty(n_bytes + 2 * _PAGE, np.uint8)
+    return raw, -raw.ctypes.data % _PAGE + next(_places)
 
 
 class Pool(threading.local):
@@ -70,8 +84,7 @@ class Recycler(threading.local):
     would cost a fault in the next step.
     """
 
-    #: Below this the allocator keeps memory itself.
-    smallest = 1 << 16
+    smallest = _LARGE
     most = 12
 
     def __init__(self) -> None:
@@ -87,12 +100,12 @@ class Recycler(threading.local):
         for k in range(len(self.owners)):
             owner = self.owners[k]
             # Three: the list's own reference, this one and the argument's. Every view of it counts as well.
-            if size <= owner.size - _LINE <= 2 * size and sys.getrefcount(owner) == 3:
+            if size <= owner.size - 2 * _PAGE <= 2 * size and sys.getrefcount(owner) == 3:
                 break
         else:
-            k, owner = len(self.owners), np.empty(size + _LINE, np.uint8)
+            k, (owner, start) = len(self.owners), _raw(size)
             self.owners.append(owner)
-            self.starts.append(_start(owner))
+            self.starts.append(start)
         result = np.ndarray(shape, dtype, owner, self.starts[k])
         if len(self.owners) > self.most:
             del self.owners[0], self.starts[0]  # those who still use it keep it alive
