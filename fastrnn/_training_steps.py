@@ -193,6 +193,7 @@ class Steps:
         if logits is not None and self.loss.logit_activation != self._last_activation:
             logits = None
         if training:
+            self.loss.n_threads = self._most_threads
             loss, grad = self.loss.value_and_grad(y, y_pred, weight, mask, logits)
         else:
             loss, grad = self.loss.value(y, y_pred, weight, mask, logits), None
@@ -201,6 +202,12 @@ class Steps:
             if grad is not None:
                 grad *= grad.dtype.type(self._loss_weight)
         return loss + penalty, y_pred, mask, grad, caches, logits is not None
+
+    @property
+    def _most_threads(self) -> int | None:
+        """Threads that the rest of a step may use: no more than any layer."""
+        counts = [getattr(layer, "n_threads", None) for layer in self.layers]
+        return min((n for n in counts if n is not None), default=None)
 
     @property
     def _last_activation(self) -> str | None:

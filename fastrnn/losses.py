@@ -101,6 +101,8 @@ class Loss(Configurable):
     #: Activation behind which the loss can be computed from what comes before it.
     logit_activation: str | None = None
     default_name = "loss"
+    #: At most so many threads; None: those that are free to this process.
+    n_threads: int | None = None
 
     def __init__(
         self, reduction: str | None = "sum_over_batch_size", name: str | None = None, dtype: Any = None
@@ -253,7 +255,7 @@ class MeanSquaredError(Loss):
             true, pred, factor = true.swapaxes(0, 1), pred.swapaxes(0, 1), factor.swapaxes(0, 1)
         pred, factor = np.ascontiguousarray(pred), np.ascontiguousarray(factor)
         grad = recycler.take(pred.shape, pred.dtype)
-        loss = squared_error(true, pred, factor, grad)
+        loss = squared_error(true, pred, factor, grad, self.n_threads)
         grad = grad.swapaxes(0, 1) if swapped else grad
         return loss, grad if y_pred.ndim == 3 else grad.reshape(y_pred.shape)
 

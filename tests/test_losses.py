@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fastrnn import losses, metrics
+from fastrnn.engine import errors, threads
 
 LOSSES = {
     "mse": ("mse", {}),
@@ -296,6 +297,31 @@ def test_squared_error_kernel_matches_numpy(shape, weighted, layout, dtype, monk
     assert grad.shape == pred.shape
     assert grad.dtype == dtype
     np.testing.assert_allclose(grad, expected[1], rtol=1e-5 if dtype is np.float32 else 1e-12, atol=1e-8)
+
+
+@pytest.mark.parametrize("layout", ["batch first", "time first"])
+def test_squared_error_does_not_depend_on_the_number_of_threads(layout, monkeypatch):
+    monkeypatch.setattr(errors, "_PIECE", 300)  # 9 pieces of 11 rows: not all of a size
+    regions = []
+    region = threads.parallel_region
+    monkeypatch.setattr(
+        threads, "parallel_region", lambda n, light=False: regions.append(n) or region(n, light)
+    )
+    rng = np.random.default_rng(0)
+    y, pred = rng.normal(size=(2, 11, 25, 10)).astype(np.float32)
+    if layout == "time first":
+        pred = np.ascontiguousarray(pred.swapaxes(0, 1)).swapaxes(0, 1)
+    mask = rng.random((11, 25)) < 0.6
+    loss, found = losses.MeanSquaredError(), []
+    for loss.n_threads in (1, 2, 3):
+        found.append(loss.value_and_grad(y, pred, mask=mask))
+        assert regions.pop() == min(loss.n_threads, threads.resolve(loss.n_threads))
+    for value, grad in found:
+        assert value == found[0][0]
+        np.testing.assert_array_equal(grad, found[0][1])
+    factor = mask / (10 * mask.sum())
+    np.testing.assert_allclose(found[0][0], ((pred - y) ** 2 * factor[..., None]).sum(), rtol=1e-6)
+    np.testing.assert_allclose(found[0][1], 2 * (pred - y) * factor[..., None], rtol=1e-5, atol=1e-9)
 
 
 @pytest.mark.parametrize("large", [0, 10**9], ids=["kernel", "numpy"])

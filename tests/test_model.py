@@ -317,6 +317,35 @@ def test_mask_reaches_loss_and_metrics(rng):
     assert accuracy == pytest.approx(np.mean((p > 0.5) == t))
 
 
+@pytest.mark.parametrize("hidden", [False, True], ids=["all", "all but one"])
+def test_only_a_mask_that_hides_something_reaches_the_layers(hidden, rng, monkeypatch):
+    x, y = rng.normal(size=(4, 5, 3)), rng.normal(size=(4, 5, 2))
+    mask = np.ones((4, 5), bool)
+    mask[1, 4] = not hidden
+    models = [Sequential([layers.SimpleRNN(2, return_sequences=True, **F64)], seed=0) for _ in range(2)]
+    for model in models:
+        model.compile("sgd", "mse", metrics=["mae"])
+    seen = []
+    monkeypatch.setattr(models[0].layers[0], "_in_order", lambda m, shape: seen.append(m) or m)
+    logs = [m.train_on_batch(x, y, mask=given) for m, given in zip(models, (mask, None), strict=True)]
+    assert len(seen) == hidden
+    assert (logs[0] == logs[1]) == (not hidden)
+    assert np.array_equal(models[0].params, models[1].params) == (not hidden)
+    for wrong in (mask[:, 1:], mask.astype(int)):
+        with pytest.raises((ValueError, TypeError), match="mask has"):
+            models[0].train_on_batch(x, y, mask=wrong)
+
+
+def test_loss_uses_no_more_threads_than_the_layers(rng):
+    stack = [layers.LSTM(3, return_sequences=True), layers.TimeDistributed(layers.Dense(2))]
+    model = Sequential(stack, seed=0)
+    model.compile("sgd", "mse")
+    for n, expected in ((1, 1), (3, 3), (None, None)):
+        stack[0].n_threads = n
+        model.train_on_batch(rng.normal(size=(4, 5, 3)), np.zeros((4, 5, 2)))
+        assert model.loss.n_threads == expected
+
+
 def test_mask_can_be_given(rng):
     x, y = rng.normal(size=(3, 4, 2)), rng.normal(size=(3, 4, 1))
     mask = np.array([[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0]], bool)
