@@ -532,8 +532,8 @@ class SparseCategoricalCrossentropy(_Crossentropy):
         return (*np.ix_(*map(np.arange, y_true.shape)), y_true)
 
     def logit_values(self, y_true, logits):
-        shifted = logits - logits.max(axis=-1, keepdims=True)
-        return np.log(np.exp(shifted).sum(axis=-1)) - shifted[self._at(y_true, logits.shape[-1])]
+        shifted = logits - np.maximum.reduce(logits, axis=-1, keepdims=True)
+        return np.log(np.add.reduce(np.exp(shifted), axis=-1)) - shifted[self._at(y_true, logits.shape[-1])]
 
     def logit_gradient(self, y_true, logits, y_pred):
         grad = y_pred.copy(order="K")

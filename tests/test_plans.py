@@ -7,6 +7,7 @@ import pytest
 
 from fastrnn.cells.lstm import LSTM
 from fastrnn.engine import plans
+from fastrnn.engine.contract import traits
 from fastrnn.engine.plans import dense_schedule, masked_schedule, thread_count
 
 
@@ -56,3 +57,17 @@ def test_threads_follow_the_work(monkeypatch):
     assert thread_count(LSTM(32), 10**6, 32, 3, None) == 3
     assert thread_count(LSTM(32), 10**6, 32, 1, None) == 1
     assert [thread_count(LSTM(32), 10**6, 32, n, None, least_rows=2) for n in (2, 3, 4, 5)] == [1, 2, 2, 3]
+
+
+def test_ragged_batches_share_what_does_not_depend_on_their_lengths():
+    options = plans.Options(4, 6, 3, np.dtype("float32"), False, False, True, 0, False, True, False)
+    found = []
+    for lengths in ([6, 4, 2, 1], [6, 6, 5, 2]):
+        mask = np.arange(6) < np.array(lengths)[:, None]
+        found.append(plans.plan_pass(LSTM(5), options, masked_schedule(mask), 1))
+    first, second = found
+    assert first.plans is second.plans
+    assert first.back is second.back
+    for plan, n_steps in ((first, 13), (second, 19)):
+        assert plan.saved_shape == (n_steps, 5 * traits(LSTM(5)).n_saved)
+        assert plan.states_shape == (2, 4 + n_steps, 5)

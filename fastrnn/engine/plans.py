@@ -344,13 +344,22 @@ def plan_pass(cell: Any, options: Options, schedule: np.ndarray, n_threads: int,
     if shares > 1:
         n_threads = 1
     bounds = (0, n_batch) if n_threads == 1 else tuple(_bounds(schedule, n_batch, n_steps, n_threads))
-    n_rows = int(schedule[n_steps]) if options.save else 0
-    return _sizes(cell, options, bounds, n_rows, shares)._replace(schedule=schedule)
+    plan = _sizes(cell, options, bounds, shares)
+    if not options.save:
+        return plan._replace(schedule=schedule)
+    # How many steps there are is another number for nearly every ragged batch: only the shapes depend on it.
+    n_rows = int(schedule[n_steps])
+    n_states, _, n_units = plan.states_shape
+    return plan._replace(
+        schedule=schedule,
+        states_shape=(n_states, n_batch + n_rows, n_units),
+        saved_shape=(n_rows, plan.saved_shape[1]),
+    )
 
 
 @functools.lru_cache(maxsize=512, typed=True)
-def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], n_rows: int, shares: int) -> Plan:
-    """A plan without its schedule; `n_rows`, the steps of all rows together, counts where they are saved."""
+def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], shares: int) -> Plan:
+    """A plan without its schedule and, in a pass that saves, without the number of steps that there are."""
     parts, n_units = traits(cell), cell.n_units
     n_batch, n_steps, n_inputs = options[:3]
     blocks = _blocks(np.array(bounds), _work(cell, n_batch * n_steps, n_inputs), shares)
@@ -402,8 +411,8 @@ def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], n_rows: int, sh
         _NO_SCHEDULE,
         blocks,
         final_shape=(parts.n_states, n_batch, n_units),
-        states_shape=(parts.n_states, n_batch + n_rows if options.save else 2 * block * n_threads, n_units),
-        saved_shape=(n_rows, parts.n_saved * n_units),
+        states_shape=(parts.n_states, 0 if options.save else 2 * block * n_threads, n_units),
+        saved_shape=(0, parts.n_saved * n_units),
         out_shape=(n_batch * n_steps, n_units),
         recycle=n_batch * n_steps * n_units * options.dtype.itemsize >= recycler.smallest,
         work_shape=(n_threads, block * per_row + shares * (parts.n_gates + 4) * n_units),

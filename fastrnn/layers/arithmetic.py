@@ -30,10 +30,10 @@ def check_activation(activation: Any, name: str = "activation") -> str:
 
 def _softmax(z: np.ndarray) -> np.ndarray:
     # An output layer's, once a batch: NumPy does it in the time that the compiled one takes to be called, and a first
-    # fit does not wait for a compiler.
-    e = z - z.max(axis=-1, keepdims=True)
+    # fit does not wait for a compiler. (The arrays' own methods would come to the same reductions by way of Python.)
+    e = z - np.maximum.reduce(z, axis=-1, keepdims=True)
     np.exp(e, out=e)
-    e /= e.sum(axis=-1, keepdims=True)
+    e /= np.add.reduce(e, axis=-1, keepdims=True)
     return e
 
 
