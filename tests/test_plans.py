@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -71,3 +73,20 @@ def test_ragged_batches_share_what_does_not_depend_on_their_lengths():
     for plan, n_steps in ((first, 13), (second, 19)):
         assert plan.saved_shape == (n_steps, 5 * traits(LSTM(5)).n_saved)
         assert plan.states_shape == (2, 4 + n_steps, 5)
+
+
+@pytest.mark.parametrize("n_threads", [2, 3, 5])
+def test_threads_have_as_equal_shares_as_rows_allow(n_threads, rng):
+    for _ in range(30):
+        n_batch, n_steps = int(rng.integers(1, 20)), int(rng.integers(1, 30))
+        lengths = np.sort(rng.integers(0, n_steps + 1, n_batch))[::-1]
+        schedule = masked_schedule(np.arange(n_steps) < lengths[:, None])
+        bounds = plans._bounds(schedule, n_batch, n_steps, n_threads)
+        assert bounds[0] == 0
+        assert bounds[-1] == n_batch
+        assert 2 <= len(bounds) <= n_threads + 1
+        most = max(lengths[a:b].sum() for a, b in itertools.pairwise(bounds))
+        if n_threads == 2:
+            assert most == min(max(lengths[:k].sum(), lengths[k:].sum()) for k in range(1, n_batch + 1))
+        else:
+            assert most <= lengths.sum() / n_threads + n_steps

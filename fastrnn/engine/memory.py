@@ -42,8 +42,8 @@ def _raw(n_bytes: int) -> tuple[np.ndarray, int]:
     """Memory for so many bytes, and where they begin in it: at a cache line; large ones, each at another in its page.
 
     What lies a whole number of pages apart looks like one place to a core that asks whether a load has to wait for a
-    store; and large blocks all come from the system at the same place in a page. An update that goes through four
-    vectors side by side takes two to three times as long then.
+    store; and large blocks all come from the system at the same place in a page, which slows an update down that goes
+    through several of them side by side.
     """
     if n_bytes < _LARGE:
         raw = np.empty(n_bytes + _LINE, np.uint8)

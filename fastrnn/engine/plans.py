@@ -172,14 +172,14 @@ def _bounds(schedule: np.ndarray, n_batch: int, n_steps: int, n_threads: int) ->
 def _fill_bounds(schedule, n_batch, n_steps, bounds):
     n_threads = bounds.shape[0] - 1
     bounds[0], bounds[n_threads] = 0, n_batch  # rows without a valid step come last and weigh nothing
-    total, length, k = 0, n_steps, 1
+    own, rest, length, k = 0, schedule[n_steps], n_steps, 1
     for r in range(n_batch):
-        while k < n_threads and total * n_threads >= k * schedule[n_steps]:
-            bounds[k] = r
-            k += 1
         while length > 0 and schedule[n_steps + 1 + length - 1] <= r:
             length -= 1
-        total += length
+        # A row is the next thread's if with it this one would have more steps than each of those after it without.
+        if own > 0 and k < n_threads and (own + length) * (n_threads - k) > rest:
+            bounds[k], k, own = r, k + 1, 0
+        own, rest = own + length, rest - length
     while k < n_threads:
         bounds[k] = n_batch
         k += 1
