@@ -98,15 +98,14 @@ class Recycler(threading.local):
         if size < self.smallest:
             return np.empty(shape, dtype)
         for k in range(len(self.owners)):
-            owner = self.owners[k]
-            # Three: the list's own reference, this one and the argument's. Every view of it counts as well.
-            if size <= owner.size - 2 * _PAGE <= 2 * size and sys.getrefcount(owner) == 3:
+            # Two: the list's own reference and the argument's. Every view of it counts as well.
+            if size <= self.owners[k].size - 2 * _PAGE <= 2 * size and sys.getrefcount(self.owners[k]) == 2:
                 break
         else:
             k, (owner, start) = len(self.owners), _raw(size)
             self.owners.append(owner)
             self.starts.append(start)
-        result = np.ndarray(shape, dtype, owner, self.starts[k])
+        result = np.ndarray(shape, dtype, self.owners[k], self.starts[k])
         if len(self.owners) > self.most:
             del self.owners[0], self.starts[0]  # those who still use it keep it alive
         return result
