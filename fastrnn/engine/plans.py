@@ -284,6 +284,8 @@ def share_count(cell: Any, n_batch: int, n_steps: int, n_inputs: int, n_threads:
 
     It is the sequences that don't fill the threads' tiles evenly, such as a single one, that decide.
     """
+    if n_threads == 1:
+        return 1
     parts = traits(cell)
     weights = parts.recurrent * parts.n_gates * cell.n_units**2
     if _work(cell, n_batch * n_steps, n_inputs) < LIGHT_WORK:
