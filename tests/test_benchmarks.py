@@ -157,13 +157,20 @@ def test_growth_leaves_out_what_does_not_fit_the_memory(tmp_path, monkeypatch, c
 def test_epochs_table_holds_ours_against_the_best_way_of_the_peer():
     def row(library, mode, seconds):
         racer = epochs.Racer(library, mode, print)
-        return epochs.row_of("vowels", "gru", 32, 270, racer, np.array([seconds, 9.0, 0.0]))
+        return epochs.row_of("vowels", "gru", 32, 270, 9e9, racer, np.array([seconds, 9.0, 0.0]))
 
     rows = [row("fastrnn", "1 threads", 2.0), row("fastrnn", "2 threads", 1.0)]
     rows += [row("torch", "packed", 6.0), row("torch", "padded", 4.5)]
-    info = {"cpu": "", "cores": 2, "vector": "", "date": "", "versions": {}}
+    info = {"cpu": "", "cores": 2, "vector": "", "date": "", "versions": {}, "micro_kernel_gflops": 16.0}
     text = epochs.markdown(rows, info)
-    assert "| vowels | gru | 32 | 270 | 1 | 4.5 (torch padded) | 3.7e+03 | 4.50 | NO (>= 5) |" in text
+    assert "| vowels | gru | 32 | 270 | 1 | 4.5 (torch padded) | 3.7e+03 | 4.50 | NO (>= 5) | 8.00 |" in text
+
+
+def test_epochs_count_the_products_of_a_step_forward_and_back():
+    n_inputs, units = 12, 100
+    forward, back = n_inputs + units, (n_inputs + units) + units  # of the weights, and of the states
+    assert epochs.flop_of("lstm", 7, n_inputs, units, first=True) == 2 * 4 * units * 7 * (forward + back)
+    assert epochs.flop_of("gru", 7, n_inputs, units, first=False) == 3 * 2 * 3 * units * 7 * forward
 
 
 def test_epochs_take_one_time_a_round():
