@@ -6,10 +6,11 @@ nothing but its output, so leaving it out is exact for any boolean mask, and the
 valid steps. At step ``s`` the rows that still run are a prefix of the sorted rows. A dense batch is the case in which
 every row runs to the end; a reversed one reads time from the other end. All of it is in the `schedule`.
 
-Each thread owns a range of sorted rows for all time steps, so there is no barrier between steps. Within it, the input
-product is made for a chunk of steps at a time, as one product over ``steps * rows`` rows, then the steps of the chunk
-follow while its pre-activations are in the cache. Going back, the same chunks in the opposite order yield ``dz``, from
-which each chunk adds its share of the weight gradients as three large products.
+Each thread owns a range of sorted rows for all time steps, so there is no barrier between steps; or all rows are one
+thread's, and the team has shares of each step (see `shares`). Within it, the input product is made for a chunk of steps
+at a time, as one product over ``steps * rows`` rows, then the steps of the chunk follow while its pre-activations are in
+the cache. Going back, the same chunks in the opposite order yield ``dz``, from which each chunk adds its share of the
+weight gradients as three large products.
 """
 
 from __future__ import annotations
