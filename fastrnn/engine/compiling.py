@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 from numba import types
@@ -20,11 +20,11 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu import CPUTargetOptions
 from numba.core.registry import cpu_target
 from numba.core.typed_passes import InlineOverloads, NopythonRewrites
-from numba.core.typing.templates import AbstractTemplate, infer, infer_global
+from numba.core.typing.templates import AbstractTemplate, infer, infer_global, signature
 from numba.core.untyped_passes import InlineClosureLikes, InlineInlinables
 from numba.extending import lower_builtin
 
-__all__ = ["Pipeline", "body_of", "is_ours"]
+__all__ = ["Passed", "Pipeline", "body_of", "is_ours"]
 
 #: Whether Numba's pass managers are those that are used here: older releases keep their two rounds.
 ONE_ROUND = numba.version_info.short >= (0, 62)
@@ -115,8 +115,21 @@ def _garbage_left() -> Iterator[None]:
             gc.enable()
 
 
+class Passed(NamedTuple):
+    """For a body: the call is one of another function that kernels know, without the first arguments."""
+
+    function: Callable
+    first: int
+
+
+#: For each function that kernels know, what makes its code for types of arguments; None where there is none.
+_known: dict[Callable, Callable[[tuple], Any]] = {}
+
+
 def body_of(fn: Callable, options: dict[str, Any], literal: bool = False) -> Callable[[Callable], Callable]:
     """Let kernels call `fn`; the decorated function maps the types of its arguments to a body, or None if there is none.
+
+    In place of a body it may say to which other function the call goes, by :class:`Passed`.
 
     The body becomes a part of every kernel that calls it. It is inlined always: left as a function of its own, it would
     exist twice in the process that compiles it, and which of the two runs, with which rounding, would depend on whether the
@@ -135,6 +148,19 @@ def body_of(fn: Callable, options: dict[str, Any], literal: bool = False) -> Cal
     def register(pick: Callable) -> Callable:
         parts: dict[tuple, Any] = {}
 
+        def part_of(arguments: tuple) -> Any:
+            """The code, and how many arguments it does without."""
+            if arguments not in parts:
+                body = pick(*arguments)
+                if isinstance(body, Passed):
+                    part, first = _known[body.function](arguments[body.first :])
+                    parts[arguments] = part, first + body.first
+                else:
+                    parts[arguments] = None if body is None else _compile(body, arguments, options), 0
+            return parts[arguments]
+
+        _known[fn] = part_of
+
         @infer
         class Template(AbstractTemplate):
             key = fn
@@ -142,20 +168,16 @@ def body_of(fn: Callable, options: dict[str, Any], literal: bool = False) -> Cal
 
             def generic(self, args: tuple, kws: dict) -> Any:
                 arguments = args if literal else tuple(types.unliteral(a) for a in args)
-                if arguments not in parts:
-                    body = None if kws else pick(*arguments)
-                    if body is None:
-                        return None
-                    parts[arguments] = _compile(body, arguments, options)
-                return parts[arguments].signature
+                part = None if kws else part_of(arguments)[0]
+                return None if part is None else signature(part.signature.return_type, *arguments)
 
         infer_global(fn, types.Function(Template))
 
         @lower_builtin(fn, types.VarArg(types.Any))
         def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            part = parts[sig.args]
+            part, first = parts[sig.args]
             context.active_code_library.add_linking_library(part.library)
-            return context.call_internal(builder, part.fndesc, sig, args)
+            return context.call_internal(builder, part.fndesc, part.signature, args[first:])
 
         return pick
 

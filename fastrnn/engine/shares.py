@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from numba import types
 
+from fastrnn.engine.compiling import Passed
 from fastrnn.engine.contract import step_backward, step_forward
 from fastrnn.engine.denormals import flush_denormals, restore_denormals
 from fastrnn.engine.handover import share
@@ -57,14 +58,11 @@ def shared_product(team, n_shares, a, packed, n, c, start):
 
 @body_of(shared_product)
 def _shared_product(team, *kinds):
-    def alone(team, n_shares, a, packed, n, c, start):
-        product(a, packed, n, c, start)
-
     def together(team, n_shares, a, packed, n, c, start):
         args = (n_shares, a, packed, n, c, start)
         share(team, _product_part(args), spill(args), n_shares)
 
-    return alone if team == types.none else together
+    return Passed(product, 2) if team == types.none else together
 
 
 @jit(inner=True)
@@ -91,14 +89,11 @@ def shared_product_tn(team, n_shares, a, b, c, accumulate):
 
 @body_of(shared_product_tn)
 def _shared_product_tn(team, *kinds):
-    def alone(team, n_shares, a, b, c, accumulate):
-        product_tn(a, b, c, accumulate)
-
     def together(team, n_shares, a, b, c, accumulate):
         args = (n_shares, a, b, c, accumulate)
         share(team, _product_tn_part(args), spill(args), n_shares)
 
-    return alone if team == types.none else together
+    return Passed(product_tn, 2) if team == types.none else together
 
 
 @jit(inner=True)
@@ -141,11 +136,6 @@ def shared_forward(
 
 @body_of(shared_forward)
 def _shared_forward(team, *kinds):
-    def alone(
-        team, n_shares, cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch
-    ):  # fmt: skip
-        step_forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch)
-
     def together(
         team, n_shares, cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch
     ):  # fmt: skip
@@ -155,7 +145,7 @@ def _shared_forward(team, *kinds):
         )  # fmt: skip
         share(team if parts > 1 else team[:0], _forward_part(args), spill(args), parts)
 
-    return alone if team == types.none else together
+    return Passed(step_forward, 2) if team == types.none else together
 
 
 @jit(inner=True)
@@ -202,29 +192,6 @@ def shared_backward(
 
 @body_of(shared_backward)
 def _shared_backward(team, *kinds):
-    def alone(
-        team, n_shares, cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
-    ):  # fmt: skip
-        step_backward(
-            cell,
-            phase,
-            n,
-            ds,
-            states,
-            prev,
-            new,
-            extra,
-            saved,
-            ps,
-            dz,
-            pz,
-            du,
-            pu,
-            d_operand,
-            d_extra,
-            scratch,
-        )
-
     def together(
         team, n_shares, cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
     ):  # fmt: skip
@@ -234,4 +201,4 @@ def _shared_backward(team, *kinds):
         )  # fmt: skip
         share(team if parts > 1 else team[:0], _backward_part(args), spill(args), parts)
 
-    return alone if team == types.none else together
+    return Passed(step_backward, 2) if team == types.none else together
