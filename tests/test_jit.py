@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from fastrnn.engine import jit as jit_module
-from fastrnn.engine.jit import DISABLED, implements, jit, register_sources, stub
+from fastrnn.engine.compiling import Passed
+from fastrnn.engine.jit import DISABLED, body_of, implements, jit, register_sources, stub
 
 needs_jit = pytest.mark.skipif(DISABLED, reason="nothing is compiled with NUMBA_DISABLE_JIT=1")
 
@@ -228,6 +229,42 @@ def test_cell_type_picks_the_body(cell: NamedTuple, expected: float) -> None:
     x = np.arange(4.0)
     assert put_all(cell, x) == expected
     assert sum(put(cell, x, i) for i in range(4)) == expected
+
+
+def put_with(note, cell, x, i):
+    """`put`, which has no use for a note."""
+    return put(cell, x, i)
+
+
+@body_of(put_with)
+def _put_with(note, cell, *kinds):
+    return Passed(put, 1)
+
+
+def put_noted(first, second, cell, x, i):
+    """Likewise, of two notes."""
+    return put_with(second, cell, x, i)
+
+
+@body_of(put_noted)
+def _put_noted(*kinds):
+    return Passed(put_with, 1)
+
+
+@jit
+def put_all_noted(cell, x):
+    out = 0.0
+    for i in range(x.shape[0]):
+        out += put_noted(7, None, cell, x, i) + put_with(1.5, cell, x, i)
+    return out
+
+
+def test_a_body_may_pass_calls_on() -> None:
+    x = np.arange(4.0)
+    assert put_all_noted(JitTestScale(2.0), x) == 24.0
+    assert put_all_noted(JitTestShift(1.5, 2), x) == 36.0
+    with pytest.raises(Exception, match="JitTestOther"):
+        put_all_noted(JitTestOther(1.0), x)
 
 
 def test_missing_body_names_the_cell() -> None:
