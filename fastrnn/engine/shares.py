@@ -96,21 +96,28 @@ def _shared_product_tn(team, *kinds):
     return Passed(product_tn, 2) if team == types.none else together
 
 
+@inlined
+def _rows(n, part, parts, scratch, n_units):
+    """The first of a part's rows, how many they are, and the part's own scratch."""
+    first, depth = part * n // parts, scratch.shape[0] // parts
+    return first, (part + 1) * n // parts - first, block(scratch, part * depth, depth, 0, n_units)
+
+
 @jit(inner=True)
 def _forward_share(arguments, at, part):
     parts, cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch = fetch(
         arguments, at
     )
-    r, end = part * n // parts, (part + 1) * n // parts
-    u, depth = cell.n_units, scratch.shape[0] // parts
+    u = cell.n_units
+    r, count, own = _rows(n, part, parts, scratch, u)
     before = flush_denormals()
     step_forward(
         cell,
         phase,
-        end - r,
+        count,
         z,
         pz + r,
-        block(hu, r, end - r, 0, hu.shape[1]),
+        block(hu, r, count, 0, hu.shape[1]),
         states,
         prev + r,
         new + r,
@@ -118,8 +125,8 @@ def _forward_share(arguments, at, part):
         saved,
         ps + r,
         save,
-        block(operand, r, end - r, 0, u),
-        block(scratch, part * depth, depth, 0, u),
+        block(operand, r, count, 0, u),
+        own,
     )
     restore_denormals(before)
 
@@ -153,14 +160,14 @@ def _backward_share(arguments, at, part):
     (
         parts, cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch,
     ) = fetch(arguments, at)  # fmt: skip
-    r, end = part * n // parts, (part + 1) * n // parts
-    u, depth = cell.n_units, scratch.shape[0] // parts
+    u = cell.n_units
+    r, count, own = _rows(n, part, parts, scratch, u)
     before = flush_denormals()
     step_backward(
         cell,
         phase,
-        end - r,
-        slab(ds, ds.shape[0], r, end - r, u),
+        count,
+        slab(ds, ds.shape[0], r, count, u),
         states,
         prev + r,
         new + r,
@@ -171,9 +178,9 @@ def _backward_share(arguments, at, part):
         pz + r,
         du,
         pu + r,
-        block(d_operand, r, end - r, 0, u),
+        block(d_operand, r, count, 0, u),
         d_extra,
-        block(scratch, part * depth, depth, 0, u),
+        own,
     )
     restore_denormals(before)
 
