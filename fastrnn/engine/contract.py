@@ -12,6 +12,9 @@ loops, threads, weight gradients. A cell adds what happens between the products:
 Recurrent columns can be cut into equal *groups*, one product each. The last `late` groups take a left operand that
 the step itself computes, as ``r * h_prev`` in a GRU with ``reset_after=False``: such a cell is called in two phases,
 before and after those products (in the opposite order on the way back).
+
+Rows of a step know nothing of one another: threads may have some of them each (see `shares`), with a `scratch` of their
+own. Only `d_extra` is added to by all rows, so a cell that has it is called for all of them at once on the way back.
 """
 
 from __future__ import annotations
