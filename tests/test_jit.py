@@ -112,6 +112,17 @@ def test_changed_cell_file_recompiles(package: Path) -> None:
 
 
 @needs_jit
+def test_changed_file_in_a_folder_of_the_engine_recompiles(package: Path) -> None:
+    inner = package / "pkg/engine/kernels"
+    inner.mkdir()
+    (inner / "__init__.py").write_text("")
+    run(package)
+    assert run(package)[0] == "[12.0, 12.0] [1, 1]"
+    (inner / "more.py").write_text("factor = 2\n")
+    assert run(package)[0] == "[12.0, 12.0] [0, 0]"
+
+
+@needs_jit
 def test_changed_cell_file_outside_the_package_recompiles(package: Path) -> None:
     (package / "theirs.py").write_text(CELL)
     (package / "main.py").write_text(MAIN.replace("pkg.cells.scale", "theirs"))

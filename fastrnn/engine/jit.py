@@ -222,7 +222,8 @@ def _missing(fn: Callable) -> Callable:
 
 @functools.cache
 def _sources_digest() -> str:
-    files = [path for folder in _SOURCE_FOLDERS for path in sorted(folder.glob("*.py"))]
+    # Folders inside count too: a file that is left out here would be changed without its code being compiled anew.
+    files = [path for folder in _SOURCE_FOLDERS for path in sorted(folder.rglob("*.py"))]
     return _digest_files(files)
 
 
@@ -281,7 +282,7 @@ class _Cache(FunctionCache):
         sources = {
             s for cls in _cell_classes(sig) for s in _implementation_sources.get(cls, ())
         } | _extra_sources
-        outside = [s for s in sources if Path(s).resolve().parent not in _SOURCE_FOLDERS]
+        outside = [s for s in sources if not any(map(Path(s).resolve().is_relative_to, _SOURCE_FOLDERS))]
         key = repr((self._stamp, self._index_key(sig, codegen), _digest_files(sorted(outside))))
         name = f"{self._impl.filename_base}.{hashlib.sha256(key.encode()).hexdigest()[:24]}.nbc"
         return os.path.join(self._cache_path, name)
