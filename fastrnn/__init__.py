@@ -13,18 +13,18 @@ __version__ = "0.1.0"
 
 # Names are imported at first use, so that `import fastrnn` costs neither the compiler's start nor scikit-learn's.
 _NAMES = {
-    "EncoderDecoder": "seq2seq",
+    "EncoderDecoder": "models",
     "Input": "layers",
     "NonFiniteLossError": "exceptions",
     "RNNClassifier": "estimators",
     "RNNRegressor": "estimators",
     "Ragged": "sequences",
-    "Sequential": "model",
+    "Sequential": "models",
     "StandardScaler3D": "preprocessing",
-    "load_model": "model",
+    "load_model": "models",
     "set_random_seed": "random",
-    "stateful_batches": "batches",
-    "warmup": "_warmup",
+    "stateful_batches": "sequences",
+    "warmup": "estimators.warmup",
 }
 _MODULES = (
     "batches",
@@ -41,6 +41,7 @@ _MODULES = (
     "losses",
     "metrics",
     "model",
+    "models",
     "optimizers",
     "plotting",
     "preprocessing",

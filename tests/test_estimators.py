@@ -376,7 +376,7 @@ def test_verbose_shows_a_bar(dense, capsys):
 
 
 def test_interrupted_training_leaves_a_usable_model(dense, monkeypatch):
-    from fastrnn import _estimators_training as training
+    from fastrnn.estimators import training
 
     calls = iter(range(100))
     step = training.train_step

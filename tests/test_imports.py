@@ -1,47 +1,21 @@
 """The directions of imports inside the package, read from the syntax trees.
 
-Rooms are ranked; a module imports only from rooms of a lower rank, or its own. Leaves (initializers, losses
-and the like) need nothing above the cells, so that layers and training can both use them.
+The floors are declared in pyproject.toml, under [tool.fastrnn]. A module imports only from floors below its own, or from
+its own entry.
 """
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parent.parent / "fastrnn"
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "fastrnn"
 
-# Lowest first. A name that ends in a dot is a folder.
-RANKS: list[tuple[str, ...]] = [
-    ("checks", "exceptions", "_version", "registry"),
-    ("engine.",),
-    ("cells.",),
-    # Leaf modules: arithmetic on arrays that knows neither layers nor models.
-    (
-        "initializers",
-        "regularizers",
-        "constraints",
-        "activations",
-        "random",
-        "schedules",
-        "losses",
-        "metrics",
-        "optimizers",
-        "batches",
-        "sequences",
-    ),
-    ("layers.",),
-    ("streaming",),
-    ("callbacks", "history"),
-    ("model", "training", "seq2seq"),
-    ("estimators", "preprocessing"),
-]
-# Everything else (text, forecasting, plotting, datasets, interop) stands above the estimators.
-LATER = len(RANKS)
-
-NUMBA_ROOMS = ("engine.", "cells.")
-# What only reads or writes data needs no estimator, so it pays no price for scikit-learn.
-SKLEARN_FREE = ("text", "datasets", "plotting")
+DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["fastrnn"]
+FLOORS: list[list[str]] = DECLARED["floors"]
+ROOMS = [room for floor in FLOORS for room in floor]
 
 
 def module_name(path: Path) -> str:
@@ -52,17 +26,13 @@ def module_name(path: Path) -> str:
     return ".".join(parts)
 
 
-def in_room(name: str, room: str) -> bool:
-    if room.endswith("."):
-        return name == room[:-1] or name.startswith(room)
-    return name == room or name.startswith((room + ".", "_" + room))
+def room_of(name: str) -> str:
+    """The entry of the declaration that a module belongs to."""
+    return name.split(".")[0]
 
 
-def rank(name: str) -> int:
-    for i, rooms in enumerate(RANKS):
-        if any(in_room(name, room) for room in rooms):
-            return i
-    return LATER
+def floor_of(name: str) -> int:
+    return next(i for i, floor in enumerate(FLOORS) if room_of(name) in floor)
 
 
 def imported_names(path: Path, tree: ast.AST) -> list[tuple[int, str]]:
@@ -116,7 +86,7 @@ def complaints(path: Path) -> list[str]:
     name = module_name(path)
     if name == "":  # the public face imports what it shows
         return []
-    mine, typing_only = rank(name), in_type_checking(path)
+    mine, typing_only = floor_of(name), in_type_checking(path)
     found = []
     for line, imported in parse(path):
         if line in typing_only:
@@ -125,8 +95,8 @@ def complaints(path: Path) -> list[str]:
         where = f"fastrnn/{path.relative_to(PACKAGE)}:{line} imports {imported}"
         if target == "":
             found.append(f"{where}: import from the module that defines it, not from the package's face")
-        elif target is not None and rank(target) > mine:
-            found.append(f"{where}: {target!r} stands above {name!r}")
+        elif target is not None and room_of(target) != room_of(name) and floor_of(target) >= mine:
+            found.append(f"{where}: {room_of(target)!r} does not stand below {room_of(name)!r}")
     return found
 
 
@@ -136,18 +106,20 @@ def test_imports_go_one_way(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_of_numba_stay_in_engine_and_cells(path):
+@pytest.mark.parametrize(
+    ("library", "packages"), [("numba", ("numba", "llvmlite")), ("sklearn", ("sklearn",))]
+)
+def test_imports_of_a_library_stay_in_its_rooms(path, library, packages):
     name = module_name(path)
-    uses = [(line, i) for line, i in parse(path) if i.split(".")[0] in ("numba", "llvmlite")]
-    assert not uses or any(in_room(name, room) for room in NUMBA_ROOMS), uses
+    uses = [(line, i) for line, i in parse(path) if i.split(".")[0] in packages]
+    assert not uses or room_of(name) in DECLARED[library], uses
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_of_sklearn_stay_in_the_estimators_and_above(path):
-    name = module_name(path)
-    uses = [(line, i) for line, i in parse(path) if i.split(".")[0] == "sklearn"]
-    allowed = rank(name) >= rank("estimators") and not any(in_room(name, room) for room in SKLEARN_FREE)
-    assert not uses or allowed, uses
+def test_imports_declaration_names_each_room_once_and_no_other():
+    stems = {p.stem for p in PACKAGE.glob("*.py")} | {p.parent.name for p in PACKAGE.glob("*/__init__.py")}
+    assert sorted(ROOMS) == sorted(stems - {"__init__"})
+    assert {*DECLARED["numba"], *DECLARED["sklearn"]} <= set(ROOMS)
+    assert not [room for room in ROOMS if room.startswith("_")]
 
 
 def test_imports_checker_sees_a_wrong_direction(tmp_path, monkeypatch):

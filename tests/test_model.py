@@ -11,7 +11,7 @@ import pytest
 import fastrnn
 from fastrnn import Sequential, callbacks, layers, optimizers, regularizers
 from fastrnn.exceptions import NonFiniteLossError, NotBuiltError, NotCompiledError
-from fastrnn.training import Batches, class_weights
+from fastrnn.training.data import Batches, class_weights
 
 F64 = {"dtype": "float64"}
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from . import layers, regularizers
-from .engine.threads import resolve
-from .model import Sequential
-from .optimizers import SGD, Adagrad, Adam, RMSprop
+from fastrnn import layers, regularizers
+from fastrnn.engine.threads import resolve
+from fastrnn.models.sequential import Sequential
+from fastrnn.optimizers import SGD, Adagrad, Adam, RMSprop
 
 CELLS = {
     "lstm": "LSTM",

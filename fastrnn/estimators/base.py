@@ -18,8 +18,9 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from . import _estimators_network as network
-from ._estimators_training import (
+from fastrnn.engine.vecmath import ACTIVATIONS
+from fastrnn.estimators import network
+from fastrnn.estimators.training import (
     CarriedStates,
     Data,
     Progress,
@@ -29,12 +30,11 @@ from ._estimators_training import (
     run_epoch,
     run_epochs,
 )
-from .engine.vecmath import ACTIVATIONS
-from .exceptions import NonFiniteLossError
-from .layers.base import restarted
-from .optimizers import Optimizer
-from .preprocessing import check_features
-from .sequences import Ragged, Sequences, as_step_values, read_sequences
+from fastrnn.exceptions import NonFiniteLossError
+from fastrnn.layers.base import restarted
+from fastrnn.optimizers import Optimizer
+from fastrnn.preprocessing import check_features
+from fastrnn.sequences import Ragged, Sequences, as_step_values, read_sequences
 
 _POSITIVE = Interval(Integral, 1, None, closed="left")
 _FRACTION = Interval(Real, 0, 1, closed="left")

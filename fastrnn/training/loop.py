@@ -11,7 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn._training_checks import (
+from fastrnn.callbacks import CallbackList, History, Progress, check_callbacks
+from fastrnn.checks import as_array, flag, integer, real_array
+from fastrnn.exceptions import NonFiniteLossError
+from fastrnn.layers.base import check_mask
+from fastrnn.losses import Loss
+from fastrnn.training.checks import (
     check_class_weight,
     check_schedule_of_fit,
     check_targets,
@@ -19,14 +24,9 @@ from fastrnn._training_checks import (
     check_weights,
     states_kept_on_error,
 )
-from fastrnn._training_data import Batches, class_weights, is_ragged, is_stream, restarting, training_data
-from fastrnn._training_pieces import check_pieces
-from fastrnn._training_steps import HELP, Steps, by_position
-from fastrnn.callbacks import CallbackList, History, Progress, check_callbacks
-from fastrnn.checks import as_array, flag, integer, real_array
-from fastrnn.exceptions import NonFiniteLossError
-from fastrnn.layers.base import check_mask
-from fastrnn.losses import Loss
+from fastrnn.training.data import Batches, class_weights, is_ragged, is_stream, restarting, training_data
+from fastrnn.training.step import HELP, Steps, by_position
+from fastrnn.training.truncation import check_pieces
 
 __all__ = ["Batches", "Trainer", "class_weights"]
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from fastrnn import losses, metrics, optimizers
-from fastrnn._training_checks import check_class_weight, check_weights, states_kept_on_error
-from fastrnn._training_data import class_weights, is_ragged, whole
-from fastrnn._training_pieces import Piece, carried_states, cut
 from fastrnn.callbacks import History
 from fastrnn.checks import as_array, flag, is_number, number
 from fastrnn.engine.update import all_finite
 from fastrnn.exceptions import NonFiniteLossError, NotCompiledError
 from fastrnn.layers.base import check_mask
+from fastrnn.training.checks import check_class_weight, check_weights, states_kept_on_error
+from fastrnn.training.data import class_weights, is_ragged, whole
+from fastrnn.training.truncation import Piece, carried_states, cut
 
 __all__ = ["HELP", "Steps", "by_position"]
 

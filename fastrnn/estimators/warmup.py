@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ._estimators_network import CELLS, SOLVERS
-from .engine import threads
-from .engine.jit import DISABLED
-from .engine.linking import complete
-from .estimators import RNNClassifier
-from .layers import Dense, Input
-from .model import Sequential
-from .registry import choices
+from fastrnn.engine import threads
+from fastrnn.engine.jit import DISABLED
+from fastrnn.engine.linking import complete
+from fastrnn.estimators.classifier import RNNClassifier
+from fastrnn.estimators.network import CELLS, SOLVERS
+from fastrnn.layers import Dense, Input
+from fastrnn.models.sequential import Sequential
+from fastrnn.registry import choices
 
 __all__ = ["warmup"]
 
@@ -133,7 +133,7 @@ def _train(cell: str, dtype: str, n_jobs: int) -> None:
 
 
 def _predict(cell: str, dtype: str, n_jobs: int) -> None:
-    from . import layers
+    from fastrnn import layers
 
     x = _numbers(dtype)
     recurrent = getattr(layers, CELLS[cell])(_UNITS, dtype=dtype)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn._training_checks import check_weights
 from fastrnn.checks import as_array, integer, real_array
+from fastrnn.training.checks import check_weights
 
 __all__ = ["Batches", "class_weights", "is_ragged", "is_stream", "restarting", "training_data", "whole"]
 

@@ -1,4 +1,4 @@
-"""Recurrent networks as scikit-learn estimators."""
+"""Recurrent networks that classify."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.metrics import accuracy_score, r2_score
+from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length
 
-from ._estimators_base import BaseRNN
-from ._estimators_docs import with_shared_documentation
-from .sequences import Ragged, Sequences, as_step_values, lay_out_steps
+from fastrnn.estimators.base import BaseRNN
+from fastrnn.estimators.documentation import with_shared_documentation
+from fastrnn.sequences import Ragged, Sequences, as_step_values, lay_out_steps
 
-__all__ = ["RNNClassifier", "RNNRegressor"]
+__all__ = ["RNNClassifier"]
 
 
 @with_shared_documentation
@@ -212,125 +212,3 @@ class RNNClassifier(ClassifierMixin, BaseRNN):
         rows, sequences = self._probabilities(X)
         labels, weight = self._rows_to_score(y, sample_weight, sequences.data)
         return float(accuracy_score(labels, self.classes_[rows.argmax(axis=1)], sample_weight=weight))
-
-
-@with_shared_documentation
-@dataclass(kw_only=True, eq=False, repr=False)
-class RNNRegressor(RegressorMixin, BaseRNN):
-    """Recurrent network that predicts numbers for sequences, or for each of their time steps.
-
-    Recurrent layers and a linear dense layer, trained on the mean squared error.
-
-    Parameters
-    ----------
-    {parameters}
-
-    Attributes
-    ----------
-    n_outputs_ : int
-    {attributes}
-
-    Notes
-    -----
-    {notes}
-
-    Targets should be of order one: scale them, for example with
-    :class:`sklearn.compose.TransformedTargetRegressor`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastrnn import RNNRegressor
-    >>> wave = np.sin(np.arange(300) / 5)
-    >>> X, y = np.lib.stride_tricks.sliding_window_view(wave[:-1], 20), wave[20:]
-    >>> model = RNNRegressor(units=16, learning_rate_init=0.01, max_iter=50, tol=None, random_state=0).fit(X, y)
-    >>> bool(model.score(X, y) > 0.99)
-    True
-    """
-
-    def _head(self) -> tuple[int, str | None, str]:
-        return self.n_outputs_, None, "mse"
-
-    def _read_targets(self, y: Any, X: np.ndarray | Ragged, known: bool, classes: Any) -> dict[str, Any]:
-        if self.return_sequences:
-            y = as_step_values(y, X)
-        y = check_array(y, ensure_2d=False, allow_nd=True, dtype="numeric", input_name="y")
-        if y.ndim not in (1, 2):
-            raise ValueError(
-                f"y has shape {y.shape}; wanted is (n_samples,) or (n_samples, n_outputs), and for one value at each "
-                "time step return_sequences=True."
-            )
-        if not self.return_sequences:
-            check_consistent_length(X, y)
-        n_outputs = 1 if y.ndim == 1 else y.shape[1]
-        if known and n_outputs != self.n_outputs_:
-            raise ValueError(f"y has {n_outputs} outputs, but the network was made for {self.n_outputs_}.")
-        dtype = y.dtype if y.dtype.kind == "f" else np.dtype(np.float64)
-        with np.errstate(over="ignore"):
-            rows = y.reshape(len(y), n_outputs).astype(self.dtype, copy=False)
-        if not np.isfinite(rows).all():
-            raise ValueError(f"y contains values too large for dtype={self.dtype!r}; scale it.")
-        return {"n_outputs_": n_outputs, "_y_is_flat": y.ndim == 1, "_y_dtype": dtype, "targets": rows}
-
-    def _class_weights(self, targets: np.ndarray, found: dict[str, Any], incremental: bool) -> Any:
-        return None
-
-    def _score_outputs(self, targets: np.ndarray, out: np.ndarray, weight: np.ndarray | None) -> float:
-        return float(r2_score(targets, out, sample_weight=weight))
-
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
-        """Make one pass over the data.
-
-        Parameters
-        ----------
-        X, y, sample_weight
-            As in :meth:`fit`; weights are used as they are.
-
-        Returns
-        -------
-        self
-        """
-        return self._fit(X, y, sample_weight, incremental=True)
-
-    def _rows(self, X: Any) -> tuple[np.ndarray, Sequences]:
-        rows, sequences = self._outputs(X)
-        rows = rows.astype(self._y_dtype, copy=False)
-        return (rows[:, 0] if self._y_is_flat else rows), sequences
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Predict numbers.
-
-        Parameters
-        ----------
-        X : array-like
-            Sequences, see the class.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) or (n_samples, n_outputs), as y had in `fit`
-            With ``return_sequences=True`` laid out as X; in the floating dtype that y had in `fit`.
-        """
-        rows, sequences = self._rows(X)
-        per_step = self._architecture["return_sequences"]
-        return lay_out_steps(rows, sequences.data) if per_step else rows
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the coefficient of determination, over time steps with ``return_sequences=True``.
-
-        Parameters
-        ----------
-        X, y, sample_weight
-            As in :meth:`fit`.
-
-        Returns
-        -------
-        float
-        """
-        rows, sequences = self._rows(X)
-        truth, weight = self._rows_to_score(y, sample_weight, sequences.data)
-        return float(r2_score(truth, rows, sample_weight=weight))
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags

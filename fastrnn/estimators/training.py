@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ._estimators_network import Sequential, forward, set_params, train_step
-from .exceptions import NonFiniteLossError
-from .sequences import Ragged
+from fastrnn.estimators.network import Sequential, forward, set_params, train_step
+from fastrnn.exceptions import NonFiniteLossError
+from fastrnn.sequences import Ragged
 
 States = list[list[np.ndarray]]
 """For each recurrent layer, its states over all rows: arrays of shape (n_rows, ...)."""

@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._sequences_ragged import Ragged, as_object_array
-from .batches import StatefulBatches, stateful_batches
+from fastrnn.sequences.ragged import Ragged
 
-__all__ = ["Ragged", "StatefulBatches", "as_object_array", "as_sequences", "stateful_batches"]
+__all__ = ["Sequences", "as_sequences", "as_step_values", "lay_out_steps", "read_sequences"]
 
 _RESHAPE = (
     "Reshape your data: X.reshape(1, -1, 1) for one sequence of one variable, "

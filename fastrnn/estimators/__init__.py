@@ -1,0 +1,10 @@
+"""Recurrent networks as scikit-learn estimators.
+
+The classifier and the regressor check and encode what users give, build a `Sequential` model and let `training` run it.
+Only users, and modules above (forecasting, warmup), call this package.
+"""
+
+from fastrnn.estimators.classifier import RNNClassifier
+from fastrnn.estimators.regressor import RNNRegressor
+
+__all__ = ["RNNClassifier", "RNNRegressor"]

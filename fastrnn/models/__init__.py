@@ -1,0 +1,11 @@
+"""Models: layers with one vector of weights, trained together.
+
+`Sequential` has layers in a row, `EncoderDecoder` two such rows. Users and the estimators call them; a model calls layers
+and `training`, and knows nothing of scikit-learn.
+"""
+
+from fastrnn.models.base import Model, load_model
+from fastrnn.models.encoder_decoder import EncoderDecoder
+from fastrnn.models.sequential import Sequential
+
+__all__ = ["EncoderDecoder", "Model", "Sequential", "load_model"]

@@ -1,0 +1,339 @@
+"""What models share: all weights in one vector, all gradients in another, updates, copies, files, the summary."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import os
+import pickle
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from fastrnn.checks import flag
+from fastrnn.engine.memory import aligned
+from fastrnn.exceptions import NotBuiltError
+from fastrnn.layers.base import Layer, is_cell
+from fastrnn.layers.core import InputLayer
+from fastrnn.models.summary import summary
+from fastrnn.optimizers import Plan, Table
+from fastrnn.random import new_seed
+from fastrnn.registry import snake_case
+from fastrnn.training.loop import Trainer
+
+__all__ = ["Model", "load_model"]
+
+
+class Model(Trainer):
+    """What models share: weights in one vector, their updates, copies, files and the summary.
+
+    A model fills `layers`, in the order in which their weights count, and `_shapes` (the input's shape, then the output's
+    of each layer) once it is built; and it gives ``build``, ``run``, ``back``, ``get_config`` and ``from_config``.
+
+    Parameters
+    ----------
+    trainable : bool
+        Whether training changes any weights at all.
+    name : str, optional
+        By default the class name in snake case.
+    seed : int or SeedSequence, optional
+        Of initial weights, dropout and the order of samples; otherwise they come from
+        :func:`fastrnn.set_random_seed`.
+    """
+
+    def __init__(
+        self,
+        trainable: bool = True,
+        name: str | None = None,
+        seed: int | np.random.SeedSequence | None = None,
+    ) -> None:
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name={name!r}: give a string or None")
+        self.name = name or snake_case(type(self).__name__)
+        self.trainable = flag(trainable, "trainable")
+        self._seed = new_seed(seed)
+        self._rng = np.random.Generator(np.random.SFC64(self._seed.spawn(1)[0]))
+        self.layers: list[Any] = []
+        self._input_layer: InputLayer | None = None
+        #: The input's shape, then the output's of each layer, as far as they are known.
+        self._shapes: list[Any] = []
+        self._params: np.ndarray | None = None
+        self._grads: np.ndarray | None = None
+        #: The input's shape that was last found to fit, since the weights were put into their vector.
+        self._fitting: tuple[int | None, ...] | None = None
+
+    # -- layers
+
+    @staticmethod
+    def _check_layer(layer: Any, others: Sequence[Any]) -> None:
+        """Raise unless `layer` can stand in a model with `others`."""
+        if not isinstance(layer, Layer):
+            raise TypeError(f"layers holds {layer!r}: give objects from fastrnn.layers")
+        if is_cell(layer):
+            raise ValueError(f"{layer!r} is a cell, which does one time step: put RNN around it")
+        if any(layer is other for other in others):
+            raise ValueError(
+                f"{layer!r} is in the model already; make a second layer, two can't share weights here"
+            )
+        if others and layer.dtype != others[0].dtype:
+            raise ValueError(
+                f"layer {layer.name!r} has dtype {layer.dtype}, the others {others[0].dtype}: "
+                "all layers of a model share one"
+            )
+
+    def _adopt(self, layer: Layer) -> None:
+        """Name and seed a layer, and make it the model's last."""
+        self._name(layer)
+        layer.set_seed(self._seed.spawn(1)[0])
+        self.layers.append(layer)
+        self._params = None
+
+    def _name(self, layer: Layer) -> None:
+        taken = {other.name for other in self.layers}
+        if layer.name in taken:
+            if not layer._auto_named:
+                raise ValueError(f"name={layer.name!r} is taken by another layer of the model")
+            stem, number = layer.name, 1
+            while f"{stem}_{number}" in taken:
+                number += 1
+            layer.name = f"{stem}_{number}"
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Any:
+        """Return a layer by its name or position."""
+        if index is not None:
+            if not isinstance(index, int) or not -len(self.layers) <= index < len(self.layers):
+                raise ValueError(f"index={index!r}: the model has {len(self.layers)} layers")
+            return self.layers[index]
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise ValueError(f"name={name!r}: the layers are {[layer.name for layer in self.layers]}")
+
+    # -- building
+
+    @property
+    def built(self) -> bool:
+        """Whether all weights exist."""
+        return bool(self.layers) and len(self._shapes) == len(self.layers) + 1
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Make the weights."""
+        raise NotImplementedError
+
+    def _ensure_ready(self, shape: tuple[int | None, ...]) -> None:
+        if self._params is not None and shape == self._fitting:
+            return
+        if not self.built:
+            self.build(shape)
+        self._check_input(self._shapes[0], shape)
+        if self._params is None:
+            self._pack()
+        self._fitting = shape
+
+    def _check_input(self, expected: Any, shape: Any) -> None:
+        """Complain about an input of another shape; another number of steps is fine unless it was stated."""
+        alike = [a is None or b is None or a == b for a, b in zip(expected, shape, strict=False)]
+        steps = 1 if len(expected) > 2 or self.layers[0].takes_tokens else 0
+        if steps and self._input_layer is None:
+            alike[steps:2] = [True]
+        if len(expected) != len(shape) or not all(alike[1:]):
+            raise ValueError(f"the model takes inputs of shape {tuple(expected)}, got {tuple(shape)}")
+
+    def _pack(self) -> None:
+        """Move all weights into one vector, and their gradients into another."""
+        dtype = self.layers[0].dtype
+        size = sum(value.size for layer in self.layers for value in layer._weights.values())
+        params, grads = aligned(size, dtype), aligned(size, dtype)
+        at = 0
+        for layer in self.layers:
+            views: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = ({}, {})
+            for name, value in layer._weights.items():
+                for views_of, vector in zip(views, (params, grads), strict=True):
+                    views_of[name] = vector[at : at + value.size].reshape(value.shape)
+                at += value.size
+            layer.bind(*views)
+        self._params, self._grads, self._fitting = params, grads, None
+        self.plan_updates()
+
+    def _vectors(self) -> tuple[np.ndarray, np.ndarray]:
+        if self._params is None:
+            if not self.built:
+                raise NotBuiltError(
+                    "the model has no weights yet: call build(input_shape), fit, or start with Input(shape)"
+                )
+            self._pack()
+        assert self._params is not None
+        assert self._grads is not None
+        return self._params, self._grads
+
+    @property
+    def params(self) -> np.ndarray:  # type: ignore[override]
+        """All weights, as one vector."""
+        return self._vectors()[0]
+
+    @property
+    def grads(self) -> np.ndarray:  # type: ignore[override]
+        """The gradients of all weights, as one vector."""
+        return self._vectors()[1]
+
+    def plan_updates(self) -> None:
+        """Work out which weights training changes, and where backward passes may end.
+
+        Called by `compile`; call it yourself after changing a layer's ``trainable``.
+        """
+        if self._params is None:
+            if self.built:
+                self._pack()
+            return
+        variables: list[tuple[int, int]] = []
+        tables: list[Table] = []
+        at = 0
+        self._first_trained = len(self.layers)
+        for i, layer in enumerate(self.layers):
+            trained = set(layer.trained_weights()) if self.trainable else set()
+            if trained:
+                self._first_trained = min(self._first_trained, i)
+            for name, value in layer._weights.items():
+                start, at = at, at + value.size
+                if name not in trained:
+                    continue
+                sparse = getattr(layer, "sparse_tables", ())
+                if name in sparse and self.optimizer is not None and self.optimizer.lazy:
+                    tables.append(Table(start, at, value.shape, layer.touched_rows))
+                else:
+                    variables.append((start, at))
+        runs: list[tuple[int, int]] = []
+        for start, stop in variables:
+            if runs and runs[-1][1] == start:
+                runs[-1] = (runs[-1][0], stop)
+            else:
+                runs.append((start, stop))
+        self.plan = Plan(variables, runs, tables)
+        self._constrained = [
+            layer for layer in self.layers if layer._constraints and layer.trainable and self.trainable
+        ]
+        self._regularized = [layer for layer in self.layers if layer._regularizers]
+
+    def weights_changed(self) -> None:
+        for layer in self.layers:
+            layer.weights_version += 1
+
+    def constrain(self) -> None:
+        for layer in self._constrained:
+            layer.apply_constraints()
+
+    def _weight_penalty(self) -> float:
+        return sum(layer.regularization() for layer in self._regularized)
+
+    def _add_penalty_gradients(self) -> None:
+        for layer in self._regularized:
+            layer.add_regularization_gradient()
+
+    # -- weights and states
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Return copies of all weights, layer after layer, in Keras's order."""
+        return [value for layer in self.layers for value in layer.get_weights()]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Set all weights from arrays in the order of :meth:`get_weights`."""
+        self._vectors()
+        if not isinstance(weights, (list, tuple)):
+            raise ValueError(f"weights={weights!r}: give a list of arrays, as get_weights() returns it")
+        expected = sum(len(layer._weights) for layer in self.layers)
+        if len(weights) != expected:
+            raise ValueError(f"the model has {expected} weights, got {len(weights)}")
+        rest = iter(weights)
+        parts = [list(itertools.islice(rest, len(layer._weights))) for layer in self.layers]
+        checked = [layer._as_weights(part) for layer, part in zip(self.layers, parts, strict=True)]
+        for layer, part in zip(self.layers, checked, strict=True):
+            layer.set_weights(part)
+
+    def count_params(self) -> int:
+        """Return the number of weights."""
+        if not self.built:
+            raise NotBuiltError("the model has no weights yet: call build(input_shape) first")
+        return sum(layer.count_params() for layer in self.layers)
+
+    def reset_states(self, rows: Any = None) -> None:
+        """Set the states of stateful layers to zero.
+
+        Parameters
+        ----------
+        rows : array-like of int or bool, optional
+            Only of these sequences of the batch: the next call starts them anew while the others go on. All by default,
+            after which another batch size will do.
+        """
+        for layer in self.layers:
+            if hasattr(layer, "reset_state"):
+                layer.reset_state(rows)
+
+    reset_state = reset_states
+
+    # -- configuration, copies and files
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The plan holds bound methods, the vectors would be written twice: both are made anew from the layers.
+        state = {k: v for k, v in self.__dict__.items() if k not in ("_params", "_grads", "plan")}
+        return {**state, "_params": None, "_grads": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.built:
+            self._pack()
+
+    def copy(self) -> Self:
+        """Return an independent copy, weights and optimizer included."""
+        return copy.deepcopy(self)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the model to a file that :func:`load_model` reads. Only load files that you trust: it is a pickle."""
+        with open(path, "wb") as file:
+            pickle.dump(self, file, protocol=5)
+
+    def save_weights(self, path: str | os.PathLike) -> None:
+        """Write the weights to an ``.npz`` file."""
+        with open(path, "wb") as file:
+            np.savez(file, *self.get_weights())
+
+    def load_weights(self, path: str | os.PathLike) -> None:
+        """Read the weights that :meth:`save_weights` wrote."""
+        with np.load(path) as file:
+            self.set_weights([file[f"arr_{i}"] for i in range(len(file.files))])
+
+    # -- summary
+
+    def summary(
+        self,
+        line_length: int | None = None,
+        positions: Any = None,
+        print_fn: Any = None,
+        expand_nested: bool = False,
+        show_trainable: bool = False,
+        layer_range: Any = None,
+    ) -> None:
+        """Print a table of layers, output shapes and numbers of parameters.
+
+        Parameters
+        ----------
+        line_length : int, optional
+            Width of the table.
+        print_fn : function, optional
+            Called with the text instead of printing it.
+        show_trainable : bool
+            Add a column that says whether training changes the layer.
+        positions, expand_nested, layer_range
+            Of Keras; without effect.
+        """
+        text = summary(self, line_length, show_trainable)
+        (print_fn or print)(text)
+
+
+def load_model(path: str | os.PathLike) -> Model:
+    """Read a model that its ``save`` wrote. Only load files that you trust: it is a pickle."""
+    with open(path, "rb") as file:
+        model = pickle.load(file)
+    if not isinstance(model, Model):
+        raise ValueError(f"{os.fspath(path)!r} holds no model but {type(model).__name__}")
+    return model

@@ -1,0 +1,231 @@
+"""Layers in a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastrnn.checks import as_shape
+from fastrnn.layers import deserialize
+from fastrnn.layers.base import Layer, check_mask
+from fastrnn.layers.core import InputLayer
+from fastrnn.layers.stacked import CustomCell
+from fastrnn.models.base import Model
+from fastrnn.models.passes import backward, forward
+from fastrnn.registry import serialize
+from fastrnn.streaming import Stream
+
+__all__ = ["Sequential"]
+
+
+class Sequential(Model):
+    """Layers in a row.
+
+    Parameters
+    ----------
+    layers : iterable of Layer, optional
+        The first may be :func:`~fastrnn.layers.Input`, which states the input's shape, so that weights exist at once.
+    trainable : bool
+        Whether training changes weights at all.
+    name : str, optional
+    seed : int or SeedSequence, optional
+        Of initial weights, dropout and the order of samples; otherwise they come from
+        :func:`fastrnn.set_random_seed`.
+
+    Attributes
+    ----------
+    layers : list of Layer
+        Without the input layer.
+    params, grads : ndarray
+        All weights and their gradients, one vector each; the layers' arrays are views of them.
+    optimizer, loss
+        Set by :meth:`compile`.
+    history : History
+        Of the last :meth:`fit`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import Sequential, layers
+    >>> model = Sequential([layers.LSTM(8), layers.Dense(1)], seed=0)
+    >>> model.compile("adam", "mse")
+    >>> x, y = np.ones((4, 5, 2)), np.zeros((4, 1))
+    >>> history = model.fit(x, y, verbose=0)
+    >>> model.predict(x).shape
+    (4, 1)
+    """
+
+    #: The shape of input that was last found to fit, and the outputs' shape for it.
+    _walked: tuple[Any, Any] | None = None
+
+    def __init__(
+        self,
+        layers: Iterable[Layer] | None = None,
+        trainable: bool = True,
+        name: str | None = None,
+        seed: int | np.random.SeedSequence | None = None,
+    ) -> None:
+        super().__init__(trainable, name, seed)
+        # Whether the input's shape is a guess that the data may overrule.
+        self._guessed = False
+        if isinstance(layers, Layer) or not (layers is None or isinstance(layers, Iterable)):
+            raise TypeError(f"layers={layers!r}: give a list of layers")
+        for layer in layers or ():
+            self.add(layer)
+
+    # -- layers
+
+    def add(self, layer: Layer) -> None:
+        """Add a layer at the end."""
+        if isinstance(layer, InputLayer):
+            if self.layers or self._input_layer is not None:
+                raise ValueError(f"{layer!r} must come first")
+            self._input_layer = layer
+            self._shapes = [layer.batch_shape]
+            return
+        self._check_layer(layer, self.layers)
+        if getattr(layer, "return_state", False):
+            raise ValueError(
+                f"layer {layer.name!r} has return_state=True, which gives several outputs: "
+                "in a row of layers each has one, leave it out"
+            )
+        if getattr(layer, "merge_mode", "") is None:
+            raise ValueError(
+                f"layer {layer.name!r} has merge_mode=None, which gives two outputs: "
+                "in a row of layers each has one, merge them"
+            )
+        if layer.takes_tokens and self.layers:
+            raise ValueError(
+                f"layer {layer.name!r} ({type(layer).__name__}) takes tokens, and layers give numbers: it must come first"
+            )
+        kept = (self.layers.copy(), self._shapes.copy(), self._guessed, self._params, layer.name)
+        try:
+            self._adopt(layer)
+            if len(self.layers) == 1 and not self._shapes:
+                if layer.input_shape is not None:
+                    self._shapes = [(None, *layer.input_shape)]
+                elif layer.takes_tokens:
+                    # Any number of tokens: enough to know for most layers that follow.
+                    self._shapes, self._guessed = [(None, None)], True
+            if self._shapes:
+                self._grow()
+        except Exception:
+            self.layers, self._shapes, self._guessed, self._params, layer.name = kept
+            raise
+
+    def pop(self) -> Layer:
+        """Take the last layer away and return it."""
+        self._need_layers()
+        self._walked = None
+        layer = self.layers.pop()
+        self._shapes = self._shapes[: len(self.layers) + 1]
+        self._params = None
+        return layer
+
+    # -- building
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Make the weights.
+
+        Parameters
+        ----------
+        input_shape : tuple
+            With the batch axis, None where a size is open: ``(None, None, 3)`` for any batch and number of steps.
+        """
+        self._need_layers()
+        shape = as_shape(input_shape, "input_shape")
+        if self.built:
+            self._check_input(self._shapes[0], shape)
+        if not self._shapes or (self._guessed and not self.built):
+            _walk(self.layers, shape)
+            self._shapes, self._guessed = [shape], False
+        self._grow()
+
+    def _expect(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...] | None:
+        if not self.built:
+            return _walk(self.layers, shape)
+        self._check_input(self._shapes[0], shape)
+        # The same shape comes again and again, and short predictions would notice the walk.
+        if self._walked is None or self._walked[0] != (shape, len(self.layers)):
+            self._walked = (shape, len(self.layers)), _walk(self.layers, shape)
+        return self._walked[1]
+
+    def _grow(self) -> None:
+        """Build the layers that are not built yet."""
+        if not self._guessed:
+            # Before the first of them has weights it should be clear that the last one can have some.
+            _walk(self.layers[len(self._shapes) - 1 :], self._shapes[-1])
+        while len(self._shapes) <= len(self.layers):
+            layer, shape = self.layers[len(self._shapes) - 1], self._shapes[-1]
+            if self._guessed and len(self._shapes) > 1 and shape[-1] is None:
+                # As after Flatten, where the number of steps counts: the first data will tell.
+                return
+            layer.ensure_built(shape)
+            self._shapes.append(layer.compute_output_shape(shape))
+
+    # -- passes
+
+    def run(self, x: Any, mask: Any, training: bool, want_logits: bool, y: Any = None) -> Any:
+        if mask is not None:
+            mask = check_mask(mask, x.shape)
+        activation = self.loss.logit_activation if want_logits else None
+        out, mask, logits, caches, penalty, _ = forward(self.layers, x, mask, training, activation)
+        return out, mask, logits, caches, penalty + self._weight_penalty()
+
+    def back(self, dy: np.ndarray, caches: list[Any], from_logits: bool) -> None:
+        backward(self.layers, dy, caches, from_logits, self._first_trained)
+        self._add_penalty_gradients()
+
+    def __call__(self, x: Any, mask: Any = None, training: bool = False) -> np.ndarray:
+        """Compute the outputs for a batch."""
+        self._need_layers()
+        return self.run(self._input(x), mask, training, False)[0]
+
+    # -- configuration, copies and files
+
+    def stream(self, batch_size: int = 1) -> Stream:
+        """Prepare to run one time step at a time, in microseconds.
+
+        Parameters
+        ----------
+        batch_size : int
+            Number of sequences that advance side by side.
+
+        Returns
+        -------
+        Stream
+            With the weights as they are now, and states of its own, at zero.
+        """
+        self._vectors()
+        return Stream(self.layers, self._shapes[0], batch_size)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return name and layers as plain data, without weights."""
+        stated = [] if self._input_layer is None else [self._input_layer]
+        return {"name": self.name, "layers": [serialize(layer) for layer in [*stated, *self.layers]]}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Sequential:
+        """Make a model from what :meth:`get_config` returned, with new weights."""
+        if not isinstance(config, Mapping) or "layers" not in config:
+            raise ValueError(f"config={config!r}: give what get_config() returned, with its layers")
+        return cls([deserialize(layer) for layer in config["layers"]], name=config.get("name"))
+
+
+def _knows_its_shapes(layer: Any) -> bool:
+    """Whether a layer tells what comes out of it before it has weights; a user's own need not."""
+    if not type(layer).__module__.startswith("fastrnn.") or isinstance(layer, CustomCell):
+        return False
+    return all(map(_knows_its_shapes, getattr(layer, "_children", {}).values()))
+
+
+def _walk(layers: Sequence[Any], shape: Any) -> Any:
+    """Raise what a layer would raise for what comes to it; return the last output's shape, None if that is not known."""
+    for layer in layers:
+        if not _knows_its_shapes(layer):
+            return None
+        layer._check_shape(shape)
+        shape = layer.compute_output_shape(shape)
+    return shape
