@@ -12,9 +12,8 @@ import math
 import os
 import string
 import sys
-import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,8 @@ import numpy as np
 from fastrnn.checks import choice, flag, integer, number
 from fastrnn.registry import choices
 from fastrnn.schedules import LearningRateSchedule
+from fastrnn.training.callback import Callback, CallbackList, History, Logs
+from fastrnn.training.progress import Progress
 
 __all__ = [
     "CSVLogger",
@@ -37,172 +38,6 @@ __all__ = [
     "ReduceLROnPlateau",
     "TerminateOnNaN",
 ]
-
-Logs = dict[str, float]
-
-
-class Callback:
-    """Base class: every hook does nothing.
-
-    Attributes
-    ----------
-    model : Sequential
-        Set before training starts.
-    params : dict
-        ``verbose``, ``epochs`` and ``steps``.
-    """
-
-    def __init__(self) -> None:
-        self.params: dict[str, Any] = {}
-        self.model: Any = None
-
-    def set_params(self, params: dict[str, Any]) -> None:
-        """Take in what the call of fit says."""
-        self.params = params
-
-    def set_model(self, model: Any) -> None:
-        """Take in the model."""
-        self.model = model
-
-    def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Run before the first epoch."""
-
-    def on_train_end(self, logs: Logs | None = None) -> None:
-        """Run after the last epoch, also when training was interrupted."""
-
-    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        """Run before each epoch."""
-
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Run after each epoch, with its loss and metrics."""
-
-    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
-        """Run before each training batch."""
-        self.on_batch_begin(batch, logs)
-
-    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        """Run after each training batch, with the means of the epoch so far."""
-        self.on_batch_end(batch, logs)
-
-    def on_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
-        """Another name of `on_train_batch_begin`."""
-
-    def on_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        """Another name of `on_train_batch_end`."""
-
-    def on_test_begin(self, logs: Logs | None = None) -> None:
-        """Run before an evaluation, that on validation data too."""
-
-    def on_test_end(self, logs: Logs | None = None) -> None:
-        """Run after an evaluation."""
-
-    def on_test_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
-        """Run before each batch of an evaluation."""
-
-    def on_test_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        """Run after each batch of an evaluation."""
-
-    def on_predict_begin(self, logs: Logs | None = None) -> None:
-        """Run before a prediction."""
-
-    def on_predict_end(self, logs: Logs | None = None) -> None:
-        """Run after a prediction."""
-
-    def on_predict_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
-        """Run before each batch of a prediction."""
-
-    def on_predict_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        """Run after each batch of a prediction."""
-
-
-_BATCH_HOOKS = {
-    "train_begin": ("on_train_batch_begin", "on_batch_begin"),
-    "train_end": ("on_train_batch_end", "on_batch_end"),
-    "test_begin": ("on_test_batch_begin",),
-    "test_end": ("on_test_batch_end",),
-    "predict_begin": ("on_predict_batch_begin",),
-    "predict_end": ("on_predict_batch_end",),
-}
-
-
-class CallbackList:
-    """Calls hooks of several callbacks; those of batches only where one overrides them."""
-
-    def __init__(self, callbacks: Sequence[Any], model: Any, params: dict[str, Any]) -> None:
-        self.callbacks = check_callbacks(callbacks)
-        for callback in self.callbacks:
-            callback.set_model(model)
-            callback.set_params(params)
-        self._listeners: dict[str, list[Callable[..., Any]]] = {
-            when: [getattr(c, names[0]) for c in self.callbacks if any(_overrides(c, n) for n in names)]
-            for when, names in _BATCH_HOOKS.items()
-        }
-        self._bars = [c for c in self.callbacks if isinstance(c, Progress) and c.verbose == 1]
-
-    def call(self, hook: str, *args: Any) -> None:
-        """Call `hook` of each callback."""
-        for callback in self.callbacks:
-            getattr(callback, hook)(*args)
-
-    def batch(self, when: str, batch: int, logs: Callable[[], Logs]) -> None:
-        """Call a batch hook; `logs` is asked only if somebody listens."""
-        if when == "train_end":
-            for bar in self._bars:
-                bar.after_batch(batch, logs)
-        listeners = self._listeners[when]
-        if listeners:
-            current = logs()
-            for listener in listeners:
-                listener(batch, current)
-
-
-def check_callbacks(callbacks: Any) -> list[Any]:
-    """`callbacks` as a list, if they are such; None is none."""
-    if callbacks is None:
-        return []
-    if not isinstance(callbacks, (list, tuple)):
-        raise TypeError(f"callbacks={callbacks!r}: give a list of callbacks")
-    for callback in callbacks:
-        if isinstance(callback, type):
-            raise TypeError(f"callbacks holds the class {callback.__name__}: give an instance of it")
-        if not all(hasattr(callback, name) for name in ("on_epoch_end", "set_model", "set_params")):
-            raise TypeError(
-                f"callbacks holds {callback!r}: give objects with the hooks of fastrnn.callbacks.Callback"
-            )
-    return list(callbacks)
-
-
-def _overrides(callback: Any, hook: str) -> bool:
-    if hook in vars(callback):
-        return True
-    method = getattr(type(callback), hook, None)
-    return method is not None and method is not getattr(Callback, hook)
-
-
-class History(Callback):
-    """Records loss and metrics of each epoch; every `fit` returns one.
-
-    Attributes
-    ----------
-    history : dict of str to list of float
-    epoch : list of int
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.history: dict[str, list[float]] = {}
-        self.epoch: list[int] = []
-
-    def on_train_begin(self, logs: Logs | None = None) -> None:
-        self.epoch = []
-
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        self.epoch.append(epoch)
-        for key, value in (logs or {}).items():
-            self.history.setdefault(key, []).append(value)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "model": None}
 
 
 class _Monitor(Callback):
@@ -602,57 +437,3 @@ class TerminateOnNaN(Callback):
         """Run in place of the error."""
         print(f"Batch {batch}: the loss is not finite, training ends", file=sys.stderr)
         self.model.stop_training = True
-
-
-class Progress(Callback):
-    """The progress bar and the lines of ``verbose=1`` and ``verbose=2``."""
-
-    #: Seconds between two refreshes of the bar.
-    interval = 0.1
-
-    def __init__(self, verbose: int) -> None:
-        super().__init__()
-        self.verbose = verbose
-        self._bar: Any = None
-
-    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        self._start = time.perf_counter()
-        self._next = self._start + self.interval
-        epochs = self.params.get("epochs")
-        if self.verbose == 1:
-            from tqdm.auto import tqdm
-
-            self._bar = tqdm(
-                total=self.params.get("steps"), desc=f"Epoch {epoch + 1}/{epochs}", unit="batch", leave=True
-            )
-
-    def after_batch(self, batch: int, logs: Callable[[], Logs]) -> None:
-        """Refresh the bar if it is time to; only then are the running means worked out."""
-        now = time.perf_counter()
-        if self._bar is not None and now >= self._next:
-            self._next = now + self.interval
-            self._show(batch + 1, logs())
-
-    def _show(self, done: int, logs: Logs | None) -> None:
-        self._bar.set_postfix_str(_text(logs), refresh=False)
-        self._bar.update(done - self._bar.n)
-
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        if self._bar is not None:
-            self._show(self.params.get("steps") or self._bar.n, logs)
-            self._close()
-        elif self.verbose == 2:
-            seconds = time.perf_counter() - self._start
-            print(f"Epoch {epoch + 1}/{self.params.get('epochs')} - {seconds:.1f}s - {_text(logs, ' - ')}")
-
-    def on_train_end(self, logs: Logs | None = None) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-
-def _text(logs: Logs | None, separator: str = ", ") -> str:
-    return separator.join(f"{key}={value:.4g}" for key, value in (logs or {}).items())

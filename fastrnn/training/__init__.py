@@ -1,4 +1,4 @@
 """Training, evaluation and prediction of models: batches, one step, epochs, what a failed call restores.
 
-Models and estimators call it; it calls layers, losses, metrics, optimizers and callbacks, and knows no particular model.
+Models and estimators call it; it calls layers, losses, metrics and optimizers, and knows no particular model.
 """

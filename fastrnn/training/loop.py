@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.callbacks import CallbackList, History, Progress, check_callbacks
 from fastrnn.checks import as_array, flag, integer, real_array
 from fastrnn.exceptions import NonFiniteLossError
 from fastrnn.layers.base import check_mask
 from fastrnn.losses import Loss
+from fastrnn.training.callback import CallbackList, History, check_callbacks
 from fastrnn.training.checks import (
     check_class_weight,
     check_schedule_of_fit,
@@ -25,6 +25,7 @@ from fastrnn.training.checks import (
     states_kept_on_error,
 )
 from fastrnn.training.data import Batches, class_weights, is_ragged, is_stream, restarting, training_data
+from fastrnn.training.progress import Progress
 from fastrnn.training.step import HELP, Steps, by_position
 from fastrnn.training.truncation import check_pieces
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from fastrnn import losses, metrics, optimizers
-from fastrnn.callbacks import History
 from fastrnn.checks import as_array, flag, is_number, number
 from fastrnn.engine.update import all_finite
 from fastrnn.exceptions import NonFiniteLossError, NotCompiledError
 from fastrnn.layers.base import check_mask
+from fastrnn.training.callback import History
 from fastrnn.training.checks import check_class_weight, check_weights, states_kept_on_error
 from fastrnn.training.data import class_weights, is_ragged, whole
 from fastrnn.training.truncation import Piece, carried_states, cut

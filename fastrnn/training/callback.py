@@ -1,0 +1,180 @@
+"""Callbacks: the base class, how training calls them, and the record of the epochs that every `fit` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+__all__ = ["Callback", "CallbackList", "History", "check_callbacks"]
+
+Logs = dict[str, float]
+
+
+class Callback:
+    """Base class: every hook does nothing.
+
+    Attributes
+    ----------
+    model : Sequential
+        Set before training starts.
+    params : dict
+        ``verbose``, ``epochs`` and ``steps``.
+    """
+
+    #: Whether `after_batch` is called: with a function that computes the logs, so that they cost nothing if not used.
+    shows_batches = False
+
+    def __init__(self) -> None:
+        self.params: dict[str, Any] = {}
+        self.model: Any = None
+
+    def after_batch(self, batch: int, logs: Callable[[], Logs]) -> None:
+        """Show the progress after a training batch, if `shows_batches`."""
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        """Take in what the call of fit says."""
+        self.params = params
+
+    def set_model(self, model: Any) -> None:
+        """Take in the model."""
+        self.model = model
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Run before the first epoch."""
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """Run after the last epoch, also when training was interrupted."""
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Run before each epoch."""
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Run after each epoch, with its loss and metrics."""
+
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Run before each training batch."""
+        self.on_batch_begin(batch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Run after each training batch, with the means of the epoch so far."""
+        self.on_batch_end(batch, logs)
+
+    def on_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Another name of `on_train_batch_begin`."""
+
+    def on_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Another name of `on_train_batch_end`."""
+
+    def on_test_begin(self, logs: Logs | None = None) -> None:
+        """Run before an evaluation, that on validation data too."""
+
+    def on_test_end(self, logs: Logs | None = None) -> None:
+        """Run after an evaluation."""
+
+    def on_test_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Run before each batch of an evaluation."""
+
+    def on_test_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Run after each batch of an evaluation."""
+
+    def on_predict_begin(self, logs: Logs | None = None) -> None:
+        """Run before a prediction."""
+
+    def on_predict_end(self, logs: Logs | None = None) -> None:
+        """Run after a prediction."""
+
+    def on_predict_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Run before each batch of a prediction."""
+
+    def on_predict_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Run after each batch of a prediction."""
+
+
+_BATCH_HOOKS = {
+    "train_begin": ("on_train_batch_begin", "on_batch_begin"),
+    "train_end": ("on_train_batch_end", "on_batch_end"),
+    "test_begin": ("on_test_batch_begin",),
+    "test_end": ("on_test_batch_end",),
+    "predict_begin": ("on_predict_batch_begin",),
+    "predict_end": ("on_predict_batch_end",),
+}
+
+
+class CallbackList:
+    """Calls hooks of several callbacks; those of batches only where one overrides them."""
+
+    def __init__(self, callbacks: Sequence[Any], model: Any, params: dict[str, Any]) -> None:
+        self.callbacks = check_callbacks(callbacks)
+        for callback in self.callbacks:
+            callback.set_model(model)
+            callback.set_params(params)
+        self._listeners: dict[str, list[Callable[..., Any]]] = {
+            when: [getattr(c, names[0]) for c in self.callbacks if any(_overrides(c, n) for n in names)]
+            for when, names in _BATCH_HOOKS.items()
+        }
+        self._bars = [c for c in self.callbacks if isinstance(c, Callback) and c.shows_batches]
+
+    def call(self, hook: str, *args: Any) -> None:
+        """Call `hook` of each callback."""
+        for callback in self.callbacks:
+            getattr(callback, hook)(*args)
+
+    def batch(self, when: str, batch: int, logs: Callable[[], Logs]) -> None:
+        """Call a batch hook; `logs` is asked only if somebody listens."""
+        if when == "train_end":
+            for bar in self._bars:
+                bar.after_batch(batch, logs)
+        listeners = self._listeners[when]
+        if listeners:
+            current = logs()
+            for listener in listeners:
+                listener(batch, current)
+
+
+def check_callbacks(callbacks: Any) -> list[Any]:
+    """`callbacks` as a list, if they are such; None is none."""
+    if callbacks is None:
+        return []
+    if not isinstance(callbacks, (list, tuple)):
+        raise TypeError(f"callbacks={callbacks!r}: give a list of callbacks")
+    for callback in callbacks:
+        if isinstance(callback, type):
+            raise TypeError(f"callbacks holds the class {callback.__name__}: give an instance of it")
+        if not all(hasattr(callback, name) for name in ("on_epoch_end", "set_model", "set_params")):
+            raise TypeError(
+                f"callbacks holds {callback!r}: give objects with the hooks of fastrnn.callbacks.Callback"
+            )
+    return list(callbacks)
+
+
+def _overrides(callback: Any, hook: str) -> bool:
+    if hook in vars(callback):
+        return True
+    method = getattr(type(callback), hook, None)
+    return method is not None and method is not getattr(Callback, hook)
+
+
+class History(Callback):
+    """Records loss and metrics of each epoch; every `fit` returns one.
+
+    Attributes
+    ----------
+    history : dict of str to list of float
+    epoch : list of int
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.history: dict[str, list[float]] = {}
+        self.epoch: list[int] = []
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self.epoch = []
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        self.epoch.append(epoch)
+        for key, value in (logs or {}).items():
+            self.history.setdefault(key, []).append(value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "model": None}
