@@ -70,8 +70,8 @@ class Stream:
         self._shape: tuple[int, ...] = x.shape
         self._dtype = x.dtype
         #: Values of the input that say "no sample": of Masking layers, and 0 for tokens where `mask_zero` is set.
-        self._blanks = [layer.mask_value for layer in layers if hasattr(layer, "mask_value")]
-        if getattr(first, "mask_zero", False):
+        self._blanks = [layer.mask_value for layer in layers if layer.mask_value is not None]
+        if first.mask_zero:
             self._blanks.append(0)
         parts: list[Any] = []
         self._states: list[np.ndarray] = []

@@ -11,8 +11,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn import constraints, initializers, regularizers
-from fastrnn.checks import as_shape, flag, integer, real_array
+from fastrnn.checks import as_shape, flag, real_array
 from fastrnn.exceptions import NotBuiltError
+from fastrnn.layers.arrays import (
+    RowLayout,
+    as_rows,
+    check_dtype,
+    check_mask,
+    check_not_empty,
+    check_positive_int,
+    restarted,
+)
 from fastrnn.random import new_generator
 from fastrnn.registry import choices, serialize, snake_case
 
@@ -31,108 +40,9 @@ __all__ = [
 Shape = tuple[int | None, ...]
 
 
-def check_positive_int(value: Any, name: str) -> int:
-    """`value` as an int if it is one and positive."""
-    return integer(value, name)
-
-
-def check_not_empty(layer: Any, shape: Sequence[int]) -> None:
-    """Raise where a batch of sequences has no sequence, or no step."""
-    if shape[0] == 0 or shape[1] == 0:
-        raise ValueError(
-            f"layer {layer.name!r} needs at least one sequence of one step, got shape {tuple(shape)}"
-        )
-
-
-def check_dtype(dtype: Any) -> np.dtype:
-    """The computation dtype that `dtype` names; None means float32."""
-    try:
-        result = np.dtype("float32" if dtype is None else dtype)
-    except TypeError:
-        result = np.dtype(object)
-    if result not in (np.dtype("float32"), np.dtype("float64")):
-        raise ValueError(f"dtype={dtype!r}: give 'float32' or 'float64'")
-    return result
-
-
-def check_mask(mask: Any, shape: Sequence[int | None], name: str = "mask") -> np.ndarray:
-    """`mask` as a boolean array of the batch and time axes of an input of `shape`."""
-    mask = np.asarray(mask)
-    expected = tuple(shape[:2])
-    if mask.dtype != bool:
-        raise TypeError(
-            f"{name} has dtype {mask.dtype}: give booleans, True where a step counts (mask.astype(bool))"
-        )
-    if mask.shape != expected:
-        raise ValueError(f"{name} has shape {mask.shape}: the input needs {expected}, (batch, time)")
-    return mask
-
-
-def restarted(states: Any, initial: Any, rows: Any) -> Any:
-    """States in which some rows are those of `initial`, the others as they were.
-
-    Parameters
-    ----------
-    states, initial : (nested) list of arrays of shape (batch, size)
-    rows : array-like of int or bool
-        Which sequences of the batch.
-    """
-    if isinstance(states, (list, tuple)):
-        return [restarted(s, i, rows) for s, i in zip(states, initial, strict=True)]
-    index, n = np.asarray(rows), len(states)
-    if index.dtype == bool:
-        if index.shape != (n,):
-            raise ValueError(f"rows has shape {index.shape}: the states are those of {n} sequences")
-    elif index.size and (index.dtype.kind not in "iu" or index.min() < -n or index.max() >= n):
-        raise ValueError(f"rows={rows!r}: give integers from 0 to {n - 1}, or a boolean for each sequence")
-    states = states.copy()
-    if index.size:
-        states[index] = initial[index]
-    return states
-
-
 def is_cell(layer: Any) -> bool:
-    """Whether `layer` does one time step, so that it needs a time loop around it."""
-    return hasattr(layer, "state_size") and not hasattr(layer, "return_sequences")
-
-
-class RowLayout:
-    """How an array of shape ``(batch, ..., features)`` lies in memory, so that it can be seen as rows of features.
-
-    Recurrent layers return transposed views of time-major buffers. Their rows are in (time, batch) order; all arrays
-    that take part in one product must be read in the same order, which this object remembers.
-    """
-
-    __slots__ = ("lead", "time_major")
-
-    def __init__(self, x: np.ndarray) -> None:
-        self.lead = x.shape[:-1]
-        self.time_major = x.ndim == 3 and not x.flags.c_contiguous and x.swapaxes(0, 1).flags.c_contiguous
-
-    def rows(self, x: np.ndarray) -> np.ndarray:
-        """`x` as a contiguous matrix, copied only if it lies otherwise."""
-        if x.ndim == 2:
-            return x if x.flags.c_contiguous else np.ascontiguousarray(x)
-        if self.time_major:
-            x = x.swapaxes(0, 1)
-        if not x.flags.c_contiguous:
-            x = np.ascontiguousarray(x)
-        return x.reshape(-1, x.shape[-1])
-
-    def back(self, rows: np.ndarray) -> np.ndarray:
-        """A matrix of rows as an array of shape ``(batch, ..., features)``, without a copy."""
-        if len(self.lead) == 1:
-            return rows
-        if self.time_major:
-            batch, time = self.lead
-            return rows.reshape(time, batch, rows.shape[-1]).swapaxes(0, 1)
-        return rows.reshape(*self.lead, rows.shape[-1])
-
-
-def as_rows(x: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-    """See `x` as a contiguous ``(rows, features)`` matrix; also return what shapes such a matrix back."""
-    layout = RowLayout(x)
-    return layout.rows(x), layout.back
+    """Whether `layer` computes one time step, so that it needs a time loop around it."""
+    return layer.state_size is not None and layer.return_sequences is None
 
 
 def _remembering_shape(build: Callable) -> Callable:
@@ -191,16 +101,53 @@ class Layer:
         Shape of the input without the batch axis, for the first layer of a model.
     """
 
+    # What a layer is. Models, streams and training read these attributes; a subclass sets those that differ.
+
     #: Whether a mask passes through. A layer that does not let it through swallows it.
     supports_masking = True
     #: Number of axes that the input must have, batch included; None if any will do.
     input_ndim: int | None = None
-    #: Whether inputs are integers that stay so.
+    #: Whether inputs are integers that stay integers.
     takes_tokens = False
+    #: Number of tokens that a layer with `takes_tokens` knows; None if it does not say.
+    input_dim: int | None = None
+    #: Whether token 0 is padding.
+    mask_zero = False
+    #: A step whose features all have this value is padding; None: the layer masks no steps by their values.
+    mask_value: float | None = None
     #: Whether the output of a time step is the input, outside of training.
     unchanged = False
     #: Name of the activation at the end of `forward`, if the layer also has `forward_linear` and `backward_linear`.
     output_activation: str | None = None
+    #: Weights that an optimizer may update in the rows that `touched_rows` returns only.
+    sparse_tables: tuple[str, ...] = ()
+    #: Shape of the random mask of a dropout layer; None: that of the input.
+    noise_shape: tuple[int | None, ...] | None = None
+
+    # Time and states.
+
+    #: Whether the layer loops over time steps and has states that go from step to step.
+    has_states = False
+    #: Length of the state of a cell or recurrent layer, or a list of lengths; None for other layers.
+    state_size: Any = None
+    #: Whether the states of one call are the initial states of the next.
+    stateful = False
+    #: States after the last call of a stateful layer; None: the next call starts from the initial states.
+    states: Any = None
+    #: Gradient of the initial states, written by `backward`.
+    d_initial_state: Any = None
+    #: Whether the output of every time step is returned; None: the layer has no such choice.
+    return_sequences: bool | None = None
+    #: Whether `forward` returns a list ``[output, *states]``.
+    return_state = False
+    #: Whether the layer reads the time steps from the last to the first.
+    go_backwards = False
+    #: Whether the layer reads the time steps in both directions.
+    reads_both_ways = False
+    #: How two outputs become one; None: the layer returns both. "" where there is one output only.
+    merge_mode: str | None = ""
+    #: Largest number of threads to use; None: the cores that this process may use.
+    n_threads: int | None = None
 
     def __init__(
         self,
@@ -450,6 +397,19 @@ class Layer:
         if mask is not None:
             check_mask(mask, x.shape)
 
+    def inner_layers(self) -> list[Layer]:
+        """Return the layers that this one holds."""
+        return []
+
+    def reset_state(self, rows: Any = None) -> None:
+        """Forget the states of a stateful layer; layers without states have nothing to forget.
+
+        Parameters
+        ----------
+        rows : array-like of int or bool, optional
+            Sequences of the batch whose states are reset; all by default.
+        """
+
     def streamed(self, x: np.ndarray) -> Streamed:
         """One time step on the rows `x (batch, features)`, with the weights as they are now."""
         if self.unchanged:
@@ -458,6 +418,55 @@ class Layer:
             f"layer {self.name!r} ({type(self).__name__}) can't be streamed: it has no meaning for one time step, or "
             "no compiled step"
         )
+
+    def why_not_by_step(self) -> str:
+        """Return why the layer can't compute a sequence one step after the other; "" if it can.
+
+        A decoder asks, which writes step after step.
+        """
+        if self.reads_both_ways or self.go_backwards:
+            return "reads backwards, but what it would read is not written yet"
+        if self.mask_zero or self.mask_value is not None:
+            return "masks steps: padding of the targets is what comes behind `end`, or has sample_weight 0"
+        if self.has_states or self.takes_tokens:
+            return ""
+        try:
+            keeps_steps = self.compute_output_shape((None, 7, 5))[:2] == (None, 7)
+        except (ValueError, TypeError, IndexError):
+            keeps_steps = False
+        return (
+            ""
+            if keeps_steps
+            else "does not keep the time steps apart, but the decoder writes one after the other"
+        )
+
+    def why_not_in_pieces(self, input_shape: Shape) -> str:
+        """Return why a sequence can't be cut into pieces along time; "" if pieces give the same as the whole.
+
+        Truncated backpropagation through time asks.
+
+        Parameters
+        ----------
+        input_shape : tuple
+            Of a batch of sequences longer than a piece, with the batch axis.
+        """
+        if self.reads_both_ways:
+            return "reads backwards too, which takes the whole sequence: leave one of the two out"
+        if self.go_backwards:
+            return "has go_backwards=True, but pieces come in the order of time: leave one of the two out"
+        if self.return_state:
+            return "hands its last states on to other layers, so it needs whole sequences"
+        if self.return_sequences is False:
+            return (
+                "gives one output for a sequence, but each piece needs targets of its own: set "
+                "return_sequences=True and give targets for every step, or leave truncated_bptt_steps out"
+            )
+        if self.noise_shape is not None and self.noise_shape[1] not in (None, 1):
+            return f"has noise_shape={self.noise_shape!r}, of one length: put None or 1 for the time axis"
+        shape = self.compute_output_shape(input_shape)
+        if len(shape) < 3 or shape[1] != input_shape[1]:
+            return "does not keep the time steps apart, so it needs whole sequences"
+        return ""
 
     def __call__(self, x: Any, mask: Any = None, training: bool = False, **kwargs: Any) -> Any:
         """Compute the output for `x`; the first call makes the weights.

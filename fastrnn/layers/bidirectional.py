@@ -66,6 +66,9 @@ class Bidirectional(Wrapper):
     """
 
     input_ndim = 3
+    has_states = True
+    return_sequences: bool
+    reads_both_ways = True
 
     def __init__(
         self,
@@ -78,10 +81,7 @@ class Bidirectional(Wrapper):
         for name, value in (("layer", layer), ("backward_layer", backward_layer)):
             if name == "backward_layer" and value is None:
                 continue
-            missing = not isinstance(value, Layer) or not all(
-                hasattr(value, a) for a in ("go_backwards", "return_sequences", "return_state", "stateful")
-            )
-            if missing:
+            if not isinstance(value, Layer) or value.return_sequences is None or value.reads_both_ways:
                 raise ValueError(
                     f"{name}={value!r}: Bidirectional needs a recurrent layer, such as layers.LSTM(8)"
                 )
@@ -116,8 +116,11 @@ class Bidirectional(Wrapper):
                 f"layer and backward_layer have the same go_backwards={backward.go_backwards}: "
                 "one of them must read the other way"
             )
-        for name in ("stateful", "return_sequences", "return_state"):
-            ours, theirs = getattr(forward, name), getattr(backward, name)
+        for name, ours, theirs in (
+            ("stateful", forward.stateful, backward.stateful),
+            ("return_sequences", forward.return_sequences, backward.return_sequences),
+            ("return_state", forward.return_state, backward.return_state),
+        ):
             if ours != theirs:
                 raise ValueError(
                     f"layer has {name}={ours}, backward_layer has {name}={theirs}: give both the same"
@@ -139,7 +142,7 @@ class Bidirectional(Wrapper):
         return self.forward_layer
 
     @property
-    def states(self) -> list[np.ndarray] | None:
+    def states(self) -> list[np.ndarray] | None:  # type: ignore[override]
         """States of a stateful layer after the last call, forward ones first, or None."""
         parts = [child.states for child in self._children.values()]  # type: ignore[attr-defined]
         return None if any(part is None for part in parts) else [s for part in parts for s in part]

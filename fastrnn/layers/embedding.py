@@ -47,6 +47,7 @@ class Embedding(Layer):
     """
 
     takes_tokens = True
+    input_dim: int
 
     def __init__(
         self,
@@ -162,7 +163,7 @@ class Embedding(Layer):
         return None
 
     @property
-    def sparse_tables(self) -> tuple[str, ...]:
+    def sparse_tables(self) -> tuple[str, ...]:  # type: ignore[override]
         """Weights of which an optimizer may update the touched rows only."""
         return () if self._regularizers or self._constraints else ("embeddings",)
 

@@ -46,8 +46,8 @@ class Recurrent(Cell):
     """
 
     input_ndim = 3
-    #: At most so many threads; None: those that are free to this process.
-    n_threads: int | None = None
+    has_states = True
+    return_sequences: bool
 
     def __init__(
         self,

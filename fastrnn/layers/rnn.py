@@ -210,6 +210,8 @@ class RNN(Wrapper):
     """
 
     input_ndim = 3
+    has_states = True
+    return_sequences: bool
 
     def __init__(
         self,

@@ -28,7 +28,7 @@ def check_cell_contract(cell: Any, name: str = "cell") -> None:
     """Raise unless `cell` can be stepped."""
     if isinstance(cell, type):
         raise ValueError(f"{name}={cell!r} is a class: give an instance of it")
-    if isinstance(cell, Layer) and hasattr(cell, "return_sequences"):
+    if isinstance(cell, Layer) and cell.return_sequences is not None:
         raise ValueError(
             f"{name}={cell!r} has a time loop of its own: give a cell, such as LSTMCell, which does one step"
         )

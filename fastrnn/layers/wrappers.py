@@ -98,17 +98,19 @@ class Wrapper(Layer):
         for child in self._children.values():
             child.weights_version += 1
 
+    def inner_layers(self) -> list[Layer]:
+        return list(self._children.values())
+
     @property
-    def n_threads(self) -> int | None:
-        """At most so many threads in the children; None: those that are free to this process."""
+    def n_threads(self) -> int | None:  # type: ignore[override]
+        """Largest number of threads that the children use; None: the cores that this process may use."""
         return self._n_threads
 
     @n_threads.setter
     def n_threads(self, value: int | None) -> None:
         self._n_threads = value
         for child in self._children.values():
-            if hasattr(child, "n_threads"):
-                child.n_threads = value
+            child.n_threads = value
 
     # -- weights
 
@@ -171,8 +173,7 @@ class Wrapper(Layer):
     def reset_state(self, rows: Any = None) -> None:
         """Forget the states of stateful children: of some sequences or of all, see :meth:`LSTM.reset_state`."""
         for child in self._children.values():
-            if hasattr(child, "reset_state"):
-                child.reset_state(rows)
+            child.reset_state(rows)
 
     reset_states = reset_state
 
@@ -248,11 +249,11 @@ class TimeDistributed(Wrapper):
             raise ValueError(
                 f"layer={layer!r} states a shape and computes nothing: it stands first in a model"
             )
-        if getattr(layer, "merge_mode", "") is None:
+        if layer.merge_mode is None:
             raise ValueError(
                 f"layer={layer!r} has merge_mode=None, which gives two outputs: TimeDistributed takes layers with one"
             )
-        if getattr(layer, "return_state", False) or getattr(layer, "stateful", False):
+        if layer.return_state or layer.stateful:
             raise ValueError(
                 f"layer={layer!r}: TimeDistributed runs the time steps side by side, so return_state and stateful "
                 "have no meaning inside it"
