@@ -370,7 +370,7 @@ class LambdaCallback(Callback):
             **kwargs,
         }
         for hook, function in hooks.items():
-            if not hasattr(Callback, hook):
+            if hook not in vars(Callback):
                 known = [name for name in vars(Callback) if name.startswith("on_")]
                 raise TypeError(f"LambdaCallback() got an unknown hook {hook!r}: {choices(hook, known)}")
             if function is not None:

@@ -64,6 +64,8 @@ class Optimizer(Configurable):
 
     #: Names of the state vectors, with their initial values.
     _slots: tuple[tuple[str, float], ...] = ()
+    #: What gives the learning rate; None where it is a number.
+    _schedule: Any = None
     _base_names = ("learning_rate", "weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "name")
 
     def __init__(
@@ -131,7 +133,7 @@ class Optimizer(Configurable):
             value = schedules.get(value, "learning_rate")
         if callable(value):
             takes_step = isinstance(value, schedules.LearningRateSchedule) or _takes_step(value)
-            self._schedule: Any = value
+            self._schedule = value
             self._schedule_takes_step = takes_step
             return
         if not is_number(value):
@@ -139,7 +141,7 @@ class Optimizer(Configurable):
                 f"learning_rate={value!r}: give a number, a schedule, or a function of the step number"
             )
         number(value, "learning_rate", 0)
-        if isinstance(getattr(self, "_schedule", None), schedules.LearningRateSchedule):
+        if isinstance(self._schedule, schedules.LearningRateSchedule):
             raise TypeError(
                 "the learning rate follows a schedule, so it can't be set; "
                 "make the optimizer with a number to set it later"

@@ -118,11 +118,16 @@ class OrthogonalRegularizer(Regularizer):
 
 l1, l2, orthogonal_regularizer = L1, L2, OrthogonalRegularizer
 
+
+def _has_gradient(value: Any) -> bool:
+    return callable(value) and hasattr(value, "gradient")
+
+
 _registry = Registry(
     "regularizer",
     [L1, L2, L1L2, OrthogonalRegularizer],
     {"l1": L1, "l2": L2, "l1l2": L1L2, "l1_l2": L1L2, "orthogonal": OrthogonalRegularizer},
-    accepts=lambda r: callable(r) and hasattr(r, "gradient"),
+    accepts=_has_gradient,
 )
 
 
@@ -133,7 +138,7 @@ def get(identifier: Any, argument: str = "regularizer") -> Any:
     """
     if isinstance(identifier, str) and identifier == "l1_l2":
         return l1_l2()
-    if callable(identifier) and not isinstance(identifier, type) and not hasattr(identifier, "gradient"):
+    if callable(identifier) and not isinstance(identifier, type) and not _has_gradient(identifier):
         raise TypeError(
             f"{argument}={identifier!r} has no gradient(x) method: training needs the derivative of the penalty; "
             "give an object with __call__(x) and gradient(x)"

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastrnn.engine.programs import Program
-from fastrnn.layers.base import Layer, check_positive_int
+from fastrnn.layers.arrays import check_positive_int
+from fastrnn.layers.base import Layer
 
 __all__ = ["Stream"]
 

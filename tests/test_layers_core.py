@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastrnn import layers
-from fastrnn.layers.base import RowLayout, as_rows
+from fastrnn.layers.arrays import RowLayout, as_rows
 
 F64 = {"dtype": "float64"}
 LAYERS = {

@@ -31,7 +31,7 @@ from fastrnn.estimators.training import (
     run_epochs,
 )
 from fastrnn.exceptions import NonFiniteLossError
-from fastrnn.layers.base import restarted
+from fastrnn.layers.arrays import restarted
 from fastrnn.optimizers import Optimizer
 from fastrnn.preprocessing import check_features
 from fastrnn.sequences import Ragged, Sequences, as_step_values, read_sequences

@@ -13,31 +13,17 @@ import numpy as np
 from fastrnn import constraints, initializers, regularizers
 from fastrnn.checks import as_shape, flag, real_array
 from fastrnn.exceptions import NotBuiltError
-from fastrnn.layers.arrays import (
-    RowLayout,
-    as_rows,
-    check_dtype,
-    check_mask,
-    check_not_empty,
-    check_positive_int,
-    restarted,
-)
+from fastrnn.layers.arrays import check_dtype, check_mask
 from fastrnn.random import new_generator
 from fastrnn.registry import choices, serialize, snake_case
 
-__all__ = [
-    "Layer",
-    "RowLayout",
-    "Streamed",
-    "as_rows",
-    "check_dtype",
-    "check_mask",
-    "check_not_empty",
-    "check_positive_int",
-    "restarted",
-]
+__all__ = ["TABLES", "Layer", "Shape", "Streamed", "is_cell"]
 
 Shape = tuple[int | None, ...]
+
+
+#: Attributes of a layer that hold something for each weight, by its name.
+TABLES = ("_weights", "_grads", "_regularizers", "_constraints")
 
 
 def is_cell(layer: Any) -> bool:
@@ -47,7 +33,6 @@ def is_cell(layer: Any) -> bool:
 
 def _remembering_shape(build: Callable) -> Callable:
     """`build`, but the shape is checked, later inputs are checked against it, and if it fails nothing has changed."""
-    tables = ("_weights", "_grads", "_regularizers", "_constraints")
 
     @functools.wraps(build)
     def remembering(self: Layer, input_shape: Shape) -> None:
@@ -58,12 +43,11 @@ def _remembering_shape(build: Callable) -> Callable:
                 self._check_shape(input_shape)
             finally:
                 self._build_shape = before
-        kept = {table: dict(getattr(self, table)) for table in tables}
+        kept = {table: dict(vars(self)[table]) for table in TABLES}
         try:
             build(self, input_shape)
         except Exception:
-            for table, value in kept.items():
-                setattr(self, table, value)
+            vars(self).update(kept)
             raise
         self._build_shape = input_shape
 

@@ -12,7 +12,8 @@ from fastrnn.checks import choice, flag
 from fastrnn.engine import threads
 from fastrnn.engine.pairs import Direction, Pair, prepare_pair
 from fastrnn.engine.plans import share_count
-from fastrnn.layers.base import Layer, RowLayout, Shape, check_mask, check_not_empty
+from fastrnn.layers.arrays import RowLayout, check_mask, check_not_empty
+from fastrnn.layers.base import Layer, Shape
 from fastrnn.layers.recurrent import Recurrent
 from fastrnn.layers.wrappers import Wrapper
 

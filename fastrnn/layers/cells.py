@@ -19,7 +19,8 @@ from fastrnn.engine import passes
 from fastrnn.engine.contract import traits
 from fastrnn.engine.vecmath import SIGMOID, TANH, resolve
 from fastrnn.layers.arithmetic import check_activation
-from fastrnn.layers.base import Layer, Shape, check_positive_int
+from fastrnn.layers.arrays import check_positive_int
+from fastrnn.layers.base import Layer, Shape
 from fastrnn.random import check_seed
 
 __all__ = ["Cell", "GRUCell", "LSTMCell", "SimpleRNNCell"]
@@ -109,13 +110,21 @@ class Cell(Layer):
 
     @functools.cached_property
     def _kernel_cell(self) -> Any:
-        codes = tuple(resolve(getattr(self, name)) for name in self._activations)
+        codes = self._activation_codes()
         kernel_type = self.kernel_type
         if kernel_type in _WITH_ACTIVATIONS:
             if codes == (TANH, SIGMOID):
                 return kernel_type(self.units)
             kernel_type = _WITH_ACTIVATIONS[kernel_type]
         return kernel_type(self.units, *codes)
+
+    def _activation_codes(self) -> tuple[Any, ...]:
+        """The activations as the kernels take them."""
+        return tuple(resolve(getattr(self, name)) for name in self._activations)
+
+    def _weight_options(self, name: str) -> list[Any]:
+        """Initializer, regularizer and constraint of the weight whose arguments start with `name`."""
+        return [getattr(self, f"{name}_{kind}") for kind in ("initializer", "regularizer", "constraint")]
 
     def kernel_cell(self) -> Any:
         """The cell as the engine's kernels take it."""
@@ -176,10 +185,9 @@ class Cell(Layer):
         if self.use_bias:
             shapes["bias"] = self._bias_shape()
         for name, shape in shapes.items():
-            options = (
-                getattr(self, f"{name}_{kind}") for kind in ("initializer", "regularizer", "constraint")
+            self.add_weight(
+                "recurrent_kernel" if name == "recurrent" else name, shape, *self._weight_options(name)
             )
-            self.add_weight("recurrent_kernel" if name == "recurrent" else name, shape, *options)
         self.built = True
 
     def _bias_shape(self) -> tuple[int, ...]:

@@ -17,7 +17,8 @@ from fastrnn.engine.memory import aligned
 from fastrnn.engine.programs import part
 from fastrnn.engine.vecmath import prepare
 from fastrnn.layers.arithmetic import activate, activate_backward, check_activation
-from fastrnn.layers.base import Layer, RowLayout, Shape, Streamed, as_rows, check_positive_int
+from fastrnn.layers.arrays import RowLayout, as_rows, check_positive_int
+from fastrnn.layers.base import Layer, Shape, Streamed
 
 __all__ = [
     "Activation",

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastrnn.checks import number
-from fastrnn.layers.base import Layer, Shape, check_positive_int
+from fastrnn.layers.arrays import check_positive_int
+from fastrnn.layers.base import Layer, Shape
 from fastrnn.random import check_seed
 
 __all__ = ["Dropout"]

@@ -12,7 +12,8 @@ from fastrnn.checks import flag
 from fastrnn.engine import steps
 from fastrnn.engine.programs import part
 from fastrnn.engine.update import gather, mark_rows, scatter_add, zero_rows
-from fastrnn.layers.base import Layer, Shape, Streamed, check_positive_int
+from fastrnn.layers.arrays import check_positive_int
+from fastrnn.layers.base import Layer, Shape, Streamed
 from fastrnn.layers.core import unsupported
 
 __all__ = ["Embedding"]

@@ -14,11 +14,11 @@ from fastrnn.cells.peephole_lstm import PeepholeLSTM as PeepholeLSTMKernel
 from fastrnn.checks import flag, number
 from fastrnn.engine import passes
 from fastrnn.engine.contract import Traits
-from fastrnn.engine.vecmath import resolve
 from fastrnn.layers.arithmetic import check_activation
 from fastrnn.layers.base import Shape
 from fastrnn.layers.cells import Cell, LSTMCell
 from fastrnn.layers.recurrent import Recurrent
+from fastrnn.layers.stacked import is_kernel
 
 __all__ = ["JANET", "IndRNN", "IndRNNCell", "JANETCell", "KernelCell", "PeepholeLSTM", "PeepholeLSTMCell"]
 
@@ -71,10 +71,7 @@ class _TraitsCell(Cell):
         if parts.recurrent and parts.n_extra:
             shapes[self.extra_name] = (self._extra_shape(), "extra")
         for name, (shape, stem) in shapes.items():
-            arguments = (
-                getattr(self, f"{stem}_{kind}") for kind in ("initializer", "regularizer", "constraint")
-            )
-            self.add_weight(name, shape, *arguments)
+            self.add_weight(name, shape, *self._weight_options(stem))
         self.built = True
 
     def kernel_weights(self) -> passes.Weights:
@@ -134,20 +131,19 @@ class KernelCell(_TraitsCell):
         extra_constraint: Any = None,
         **kwargs: Any,
     ) -> None:
-        given: Any = kernel
-        found = getattr(given, "traits", None)
-        if isinstance(kernel, type) or not isinstance(kernel, tuple) or not callable(found):
+        if not is_kernel(kernel):
             raise ValueError(
                 f"kernel={kernel!r}: give an instance of a NamedTuple with n_units and traits(), such as "
                 "fastrnn.cells.lstm.LSTM(n_units=8)"
             )
-        if not isinstance(found(), Traits):
-            raise ValueError(f"kernel={kernel!r}: its traits() must return a Traits, got {found()!r}")
+        found = kernel.traits()
+        if not isinstance(found, Traits):
+            raise ValueError(f"kernel={kernel!r}: its traits() must return a Traits, got {found!r}")
         self.kernel = kernel
         for name in ("units", "activation"):
             if name in kwargs:
                 raise TypeError(f"{name}={kwargs[name]!r}: the kernel says that, leave it out")
-        super().__init__(given.n_units, None, use_bias, **kwargs)
+        super().__init__(kernel.n_units, None, use_bias, **kwargs)
         self._set_extra(extra_initializer, extra_regularizer, extra_constraint)
 
     @functools.cached_property
@@ -248,7 +244,7 @@ class JANETCell(_TraitsCell):
 
     @functools.cached_property
     def _kernel_cell(self) -> Any:
-        activation, recurrent = (resolve(getattr(self, name)) for name in self._activations)
+        activation, recurrent = self._activation_codes()
         return JANETKernel(self.units, activation, recurrent, self.beta)
 
     def build(self, input_shape: Shape) -> None:
@@ -292,9 +288,7 @@ class IndRNNCell(_TraitsCell):
         if recurrent_initializer is None:
             recurrent_initializer = initializers.RandomUniform(0.0, 1.0)
         super().__init__(units, activation, use_bias, recurrent_initializer=recurrent_initializer, **kwargs)
-        self._set_extra(
-            *(getattr(self, f"recurrent_{k}") for k in ("initializer", "regularizer", "constraint"))
-        )
+        self._set_extra(*self._weight_options("recurrent"))
 
     def _extra_shape(self) -> tuple[int, ...]:
         return (self.units,)

@@ -8,7 +8,8 @@ import numpy as np
 
 from fastrnn.checks import flag
 from fastrnn.engine import passes
-from fastrnn.layers.base import Shape, Streamed, check_mask, check_not_empty, restarted
+from fastrnn.layers.arrays import check_mask, check_not_empty, restarted
+from fastrnn.layers.base import Shape, Streamed
 from fastrnn.layers.cells import Cell, GRUCell, LSTMCell, SimpleRNNCell
 
 __all__ = ["GRU", "LSTM", "Recurrent", "SimpleRNN"]

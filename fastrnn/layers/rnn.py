@@ -2,175 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from fastrnn.checks import flag, real_array
-from fastrnn.layers.base import Layer, Shape, check_mask, check_not_empty, restarted
-from fastrnn.layers.cells import Cell
+from fastrnn.layers.arrays import check_mask, check_not_empty, restarted
+from fastrnn.layers.base import Shape
 from fastrnn.layers.dropout import Dropout
-from fastrnn.layers.recurrent import Recurrent
 from fastrnn.layers.stacked import CustomCell, DropoutWrapper, StackedRNNCells, as_cell, nested
+from fastrnn.layers.time_loops import EngineLoop, PythonLoop
 from fastrnn.layers.wrappers import Wrapper
 
 __all__ = ["RNN"]
-
-
-class _EngineLoop(Recurrent):
-    """The time loop of a recurrent layer, over the weights of a cell that is a layer of its own."""
-
-    def __init__(
-        self, cell: Cell, *, return_sequences: bool, go_backwards: bool, zero_output_for_mask: bool
-    ) -> None:
-        # Everything that a cell's constructor sets up is the cell's.
-        Layer.__init__(self, dtype=cell.dtype.name, name=cell.name)
-        self.cell = cell
-        self.return_sequences, self.go_backwards = return_sequences, go_backwards
-        self.zero_output_for_mask = zero_output_for_mask
-        self.return_state, self.stateful, self.states = True, False, None
-        self._packed = None
-        self.d_initial_state = None
-
-    @property
-    def units(self) -> int:  # type: ignore[override]
-        return self.cell.units
-
-    @property
-    def _traits(self) -> Any:  # type: ignore[override]
-        return self.cell._traits
-
-    @property
-    def weights_version(self) -> int:  # type: ignore[override]
-        return self.cell.weights_version
-
-    @weights_version.setter
-    def weights_version(self, value: int) -> None:
-        pass
-
-    def kernel_cell(self) -> Any:
-        return self.cell.kernel_cell()
-
-    def kernel_weights(self) -> Any:
-        return self.cell.kernel_weights()
-
-    def take_gradients(self, gradients: Any) -> None:
-        self.cell.take_gradients(gradients)
-
-    def draw_masks(self, n_batch: int, n_inputs: int) -> Any:
-        return self.cell.draw_masks(n_batch, n_inputs)
-
-    def stack_states(self, states: Any, n_batch: int, name: str = "initial_state") -> np.ndarray:
-        return self.cell.stack_states(states, n_batch, name)
-
-
-class _Step(NamedTuple):
-    """What the way back needs of one time step of a user's cell."""
-
-    x: np.ndarray
-    states: list[np.ndarray]
-    valid: np.ndarray | None
-
-
-class _PythonLoop:
-    """The time loop of a user's cell, in Python."""
-
-    n_threads: int | None = None
-
-    def __init__(
-        self, cell: CustomCell, *, return_sequences: bool, go_backwards: bool, zero_output_for_mask: bool
-    ) -> None:
-        self.cell = cell
-        self.return_sequences, self.go_backwards = return_sequences, go_backwards
-        self.zero_output_for_mask = zero_output_for_mask
-        self.d_initial_state: list[np.ndarray] | None = None
-
-    def _start(self, initial_state: Any, n_batch: int) -> list[np.ndarray]:
-        cell = self.cell
-        if initial_state is None:
-            return cell.get_initial_state(n_batch)
-        return [np.asarray(s, cell.dtype) for s in initial_state]
-
-    def forward(self, x, mask=None, training=False, initial_state=None):
-        cell = self.cell
-        if training and not callable(getattr(cell.cell, "backward", None)):
-            raise ValueError(
-                f"cell={cell.cell!r} has no backward method, so it can't be trained: add "
-                "backward(d_out, d_states, x_t, states) -> (dx_t, d_states_prev)"
-            )
-        n_batch, n_steps, _ = x.shape
-        states = self._start(initial_state, n_batch)
-        last = np.zeros((n_batch, cell.output_size), cell.dtype)
-        outputs = np.empty((n_steps if self.return_sequences else 0, *last.shape), cell.dtype)
-        steps: list[_Step] = []
-        for s in range(n_steps):
-            t = n_steps - 1 - s if self.go_backwards else s
-            valid = None if mask is None else mask[:, t, None]
-            if valid is not None and valid.all():
-                valid = None
-            xt = np.ascontiguousarray(x[:, t])
-            if training:
-                steps.append(_Step(xt, states, valid))
-            if valid is None:
-                last, states = cell.step(xt, states, training)
-            elif valid.any():
-                out, new = cell.step(xt, states, training)
-                last = np.where(valid, out, 0 if self.zero_output_for_mask else last)
-                states = [np.where(valid, a, b) for a, b in zip(new, states, strict=True)]
-            elif self.zero_output_for_mask:
-                last = np.zeros_like(last)
-            if self.return_sequences:
-                outputs[s] = last
-        y = outputs.swapaxes(0, 1) if self.return_sequences else last
-        return [y, *states], steps if training else None
-
-    def backward(self, dy, steps, need_dx=True):
-        cell = self.cell
-        for grad in cell._grads.values():
-            grad[...] = 0
-        dy, *d_states = dy
-        n_steps, n_batch = len(steps), len(steps[0].x)
-        d_states = [
-            np.zeros((n_batch, size), cell.dtype) if d is None else np.array(d, cell.dtype)
-            for d, size in zip(d_states, cell.state_sizes, strict=True)
-        ]
-        # Gradient of the output that masked steps repeat, on its way to the step that made it.
-        carried = np.zeros((n_batch, cell.output_size), cell.dtype)
-        if not self.return_sequences and dy is not None:
-            carried = carried + dy
-        dx = np.zeros((n_steps, n_batch, steps[0].x.shape[1]), cell.dtype)
-        for s in reversed(range(n_steps)):
-            step = steps[s]
-            if self.return_sequences and dy is not None:
-                carried = carried + dy[:, s]
-            valid = step.valid
-            if valid is not None and not valid.any():
-                if self.zero_output_for_mask:
-                    carried = np.zeros_like(carried)
-                continue
-            d_out, d_new = carried, d_states
-            if valid is not None:
-                d_out = np.where(valid, d_out, 0)
-                d_new = [np.where(valid, d, 0) for d in d_states]
-            dxt, d_prev = cell.cell.backward(d_out, d_new, step.x, step.states)
-            d_prev = list(d_prev) if isinstance(d_prev, (list, tuple)) else [d_prev]
-            got = [None if dxt is None else np.shape(dxt), *(np.shape(d) for d in d_prev)]
-            expected = [step.x.shape, *(d.shape for d in d_states)]
-            if got != expected and not (dxt is None and not need_dx and got[1:] == expected[1:]):
-                raise ValueError(
-                    f"cell={cell.cell!r}: backward returned gradients of shapes {got} of x_t and states, "
-                    f"they should be {expected}"
-                )
-            if dxt is not None:
-                t = n_steps - 1 - s if self.go_backwards else s
-                dx[t] = dxt
-            if valid is None:
-                d_states, carried = [np.asarray(d, cell.dtype) for d in d_prev], np.zeros_like(carried)
-            else:
-                d_states = [np.where(valid, a, b) for a, b in zip(d_prev, d_states, strict=True)]
-                carried = np.where(valid | self.zero_output_for_mask, 0, carried)
-        self.d_initial_state = d_states
-        return dx.swapaxes(0, 1) if need_dx else None
 
 
 class RNN(Wrapper):
@@ -282,7 +126,7 @@ class RNN(Wrapper):
                     self._stages.append(item)
                     continue
                 last = item is recurrent[-1]
-                loop = _PythonLoop if isinstance(item, CustomCell) else _EngineLoop
+                loop = PythonLoop if isinstance(item, CustomCell) else EngineLoop
                 self._stages.append(
                     loop(
                         item,
@@ -456,7 +300,7 @@ def _has_own_start(cell: Any) -> bool:
     cell = _inner(cell)
     if isinstance(cell, StackedRNNCells):
         return any(_has_own_start(c) for c in cell.cells)
-    return isinstance(cell, CustomCell) and hasattr(cell.cell, "get_initial_state")
+    return isinstance(cell, CustomCell) and cell.makes_initial_state
 
 
 def _sizes(cell: Any) -> list[Any]:
@@ -471,7 +315,7 @@ def _split(cell: Any, states: Any) -> list[Any]:
     if not isinstance(cell, StackedRNNCells):
         if len(given) != len(_sizes(cell)):
             raise ValueError(
-                f"initial_state has {len(given)} arrays, the cell {getattr(cell, 'name', cell)!r} has {len(_sizes(cell))} "
+                f"initial_state has {len(given)} arrays, the cell {cell.name!r} has {len(_sizes(cell))} "
                 "states"
             )
         return [given]

@@ -49,11 +49,16 @@ def check_cell_contract(cell: Any, name: str = "cell") -> None:
         raise ValueError(f"{name}={cell!r} has state_size={cell.state_size!r}: give at least one state")
 
 
+def is_kernel(cell: Any) -> bool:
+    """Whether `cell` is a cell of the engine: a NamedTuple with a method `traits`."""
+    return isinstance(cell, tuple) and callable(getattr(cell, "traits", None))
+
+
 def as_cell(cell: Any, dtype: Any = None, name: str = "cell") -> Any:
-    """A cell of this library as it is; a kernel or a user's own object in a shell that makes it one."""
-    if isinstance(cell, (list, tuple)) and not hasattr(cell, "_fields"):
+    """A cell of this library as it is; a kernel or a user's own object in a layer that makes it one."""
+    if isinstance(cell, list) or type(cell) is tuple:
         return StackedRNNCells(cell, dtype=dtype)
-    if hasattr(cell, "_fields") and hasattr(cell, "traits") and not isinstance(cell, type):
+    if is_kernel(cell):
         from fastrnn.layers.more_cells import KernelCell
 
         return KernelCell(cell, dtype=dtype)
@@ -125,6 +130,16 @@ class CustomCell(Layer):
         size = getattr(self.cell, "output_size", None)
         return self.state_sizes[0] if size is None else int(size)
 
+    @property
+    def is_differentiable(self) -> bool:
+        """Whether the object has a method `backward`."""
+        return callable(getattr(self.cell, "backward", None))
+
+    @property
+    def makes_initial_state(self) -> bool:
+        """Whether the object has a method `get_initial_state`."""
+        return callable(getattr(self.cell, "get_initial_state", None))
+
     def build(self, input_shape: Shape) -> None:
         if hasattr(self.cell, "build") and not getattr(self.cell, "built", False):
             self.cell.build(input_shape)
@@ -159,10 +174,14 @@ class CustomCell(Layer):
         old = table[name]
         if old is array:
             return
-        for key, value in list(vars(self.cell).items()) if hasattr(self.cell, "__dict__") else []:
+        for key, value in self._attributes().items():
             if value is old:
                 setattr(self.cell, key, array)
         table[name] = array
+
+    def _attributes(self) -> dict[str, Any]:
+        """The object's attributes; one with slots has none that could be replaced."""
+        return dict(getattr(self.cell, "__dict__", {}))
 
     def bind(self, params, grads):
         for name, value in list(self._weights.items()):
@@ -179,10 +198,9 @@ class CustomCell(Layer):
 
     def get_initial_state(self, batch_size: int = 1) -> list[np.ndarray]:
         """Return what the object says, or zeros."""
-        own = getattr(self.cell, "get_initial_state", None)
-        if own is None:
+        if not self.makes_initial_state:
             return [np.zeros((batch_size, size), self.dtype) for size in self.state_sizes]
-        states = own(batch_size=batch_size)
+        states = self.cell.get_initial_state(batch_size=batch_size)
         states = list(states) if isinstance(states, (list, tuple)) else [states]
         return [np.asarray(state, self.dtype) for state in states]
 
@@ -217,7 +235,7 @@ class CustomCell(Layer):
         # A layer's weights are copied when it is written: which attributes were the same arrays must be said.
         links = {
             key: name
-            for key, value in getattr(self.cell, "__dict__", {}).items()
+            for key, value in self._attributes().items()
             for name, weight in self._weights.items()
             if value is weight
         }

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from fastrnn.layers import deserialize
-from fastrnn.layers.base import Layer, RowLayout, Shape, is_cell
+from fastrnn.layers.arrays import RowLayout
+from fastrnn.layers.base import TABLES, Layer, Shape, is_cell
 from fastrnn.layers.core import InputLayer
 from fastrnn.random import new_seed
 
@@ -27,8 +28,9 @@ def plain(layer: Any) -> Any:
     """A layer as plain data, if a name is enough to find its class again; otherwise a copy of the layer itself."""
     from fastrnn import layers
 
-    if getattr(layers, type(layer).__name__, None) is type(layer):
-        return {"class_name": type(layer).__name__, "config": layer.get_config()}
+    name = type(layer).__name__
+    if name in layers.__all__ and layers.get_class(name) is type(layer):
+        return {"class_name": name, "config": layer.get_config()}
     return copy.deepcopy(layer)
 
 
@@ -46,6 +48,8 @@ class Wrapper(Layer):
         As for :class:`Layer`; `dtype` is that of the children.
     """
 
+    #: Arguments of the constructor that are layers.
+    _held = frozenset({"layer", "backward_layer", "cell"})
     _children: dict[str, Layer]
 
     def __init__(self, **kwargs: Any) -> None:
@@ -116,12 +120,12 @@ class Wrapper(Layer):
 
     def _adopt(self) -> None:
         """Show the children's arrays as this layer's own; they are the same objects."""
-        for table in ("_weights", "_grads", "_regularizers", "_constraints"):
-            joined: dict[str, Any] = {}
-            for prefix, child in self._children.items():
-                for name, value in getattr(child, table).items():
-                    joined[f"{prefix}/{name}" if prefix else name] = value
-            setattr(self, table, joined)
+        for table in TABLES:
+            vars(self)[table] = {
+                f"{prefix}/{name}" if prefix else name: value
+                for prefix, child in self._children.items()
+                for name, value in vars(child)[table].items()
+            }
         # An entry tells the model to ask `regularization`, which counts activity penalties too.
         for prefix, child in self._children.items():
             if child.activity_regularizer is not None:
@@ -207,15 +211,13 @@ class Wrapper(Layer):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Layer:
-        held = ("layer", "backward_layer", "cell")
-        values = {k: revive(v) if k in held and v is not None else v for k, v in config.items()}
-        return cls(**values)
+        return cls(**{k: v if v is None or k not in cls._held else revive(v) for k, v in config.items()})
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        for key in ("layer", "backward_layer", "cell"):
-            if key in config and getattr(self, key, None) is not None:
-                config[key] = plain(getattr(self, key))
+        for key in config.keys() & self._held:
+            layer = getattr(self, key)
+            config[key] = None if layer is None else plain(layer)
         return config
 
     def __getstate__(self) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn.layers import deserialize
-from fastrnn.layers.base import Layer, check_mask, check_positive_int
+from fastrnn.layers.arrays import check_mask, check_positive_int
+from fastrnn.layers.base import Layer
 from fastrnn.layers.core import InputLayer
 from fastrnn.models.base import Model
 from fastrnn.models.decoder_layers import (

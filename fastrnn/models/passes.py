@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn.layers.arithmetic import activate
-from fastrnn.layers.base import as_rows
+from fastrnn.layers.arrays import as_rows
 
 __all__ = ["backward", "forward"]
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from fastrnn.checks import as_shape
 from fastrnn.layers import deserialize
-from fastrnn.layers.base import Layer, check_mask
+from fastrnn.layers.arrays import check_mask
+from fastrnn.layers.base import Layer
 from fastrnn.layers.core import InputLayer
 from fastrnn.layers.stacked import CustomCell
 from fastrnn.models.base import Model

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastrnn.checks import as_array, flag, integer, real_array
 from fastrnn.exceptions import NonFiniteLossError
-from fastrnn.layers.base import check_mask
+from fastrnn.layers.arrays import check_mask
 from fastrnn.losses import Loss
 from fastrnn.training.callback import CallbackList, History, check_callbacks
 from fastrnn.training.checks import (

@@ -12,7 +12,7 @@ from fastrnn import losses, metrics, optimizers
 from fastrnn.checks import as_array, flag, is_number, number
 from fastrnn.engine.update import all_finite
 from fastrnn.exceptions import NonFiniteLossError, NotCompiledError
-from fastrnn.layers.base import check_mask
+from fastrnn.layers.arrays import check_mask
 from fastrnn.training.callback import History
 from fastrnn.training.checks import check_class_weight, check_weights, states_kept_on_error
 from fastrnn.training.data import class_weights, is_ragged, whole

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrnn.layers.base import check_positive_int
+from fastrnn.layers.arrays import check_positive_int
 from fastrnn.layers.bidirectional import Bidirectional
 
 __all__ = ["Piece", "carried_states", "check_pieces", "cut"]
