@@ -206,7 +206,8 @@ def pad_sequences(
     Raises
     ------
     ValueError
-        If an argument is unknown or the sequences differ in their trailing shape.
+        If an argument is unknown, the sequences differ in their trailing shape, or an integer `dtype` can't hold a value:
+        fractions would be cut off.
     """
     for name, choice in (("padding", padding), ("truncating", truncating)):
         if choice not in ("pre", "post"):
@@ -220,11 +221,11 @@ def pad_sequences(
     if maxlen is None:
         maxlen = max((len(row) for row in rows), default=0)
     trailing = next((np.shape(row)[1:] for row in rows if len(row)), ())
-    out = np.full((len(rows), maxlen, *trailing), value, dtype=dtype)
+    out = np.full((len(rows), maxlen, *trailing), _exactly(value, dtype, "value"), dtype=dtype)
     for i, row in enumerate(rows):
         if not len(row):
             continue
-        kept = np.asarray(row[-maxlen:] if truncating == "pre" else row[:maxlen], dtype=dtype)
+        kept = _exactly(row[-maxlen:] if truncating == "pre" else row[:maxlen], dtype, f"sequences[{i}]")
         if kept.shape[1:] != trailing:
             raise ValueError(f"sequences[{i}] has steps of shape {kept.shape[1:]}, others of {trailing}")
         if padding == "post":
@@ -232,6 +233,22 @@ def pad_sequences(
         else:
             out[i, maxlen - len(kept) :] = kept
     return out
+
+
+def _exactly(values: Any, dtype: Any, name: str) -> NDArray:
+    """`values` as an array of `dtype`; an error where an integer dtype would change a number."""
+    given = np.asarray(values)
+    if np.dtype(dtype).kind not in "iu" or given.dtype.kind not in "iuf":
+        return given.astype(dtype)
+    with np.errstate(invalid="ignore"):
+        cast = given.astype(dtype)
+    wrong = given[cast != given]
+    if wrong.size:
+        raise ValueError(
+            f"{name} holds {wrong.flat[0]!s}, which dtype={np.dtype(dtype).name!r} can't hold: give dtype='float32', or "
+            "integers in its range"
+        )
+    return cast
 
 
 @overload
