@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.peers import thread_counts
-from fastrnn.engine import matmul
-from fastrnn.engine.handover import share
-from fastrnn.engine.jit import jit
-from fastrnn.engine.linking import address, fetch, spill
-from fastrnn.engine.threads import parallel_region
-from fastrnn.engine.views import planes
+from fastrnn.engine.kernels import matmul
+from fastrnn.engine.runtime.handover import share
+from fastrnn.engine.runtime.jit import jit
+from fastrnn.engine.runtime.linking import address, fetch, spill
+from fastrnn.engine.runtime.threads import parallel_region
+from fastrnn.engine.runtime.views import planes
 
 
 @numba.njit(nogil=True)

@@ -63,7 +63,7 @@ import json, tracemalloc
 import numpy as np
 from benchmarks.cases import Case, Size
 from benchmarks.ours import fastrnn_model
-from fastrnn.engine.contract import traits
+from fastrnn.engine.recurrence.contract import traits
 case = Case({cell!r}, Size(*{size}), "training")
 (x, y), s = case.data(), case.size
 if not {sequences}:

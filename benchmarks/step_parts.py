@@ -29,11 +29,11 @@ from benchmarks.timing import environment, seconds_of
 from fastrnn.cells.gru import GRU
 from fastrnn.cells.lstm import LSTM
 from fastrnn.cells.simple_rnn import SimpleRNN
-from fastrnn.engine.contract import step_forward, traits
-from fastrnn.engine.denormals import flush_denormals, restore_denormals
-from fastrnn.engine.jit import jit
-from fastrnn.engine.matmul import pack, packed_size, product
-from fastrnn.engine.memory import aligned
+from fastrnn.engine.kernels.matmul import pack, packed_size, product
+from fastrnn.engine.recurrence.contract import step_forward, traits
+from fastrnn.engine.runtime.denormals import flush_denormals, restore_denormals
+from fastrnn.engine.runtime.jit import jit
+from fastrnn.engine.runtime.memory import aligned
 
 RESULTS = Path(__file__).parent / "results"
 KERNEL_CELLS: dict[str, Any] = {"simple_rnn": SimpleRNN, "gru": GRU, "lstm": LSTM}

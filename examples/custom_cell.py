@@ -20,10 +20,10 @@ from typing import NamedTuple
 import numpy as np
 
 from fastrnn import Sequential, layers, optimizers
-from fastrnn.engine.contract import Traits, step_backward, step_forward
-from fastrnn.engine.jit import implements
-from fastrnn.engine.vecmath import sigmoid, tanh
-from fastrnn.engine.views import copy, part, plane, segment
+from fastrnn.engine.kernels.vecmath import sigmoid, tanh
+from fastrnn.engine.recurrence.contract import Traits, step_backward, step_forward
+from fastrnn.engine.runtime.jit import implements
+from fastrnn.engine.runtime.views import copy, part, plane, segment
 from fastrnn.testing import check_cell
 
 # ------------------------------------------------------------------------------- as an object: NumPy, easy to write

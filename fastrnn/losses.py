@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from fastrnn.checks import choice, flag, integer, number
-from fastrnn.engine.errors import squared_error
-from fastrnn.engine.memory import recycler
+from fastrnn.engine.kernels.losses import squared_error
+from fastrnn.engine.runtime.memory import recycler
 from fastrnn.registry import Configurable, Registry
 
 __all__ = [

@@ -15,8 +15,8 @@ import numpy as np
 
 from fastrnn import schedules
 from fastrnn.checks import flag, is_number, number
-from fastrnn.engine import update
-from fastrnn.engine.memory import aligned
+from fastrnn.engine.kernels import update
+from fastrnn.engine.runtime.memory import aligned
 from fastrnn.registry import Configurable, Registry, choices, serialize
 
 __all__ = ["SGD", "Adagrad", "Adam", "Optimizer", "Plan", "RMSprop", "Table", "get"]

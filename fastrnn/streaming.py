@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.engine.programs import Program
+from fastrnn.engine.recurrence.call_list import Program
 from fastrnn.layers.arrays import check_positive_int
 from fastrnn.layers.base import Layer
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.engine import plans
+from fastrnn.engine.recurrence import plans
 from fastrnn.layers.cells import Cell
 from fastrnn.layers.rnn import RNN
 from fastrnn.layers.stacked import as_cell

@@ -19,10 +19,10 @@ event.register("numba:compile", Listener())
 
 
 def assembly(dispatcher: Any, signature: Any) -> str:
-    """Of a kernel, compiled anew for a signature in the way that `engine.jit.jit` does it."""
+    """Of a kernel, compiled anew for a signature in the way that `engine.runtime.jit.jit` does it."""
     import numba
 
-    from fastrnn.engine.compiling import Pipeline
+    from fastrnn.engine.runtime.compiling import Pipeline
 
     fresh = numba.jit(pipeline_class=Pipeline, **dispatcher.targetoptions)(dispatcher.py_func)
     fresh.compile(signature)

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import compare, epochs, growth, ratios, start
 from benchmarks.cases import Case, Size
-from fastrnn.engine.jit import DISABLED
+from fastrnn.engine.runtime.jit import DISABLED
 
 
 def made_up(rng, slower: float, spread: float, rounds: int = 15, pairs: int = 3, drift: float = 0.0):

@@ -13,7 +13,7 @@ from sklearn.model_selection import GridSearchCV
 from fastrnn import RNNClassifier, RNNRegressor, layers
 from fastrnn.cells.janet import JANET
 from fastrnn.cells.peephole_lstm import PeepholeLSTM
-from fastrnn.engine.contract import Traits
+from fastrnn.engine.recurrence.contract import Traits
 from tests.test_extra_cells import LeakyTestCell
 
 

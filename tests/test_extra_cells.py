@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from fastrnn import Sequential, layers
-from fastrnn.engine.contract import Traits, step_backward, step_forward
-from fastrnn.engine.jit import implements
-from fastrnn.engine.vecmath import tanh
-from fastrnn.engine.views import fill, part, plane
+from fastrnn.engine.kernels.vecmath import tanh
+from fastrnn.engine.recurrence.contract import Traits, step_backward, step_forward
+from fastrnn.engine.runtime.jit import implements
+from fastrnn.engine.runtime.views import fill, part, plane
 from fastrnn.layers.more_cells import IndRNNCell, JANETCell, KernelCell, PeepholeLSTMCell
 from fastrnn.testing import check_cell
 from tests.layer_cases import mask_of

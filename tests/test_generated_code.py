@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 
 from fastrnn import Sequential, layers
-from fastrnn.engine import matmul, scan
-from fastrnn.engine.jit import DISABLED
+from fastrnn.engine.kernels import matmul
+from fastrnn.engine.recurrence import scan
+from fastrnn.engine.runtime.jit import DISABLED
 from tests.compiled import assembly
 
 pytestmark = pytest.mark.skipif(DISABLED, reason="nothing is compiled")

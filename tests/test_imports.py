@@ -16,10 +16,11 @@ PACKAGE = ROOT / "fastrnn"
 DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["fastrnn"]
 FLOORS: list[list[str]] = DECLARED["floors"]
 ROOMS = [room for floor in FLOORS for room in floor]
+ENGINE: list[list[str]] = DECLARED["engine"]
 
 
 def module_name(path: Path) -> str:
-    """Dotted name inside the package: 'engine.matmul', 'layers.' for a folder's __init__, '' for the face."""
+    """Dotted name inside the package: 'layers.core', 'layers.' for a folder's __init__, '' for the face."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     if parts[-1] == "__init__":
         return ".".join(parts[:-1]) + "." if len(parts) > 1 else ""
@@ -33,6 +34,16 @@ def room_of(name: str) -> str:
 
 def floor_of(name: str) -> int:
     return next(i for i, floor in enumerate(FLOORS) if room_of(name) in floor)
+
+
+def engine_room_of(name: str) -> str | None:
+    """The entry of the engine's own declaration that a module belongs to; None outside and for its face."""
+    parts = name.split(".")
+    return parts[1] if parts[0] == "engine" and len(parts) > 2 else None
+
+
+def engine_floor_of(room: str) -> int:
+    return next(i for i, floor in enumerate(ENGINE) if room in floor)
 
 
 def imported_names(path: Path, tree: ast.AST) -> list[tuple[int, str]]:
@@ -97,6 +108,12 @@ def complaints(path: Path) -> list[str]:
             found.append(f"{where}: import from the module that defines it, not from the package's face")
         elif target is not None and room_of(target) != room_of(name) and floor_of(target) >= mine:
             found.append(f"{where}: {room_of(target)!r} does not stand below {room_of(name)!r}")
+        elif target is not None and room_of(target) == room_of(name) == "engine":
+            inner, theirs = engine_room_of(name), engine_room_of(target)
+            if inner == theirs:
+                continue
+            if inner is None or theirs is None or engine_floor_of(theirs) >= engine_floor_of(inner):
+                found.append(f"{where}: engine.{theirs} does not stand below engine.{inner}")
     return found
 
 
@@ -120,6 +137,9 @@ def test_imports_declaration_names_each_room_once_and_no_other():
     assert sorted(ROOMS) == sorted(stems - {"__init__"})
     assert {*DECLARED["numba"], *DECLARED["sklearn"]} <= set(ROOMS)
     assert not [room for room in ROOMS if room.startswith("_")]
+    inner = {p.parent.name for p in PACKAGE.glob("engine/*/__init__.py")}
+    inner |= {p.stem for p in PACKAGE.glob("engine/*.py")} - {"__init__"}
+    assert sorted(room for floor in ENGINE for room in floor) == sorted(inner)
 
 
 def test_imports_checker_sees_a_wrong_direction(tmp_path, monkeypatch):
@@ -135,6 +155,13 @@ def test_imports_checker_sees_a_wrong_direction(tmp_path, monkeypatch):
         "from ..engine import y\nfrom .. import model\nfrom fastrnn import z\n"
         "def f():\n    from fastrnn.model import x\n"
     )
+    for room in ("kernels", "runtime"):
+        (package / "engine" / room).mkdir()
+        (package / "engine" / room / "__init__.py").write_text("")
+    (package / "engine/kernels/matmul.py").write_text("from fastrnn.engine.runtime import jit\n")
+    (package / "engine/runtime/jit.py").write_text("from fastrnn.engine.kernels import matmul\n")
     monkeypatch.setitem(globals(), "PACKAGE", package)
     assert len(complaints(bad)) == 3
+    assert complaints(package / "engine/kernels/matmul.py") == []
+    assert len(complaints(package / "engine/runtime/jit.py")) == 1
     assert complaints(package / "model.py") == []

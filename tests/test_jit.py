@@ -12,14 +12,14 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from fastrnn.engine import jit as jit_module
-from fastrnn.engine.compiling import Passed
-from fastrnn.engine.jit import DISABLED, body_of, implements, jit, register_sources, stub
+from fastrnn.engine.runtime import jit as jit_module
+from fastrnn.engine.runtime.compiling import Passed
+from fastrnn.engine.runtime.jit import DISABLED, body_of, implements, jit, register_sources, stub
 
 needs_jit = pytest.mark.skipif(DISABLED, reason="nothing is compiled with NUMBA_DISABLE_JIT=1")
 
 DRIVER = """
-from pkg.engine.jit import jit, stub
+from pkg.engine.runtime.jit import jit, stub
 
 @stub
 def step(cell, x, i):
@@ -43,7 +43,7 @@ def each(cell, x):
 CELL = """
 from typing import NamedTuple
 from pkg.engine.driver import step
-from pkg.engine.jit import implements
+from pkg.engine.runtime.jit import implements
 
 class ScaleCell(NamedTuple):
     factor: float
@@ -69,11 +69,11 @@ print(out, hits)
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """A package with the same folders as ours, one driver and one cell."""
-    for folder in ("pkg", "pkg/engine", "pkg/cells"):
+    for folder in ("pkg", "pkg/engine", "pkg/engine/runtime", "pkg/cells"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "__init__.py").touch()
     for name in ("jit.py", "compiling.py"):
-        shutil.copy(Path(jit_module.__file__).with_name(name), tmp_path / "pkg/engine" / name)
+        shutil.copy(Path(jit_module.__file__).with_name(name), tmp_path / "pkg/engine/runtime" / name)
     (tmp_path / "pkg/engine/driver.py").write_text(DRIVER)
     (tmp_path / "pkg/cells/scale.py").write_text(CELL)
     (tmp_path / "main.py").write_text(MAIN)
@@ -166,7 +166,7 @@ def test_files_of_old_sources_are_removed(package: Path) -> None:
 def test_unwritable_cache_works_with_one_warning(package: Path) -> None:
     blocker = package / "file"
     blocker.touch()  # A file where a folder is wanted stops root too, who may write anywhere.
-    for folder in ("pkg/engine", "pkg/cells"):
+    for folder in ("pkg/engine", "pkg/engine/runtime", "pkg/cells"):
         (package / folder / "__pycache__").touch()
     home = {"HOME": str(blocker), "XDG_CACHE_HOME": str(blocker), "LOCALAPPDATA": str(blocker)}
     out, err = run(package, NUMBA_CACHE_DIR=str(blocker), **home)
@@ -303,7 +303,7 @@ def test_nan_stays_nan(fastmath: bool) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: implements(len, JitTestScale), "made by engine.jit.stub"),
+        (lambda: implements(len, JitTestScale), "made by engine.runtime.jit.stub"),
         (lambda: implements(put, dict), "NamedTuple class"),
         (lambda: register_sources("no/such/file.py"), "no/such/file.py"),
     ],

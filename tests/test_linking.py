@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastrnn.engine import linking, scan
-from fastrnn.engine.jit import DISABLED
+from fastrnn.engine.recurrence import scan
+from fastrnn.engine.runtime import linking
+from fastrnn.engine.runtime.jit import DISABLED
 from fastrnn.layers import LSTM
 from tests.compiled import LISTEN
 
@@ -92,7 +93,7 @@ def test_two_rounds_of_optimisation_give_the_same(tmp_path):
     code = """
 import sys
 import numpy as np
-from fastrnn.engine import compiling
+from fastrnn.engine.runtime import compiling
 compiling.ONE_ROUND = bool(int(sys.argv[1]))
 from fastrnn import Sequential, layers, set_random_seed
 set_random_seed(0)

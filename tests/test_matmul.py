@@ -11,9 +11,9 @@ import numba
 import numpy as np
 import pytest
 
-from fastrnn.engine import jit as jit_module
-from fastrnn.engine import matmul
-from fastrnn.engine.views import block
+from fastrnn.engine.kernels import matmul
+from fastrnn.engine.runtime import jit as jit_module
+from fastrnn.engine.runtime.views import block
 
 TOLERANCE = {"float32": 2e-5, "float64": 1e-13}
 #: Whole tiles, single rows and columns, and every kind of remainder.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastrnn import Sequential
-from fastrnn.engine.memory import Pool, Recycler, aligned
+from fastrnn.engine.runtime.memory import Pool, Recycler, aligned
 from fastrnn.layers import Dense
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fastrnn import optimizers, schedules
-from fastrnn.engine import update
+from fastrnn.engine.kernels import update
 from fastrnn.optimizers import Plan, Table
 
 VARIANTS = {

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from fastrnn import layers
-from fastrnn.engine import plans, threads
-from fastrnn.engine.pairs import Direction, prepare_pair
-from fastrnn.engine.programs import Program
+from fastrnn.engine.recurrence import plans
+from fastrnn.engine.recurrence.both_directions import Direction, prepare_pair
+from fastrnn.engine.recurrence.call_list import Program
+from fastrnn.engine.runtime import threads
 from fastrnn.layers import bidirectional
 from tests.layer_cases import EXTRA_LAYER_NAMES, KINDS, LAYER_NAMES
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from fastrnn.cells.lstm import LSTM
-from fastrnn.engine import plans
-from fastrnn.engine.contract import traits
-from fastrnn.engine.plans import dense_schedule, masked_schedule, thread_count
+from fastrnn.engine.recurrence import plans
+from fastrnn.engine.recurrence.contract import traits
+from fastrnn.engine.recurrence.plans import dense_schedule, masked_schedule, thread_count
 
 
 def naive_schedule(mask):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fastrnn.engine.jit import DISABLED
+from fastrnn.engine.runtime.jit import DISABLED
 from tests.compiled import LISTEN
 
 pytestmark = pytest.mark.skipif(DISABLED, reason="nothing is compiled")

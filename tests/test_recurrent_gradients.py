@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastrnn.engine import plans
-from fastrnn.engine.memory import recycler
+from fastrnn.engine.recurrence import plans
+from fastrnn.engine.runtime.memory import recycler
 from tests import naive
 from tests.layer_cases import (
     ACTIVATION_PLACES,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fastrnn import Sequential, layers, optimizers
-from fastrnn.engine import plans
+from fastrnn.engine.recurrence import plans
 from tests import naive
 from tests.layer_cases import (
     CELLS,

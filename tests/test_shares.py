@@ -9,8 +9,10 @@ from fastrnn import layers, set_random_seed
 from fastrnn.cells.indrnn import IndRNN
 from fastrnn.cells.lstm import LSTM
 from fastrnn.cells.simple_rnn import SimpleRNN
-from fastrnn.engine import jit, matmul, packing, passes, plans, threads
-from fastrnn.engine.handover import ALONE
+from fastrnn.engine.kernels import matmul, packing
+from fastrnn.engine.recurrence import plans, run
+from fastrnn.engine.runtime import jit, threads
+from fastrnn.engine.runtime.handover import ALONE
 from tests.layer_cases import gradients_of
 
 pytestmark = pytest.mark.skipif(jit.DISABLED, reason="without a compiler there is one thread")
@@ -38,7 +40,7 @@ def with_shares(monkeypatch, shares):
         planned.append(shares)
         return shares
 
-    monkeypatch.setattr(passes, "share_count", share_count)
+    monkeypatch.setattr(run, "share_count", share_count)
     return planned
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import numba
 import pytest
 
-from fastrnn.engine import threads
-from fastrnn.engine.jit import DISABLED
-from fastrnn.engine.threads import available, in_worker, parallel_region, resolve
+from fastrnn.engine.runtime import threads
+from fastrnn.engine.runtime.jit import DISABLED
+from fastrnn.engine.runtime.threads import available, in_worker, parallel_region, resolve
 
 needs_jit = pytest.mark.skipif(DISABLED, reason="there are no parallel kernels with NUMBA_DISABLE_JIT=1")
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
@@ -24,8 +24,8 @@ needs_two = pytest.mark.skipif(DISABLED or numba.config.NUMBA_NUM_THREADS < 2, r
 KERNEL = """
 import os, sys, threading
 import numpy as np
-from fastrnn.engine import threads
-from fastrnn.engine.threads import parallel_region, resolve
+from fastrnn.engine.runtime import threads
+from fastrnn.engine.runtime.threads import parallel_region, resolve
 from fastrnn.layers import SimpleRNN
 
 threads._LONG = float("inf")  # a busy machine is no reason to rest, here
@@ -299,9 +299,9 @@ holder.join()
 @pytest.mark.parametrize("platform", ["linux", "win32"])
 def test_platform_without_clock_and_yield(tmp_path: Path, platform: str) -> None:
     script = "print(work(), threads._current_core is None)"
-    prelude = "import sys, multiprocessing.connection, numba, fastrnn.engine.jit\n"
+    prelude = "import sys, multiprocessing.connection, numba, fastrnn.engine.runtime.jit\n"
     prelude += f"sys.platform, kept = {platform!r}, sys.platform\n"
-    prelude += "import fastrnn.engine.handover, fastrnn.engine.threads\nsys.platform = kept\n"
+    prelude += "import fastrnn.engine.runtime.handover, fastrnn.engine.runtime.threads\nsys.platform = kept\n"
     done = run(tmp_path, script, prelude, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
     assert done == ("2 False" if platform == "linux" else "2 True")
 

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastrnn.engine import vecmath
-from fastrnn.engine.jit import DISABLED, jit
-from fastrnn.engine.vecmath import (
+from fastrnn.engine.kernels import vecmath
+from fastrnn.engine.kernels.vecmath import (
     ACTIVATIONS,
     ROWWISE,
     activate,
@@ -23,6 +22,7 @@ from fastrnn.engine.vecmath import (
     activate_row,
     resolve,
 )
+from fastrnn.engine.runtime.jit import DISABLED, jit
 from tests.compiled import assembly
 
 mpmath = pytest.importorskip("mpmath")
@@ -395,14 +395,14 @@ def test_kernel_in_a_fresh_process_calls_the_table(tmp_path: Path) -> None:
 import sys, numpy as np
 sys.path.insert(0, sys.argv[1])
 from kernel_module import rows
-from fastrnn.engine import vecmath
+from fastrnn.engine.kernels import vecmath
 x = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
 rows(vecmath.ACTIVATIONS["softsign"], x)
 assert np.allclose(x, np.linspace(-1, 1, 6).reshape(2, 3) / (1 + abs(np.linspace(-1, 1, 6).reshape(2, 3))))
 print(sum(rows.stats.cache_hits.values()), sum(vecmath._entry.stats.cache_hits.values()))
 """
     (tmp_path / "kernel_module.py").write_text(
-        "from fastrnn.engine.jit import jit\nfrom fastrnn.engine.vecmath import activate_row\n"
+        "from fastrnn.engine.runtime.jit import jit\nfrom fastrnn.engine.kernels.vecmath import activate_row\n"
         "@jit\ndef rows(code, x):\n    for i in range(x.shape[0]):\n        activate_row(code, x[i])\n"
     )
     env = dict(

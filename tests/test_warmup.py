@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fastrnn import warmup
-from fastrnn.engine.jit import DISABLED
+from fastrnn.engine.runtime.jit import DISABLED
 from tests.compiled import LISTEN
 
 ROOT = Path(__file__).resolve().parents[1]

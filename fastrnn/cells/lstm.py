@@ -17,10 +17,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fastrnn.engine.contract import Traits, step_backward, step_forward
-from fastrnn.engine.jit import implements
-from fastrnn.engine.vecmath import activate_backward_row, activate_row, sigmoid, tanh
-from fastrnn.engine.views import copy, fill, part, plane, segment, stretch
+from fastrnn.engine.kernels.vecmath import activate_backward_row, activate_row, sigmoid, tanh
+from fastrnn.engine.recurrence.contract import Traits, step_backward, step_forward
+from fastrnn.engine.runtime.jit import implements
+from fastrnn.engine.runtime.views import copy, fill, part, plane, segment, stretch
 
 
 class LSTM(NamedTuple):

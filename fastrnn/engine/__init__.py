@@ -1,1 +1,5 @@
-"""The compiled engine: time loops, matrix products, vector mathematics, and their compile options."""
+"""The compiled engine: all that knows Numba.
+
+`numba_private` holds what no public name of Numba offers, `runtime` compiles, links, caches and hands work to threads,
+`kernels` are functions of arrays, and `recurrence` runs cells over sequences. Each imports from those before it only.
+"""

@@ -18,7 +18,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from fastrnn.engine.vecmath import ACTIVATIONS
+from fastrnn.engine.kernels.vecmath import ACTIVATIONS
 from fastrnn.estimators import network
 from fastrnn.estimators.training import (
     CarriedStates,

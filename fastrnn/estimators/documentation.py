@@ -7,7 +7,7 @@ __all__ = ["with_shared_documentation"]
 PARAMETERS = """cell : {"lstm", "gru", "simple_rnn", "peephole_lstm", "janet", "indrnn"} or kernel, default="lstm"
         Kind of the recurrent layers. "peephole_lstm": gates see the cell state; "janet": an LSTM with nothing but a
         forget gate; "indrnn": each unit sees its own past only, so `recurrent_dropout` must be 0. A cell of your own is
-        given as its NamedTuple, the class or an instance with its numbers, see :mod:`fastrnn.engine.contract`.
+        given as its NamedTuple, the class or an instance with its numbers, see :mod:`fastrnn.engine.recurrence.contract`.
     units : int or tuple of int, default=64
         Width of the recurrent layer; a tuple stacks several, first to last.
     activation : str, default="tanh"

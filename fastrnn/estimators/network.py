@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn import layers, regularizers
-from fastrnn.engine.threads import resolve
+from fastrnn.engine.runtime.threads import resolve
 from fastrnn.models.sequential import Sequential
 from fastrnn.optimizers import SGD, Adagrad, Adam, RMSprop
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from fastrnn.engine import threads
-from fastrnn.engine.jit import DISABLED
-from fastrnn.engine.linking import complete
+from fastrnn.engine.runtime import threads
+from fastrnn.engine.runtime.jit import DISABLED
+from fastrnn.engine.runtime.linking import complete
 from fastrnn.estimators.classifier import RNNClassifier
 from fastrnn.estimators.network import CELLS, SOLVERS
 from fastrnn.layers import Dense, Input

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.engine import vecmath
+from fastrnn.engine.kernels import vecmath
 from fastrnn.registry import choices
 
 __all__ = ["activate", "activate_backward", "check_activation"]
@@ -39,7 +39,7 @@ def _softmax(z: np.ndarray) -> np.ndarray:
 
 def activate(activation: str, z: np.ndarray) -> np.ndarray:
     """The activation of `z`, as a new array (or `z` itself where it is linear)."""
-    from fastrnn.engine.vecmath import activate
+    from fastrnn.engine.kernels.vecmath import activate
 
     if activation == "softmax":
         return _softmax(z)
@@ -48,7 +48,7 @@ def activate(activation: str, z: np.ndarray) -> np.ndarray:
 
 def activate_backward(activation: str, z: np.ndarray, y: np.ndarray, dy: np.ndarray) -> np.ndarray:
     """The gradient of `z`, given its activation `y` and the gradient of that."""
-    from fastrnn.engine.vecmath import activate_backward
+    from fastrnn.engine.kernels.vecmath import activate_backward
 
     if activation == "softmax":
         return y * (dy - (dy * y).sum(axis=-1, keepdims=True))

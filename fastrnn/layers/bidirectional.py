@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from fastrnn.checks import choice, flag
-from fastrnn.engine import threads
-from fastrnn.engine.pairs import Direction, Pair, prepare_pair
-from fastrnn.engine.plans import share_count
+from fastrnn.engine.recurrence.both_directions import Direction, Pair, prepare_pair
+from fastrnn.engine.recurrence.plans import share_count
+from fastrnn.engine.runtime import threads
 from fastrnn.layers.arrays import RowLayout, check_mask, check_not_empty
 from fastrnn.layers.base import Layer, Shape
 from fastrnn.layers.recurrent import Recurrent

@@ -15,9 +15,9 @@ from fastrnn.cells.lstm import LSTM as LSTMKernel
 from fastrnn.cells.lstm import LSTMWith as LSTMWithKernel
 from fastrnn.cells.simple_rnn import SimpleRNN as SimpleRNNKernel
 from fastrnn.checks import flag, number
-from fastrnn.engine import passes
-from fastrnn.engine.contract import traits
-from fastrnn.engine.vecmath import SIGMOID, TANH, resolve
+from fastrnn.engine.kernels.vecmath import SIGMOID, TANH, resolve
+from fastrnn.engine.recurrence import run
+from fastrnn.engine.recurrence.contract import traits
 from fastrnn.layers.arithmetic import check_activation
 from fastrnn.layers.arrays import check_positive_int
 from fastrnn.layers.base import Layer, Shape
@@ -134,15 +134,15 @@ class Cell(Layer):
     def _traits(self) -> Any:
         return traits(self._kernel_cell)
 
-    def kernel_weights(self) -> passes.Weights:
+    def kernel_weights(self) -> run.Weights:
         """The weights as the engine's kernels take them."""
         weights = self._weights
         bias = weights.get("bias")
         if bias is not None and bias.ndim == 2:
-            return passes.Weights(weights["kernel"], weights["recurrent_kernel"], bias[0], bias[1])
-        return passes.Weights(weights["kernel"], weights.get("recurrent_kernel"), bias)
+            return run.Weights(weights["kernel"], weights["recurrent_kernel"], bias[0], bias[1])
+        return run.Weights(weights["kernel"], weights.get("recurrent_kernel"), bias)
 
-    def take_gradients(self, gradients: passes.Weights) -> None:
+    def take_gradients(self, gradients: run.Weights) -> None:
         """Write the engine's gradients to where the model looks for them."""
         grads = self._grads
         grads["kernel"][...] = gradients.kernel
@@ -235,7 +235,7 @@ class Cell(Layer):
             raise ValueError(f"x has shape {x.shape}: a cell steps over (batch, features)")
         self.ensure_built((None, x.shape[1]))
         masks = self.draw_masks(*x.shape) if training else (None, None)
-        result = passes.forward(
+        result = run.forward(
             self.kernel_cell(),
             self.kernel_weights(),
             x[:, None],

@@ -11,11 +11,11 @@ import numpy as np
 
 from fastrnn import constraints, initializers, regularizers
 from fastrnn.checks import choice, flag, integer, number
-from fastrnn.engine import steps
-from fastrnn.engine.matmul import matmul, pack, packed_size
-from fastrnn.engine.memory import aligned
-from fastrnn.engine.programs import part
-from fastrnn.engine.vecmath import prepare
+from fastrnn.engine.kernels.matmul import matmul, pack, packed_size
+from fastrnn.engine.kernels.vecmath import prepare
+from fastrnn.engine.recurrence import stateless
+from fastrnn.engine.recurrence.call_list import part
+from fastrnn.engine.runtime.memory import aligned
 from fastrnn.layers.arithmetic import activate, activate_backward, check_activation
 from fastrnn.layers.arrays import RowLayout, as_rows, check_positive_int
 from fastrnn.layers.base import Layer, Shape, Streamed
@@ -206,7 +206,7 @@ class Dense(Layer):
         bias = self._weights.get("bias", np.empty(0, self.dtype)).reshape(-1, self.units).copy()
         out = np.empty((len(x), self.units), self.dtype)
         code = prepare(self.activation, self.dtype)
-        return Streamed((part(steps.dense_step, x, packed, bias, code, out),), out)
+        return Streamed((part(stateless.dense_step, x, packed, bias, code, out),), out)
 
     def forward_linear(self, x, mask=None, training=False):
         """The output before the activation, and what `backward_linear` needs."""
@@ -262,7 +262,7 @@ class Activation(Layer):
     def streamed(self, x):
         out = np.empty_like(x)
         code = prepare(self.activation, self.dtype)
-        return Streamed((part(steps.activation_step, x, code, out),), out)
+        return Streamed((part(stateless.activation_step, x, code, out),), out)
 
     def forward_linear(self, x, mask=None, training=False):
         return x, None

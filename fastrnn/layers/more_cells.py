@@ -12,8 +12,8 @@ from fastrnn.cells.indrnn import IndRNN as IndRNNKernel
 from fastrnn.cells.janet import JANET as JANETKernel
 from fastrnn.cells.peephole_lstm import PeepholeLSTM as PeepholeLSTMKernel
 from fastrnn.checks import flag, number
-from fastrnn.engine import passes
-from fastrnn.engine.contract import Traits
+from fastrnn.engine.recurrence import run
+from fastrnn.engine.recurrence.contract import Traits
 from fastrnn.layers.arithmetic import check_activation
 from fastrnn.layers.base import Shape
 from fastrnn.layers.cells import Cell, LSTMCell
@@ -74,16 +74,16 @@ class _TraitsCell(Cell):
             self.add_weight(name, shape, *self._weight_options(stem))
         self.built = True
 
-    def kernel_weights(self) -> passes.Weights:
+    def kernel_weights(self) -> run.Weights:
         weights = self._weights
         bias, recurrent_bias = weights.get("bias"), None
         if bias is not None and bias.ndim == 2:
             bias, recurrent_bias = bias
         recurrent = weights["recurrent_kernel"] if self._traits.recurrent else None
         extra = weights.get(self.extra_name) if self._traits.n_extra else None
-        return passes.Weights(weights["kernel"], recurrent, bias, recurrent_bias, extra)
+        return run.Weights(weights["kernel"], recurrent, bias, recurrent_bias, extra)
 
-    def take_gradients(self, gradients: passes.Weights) -> None:
+    def take_gradients(self, gradients: run.Weights) -> None:
         grads = self._grads
         grads["kernel"][...] = gradients.kernel
         if self._traits.recurrent:
@@ -105,7 +105,7 @@ class KernelCell(_TraitsCell):
     ----------
     kernel : NamedTuple
         With ``n_units`` and ``traits()``, and bodies of `step_forward` and `step_backward` (see
-        `fastrnn.engine.contract`).
+        `fastrnn.engine.recurrence.contract`).
     use_bias : bool
     extra_initializer, extra_regularizer, extra_constraint
         Of the kernel's further parameters.

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn.checks import flag
-from fastrnn.engine import passes
+from fastrnn.engine.recurrence import run
 from fastrnn.layers.arrays import check_mask, check_not_empty, restarted
 from fastrnn.layers.base import Shape, Streamed
 from fastrnn.layers.cells import Cell, GRUCell, LSTMCell, SimpleRNNCell
@@ -18,7 +18,7 @@ __all__ = ["GRU", "LSTM", "Recurrent", "SimpleRNN"]
 class _Cache(NamedTuple):
     """What `backward` needs: the engine's tape, and which rows' last output is their state."""
 
-    tape: passes.Tape
+    tape: run.Tape
     kept: np.ndarray | None
 
 
@@ -71,8 +71,8 @@ class Recurrent(Cell):
         self.zero_output_for_mask = flag(zero_output_for_mask, "zero_output_for_mask")
         #: States after the last call, if `stateful`: a list of arrays ``(batch, units)``, or None for zeros.
         self.states: list[np.ndarray] | None = None
-        self._packed: tuple[int, passes.Weights, np.ndarray] | None = None
-        self._ready: tuple[tuple, passes.Prepared | None] | None = None
+        self._packed: tuple[int, run.Weights, np.ndarray] | None = None
+        self._ready: tuple[tuple, run.Prepared | None] | None = None
         #: Gradient with respect to the initial state, of the last `backward`.
         self.d_initial_state: list[np.ndarray] | None = None
 
@@ -114,7 +114,7 @@ class Recurrent(Cell):
         input_masks, recurrent_masks = self.draw_masks(n_batch, n_inputs) if training else (None, None)
         cell = self.kernel_cell()
         weights, packed = self._ready_weights(cell, training)
-        result = passes.forward(
+        result = run.forward(
             cell,
             weights,
             x,
@@ -148,21 +148,21 @@ class Recurrent(Cell):
         kept = mask[:, -1] if self.zero_output_for_mask else np.asarray(mask.any(axis=1))
         return np.where(kept[:, None], y, y.dtype.type(0)), kept
 
-    def _ready_weights(self, cell: Any, training: bool) -> tuple[passes.Weights, np.ndarray | None]:
+    def _ready_weights(self, cell: Any, training: bool) -> tuple[run.Weights, np.ndarray | None]:
         """The weights as the engine takes them, and as inference reads them: packed once per change."""
         if training:
             return self.kernel_weights(), None
         if self._packed is None or self._packed[0] != self.weights_version:
             weights = self.kernel_weights()
-            self._packed = self.weights_version, weights, passes.pack_weights(cell, weights)
+            self._packed = self.weights_version, weights, run.pack_weights(cell, weights)
         return self._packed[1:]
 
-    def _prepare(self, shape: tuple[int, ...]) -> tuple[tuple, passes.Prepared | None]:
+    def _prepare(self, shape: tuple[int, ...]) -> tuple[tuple, run.Prepared | None]:
         cell = self.kernel_cell()
         if 0 in shape or shape[2] != len(self._weights["kernel"]):
             return (), None  # the long way says what is wrong
         weights, packed = self._ready_weights(cell, training=False)
-        prepared = passes.prepare(
+        prepared = run.prepare(
             cell,
             weights,
             shape,
@@ -182,7 +182,7 @@ class Recurrent(Cell):
                 "output each"
             )
         state = np.zeros((self._traits.n_states, len(x), self.units), self._dtype)
-        program = passes.step_program(self.kernel_cell(), self.kernel_weights(), x, state)
+        program = run.step_program(self.kernel_cell(), self.kernel_weights(), x, state)
         return Streamed(program.parts, state[0], state)
 
     def _start(self, initial_state: Any, n_batch: int) -> np.ndarray | None:
@@ -215,7 +215,7 @@ class Recurrent(Cell):
                 if d_out is not None:
                     d_final[0] += d_out if cache.kept is None else d_out * cache.kept[:, None]
                 d_out = None
-        dx, d_state0, gradients = passes.backward(cache.tape, d_out, d_final, need_dx=need_dx)
+        dx, d_state0, gradients = run.backward(cache.tape, d_out, d_final, need_dx=need_dx)
         self.d_initial_state = list(d_state0)
         self.take_gradients(gradients)
         return dx

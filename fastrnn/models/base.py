@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from fastrnn.checks import flag
-from fastrnn.engine.memory import aligned
+from fastrnn.engine.runtime.memory import aligned
 from fastrnn.exceptions import NotBuiltError
 from fastrnn.layers.base import Layer, is_cell
 from fastrnn.layers.core import InputLayer

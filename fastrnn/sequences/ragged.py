@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.engine.padding import pad
+from fastrnn.engine.kernels.padding import pad
 
 
 def as_object_array(sequences: Iterable[Any]) -> np.ndarray:

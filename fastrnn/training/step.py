@@ -10,7 +10,7 @@ import numpy as np
 
 from fastrnn import losses, metrics, optimizers
 from fastrnn.checks import as_array, flag, is_number, number
-from fastrnn.engine.update import all_finite
+from fastrnn.engine.kernels.update import all_finite
 from fastrnn.exceptions import NonFiniteLossError, NotCompiledError
 from fastrnn.layers.arrays import check_mask
 from fastrnn.training.callback import History

@@ -27,7 +27,7 @@ import numpy as np
 from numba import types
 from numba.core import config
 
-from fastrnn.engine.handover import STOP, WAITED, new_state, serve
+from fastrnn.engine.runtime.handover import STOP, WAITED, new_state, serve
 
 __all__ = ["available", "in_worker", "parallel_region", "resolve"]
 

@@ -23,9 +23,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastrnn.engine.jit import DISABLED, inlined, jit
-from fastrnn.engine.linking import Arguments, separate
-from fastrnn.engine.matmul import address as data_of
+from fastrnn.engine.runtime.jit import DISABLED, inlined, jit
+from fastrnn.engine.runtime.linking import Arguments, separate
+from fastrnn.engine.runtime.views import data_address
 
 __all__ = ["ALONE", "STOP", "WAITED", "call_part", "new_state", "serve", "share"]
 
@@ -120,7 +120,7 @@ if _POSIX:
     @inlined
     def _clock(state):
         """Nanoseconds since some moment."""
-        _clock_gettime(_MONOTONIC, data_of(state) + 8 * (WAITED + 1))
+        _clock_gettime(_MONOTONIC, data_address(state) + 8 * (WAITED + 1))
         return state[WAITED + 1] * 1_000_000_000 + state[WAITED + 2]
 
 else:

@@ -2,7 +2,7 @@
 
 Called from compiled code, each works on one float32 or float64 number and is plain arithmetic without branches or
 library calls, so that the loop around it becomes vector code. Called from Python, each is NumPy's function. The
-activations of networks are built on them in :mod:`fastrnn.engine.vecmath`.
+activations of networks are built on them in :mod:`fastrnn.engine.kernels.vecmath`.
 
 Accuracy: float32 within 4 units in the last place or 5e-7, float64 within 1e-14 relative or absolute. NaN gives NaN,
 infinities give the limits.
@@ -25,7 +25,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastrnn.engine.jit import DISABLED, body_of
+from fastrnn.engine.runtime.jit import DISABLED, body_of
 
 __all__ = ["erf", "exp", "expm1", "log", "log1p", "normal_cdf", "sigmoid", "tanh"]
 

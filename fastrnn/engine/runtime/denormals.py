@@ -12,7 +12,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastrnn.engine.jit import DISABLED
+from fastrnn.engine.runtime.jit import DISABLED
 
 _X86 = platform.machine().lower() in ("x86_64", "amd64", "i386", "i686")
 _ARM = platform.machine().lower() in ("aarch64", "arm64")

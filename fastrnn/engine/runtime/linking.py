@@ -24,7 +24,7 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-from fastrnn.engine import jit as _jit
+from fastrnn.engine.runtime import jit as _jit
 
 __all__ = [
     "Arguments",

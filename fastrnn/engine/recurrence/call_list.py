@@ -22,11 +22,11 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.lib.stride_tricks import as_strided
 
-from fastrnn.engine import threads
-from fastrnn.engine.handover import ALONE, call_part, share
-from fastrnn.engine.jit import DISABLED, inlined, jit
-from fastrnn.engine.linking import address, address_of, check, fetch
-from fastrnn.engine.matmul import address as data_of
+from fastrnn.engine.runtime import threads
+from fastrnn.engine.runtime.handover import ALONE, call_part, share
+from fastrnn.engine.runtime.jit import DISABLED, inlined, jit
+from fastrnn.engine.runtime.linking import address, address_of, check, fetch
+from fastrnn.engine.runtime.views import data_address
 
 __all__ = ["Part", "Program", "part", "placeholder", "together"]
 
@@ -68,14 +68,14 @@ def _write(typingctx, at, value):
 
 @jit
 def _keep(block, *args):
-    _place(data_of(block), args)
+    _place(data_address(block), args)
 
 
 @inlined
 def _give(words, x, i, end):
     """Write the address of `x` to the places ``i ... end``."""
     while i < end:
-        _write(words[i], data_of(x))
+        _write(words[i], data_address(x))
         i += 1
 
 

@@ -17,12 +17,29 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastrnn.engine.denormals import flush_denormals, restore_denormals
-from fastrnn.engine.handover import share
-from fastrnn.engine.jit import inlined, jit
-from fastrnn.engine.linking import address, fetch, on_demand, separate, spill
-from fastrnn.engine.shares import shared_backward, shared_forward, shared_product, shared_product_tn
-from fastrnn.engine.views import add, block, copy, cube, fill, matrix, part, plane, planes, segment, spaced
+from fastrnn.engine.recurrence.split_step import (
+    shared_backward,
+    shared_forward,
+    shared_product,
+    shared_product_tn,
+)
+from fastrnn.engine.runtime.denormals import flush_denormals, restore_denormals
+from fastrnn.engine.runtime.handover import share
+from fastrnn.engine.runtime.jit import inlined, jit
+from fastrnn.engine.runtime.linking import address, fetch, on_demand, separate, spill
+from fastrnn.engine.runtime.views import (
+    add,
+    block,
+    copy,
+    cube,
+    fill,
+    matrix,
+    part,
+    plane,
+    planes,
+    segment,
+    spaced,
+)
 
 #: Gradients of so many weights are summed by all threads: of fewer, what one wrote would only move to and fro.
 _LARGE_SUM = 1 << 18

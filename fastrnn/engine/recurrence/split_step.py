@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from numba import types
 
-from fastrnn.engine.compiling import Passed
-from fastrnn.engine.contract import step_backward, step_forward
-from fastrnn.engine.denormals import flush_denormals, restore_denormals
-from fastrnn.engine.handover import share
-from fastrnn.engine.jit import body_of, inlined, jit
-from fastrnn.engine.linking import address, fetch, spill
-from fastrnn.engine.matmul import VECTOR_BITS, VECTORS, product, product_tn
-from fastrnn.engine.views import block, segment, slab
+from fastrnn.engine.kernels.matmul import VECTOR_BITS, VECTORS, product, product_tn
+from fastrnn.engine.recurrence.contract import step_backward, step_forward
+from fastrnn.engine.runtime.compiling import Passed
+from fastrnn.engine.runtime.denormals import flush_denormals, restore_denormals
+from fastrnn.engine.runtime.handover import share
+from fastrnn.engine.runtime.jit import body_of, inlined, jit
+from fastrnn.engine.runtime.linking import address, fetch, spill
+from fastrnn.engine.runtime.views import block, segment, slab
 
 __all__ = ["shared_backward", "shared_forward", "shared_product", "shared_product_tn"]
 

@@ -56,7 +56,7 @@ EXTERNALS: dict[str, Callable[[tuple], str]] = {}
 #: Their symbols, so far: symbol -> (name, argument types).
 EXTERNAL_SYMBOLS: dict[str, tuple[str, tuple]] = {}
 
-_ENGINE = Path(__file__).resolve().parent
+_ENGINE = Path(__file__).resolve().parent.parent
 _SOURCE_FOLDERS = (_ENGINE, _ENGINE.parent / "cells")
 
 #: Variables that change the code which our intrinsics emit.
@@ -178,7 +178,7 @@ def implements(stub: Callable, cell_type: type) -> Callable[[Callable], Callable
         It returns the function unchanged.
     """
     if not hasattr(stub, "register"):
-        raise TypeError(f"implements() needs a function made by engine.jit.stub, got {stub!r}")
+        raise TypeError(f"implements() needs a function made by engine.runtime.jit.stub, got {stub!r}")
     if not (isinstance(cell_type, type) and issubclass(cell_type, tuple) and hasattr(cell_type, "_fields")):
         raise TypeError(f"implements() needs a NamedTuple class as cell_type, got {cell_type!r}")
 

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrnn.engine import scan, threads
-from fastrnn.engine.contract import traits
-from fastrnn.engine.jit import jit
-from fastrnn.engine.matmul import packed_size
-from fastrnn.engine.memory import recycler
+from fastrnn.engine.kernels.matmul import packed_size
+from fastrnn.engine.recurrence import scan
+from fastrnn.engine.recurrence.contract import traits
+from fastrnn.engine.runtime import threads
+from fastrnn.engine.runtime.jit import jit
+from fastrnn.engine.runtime.memory import recycler
 
 __all__ = [
     "Blocks",

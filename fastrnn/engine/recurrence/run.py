@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrnn.engine import linking, scan, threads
-from fastrnn.engine.handover import ALONE
-from fastrnn.engine.memory import aligned, pool, recycler, zeros
-from fastrnn.engine.packing import Weights, copies, pack_rows, pieces_of
-from fastrnn.engine.plans import (
+from fastrnn.engine.kernels.packing import Weights, copies, pack_rows, pieces_of
+from fastrnn.engine.recurrence import scan
+from fastrnn.engine.recurrence.call_list import Part, Program, part, placeholder
+from fastrnn.engine.recurrence.plans import (
     Blocks,
     Options,
     Packing,
@@ -30,7 +29,9 @@ from fastrnn.engine.plans import (
     some_and_all,
     thread_count,
 )
-from fastrnn.engine.programs import Part, Program, part, placeholder
+from fastrnn.engine.runtime import linking, threads
+from fastrnn.engine.runtime.handover import ALONE
+from fastrnn.engine.runtime.memory import aligned, pool, recycler, zeros
 
 __all__ = [
     "Prepared",

@@ -1,7 +1,7 @@
 """The activations that Keras has by name: each function of one number and its slope, and the code that stands for it.
 
 To add one: the function, its slope, and a line in ``_ELEMENTWISE`` (at its end: codes are counted on). How kernels get to
-them is in :mod:`fastrnn.engine.vecmath`.
+them is in :mod:`fastrnn.engine.kernels.vecmath`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numba.extending import register_jitable
 
-from fastrnn.engine.elementary import exp, expm1, log1p, normal_cdf, sigmoid, tanh
-from fastrnn.engine.jit import DISABLED, OPTIONS
+from fastrnn.engine.kernels.elementary import exp, expm1, log1p, normal_cdf, sigmoid, tanh
+from fastrnn.engine.runtime.jit import DISABLED, OPTIONS
 
 __all__ = [
     "ACTIVATIONS",

@@ -14,12 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrnn.engine import views
-from fastrnn.engine.jit import jit
-from fastrnn.engine.linking import address, fetch
-from fastrnn.engine.memory import pool, recycler, zeros
-from fastrnn.engine.passes import LEAST_ROWS, pass_part
-from fastrnn.engine.plans import (
+from fastrnn.engine.recurrence.call_list import Program, part, placeholder, together
+from fastrnn.engine.recurrence.plans import (
     Options,
     Plan,
     dense_plan,
@@ -28,7 +24,11 @@ from fastrnn.engine.plans import (
     some_and_all,
     split_pair,
 )
-from fastrnn.engine.programs import Program, part, placeholder, together
+from fastrnn.engine.recurrence.run import LEAST_ROWS, pass_part
+from fastrnn.engine.runtime import views
+from fastrnn.engine.runtime.jit import jit
+from fastrnn.engine.runtime.linking import address, fetch
+from fastrnn.engine.runtime.memory import pool, recycler, zeros
 
 __all__ = ["Direction", "Pair", "prepare_pair"]
 

@@ -13,13 +13,14 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
-from fastrnn.engine.jit import DISABLED, inlined
+from fastrnn.engine.runtime.jit import DISABLED, inlined
 
 __all__ = [
     "add",
     "block",
     "copy",
     "cube",
+    "data_address",
     "fill",
     "matrix",
     "part",
@@ -29,6 +30,17 @@ __all__ = [
     "slab",
     "spaced",
 ]
+
+
+@intrinsic
+def data_address(typingctx, array):
+    """Address of the first element of an array."""
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.ptrtoint(data, context.get_value_type(types.intp))
+
+    return types.intp(array), codegen
 
 
 def _at(builder: Any, array: Any, offsets: list[tuple[Any, Any]]) -> Any:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fastrnn.engine.jit import jit
-from fastrnn.engine.linking import address, fetch
-from fastrnn.engine.matmul import product
-from fastrnn.engine.vecmath import activate_row
-from fastrnn.engine.views import copy, part
+from fastrnn.engine.kernels.matmul import product
+from fastrnn.engine.kernels.vecmath import activate_row
+from fastrnn.engine.runtime.jit import jit
+from fastrnn.engine.runtime.linking import address, fetch
+from fastrnn.engine.runtime.views import copy, part
 
 __all__ = ["activation_step", "dense_step", "gather_step"]
 

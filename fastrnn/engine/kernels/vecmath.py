@@ -22,7 +22,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic, overload
 from numba.np.arrayobj import populate_array
 
-from fastrnn.engine.activations import (
+from fastrnn.engine.kernels.activations import (
     ACTIVATIONS,
     GELU_APPROXIMATE,
     KERNEL_OPTIONS,
@@ -36,8 +36,8 @@ from fastrnn.engine.activations import (
     name_of,
     resolve,
 )
-from fastrnn.engine.elementary import erf, exp, expm1, log, log1p, normal_cdf, sigmoid, tanh
-from fastrnn.engine.jit import DISABLED, body_of, jit
+from fastrnn.engine.kernels.elementary import erf, exp, expm1, log, log1p, normal_cdf, sigmoid, tanh
+from fastrnn.engine.runtime.jit import DISABLED, body_of, jit
 
 __all__ = [
     "ACTIVATIONS",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastrnn.engine import threads
-from fastrnn.engine.handover import ALONE, share
-from fastrnn.engine.jit import jit
-from fastrnn.engine.linking import address, fetch, spill
-from fastrnn.engine.views import fill, plane
+from fastrnn.engine.runtime import threads
+from fastrnn.engine.runtime.handover import ALONE, share
+from fastrnn.engine.runtime.jit import jit
+from fastrnn.engine.runtime.linking import address, fetch, spill
+from fastrnn.engine.runtime.views import fill, plane
 
 __all__ = ["squared_error"]
 

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrnn.engine.handover import share
-from fastrnn.engine.jit import jit
-from fastrnn.engine.linking import address, fetch, spill
-from fastrnn.engine.matmul import pack
-from fastrnn.engine.memory import zeros
-from fastrnn.engine.views import part
+from fastrnn.engine.kernels.matmul import pack
+from fastrnn.engine.runtime.handover import share
+from fastrnn.engine.runtime.jit import jit
+from fastrnn.engine.runtime.linking import address, fetch, spill
+from fastrnn.engine.runtime.memory import zeros
+from fastrnn.engine.runtime.views import part
 
 __all__ = ["Weights", "copies", "pack_rows", "pieces_of"]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fastrnn.engine.jit import jit
-from fastrnn.engine.views import copy, fill, part, plane
+from fastrnn.engine.runtime.jit import jit
+from fastrnn.engine.runtime.views import copy, fill, part, plane
 
 __all__ = ["pad"]
 

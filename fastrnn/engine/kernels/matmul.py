@@ -32,9 +32,9 @@ from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastrnn.engine.jit import DISABLED, body_of, jit
-from fastrnn.engine.linking import separate
-from fastrnn.engine.views import copy, fill, part, segment
+from fastrnn.engine.runtime.jit import DISABLED, body_of, jit
+from fastrnn.engine.runtime.linking import separate
+from fastrnn.engine.runtime.views import copy, data_address, fill, part, segment
 
 # --------------------------------------------------------------------------------------------------------------------
 # The host's vectors
@@ -71,17 +71,6 @@ _LANES_64 = VECTOR_BITS // 64
 
 # --------------------------------------------------------------------------------------------------------------------
 # Intrinsics: what Numba's Python can't say
-
-
-@intrinsic
-def address(typingctx, array):
-    """Address of the first element of an array."""
-
-    def codegen(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        return builder.ptrtoint(data, context.get_value_type(types.intp))
-
-    return types.intp(array), codegen
 
 
 class _Emitter:
@@ -362,11 +351,11 @@ def pack(b, out, first, n, turned, share, n_shares):
                 for j in range(0, columns, n_lanes):
                     _turn(
                         out.dtype.type(0),
-                        address(b) + (column + j) * b.strides[0] + (first + i) * size,
+                        data_address(b) + (column + j) * b.strides[0] + (first + i) * size,
                         b.strides[0],
                         columns - j,
                         k - i,
-                        address(out) + (at + i * padded + j) * size,
+                        data_address(out) + (at + i * padded + j) * size,
                         padded * size,
                     )
 
@@ -399,18 +388,18 @@ def _product(a, packed, n, c, start):
         _gemm(
             packed.dtype.type(0),
             packed.itemsize,
-            address(a),
+            data_address(a),
             a.strides[0],
             a.strides[1],
-            address(packed),
+            data_address(packed),
             0,
             0,
             a.shape[0],
             n,
             a.shape[1],
-            address(c),
+            data_address(c),
             c.strides[0],
-            address(start) if start.shape[0] > 0 else 0,
+            data_address(start) if start.shape[0] > 0 else 0,
             start.strides[0] if start.shape[0] > 1 else 0,
         )
 
@@ -431,18 +420,18 @@ def _product_tn(a, b, c, accumulate):
         _gemm(
             b.dtype.type(0),
             size,
-            address(a),
+            data_address(a),
             a.strides[1],
             a.strides[0],
-            address(b),
+            data_address(b),
             b.strides[0],
             VECTORS * n_lanes * size,
             a.shape[1],
             b.shape[1],
             a.shape[0],
-            address(c),
+            data_address(c),
             c.strides[0],
-            address(c) if accumulate else 0,
+            data_address(c) if accumulate else 0,
             c.strides[0],
         )
 
@@ -459,13 +448,13 @@ def _matmul(a, a_turned, b, b_turned, start, out, packed):
     a_row, a_k = (size, a.strides[0]) if a_turned else (a.strides[0], size)
     if b_turned:
         pack(b, packed, 0, b.shape[1], True, 0, 1)
-        b_at, b_k = address(packed), 0
+        b_at, b_k = data_address(packed), 0
     else:
-        b_at, b_k = address(b), b.strides[0]
+        b_at, b_k = data_address(b), b.strides[0]
     _gemm(
         a.dtype.type(0),
         size,
-        address(a),
+        data_address(a),
         a_row,
         a_k,
         b_at,
@@ -474,9 +463,9 @@ def _matmul(a, a_turned, b, b_turned, start, out, packed):
         m,
         n,
         k,
-        address(out),
+        data_address(out),
         out.strides[0],
-        address(start) if start.shape[0] > 0 else 0,
+        data_address(start) if start.shape[0] > 0 else 0,
         start.strides[0] if start.shape[0] > 1 else 0,
     )
 

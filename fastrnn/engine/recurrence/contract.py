@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fastrnn.engine.jit import stub
+from fastrnn.engine.runtime.jit import stub
 
 __all__ = ["Traits", "step_backward", "step_forward", "traits"]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastrnn.engine.jit import inlined, jit
+from fastrnn.engine.runtime.jit import inlined, jit
 
 __all__ = [
     "adagrad",

@@ -1,0 +1,1 @@
+"""Compiled functions of arrays: products, elementary functions, activations, losses, updates."""
