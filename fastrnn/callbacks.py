@@ -174,8 +174,8 @@ class ModelCheckpoint(_Monitor):
     Parameters
     ----------
     filepath : str or path
-        May hold fields such as ``{epoch:02d}`` and ``{val_loss:.3f}``. The model is pickled; weights are written as
-        ``.npz``, to be read by ``model.load_weights``.
+        May hold fields such as ``{epoch:02d}`` and ``{val_loss:.3f}``. The model is written by its ``save``, weights by
+        ``save_weights``: a training that is killed meanwhile leaves the file before.
     monitor : str
     verbose : int
     save_best_only : bool

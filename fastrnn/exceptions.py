@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["NonFiniteLossError", "NotBuiltError", "NotCompiledError"]
+__all__ = ["ModelFileError", "NonFiniteLossError", "NotBuiltError", "NotCompiledError"]
+
+
+class ModelFileError(OSError, ValueError):
+    """A file can't be read or written as a model.
+
+    The message names the file, what is wrong with it, and what would do. After a failed save the file that was there before
+    is unchanged; after a failed load nothing was changed.
+    """
 
 
 class NonFiniteLossError(FloatingPointError):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -30,6 +33,9 @@ __all__ = [
     "Zeros",
     "get",
 ]
+
+#: While a model is read from a file: how many bytes of weights the rest of the file can fill.
+_bytes_left: contextvars.ContextVar[list[int] | None] = contextvars.ContextVar("bytes_left", default=None)
 
 #: The standard deviation of a standard normal cut off at two standard deviations.
 _TRUNCATED_STD = 0.87962566103423978
@@ -332,8 +338,35 @@ class _Given(Initializer):
         return self.values.astype(dtype)
 
 
+_registry.table["_Given"] = _Given  # its name in a layer's configuration
+
+
+@contextlib.contextmanager
+def zeros_within(n_bytes: int) -> Iterator[None]:
+    """Let all weights made in the block be zeros, of `n_bytes` in all at most: their values are going to be set.
+
+    Raises
+    ------
+    ValueError
+        From what makes one weight too many, before it takes any memory.
+    """
+    token = _bytes_left.set([n_bytes])
+    try:
+        yield
+    finally:
+        _bytes_left.reset(token)
+
+
 def call(initializer: Any, shape: tuple[int, ...], dtype: Any, rng: np.random.Generator) -> np.ndarray:
     """Initial values from any initializer; a user's own function need not know `rng`."""
+    left = _bytes_left.get()
+    if left is not None:
+        left[0] -= math.prod(shape) * np.dtype(dtype).itemsize
+        if left[0] < 0:
+            raise ValueError(
+                f"the layers have more weights than there are values; one has shape {tuple(shape)}"
+            )
+        return np.zeros(shape, dtype)
     if isinstance(initializer, Initializer):
         values = initializer(shape, dtype, rng)
     else:

@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["Configurable", "Registry", "choices", "serialize", "snake_case"]
+__all__ = [
+    "Configurable",
+    "Registry",
+    "choices",
+    "custom_object",
+    "serialize",
+    "snake_case",
+    "with_custom_objects",
+]
+
+#: Classes and functions of the user's that names in a file may mean, while it is read.
+_custom_objects: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar("custom_objects")
+
+
+@contextlib.contextmanager
+def with_custom_objects(table: Mapping[str, Any]) -> Iterator[None]:
+    """Let names mean these objects, before those of the library, within the block."""
+    token = _custom_objects.set(table)
+    try:
+        yield
+    finally:
+        _custom_objects.reset(token)
+
+
+def custom_object(name: Any) -> Any:
+    """What :func:`with_custom_objects` says that `name` means, or None."""
+    return _custom_objects.get({}).get(name) if isinstance(name, str) else None
 
 
 def snake_case(name: str) -> str:
@@ -86,7 +114,8 @@ class Registry:
         if identifier is None:
             return None
         if isinstance(identifier, str):
-            return self._class(identifier, argument)()
+            found = self._class(identifier, argument)
+            return found() if isinstance(found, type) else found
         if isinstance(identifier, Mapping) and "class_name" in identifier:
             cls = self._class(identifier["class_name"], argument)
             return cls.from_config(identifier.get("config", {}))  # type: ignore[attr-defined]
@@ -99,7 +128,10 @@ class Registry:
             + choices("", self.table)
         )
 
-    def _class(self, name: str, argument: str) -> type:
+    def _class(self, name: str, argument: str) -> Any:
+        custom = custom_object(name)
+        if custom is not None:
+            return custom
         if name not in self.table:
             article = "an" if self.kind[0] in "aeiou" else "a"
             raise ValueError(f"{argument}={name!r} is not {article} {self.kind}: {choices(name, self.table)}")

@@ -224,18 +224,22 @@ def test_learning_rate_scheduler(xy):
 def test_checkpoint(xy, tmp_path):
     values = [3.0, 4.0, 2.0]
     model = make()
-    whole = callbacks.ModelCheckpoint(tmp_path / "{epoch:02d}-{val_loss:.1f}.pkl", save_best_only=True)
-    weights = callbacks.ModelCheckpoint(tmp_path / "sub" / "w.npz", save_weights_only=True)
-    each = callbacks.ModelCheckpoint(tmp_path / "batch.pkl", save_freq=2)
+    whole = callbacks.ModelCheckpoint(tmp_path / "{epoch:02d}-{val_loss:.1f}.fastrnn", save_best_only=True)
+    weights = callbacks.ModelCheckpoint(tmp_path / "sub" / "w.fastrnn", save_weights_only=True)
+    each = callbacks.ModelCheckpoint(tmp_path / "batch.fastrnn", save_freq=2)
     model.fit(*xy, epochs=3, callbacks=[Script(values), whole, weights, each], verbose=0)
-    assert sorted(p.name for p in tmp_path.glob("*.pkl")) == ["01-3.0.pkl", "03-2.0.pkl", "batch.pkl"]
-    again = load_model(tmp_path / "03-2.0.pkl")
+    assert sorted(p.name for p in tmp_path.glob("*.fastrnn")) == [
+        "01-3.0.fastrnn",
+        "03-2.0.fastrnn",
+        "batch.fastrnn",
+    ]
+    again = load_model(tmp_path / "03-2.0.fastrnn")
     np.testing.assert_array_equal(again.params, model.params)
     fresh = make()
-    fresh.load_weights(tmp_path / "sub" / "w.npz")
+    fresh.load_weights(tmp_path / "sub" / "w.fastrnn")
     np.testing.assert_array_equal(fresh.params, model.params)
     with pytest.raises(KeyError, match="nonsense"):
-        make().fit(*xy, callbacks=[callbacks.ModelCheckpoint("{nonsense}.pkl")], verbose=0)
+        make().fit(*xy, callbacks=[callbacks.ModelCheckpoint("{nonsense}.fastrnn")], verbose=0)
 
 
 def test_csv_logger(xy, tmp_path):

@@ -458,8 +458,8 @@ def test_copies_go_on_alike(how, tokens, tmp_path):
     elif how == "deepcopy":
         again = copy.deepcopy(model)
     else:
-        model.save(tmp_path / "m.pkl")
-        again = fastrnn.load_model(tmp_path / "m.pkl")
+        model.save(tmp_path / "m.fastrnn")
+        again = fastrnn.load_model(tmp_path / "m.fastrnn")
     assert not np.shares_memory(again.params, model.params)
     assert np.shares_memory(again.params, again.layers[0]._weights["embeddings"])
     one, other = (m.fit(*tokens, epochs=2, batch_size=8, verbose=0) for m in (model, again))

@@ -434,14 +434,14 @@ def test_callbacks_and_files(rng, tmp_path):
     x, y = data("tokens", rng, 24)
     model = make("lstm")
     stop = callbacks.EarlyStopping("val_loss", patience=0, min_delta=10.0)
-    keep = callbacks.ModelCheckpoint(tmp_path / "{epoch}.pkl")
+    keep = callbacks.ModelCheckpoint(tmp_path / "{epoch}.fastrnn")
     history = model.fit(x, y, epochs=5, validation_data=(x, y), callbacks=[stop, keep], verbose=0)
     assert len(history.epoch) == 2
     expected = model.predict(x)
-    np.testing.assert_array_equal(load_model(tmp_path / "2.pkl").predict(x), expected)
-    model.save_weights(tmp_path / "w.npz")
+    np.testing.assert_array_equal(load_model(tmp_path / "2.fastrnn").predict(x), expected)
+    model.save_weights(tmp_path / "w.fastrnn")
     again = make("lstm", seed=9)
-    again.load_weights(tmp_path / "w.npz")
+    again.load_weights(tmp_path / "w.fastrnn")
     np.testing.assert_array_equal(again.predict(x, n_steps=N_WRITE), expected)
 
 

@@ -18,6 +18,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
+from fastrnn import saving
 from fastrnn.engine.kernels.vecmath import ACTIVATIONS
 from fastrnn.estimators import network
 from fastrnn.estimators.training import (
@@ -455,6 +456,10 @@ class BaseRNN(BaseEstimator):
             return y, sample_weight
         weight = None if sample_weight is None else self._rows_of_weights(sample_weight, X)
         return as_step_values(y, X), weight
+
+    def save(self, path: Any) -> None:
+        """Write the estimator, fitted or not, to a file that :func:`fastrnn.load` reads: see :func:`fastrnn.save`."""
+        saving.save(self, path)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")

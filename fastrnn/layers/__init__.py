@@ -55,8 +55,11 @@ def __dir__() -> list[str]:
 
 def get_class(name: str) -> Any:
     """Return the layer class called `name`."""
-    from fastrnn.registry import choices
+    from fastrnn.registry import choices, custom_object
 
+    custom = custom_object(name)
+    if custom is not None:
+        return custom
     if name not in _HOME:
         raise ValueError(f"class_name={name!r} is not a layer: {choices(name, _HOME)}")
     return __getattr__(name)

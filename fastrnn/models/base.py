@@ -5,15 +5,15 @@ from __future__ import annotations
 import copy
 import itertools
 import os
-import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 
+from fastrnn import saving
 from fastrnn.checks import flag
 from fastrnn.engine.runtime.memory import aligned
-from fastrnn.exceptions import NotBuiltError
+from fastrnn.exceptions import ModelFileError, NotBuiltError
 from fastrnn.layers.base import Layer, is_cell
 from fastrnn.layers.core import InputLayer
 from fastrnn.models.summary import summary
@@ -288,19 +288,18 @@ class Model(Trainer):
         return copy.deepcopy(self)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the model to a file that :func:`load_model` reads. Only load files that you trust: it is a pickle."""
-        with open(path, "wb") as file:
-            pickle.dump(self, file, protocol=5)
+        """Write the model to a file that :func:`fastrnn.load` reads: see :func:`fastrnn.save`."""
+        saving.save(self, path)
 
     def save_weights(self, path: str | os.PathLike) -> None:
-        """Write the weights to an ``.npz`` file."""
-        with open(path, "wb") as file:
-            np.savez(file, *self.get_weights())
+        """Write the weights alone, to be read by :meth:`load_weights`."""
+        self._vectors()
+        saving.save_weights(self, path)
 
     def load_weights(self, path: str | os.PathLike) -> None:
-        """Read the weights that :meth:`save_weights` wrote."""
-        with np.load(path) as file:
-            self.set_weights([file[f"arr_{i}"] for i in range(len(file.files))])
+        """Read the weights that :meth:`save_weights` or :meth:`save` wrote; if they don't fit, nothing is changed."""
+        self._vectors()
+        saving.load_weights(self, path)
 
     # -- summary
 
@@ -330,10 +329,11 @@ class Model(Trainer):
         (print_fn or print)(text)
 
 
-def load_model(path: str | os.PathLike) -> Model:
-    """Read a model that its ``save`` wrote. Only load files that you trust: it is a pickle."""
-    with open(path, "rb") as file:
-        model = pickle.load(file)
+def load_model(path: str | os.PathLike, custom_objects: Mapping[str, Any] | None = None) -> Model:
+    """Read a model that its ``save`` wrote; as :func:`fastrnn.load`, for models only."""
+    model = saving.load(path, custom_objects)
     if not isinstance(model, Model):
-        raise ValueError(f"{os.fspath(path)!r} holds no model but {type(model).__name__}")
+        raise ModelFileError(
+            f"{os.fspath(path)!r} holds no model but {type(model).__name__}: read it with fastrnn.load"
+        )
     return model

@@ -87,6 +87,19 @@ class Steps:
         self.plan_updates()
         self.reset_metrics()
 
+    def get_compile_config(self) -> dict[str, Any]:
+        """Return the arguments of :meth:`compile` that have an effect, as they are now; empty before it was called."""
+        if self.optimizer is None:
+            return {}
+        given, weighted = self._metric_names
+        return {
+            "optimizer": self.optimizer,
+            "loss": self.loss,
+            "loss_weights": self._loss_weight,
+            "metrics": given,
+            "weighted_metrics": weighted,
+        }
+
     def plan_updates(self) -> None:
         """Work out which weights the optimizer updates, and how."""
         raise NotImplementedError
