@@ -22,7 +22,7 @@ __all__ = [
 
 def is_recurrent(layer: Any) -> bool:
     """Whether a layer has states."""
-    return hasattr(layer, "d_initial_state")
+    return layer.has_states
 
 
 def is_bidirectional(layer: Any) -> bool:
