@@ -247,8 +247,8 @@ def _set_part(part: Layer, data: dict[str, Any], decoder: Decoder) -> None:
     if generator is not None and not isinstance(generator, np.random.Generator):
         raise TypeError("a layer's random numbers are none")
     part._rng_ = generator
-    if states is not None and "states" in vars(part):
-        part.states = states  # type: ignore[attr-defined]
+    if states is not None and not isinstance(getattr(type(part), "states", None), property):
+        part.states = states  # those of a wrapper are its children's
 
 
 def _check_optimizer(model: Any) -> None:
