@@ -123,10 +123,10 @@ def write(path: Any, content: Any, tensors: Mapping[str, np.ndarray]) -> None:
         arrays.append(array)
     text = _dump(header).encode()
     text += b" " * (-len(text) % 8)
-    parts = [a.reshape(-1).view(np.uint8) for a in arrays if a.size]
+    parts = [a.reshape(-1).view(np.uint8).data for a in arrays if a.size]
     digest = hashlib.sha256(struct.pack("<Q", len(text)) + text)
     for part in parts:
-        digest.update(memoryview(part))
+        digest.update(part)
     text = text.replace(_KEY + _BLANK.encode(), _KEY + digest.hexdigest().encode(), 1)
     write_whole(path, [struct.pack("<Q", len(text)), text, *parts])
 
