@@ -10,6 +10,7 @@ import numpy as np
 
 from fastrnn import losses
 from fastrnn.checks import choice, flag, integer, is_number, number, real_array
+from fastrnn.targets import item_weights
 
 __all__ = [
     "check_class_weight",
@@ -115,7 +116,7 @@ def _check_rows(
     outputs = np.broadcast_to(np.zeros((), dtype), shape)
     loss.targets(y, outputs)
     if sample_weight is not None:
-        losses.item_weights(shape[:-1], sample_weight, None, dtype)
+        item_weights(shape[:-1], sample_weight, None, dtype)
 
 
 def _with_states(layers: Iterable[Any]) -> Iterable[Any]:

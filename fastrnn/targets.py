@@ -1,0 +1,133 @@
+"""Targets and weights of a batch, laid out as losses and metrics take them.
+
+An item is what has a loss of its own: a sample, or a time step of a sample where the model has an output for each step.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+__all__ = ["align_targets", "class_targets", "item_weights", "loss_divisor", "one_hot_targets"]
+
+
+def align_targets(y_true: Any, y_pred: np.ndarray) -> np.ndarray:
+    """`y_true` as an array of the shape and dtype of `y_pred`; a last axis of size 1 may be missing, or be too many."""
+    y_true = np.asarray(y_true)
+    if y_true.dtype != y_pred.dtype:
+        if y_true.dtype.kind not in "biuf":
+            raise TypeError(
+                f"y has dtype {y_true.dtype}: give numbers (encode class labels as integers first)"
+            )
+        y_true = y_true.astype(y_pred.dtype)
+    if y_true.shape == y_pred.shape:
+        return y_true
+    if y_true.ndim == y_pred.ndim - 1 and y_pred.shape[-1] == 1:
+        y_true = y_true[..., None]
+    elif y_true.ndim == y_pred.ndim + 1 and y_true.shape[-1] == 1:
+        y_true = y_true[..., 0]
+    if y_true.shape != y_pred.shape:
+        raise ValueError(
+            f"y has shape {y_true.shape}, the predictions have {y_pred.shape}: they must be equal"
+        )
+    return y_true
+
+
+def item_weights(
+    shape: tuple[int, ...], sample_weight: Any, mask: np.ndarray | None, dtype: Any
+) -> np.ndarray | None:
+    """Product of sample weights and mask for items of `shape`, or None if there is neither.
+
+    Weights of samples spread over their time steps.
+    """
+    weights = None
+    for name, part in (("sample_weight", sample_weight), ("mask", mask)):
+        if part is None:
+            continue
+        part = np.asarray(part)
+        if part.ndim == len(shape) + 1 and part.shape[-1] == 1:
+            part = part[..., 0]
+        if part.ndim > len(shape) or part.shape != shape[: part.ndim]:
+            raise ValueError(f"{name} has shape {part.shape}, the items that it weights have {shape}")
+        if part.ndim < len(shape):
+            part = part.reshape(part.shape + (1,) * (len(shape) - part.ndim))
+        part = part.astype(dtype, copy=False)
+        weights = part if weights is None else weights * part
+    return weights
+
+
+def loss_divisor(reduction: str, shape: tuple[int, ...], sample_weight: Any, mask: Any) -> float:
+    """What the sum of the items' weighted losses is divided by.
+
+    Parameters
+    ----------
+    reduction : str
+        Of the loss.
+    shape : tuple of int
+        Of the items: ``(batch, [time])``.
+    sample_weight : array_like of shape (batch,) or (batch, time), optional
+    mask : array of bool of shape (batch,) or (batch, time), optional
+        Which items count.
+    """
+    if reduction == "sum":
+        return 1.0
+    n = math.prod(shape)
+    if reduction == "mean_with_sample_weight":
+        weights = item_weights(shape, sample_weight, mask, np.float64)
+        return float(n if weights is None else np.broadcast_to(weights, shape).sum())
+    if mask is None:
+        return float(max(n, 1))
+    # Only steps that count are averaged over, whatever their weights.
+    return n * (np.count_nonzero(mask) / max(np.size(mask), 1))
+
+
+def one_hot_targets(y_true: Any, y_pred: np.ndarray, loss: str) -> np.ndarray:
+    """`y_true` as an array of the shape and dtype of `y_pred`, one number for each class; `loss` is named in messages."""
+    y_true = np.asarray(y_true)
+    if y_true.shape != y_pred.shape:
+        raise ValueError(
+            f"y has shape {y_true.shape}, the predictions have {y_pred.shape}: {loss} takes one-hot targets; "
+            "for integer classes use sparse_categorical_crossentropy"
+        )
+    return y_true.astype(y_pred.dtype, copy=False)
+
+
+def class_targets(y_true: Any, y_pred: np.ndarray, loss: str, ignore_class: int | None = None) -> np.ndarray:
+    """`y_true` as an array of integer classes, one for each item of `y_pred`.
+
+    Parameters
+    ----------
+    y_true : array_like of shape (batch, [time,]) or (batch, [time,] 1)
+    y_pred : ndarray of shape (batch, [time,] n_classes)
+    loss : str
+        Named in messages.
+    ignore_class : int, optional
+        The one class that need not be below ``n_classes``.
+
+    Returns
+    -------
+    ndarray of intp, shape (batch, [time])
+    """
+    y_true = np.asarray(y_true)
+    if y_true.ndim == y_pred.ndim and y_true.shape[-1] == 1:
+        y_true = y_true[..., 0]
+    if y_true.shape != y_pred.shape[:-1]:
+        hint = "; for one-hot targets use categorical_crossentropy" if y_true.shape == y_pred.shape else ""
+        raise ValueError(
+            f"y has shape {y_true.shape}, the predictions have {y_pred.shape}: {loss} takes one integer "
+            f"class for each item, shape {y_pred.shape[:-1]}{hint}"
+        )
+    if y_true.dtype.kind not in "biuf":
+        raise TypeError(f"y has dtype {y_true.dtype}: give classes as integers")
+    y_true = y_true.astype(np.intp, copy=False)
+    n_classes = y_pred.shape[-1]
+    counted = y_true if ignore_class is None else y_true[y_true != ignore_class]
+    # As unsigned numbers negative classes are too large as well: one comparison finds both.
+    if counted.size and counted.view(np.uintp).max() >= n_classes:
+        wrong = counted[(counted < 0) | (counted >= n_classes)][0]
+        raise ValueError(
+            f"y holds class {wrong}: with {n_classes} outputs, classes go from 0 to {n_classes - 1}"
+        )
+    return y_true
