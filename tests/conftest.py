@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.skips import pytest_addoption, pytest_configure  # noqa: F401  # pytest finds them here
+
 
 def data_folder() -> Path | None:
-    """The folder with the real data sets: FASTRNN_DATA, or ``shared/data`` beside the repository."""
+    """The folder with the real data sets, which the environment variable FASTRNN_DATA names."""
     named = os.environ.get("FASTRNN_DATA")
-    candidates = [Path(named)] if named else [Path(__file__).resolve().parents[2] / "shared" / "data"]
-    return next((folder for folder in candidates if folder.is_dir()), None)
+    return Path(named) if named and Path(named).is_dir() else None
 
 
 def pytest_collection_modifyitems(items):
