@@ -36,7 +36,7 @@ def check_cell(
 
     - states: a layer of the cell equals the cell stepped by hand, and a sequence cut in two that goes on from the states
       equals the whole one;
-    - looped, unrolled, in parallel, batched and one sequence at a time are all equal, in training and in inference;
+    - looped, in parallel, batched and one sequence at a time are all equal, in training and in inference;
     - masks: masked steps leave states and gradients alone, wherever they lie;
     - gradients of inputs, initial states and weights equal finite differences, with and without a mask;
     - arguments are not written to, and `backward` starts from zero each time.
@@ -196,14 +196,6 @@ class _Check:
 
     def _check_ways(self, whole: list[np.ndarray]) -> None:
         x, initial, layer = self.x, self.initial, self.layer
-        unrolled = RNN(self.cell, return_sequences=True, return_state=True, unroll=True, dtype="float64")
-        unrolled.build(x.shape)
-        self._same(
-            self._flat(unrolled.forward(x, initial_state=initial)[0]),
-            whole,
-            "unrolled differs from looped",
-            "Does the step depend on the number of steps?",
-        )
         single = []
         for b in range(self.n_batch):
             start = self._map(initial, _row(b))

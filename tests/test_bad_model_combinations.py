@@ -430,14 +430,6 @@ def test_loss_that_is_not_finite_leaves_states_alone():
     np.testing.assert_equal(made.layers[0].states, states)
 
 
-def test_unrolled_layer_takes_ragged_input_like_a_looped_one():
-    """Unrolling is no other kernel, so there is nothing to refuse."""
-    x = Ragged.from_list([X[0], X[1, :2], X[2, :4]])
-    for options in ({}, {"return_sequences": True}):
-        looped, unrolled = (model(unroll=u, **options) for u in (False, True))
-        np.testing.assert_array_equal(looped.predict(x), unrolled.predict(x))
-
-
 # ------------------------------------------------------------------------------- what models are given
 
 LEAVES = [

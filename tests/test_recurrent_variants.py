@@ -1,4 +1,4 @@
-"""Ways to compute the same thing give the same thing: looped, unrolled, parallel, masked, padded, split, pickled.
+"""Ways to compute the same thing give the same thing: parallel, masked, padded, split, pickled.
 
 Each test compares outputs, states, the gradient of the input and those of the weights.
 """
@@ -44,29 +44,10 @@ def problem(cell, rng, options=None, *, dtype=np.float64, n_batch=5, n_steps=8, 
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("masked", [False, True], ids=["plain", "masked"])
-@pytest.mark.parametrize("n_steps", [1, 2, 3, 10, 40])
-@pytest.mark.parametrize(("cell", "options"), KINDS)
-def test_unrolled_matches_looped(cell, options, n_steps, masked, dtype, rng):
-    weights, x, initial = problem(cell, rng, options, dtype=dtype, n_steps=n_steps)
-    mask = rng.random(x.shape[:2]) < 0.6 if masked else None
-    for units_options in ({}, {"go_backwards": True}):
-        looped, unrolled = (
-            make_layer(cell, 7, weights, 3, dtype, unroll=unroll, **FULL, **options, **units_options)
-            for unroll in (False, True)
-        )
-        assert_all_close(
-            everything(unrolled, x, mask=mask, initial_state=initial),
-            everything(looped, x, mask=mask, initial_state=initial),
-            **GRADIENT_TOLERANCE[np.dtype(dtype).name],
-        )
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("cell", "options"), KINDS)
 def test_full_mask_matches_no_mask(cell, options, dtype, rng):
     weights, x, initial = problem(cell, rng, options, dtype=dtype)
-    for more in ({}, {"go_backwards": True}, {"zero_output_for_mask": True}, {"unroll": True}):
+    for more in ({}, {"go_backwards": True}, {"zero_output_for_mask": True}):
         layer = make_layer(cell, 7, weights, 3, dtype, **FULL, **options, **more)
         assert_all_close(
             everything(layer, x, initial_state=initial, mask=np.ones(x.shape[:2], bool)),

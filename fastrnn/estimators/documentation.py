@@ -28,7 +28,7 @@ PARAMETERS = """cell : {"lstm", "gru", "simple_rnn", "peephole_lstm", "janet", "
     stateful : bool, default=False
         Let `partial_fit` go on from the states at which the call before stopped, row by row. See Notes.
     unroll : bool, default=False
-        Use the unrolled kernels; pays for short sequences.
+        Accepted as an argument of Keras. It has no effect: sequences of any length run through the same kernels.
     return_sequences : bool, default=False
         One target for each time step instead of one for each sequence.
     solver : {"adam", "rmsprop", "sgd", "adagrad"} or optimizer, default="adam"

@@ -21,12 +21,12 @@ __all__ = [
 
 
 def check_positive_int(value: Any, name: str) -> int:
-    """`value` as an int if it is one and positive."""
+    """Return `value` as an int, or raise if it is not a positive integer."""
     return integer(value, name)
 
 
 def check_not_empty(layer: Any, shape: Sequence[int]) -> None:
-    """Raise where a batch of sequences has no sequence, or no step."""
+    """Raise if `shape`, (batch, time, ...), has no sequence or no step."""
     if shape[0] == 0 or shape[1] == 0:
         raise ValueError(
             f"layer {layer.name!r} needs at least one sequence of one step, got shape {tuple(shape)}"
@@ -34,7 +34,7 @@ def check_not_empty(layer: Any, shape: Sequence[int]) -> None:
 
 
 def check_dtype(dtype: Any) -> np.dtype:
-    """The computation dtype that `dtype` names; None means float32."""
+    """Return the dtype of weights and computation that `dtype` names; None means float32."""
     try:
         result = np.dtype("float32" if dtype is None else dtype)
     except TypeError:
@@ -45,7 +45,7 @@ def check_dtype(dtype: Any) -> np.dtype:
 
 
 def check_mask(mask: Any, shape: Sequence[int | None], name: str = "mask") -> np.ndarray:
-    """`mask` as a boolean array of the batch and time axes of an input of `shape`."""
+    """Return `mask` as a boolean array of shape ``shape[:2]``, (batch, time), or raise if it is not one."""
     mask = np.asarray(mask)
     expected = tuple(shape[:2])
     if mask.dtype != bool:
@@ -58,7 +58,7 @@ def check_mask(mask: Any, shape: Sequence[int | None], name: str = "mask") -> np
 
 
 def restarted(states: Any, initial: Any, rows: Any) -> Any:
-    """States in which some rows are those of `initial`, the others as they were.
+    """Return a copy of `states` in which the sequences in `rows` have the states of `initial`.
 
     Parameters
     ----------
@@ -81,10 +81,10 @@ def restarted(states: Any, initial: Any, rows: Any) -> Any:
 
 
 class RowLayout:
-    """How an array of shape ``(batch, ..., features)`` lies in memory, so that it can be seen as rows of features.
+    """The order in which the rows of features of an array of shape ``(batch, ..., features)`` lie in memory.
 
-    Recurrent layers return transposed views of time-major buffers. Their rows are in (time, batch) order; all arrays
-    that take part in one product must be read in the same order, which this object remembers.
+    Recurrent layers return transposed views of time-major buffers, whose rows are in (time, batch) order. All arrays
+    of one product must be read in the same order; this object remembers it.
     """
 
     __slots__ = ("lead", "time_major")
@@ -94,7 +94,7 @@ class RowLayout:
         self.time_major = x.ndim == 3 and not x.flags.c_contiguous and x.swapaxes(0, 1).flags.c_contiguous
 
     def rows(self, x: np.ndarray) -> np.ndarray:
-        """`x` as a contiguous matrix, copied only if it lies otherwise."""
+        """Return `x` as a contiguous matrix of rows; it is copied only if its memory is in another order."""
         if x.ndim == 2:
             return x if x.flags.c_contiguous else np.ascontiguousarray(x)
         if self.time_major:
@@ -104,7 +104,7 @@ class RowLayout:
         return x.reshape(-1, x.shape[-1])
 
     def back(self, rows: np.ndarray) -> np.ndarray:
-        """A matrix of rows as an array of shape ``(batch, ..., features)``, without a copy."""
+        """Return a matrix of rows as an array of shape ``(batch, ..., features)``, without a copy."""
         if len(self.lead) == 1:
             return rows
         if self.time_major:
@@ -114,6 +114,6 @@ class RowLayout:
 
 
 def as_rows(x: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-    """See `x` as a contiguous ``(rows, features)`` matrix; also return what shapes such a matrix back."""
+    """Return `x` as a contiguous matrix ``(rows, features)``, and the function that gives such a matrix `x`'s shape."""
     layout = RowLayout(x)
     return layout.rows(x), layout.back

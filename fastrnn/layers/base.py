@@ -32,7 +32,7 @@ def is_cell(layer: Any) -> bool:
 
 
 def _remembering_shape(build: Callable) -> Callable:
-    """`build`, but the shape is checked, later inputs are checked against it, and if it fails nothing has changed."""
+    """Wrap `build`: check the shape, remember it for checks of later inputs, and change nothing if `build` fails."""
 
     @functools.wraps(build)
     def remembering(self: Layer, input_shape: Shape) -> None:
@@ -55,19 +55,23 @@ def _remembering_shape(build: Callable) -> Callable:
 
 
 class Streamed(NamedTuple):
-    """A layer's time step, for `streaming`: kernels with their arguments, where the output is, the states if any."""
+    """One time step of a layer, as `streaming` runs it."""
 
+    #: Kernels with their arguments, in the order in which they run.
     parts: tuple
+    #: Where the output of the step is written, ``(batch, units)``.
     output: np.ndarray
+    #: States before and after the step, ``(n_states, batch, units)``; None for layers without.
     state: np.ndarray | None = None
 
 
 class Layer:
     """Base class of layers.
 
-    A subclass gives ``build(input_shape)``, ``forward(x, mask, training) -> (y, cache)`` and ``backward(dy, cache,
-    need_dx) -> dx``; shapes include the batch axis, as None where it is open. `backward` overwrites the arrays in
-    ``_grads``.
+    A subclass defines ``build(input_shape)``, ``forward(x, mask, training) -> (y, cache)`` and ``backward(dy, cache,
+    need_dx) -> dx``. Shapes include the batch axis; an open size is None. `x` and `y` are arrays of shape ``(batch,
+    ...)``, `dx` and `dy` have the shapes of `x` and `y`, and `cache` holds what `backward` needs. `backward` overwrites
+    the gradients of the weights, the arrays in ``_grads``.
 
     Parameters
     ----------
@@ -78,7 +82,7 @@ class Layer:
     dtype : {"float32", "float64"}, optional
         Of weights and computation; None means float32.
     autocast : bool
-        Taken for Keras's sake; inputs are always cast to `dtype`.
+        An argument of Keras without effect: inputs are always cast to `dtype`.
     name : str, optional
         By default the class name in snake case, numbered inside a model.
     input_shape : tuple, optional
@@ -271,7 +275,7 @@ class Layer:
         return self._weights[name]
 
     def _try_out(self, function: Callable, name: str, what: str, more: Callable = lambda: None) -> None:
-        """Raise unless `function` makes an array of its own shape of a weight: later it would be in mid-training."""
+        """Raise unless `function` returns an array of the weight's shape, so that it can't fail during training."""
         value = self._weights[name]
         try:
             more()
@@ -282,11 +286,11 @@ class Layer:
             ) from error
         if shape != value.shape:
             raise ValueError(
-                f"layer {self.name!r}: the {what} makes shape {shape} of the weight {name!r} of shape {value.shape}"
+                f"layer {self.name!r}: the {what} returns shape {shape} for the weight {name!r} of shape {value.shape}"
             )
 
     def bind(self, params: Mapping[str, np.ndarray], grads: Mapping[str, np.ndarray]) -> None:
-        """Move weights and gradients into given arrays, views of a model's flat vectors."""
+        """Move weights and gradients into the arrays `params` and `grads`, which are views of a model's flat vectors."""
         for name, value in self._weights.items():
             params[name][...] = value
             grads[name][...] = 0
@@ -312,7 +316,7 @@ class Layer:
         self.weights_changed()
 
     def _as_weights(self, weights: Any) -> list[np.ndarray]:
-        """`weights` as arrays, if they are such as :meth:`set_weights` takes."""
+        """Return `weights` as arrays, or raise if :meth:`set_weights` can't take them."""
         if not isinstance(weights, (list, tuple)):
             raise ValueError(f"weights={weights!r}: give a list of arrays, as get_weights() returns it")
         arrays = [real_array(w, self.dtype, f"weights[{k}]") for k, w in enumerate(weights)]
@@ -332,7 +336,7 @@ class Layer:
         return list(self._weights) if self.trainable else []
 
     def regularization(self) -> float:
-        """Return the sum of the penalties on the weights; those of frozen weights don't count."""
+        """Return the sum of the penalties on the weights, 0 for a frozen layer."""
         if not self.trainable:
             return 0.0
         return sum(penalty(self._weights[name]) for name, penalty in self._regularizers.items())
@@ -344,7 +348,7 @@ class Layer:
                 self._grads[name] += penalty.gradient(self._weights[name])
 
     def apply_constraints(self) -> None:
-        """Project the weights, unless they are frozen, onto what their constraints allow."""
+        """Replace the weights, unless they are frozen, by what their constraints return."""
         if self.trainable:
             for name, constraint in self._constraints.items():
                 self._weights[name][...] = constraint(self._weights[name])
@@ -376,7 +380,7 @@ class Layer:
         return real_array(x, self._dtype)
 
     def _check_call(self, x: np.ndarray, mask: Any, initial_state: Any = None) -> None:
-        """Raise what a call would raise, before the weights are made."""
+        """Check the arguments of a call before the weights are made."""
         self._check_shape((None, *x.shape[1:]))
         if mask is not None:
             check_mask(mask, x.shape)

@@ -1,4 +1,4 @@
-"""A recurrent layer and its mirror image, one reading forwards, one backwards."""
+"""Two recurrent layers, one of which reads the sequence forwards and one backwards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Bidirectional"]
 
 MERGE_MODES = ("sum", "mul", "ave", "concat", None)
 
-# Multiply-adds of one direction above which a thread of its own, some 0.1 ms to start, is worth it.
+# Number of multiply-adds of one direction from which on it gets a thread of its own, which takes 0.1 ms to start.
 _SIDE_BY_SIDE_WORK = 20_000_000
 
 
@@ -35,21 +35,25 @@ def _copy_of(layer: Layer, prefix: str, **changes: Any) -> Any:
 class Bidirectional(Wrapper):
     """Runs a recurrent layer over the sequence, a second one over the reversed sequence, and merges the outputs.
 
-    The layer that is given is a pattern: both directions are new layers of its configuration, with weights of their
-    own. Weights are those of the forward layer, then those of the backward layer. With ``return_sequences`` the
-    backward outputs are turned round, so that both outputs of a step have seen the step itself, and outputs of masked
-    steps are zero.
+    `layer` itself is not used: both directions are new layers of its configuration, with weights of their own. The
+    weights are those of the forward layer, then those of the backward layer.
+
+    Inputs have shape ``(batch, time, features)``. With ``merge_mode="concat"`` the output is ``(batch, 2 * units)``, or
+    ``(batch, time, 2 * units)`` with ``return_sequences``; with the other modes the last axis has `units` numbers. With
+    ``return_sequences`` the outputs of the backward layer are put in the order of time before they are merged, and
+    outputs of masked steps are zero.
 
     Parameters
     ----------
     layer : Layer
         A recurrent layer, such as :class:`LSTM`.
     merge_mode : {"concat", "sum", "mul", "ave", None}
-        How the two outputs become one; None returns both.
+        How the two outputs become one: side by side, added, multiplied, or averaged. None returns both.
     weights : list of arrays, optional
         Initial weights of both directions.
     backward_layer : Layer, optional
-        Used as it is in place of a mirror image of `layer`; it must have the other `go_backwards`.
+        Used as it is for the other direction; its `go_backwards` must be the opposite of that of `layer`. By default
+        a layer of the configuration of `layer`.
     **kwargs
         As for :class:`Layer`.
 
@@ -99,7 +103,7 @@ class Bidirectional(Wrapper):
         for child in (forward, backward):
             child.zero_output_for_mask = child.return_sequences
         self._own_backward = backward_layer is not None
-        # Under another name an auto-named layer would not be equal to the one that was given.
+        # The configuration holds the name of the layer that was given, not that of the forward layer.
         self._given_name = layer.name
         self._initial_weights = None if not weights else list(weights)
         self.stateful, self.return_sequences = forward.stateful, forward.return_sequences
@@ -216,7 +220,7 @@ class Bidirectional(Wrapper):
             child._check_call(x, mask, states)
 
     def _both(self, x: np.ndarray, forward: Callable[[], Any], backward: Callable[[], Any]) -> list[Any]:
-        """Results of both directions; side by side where neither has work for a second thread."""
+        """Results of both directions; each has a thread of its own where one direction can't use two."""
         child, (n_batch, n_steps, n_inputs) = self.forward_layer, x.shape
         work = n_batch * n_steps * sum(w.size for w in child._weights.values())
         if n_batch > 1 or work < _SIDE_BY_SIDE_WORK or threads.resolve(self.n_threads) < 2:
@@ -243,7 +247,7 @@ class Bidirectional(Wrapper):
         return done
 
     def _prepare(self, shape: tuple[int, ...]) -> Pair | None:
-        """Both passes as one program for inputs of this shape, if they are the engine's and nothing is done besides."""
+        """Both passes as one program for inputs of this shape; None if a direction is not a plain layer of the engine."""
         children: list[Any] = list(self._children.values())
         for child in children:
             if (
@@ -267,8 +271,8 @@ class Bidirectional(Wrapper):
             n_threads=self.n_threads,
         )
 
-    def _short_way(self, x: np.ndarray, mask: Any) -> Any:
-        """The output by what is kept from the call before, all that depends on shape and weights only; or else None."""
+    def _run_prepared(self, x: np.ndarray, mask: Any) -> Any:
+        """The output by the program prepared for this shape and these weights; None if there is no such program."""
         ours, theirs = self._children.values()
         key = ours.weights_version, theirs.weights_version, x.shape, self._n_threads
         ready = self._ready
@@ -285,7 +289,7 @@ class Bidirectional(Wrapper):
 
     def forward(self, x, mask=None, training=False, initial_state=None):  # type: ignore[override]
         if initial_state is None and not (training or self.stateful or self.return_state):
-            y = self._short_way(x, mask)
+            y = self._run_prepared(x, mask)
             if y is not None:
                 return y, None
         check_not_empty(self, x.shape)

@@ -1,4 +1,7 @@
-"""Recurrent cells: weights, their configuration, and one time step. A layer of `recurrent` is a cell and a time loop."""
+"""Recurrent cells: weights, their configuration, and one time step.
+
+A layer of the module `recurrent` is a cell and a loop over time.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +29,15 @@ from fastrnn.random import check_seed
 __all__ = ["Cell", "GRUCell", "LSTMCell", "SimpleRNNCell"]
 
 
-#: Kernels for the usual activations -> those that take any: compiling both would double a first call's time.
+#: Kernels for tanh and sigmoid -> kernels for any activations. Only the one that is used is compiled.
 _WITH_ACTIVATIONS = {LSTMKernel: LSTMWithKernel, GRUKernel: GRUWithKernel}
 
 
 class Cell(Layer):
     """Base class of cells that the engine runs.
 
-    A subclass gives `kernel_type` (of `fastrnn.cells`) and, where its bias is laid out in another way, `_bias_shape`.
+    A subclass sets `kernel_type`, a class of `fastrnn.cells`, and overrides `_bias_shape` if its bias is not a vector of
+    one number for each column of the kernel.
 
     Parameters
     ----------
@@ -46,12 +50,12 @@ class Cell(Layer):
     kernel_regularizer, recurrent_regularizer, bias_regularizer, activity_regularizer : regularizer, optional
     kernel_constraint, recurrent_constraint, bias_constraint : constraint, optional
     dropout : float
-        Share of the inputs set to zero in training, the same ones at all time steps.
+        Fraction of the inputs that is set to zero in training, from 0 to below 1. One draw serves all time steps.
     recurrent_dropout : float
-        Share of the previous output set to zero on its way into the recurrent products. If it is not 0, every gate has
-        masks of its own, for inputs too.
+        Fraction of the previous output that is set to zero in the recurrent products, from 0 to below 1. One draw
+        serves all time steps. If it is not 0, every gate has draws of its own, for its inputs too.
     seed : int, optional
-        Of the dropout masks; otherwise they come from the model's seed.
+        Of the random numbers of dropout and of the initial weights; by default they come from the model's seed.
     **kwargs
         As for :class:`Layer`.
     """
@@ -143,7 +147,7 @@ class Cell(Layer):
         return run.Weights(weights["kernel"], weights.get("recurrent_kernel"), bias)
 
     def take_gradients(self, gradients: run.Weights) -> None:
-        """Write the engine's gradients to where the model looks for them."""
+        """Copy the engine's gradients into the layer's gradients."""
         grads = self._grads
         grads["kernel"][...] = gradients.kernel
         if "recurrent_kernel" in grads:
@@ -155,7 +159,13 @@ class Cell(Layer):
                 grads["bias"][...] = gradients.bias
 
     def draw_masks(self, n_batch: int, n_inputs: int) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Dropout factors for one call: inputs ``(1 or n_gates, n_batch, n_inputs)``, recurrent ``(n_gates, ...)``."""
+        """Draw the factors of dropout for one call.
+
+        Returns
+        -------
+        input_factors : ndarray of shape (1 or n_gates, n_batch, n_inputs), or None
+        recurrent_factors : ndarray of shape (n_gates, n_batch, units), or None
+        """
         n_gates = self._traits.n_gates
         n_masks = n_gates if self.recurrent_dropout else 1
         return (
@@ -211,7 +221,7 @@ class Cell(Layer):
         return [np.zeros((batch_size, self.units), self.dtype) for _ in range(self._traits.n_states)]
 
     def stack_states(self, states: Any, n_batch: int, name: str = "initial_state") -> np.ndarray:
-        """States as one array ``(n_states, n_batch, units)``, checked."""
+        """Return states as one array ``(n_states, n_batch, units)``, or raise if their number or shapes are wrong."""
         n_states = self._traits.n_states
         given = list(states) if isinstance(states, (list, tuple)) else [states]
         if len(given) != n_states:
@@ -229,7 +239,7 @@ class Cell(Layer):
         return stacked
 
     def step(self, x: Any, states: Any, training: bool = False) -> tuple[np.ndarray, list[np.ndarray]]:
-        """One time step: ``x (batch, features)`` and states give the output and the new states."""
+        """Compute one time step from ``x (batch, features)``: the output and the new states."""
         x = self.as_input(x)
         if x.ndim != 2:
             raise ValueError(f"x has shape {x.shape}: a cell steps over (batch, features)")
@@ -277,7 +287,7 @@ class LSTMCell(Cell):
     """Long short-term memory (Hochreiter & Schmidhuber 1997); two states, h and c.
 
     Weights, columns in the order i, f, c, o: ``kernel (n_inputs, 4 * units)``, ``recurrent_kernel (units, 4 * units)``,
-    ``bias (4 * units,)``. The equations stand in `fastrnn.cells.lstm`.
+    ``bias (4 * units,)``. The equations are in `fastrnn.cells.lstm`.
 
     Parameters
     ----------
@@ -288,7 +298,7 @@ class LSTMCell(Cell):
     unit_forget_bias : bool
         Start the forget gate's bias at one.
     use_cudnn
-        Of Keras; has no effect.
+        An argument of Keras without effect.
     """
 
     kernel_type = LSTMKernel
@@ -320,7 +330,7 @@ class GRUCell(Cell):
     """Gated recurrent unit (Cho et al. 2014); one state, h.
 
     Weights, columns in the order z, r, h: ``kernel (n_inputs, 3 * units)``, ``recurrent_kernel (units, 3 * units)``,
-    ``bias (2, 3 * units)`` (input row, recurrent row) with `reset_after`, ``(3 * units,)`` without. The equations stand
+    ``bias (2, 3 * units)`` (input row, recurrent row) with `reset_after`, ``(3 * units,)`` without. The equations are
     in `fastrnn.cells.gru`.
 
     Parameters
@@ -332,7 +342,7 @@ class GRUCell(Cell):
     reset_after : bool
         Apply the reset gate after the recurrent product, or before it.
     use_cudnn
-        Of Keras; has no effect.
+        An argument of Keras without effect.
     """
 
     _activations = ("activation", "recurrent_activation")

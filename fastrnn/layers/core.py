@@ -1,4 +1,4 @@
-"""Layers without a memory: dense, activations, and those that only reshape or mask."""
+"""Layers without states: Dense, Activation, and those that reshape or mask their input."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
 
 
 class InputLayer(Layer):
-    """States the shape of a model's input; :func:`Input` makes one.
+    """Declares the shape of a model's input; :func:`Input` makes one.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class InputLayer(Layer):
     batch_shape : tuple, optional
         Shape with the batch axis, in place of `shape` and `batch_size`.
     sparse, ragged, input_tensor, optional
-        Of Keras; only the defaults are supported.
+        Arguments of Keras; only their defaults are supported.
     name : str, optional
     """
 
@@ -122,8 +122,8 @@ def unsupported(layer: str, **arguments: Any) -> None:
 class Dense(Layer):
     """``activation(x @ kernel + bias)`` over the last axis.
 
-    Weights are ``kernel (n_inputs, units)`` and ``bias (units,)``. Inputs may have any number of axes; with a time axis
-    each step is computed alike.
+    Inputs have shape ``(batch, ..., n_inputs)``, outputs ``(batch, ..., units)``. Weights are ``kernel (n_inputs,
+    units)`` and ``bias (units,)``, the same for all axes between.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ class Dense(Layer):
     kernel_regularizer, bias_regularizer, activity_regularizer : regularizer, optional
     kernel_constraint, bias_constraint : constraint, optional
     lora_rank, lora_alpha, quantization_config : None
-        Of Keras; not supported.
+        Arguments of Keras; not supported.
     **kwargs
         As for :class:`Layer`.
     """
@@ -209,14 +209,14 @@ class Dense(Layer):
         return Streamed((part(stateless.dense_step, x, packed, bias, code, out),), out)
 
     def forward_linear(self, x, mask=None, training=False):
-        """The output before the activation, and what `backward_linear` needs."""
+        """Return the output before the activation, and what `backward_linear` needs."""
         layout = RowLayout(x)
         rows = layout.rows(x)
         z = matmul(rows, self._weights["kernel"], bias=self._weights.get("bias"))
         return layout.back(z), (layout, rows)
 
     def backward_linear(self, dz, cache, need_dx=True):
-        """As `backward`, from the gradient of the output before the activation."""
+        """Do what `backward` does, given the gradient of the output before the activation."""
         layout, rows = cache
         dz = layout.rows(dz)
         matmul(rows, dz, out=self._grads["kernel"], transpose_a=True)
@@ -244,12 +244,12 @@ class Dense(Layer):
 
 
 class Activation(Layer):
-    """An activation by itself.
+    """Applies an activation to an input of any shape.
 
     Parameters
     ----------
     activation : str
-        Its name.
+        Name of the activation.
     **kwargs
         As for :class:`Layer`.
     """
@@ -282,7 +282,15 @@ class Activation(Layer):
 
 
 class ActivityRegularization(Layer):
-    """Returns its input and adds ``(l1 * sum(|x|) + l2 * sum(x**2)) / batch`` to the loss."""
+    """Returns its input and adds ``(l1 * sum(|x|) + l2 * sum(x**2)) / batch_size`` to the loss.
+
+    Parameters
+    ----------
+    l1, l2 : float
+        Factors of the penalties, not negative.
+    **kwargs
+        As for :class:`Layer`.
+    """
 
     unchanged = True
 
@@ -303,7 +311,7 @@ class ActivityRegularization(Layer):
 
 
 class Flatten(Layer):
-    """Joins all axes after the batch axis.
+    """Joins all axes after the batch axis: ``(batch, a, b, ...)`` becomes ``(batch, a * b * ...)``.
 
     Parameters
     ----------
@@ -345,7 +353,7 @@ class Flatten(Layer):
 
 
 class RepeatVector(Layer):
-    """Repeats a ``(batch, features)`` input `n` times along a new time axis.
+    """Repeats an input of shape ``(batch, features)`` along a new time axis: the output is ``(batch, n, features)``.
 
     Parameters
     ----------
@@ -377,19 +385,22 @@ class RepeatVector(Layer):
 class Masking(Layer):
     """Masks the time steps whose features all equal `mask_value`, and sets them to zero.
 
+    Inputs and outputs have shape ``(batch, time, features)``.
+
     Parameters
     ----------
     mask_value : float
+        Compared in the layer's dtype; not NaN.
     **kwargs
         As for :class:`Layer`.
     """
 
     input_ndim = 3
-    unchanged = True  # but for the steps that are left out
+    unchanged = True  # masked steps are set to zero, but a stream does not run them
 
     def __init__(self, mask_value: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        # No number equals NaN, so it can't mark anything.
+        # No number equals NaN, so NaN could not mark anything.
         self.mask_value = number(mask_value, "mask_value")
 
     def _found(self, x: np.ndarray) -> np.ndarray:

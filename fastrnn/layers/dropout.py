@@ -16,17 +16,19 @@ __all__ = ["Dropout"]
 
 
 class Dropout(Layer):
-    """Sets a share of the inputs to zero in training and scales the others up, so that their mean stays.
+    """Sets a fraction of the inputs to zero in training and divides the others by ``1 - rate``.
+
+    Inputs may have any shape. Outside of training the output is the input.
 
     Parameters
     ----------
     rate : float
-        Share of inputs that is dropped, from 0 to 1.
+        Fraction of the inputs that is set to zero, from 0 to 1.
     noise_shape : sequence of int or None, optional
         Shape of the random mask, which is broadcast: ``(None, 1, 5)`` drops the same features at all time steps. None
         takes the input's size.
     seed : int, optional
-        Of the layer's own random numbers; otherwise they come from the model's seed.
+        Of the layer's random numbers; by default they come from the model's seed.
     **kwargs
         As for :class:`Layer`.
 
@@ -88,13 +90,13 @@ class Dropout(Layer):
                 n if size is None else size for size, n in zip(self.noise_shape, x.shape, strict=True)
             )
         # Drawn time-major for an input that lies so, to keep the output's layout.
-        turned = x.ndim == 3 and not x.flags.c_contiguous and x.swapaxes(0, 1).flags.c_contiguous
-        if turned:
+        time_major = x.ndim == 3 and not x.flags.c_contiguous and x.swapaxes(0, 1).flags.c_contiguous
+        if time_major:
             shape = (shape[1], shape[0], shape[2])
         kept = self._rng.random(shape, dtype=np.float32) >= self.rate
         scale = x.dtype.type(0 if self.rate == 1 else 1 / (1 - self.rate))
         factors = np.multiply(kept, scale, dtype=x.dtype)
-        if turned:
+        if time_major:
             factors = factors.swapaxes(0, 1)
         return x * factors, factors
 

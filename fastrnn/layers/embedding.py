@@ -1,4 +1,4 @@
-"""Integer tokens to vectors."""
+"""A layer that turns integer tokens into vectors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Embedding(Layer):
     weights : array of shape (input_dim, output_dim), optional
         Initial values.
     lora_rank, lora_alpha, quantization_config : None
-        Of Keras; not supported.
+        Arguments of Keras; not supported.
     **kwargs
         As for :class:`Layer`.
     """
@@ -122,7 +122,7 @@ class Embedding(Layer):
         if x.dtype.kind not in "iu":
             if x.dtype.kind not in "fb":
                 raise TypeError(f"layer {self.name!r} (Embedding) takes integer tokens, got dtype {x.dtype}")
-            with np.errstate(invalid="ignore"):  # NaN is told of below
+            with np.errstate(invalid="ignore"):  # the error below names NaN
                 tokens = x.astype(np.int64)
             if x.dtype.kind == "f" and not np.array_equal(tokens, x):
                 raise ValueError(
@@ -132,9 +132,9 @@ class Embedding(Layer):
         return x
 
     def forward(self, x, mask=None, training=False):
-        # Looked up in time-major order, which the recurrent layer behind it reads without a copy.
-        turned = x.T if x.ndim == 2 else x
-        tokens = np.ascontiguousarray(turned, dtype=x.dtype if x.dtype in _TOKENS else np.int64).ravel()
+        # Rows are written in time-major order, which a recurrent layer reads without a copy.
+        time_major = x.T if x.ndim == 2 else x
+        tokens = np.ascontiguousarray(time_major, dtype=x.dtype if x.dtype in _TOKENS else np.int64).ravel()
         table = self._weights["embeddings"]
         out = np.empty((tokens.size, self.output_dim), self.dtype)
         wrong = gather(table, tokens, out)
@@ -143,7 +143,7 @@ class Embedding(Layer):
                 f"layer {self.name!r} (Embedding): token {tokens[wrong]} is out of range, input_dim={self.input_dim} "
                 f"takes tokens from 0 to {self.input_dim - 1}"
             )
-        y = out.reshape(*turned.shape, self.output_dim)
+        y = out.reshape(*time_major.shape, self.output_dim)
         return (y.swapaxes(0, 1) if x.ndim == 2 else y), (tokens, x.ndim)
 
     def streamed(self, x):
@@ -165,15 +165,15 @@ class Embedding(Layer):
 
     @property
     def sparse_tables(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Weights of which an optimizer may update the touched rows only."""
+        """Weights of which an optimizer may update only the rows that `touched_rows` returns."""
         return () if self._regularizers or self._constraints else ("embeddings",)
 
     def touched_rows(self) -> np.ndarray:
-        """Rows whose gradient may differ from zero."""
+        """Return the rows of the table whose gradient may differ from zero, sorted."""
         return _NONE if self.sparse_rows is None else self.sparse_rows
 
     def clear_gradient(self) -> None:
-        """Set the gradient of the rows that were touched last to zero."""
+        """Set the gradient to zero in the rows that the last backward pass wrote."""
         if self._regularizers:
             self._grads["embeddings"][...] = 0
         elif self.sparse_rows is not None:

@@ -1,4 +1,4 @@
-"""Cells beyond Keras's, and any cell of the engine as a layer."""
+"""Cells that Keras does not have, and any cell of the engine as a layer."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ __all__ = ["JANET", "IndRNN", "IndRNNCell", "JANETCell", "KernelCell", "Peephole
 
 
 class _TraitsCell(Cell):
-    """A cell whose weights follow from its kernel's traits.
+    """A cell whose kernel's traits say which weights it has.
 
-    Weights: ``kernel (n_inputs, n_gates * units)``; ``recurrent_kernel`` if the kernel is recurrent; ``bias``, of two rows
-    if it is split; and ``extra (n_extra, units)``, which stands in the recurrent kernel's place where there is none.
+    Weights: ``kernel (n_inputs, n_gates * units)``; ``recurrent_kernel (units, n_gates * units)`` if the kernel is
+    recurrent; ``bias (n_gates * units,)``, or ``(2, n_gates * units)`` if it is split; and ``extra (n_extra, units)``.
+    `extra` comes last, or second where there is no recurrent kernel.
     """
 
     #: What `extra` is called, as a weight and in the names of its arguments.
@@ -99,7 +100,7 @@ class _TraitsCell(Cell):
 
 
 class KernelCell(_TraitsCell):
-    """Any cell of the engine, by its NamedTuple: what a cell file of your own needs to become a layer.
+    """A cell whose equations are a kernel of the engine, given as a NamedTuple; for kernels of your own.
 
     Parameters
     ----------
@@ -108,7 +109,7 @@ class KernelCell(_TraitsCell):
         `fastrnn.engine.recurrence.contract`).
     use_bias : bool
     extra_initializer, extra_regularizer, extra_constraint
-        Of the kernel's further parameters.
+        Of the parameters that the kernel has besides kernel, recurrent kernel and bias.
     **kwargs
         As for :class:`Cell`.
 
@@ -161,17 +162,17 @@ class KernelCell(_TraitsCell):
 
 
 class PeepholeLSTMCell(_TraitsCell, LSTMCell):
-    """Long short-term memory whose gates see the cell state (Gers & Schmidhuber 2000); two states, h and c.
+    """Long short-term memory whose gates depend on the cell state (Gers & Schmidhuber 2000); two states, h and c.
 
-    Weights are those of :class:`LSTMCell`, then ``peephole_kernel (3, units)``: what input, forget and output gate see of
-    the cell state. The equations stand in `fastrnn.cells.peephole_lstm`.
+    Weights are those of :class:`LSTMCell`, then ``peephole_kernel (3, units)``: the factors of the cell state in the
+    input, forget and output gate. The equations are in `fastrnn.cells.peephole_lstm`.
 
     Parameters
     ----------
     units, activation, recurrent_activation, use_bias, **kwargs
         As for :class:`LSTMCell`.
     peephole_initializer, peephole_regularizer, peephole_constraint
-        Of the peephole weights; at zero, to start with, the cell is a plain LSTM.
+        Of the peephole weights. With the default, zeros, the untrained cell is a plain LSTM.
     """
 
     kernel_type: Any = PeepholeLSTMKernel
@@ -201,10 +202,10 @@ class PeepholeLSTMCell(_TraitsCell, LSTMCell):
 
 
 class JANETCell(_TraitsCell):
-    """Long short-term memory with nothing but a forget gate (van der Westhuizen & Lasenby 2018); one state, h.
+    """Long short-term memory with a forget gate as its only gate (van der Westhuizen & Lasenby 2018); one state, h.
 
     Weights, columns in the order f, g: ``kernel (n_inputs, 2 * units)``, ``recurrent_kernel (units, 2 * units)``,
-    ``bias (2 * units,)``. The equations stand in `fastrnn.cells.janet`.
+    ``bias (2 * units,)``. The equations are in `fastrnn.cells.janet`.
 
     Parameters
     ----------
@@ -213,12 +214,12 @@ class JANETCell(_TraitsCell):
     recurrent_activation : str or None
         Of the forget gate.
     beta : float
-        How much less the gate lets in than it lets go.
+        Subtracted from the pre-activation of the gate where the gate weighs the new candidate.
     unit_forget_bias : bool
         Start the forget gate's bias at one.
     t_max : int, optional
-        Start the forget gate's bias at logarithms of times drawn from 1 to ``t_max - 1`` instead, so that units remember
-        for about so many steps (Tallec & Ollivier 2018).
+        Start the forget gate's bias at the logarithms of numbers drawn from 1 to ``t_max - 1`` instead: a unit's memory
+        then lasts about that number of steps (Tallec & Ollivier 2018).
     """
 
     kernel_type = JANETKernel
@@ -259,18 +260,18 @@ class JANETCell(_TraitsCell):
 
 
 class IndRNNCell(_TraitsCell):
-    """``h = activation(x @ kernel + recurrent_kernel * h_prev + bias)``, each unit sees only its own past (Li et al. 2018).
+    """``h = activation(x @ kernel + recurrent_kernel * h_prev + bias)``: each unit depends on its own past only.
 
     Weights: ``kernel (n_inputs, units)``, ``recurrent_kernel (units,)``, ``bias (units,)``. One state, h. There is no
-    recurrent product, so `recurrent_dropout` must stay 0.
+    recurrent product, so `recurrent_dropout` must be 0 (Li et al. 2018).
 
     Parameters
     ----------
     units, activation, use_bias, **kwargs
         As for :class:`Cell`.
     recurrent_initializer
-        Of the vector of recurrent weights; from 0 to 1 uniformly, as in the paper. Keep their size below
-        ``2 ** (1 / n_steps)`` or so by `recurrent_constraint` for long sequences.
+        Of the vector of recurrent weights; uniform from 0 to 1 by default, as in the paper. For long sequences their
+        absolute values should stay below about ``2 ** (1 / n_steps)``, for example by `recurrent_constraint`.
     """
 
     kernel_type = IndRNNKernel
@@ -298,15 +299,17 @@ class PeepholeLSTM(Recurrent, PeepholeLSTMCell):
     __doc__ = f"""A layer of peephole cells.
 
     {PeepholeLSTMCell.__doc__}
-    Time-related parameters are those of :class:`Recurrent`.
+    Inputs, outputs and the parameters `return_sequences`, `return_state`, `go_backwards`, `stateful`, `unroll` and
+    `zero_output_for_mask` are those of :class:`~fastrnn.layers.recurrent.Recurrent`.
     """
 
 
 class JANET(Recurrent, JANETCell):
-    __doc__ = f"""A layer of cells with nothing but a forget gate.
+    __doc__ = f"""A layer of cells with a forget gate as their only gate.
 
     {JANETCell.__doc__}
-    Time-related parameters are those of :class:`Recurrent`.
+    Inputs, outputs and the parameters `return_sequences`, `return_state`, `go_backwards`, `stateful`, `unroll` and
+    `zero_output_for_mask` are those of :class:`~fastrnn.layers.recurrent.Recurrent`.
     """
 
 
@@ -314,5 +317,6 @@ class IndRNN(Recurrent, IndRNNCell):
     __doc__ = f"""A layer of independently recurrent units.
 
     {IndRNNCell.__doc__}
-    Time-related parameters are those of :class:`Recurrent`.
+    Inputs, outputs and the parameters `return_sequences`, `return_state`, `go_backwards`, `stateful`, `unroll` and
+    `zero_output_for_mask` are those of :class:`~fastrnn.layers.recurrent.Recurrent`.
     """

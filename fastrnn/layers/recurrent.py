@@ -16,34 +16,37 @@ __all__ = ["GRU", "LSTM", "Recurrent", "SimpleRNN"]
 
 
 class _Cache(NamedTuple):
-    """What `backward` needs: the engine's tape, and which rows' last output is their state."""
+    """What `backward` needs."""
 
+    #: What the engine saved for each time step.
     tape: run.Tape
-    kept: np.ndarray | None
+    #: Which sequences' last output is their state, ``(batch,)`` of bool; None if it is for all.
+    ends_valid: np.ndarray | None
 
 
 class Recurrent(Cell):
-    """What the recurrent layers share: everything about time.
+    """Base class of recurrent layers: a cell with a loop over time.
 
-    Inputs have shape ``(batch, time, features)``; the output is ``(batch, units)``, or ``(batch, time, units)`` with
-    `return_sequences`. The number of weights does not depend on the number of time steps.
+    Inputs have shape ``(batch, time, features)``. The output is ``(batch, units)``, or ``(batch, time, units)`` with
+    `return_sequences`.
 
     Parameters
     ----------
     units, activation, use_bias, **kwargs
         As for the cell.
     return_sequences : bool
-        Return the output of every time step, not of the last one only.
+        Return the output of every time step; by default that of the last one.
     return_state : bool
-        Return a list ``[output, *states]``.
+        Return a list ``[output, *states]``; each state has shape ``(batch, units)``.
     go_backwards : bool
-        Read the input from its end; outputs stay in processing order.
+        Read the time steps from the last to the first. With `return_sequences` the first output is that of the last
+        time step.
     stateful : bool
-        Start each call from the states that the call before ended with, row by row.
+        Start row i of each call from the states of row i at the end of the call before.
     unroll : bool
-        Allowed for any length; results are the same.
+        Accepted as an argument of Keras. It has no effect: sequences of any length run through the same kernels.
     zero_output_for_mask : bool
-        The output of a masked step is zero, not that of the step before it.
+        Make the output of a masked step zero; by default it is that of the step before.
     """
 
     input_ndim = 3
@@ -94,7 +97,7 @@ class Recurrent(Cell):
 
     def forward(self, x, mask=None, training=False, initial_state=None):  # type: ignore[override]
         if initial_state is None and not (training or self.stateful or self.return_state):
-            # The short way: what depends on the shape and the weights only is kept from the call before.
+            # What depends on the shape and the weights only was prepared by the call before.
             ready = self._ready
             if ready is None or ready[0] != (self.weights_version, x.shape, self.n_threads):
                 ready = self._ready = self._prepare(x.shape)
@@ -131,25 +134,27 @@ class Recurrent(Cell):
         )
         if self.stateful:
             self.states = [state.copy() for state in result.final]
-        y, kept = self._shown(result.out if self.return_sequences else result.final[0], mask, result.stepped)
-        cache = None if result.tape is None else _Cache(result.tape, kept)
+        y, ends_valid = self._shown(
+            result.out if self.return_sequences else result.final[0], mask, result.stepped
+        )
+        cache = None if result.tape is None else _Cache(result.tape, ends_valid)
         return ([y, *result.final] if self.return_state else y), cache
 
     def _in_order(self, mask: Any, shape: tuple[int, ...]) -> np.ndarray:
-        """A mask as an array in the order in which steps are processed."""
+        """Return the mask as an array in the order in which the steps are computed."""
         mask = check_mask(mask, shape)
         return mask[:, ::-1] if self.go_backwards else mask
 
     def _shown(self, y: Any, mask: np.ndarray | None, stepped: bool) -> tuple[Any, np.ndarray | None]:
-        """The output, and the sequences whose last one is their state, unless it is that of all."""
+        """The output, and which sequences' last output is their state; None if it is for all."""
         if mask is None or self.return_sequences or (stepped and not self.zero_output_for_mask):
             return y, None
-        # The output of masked steps is not the state: zero before the first valid one, or on demand.
-        kept = mask[:, -1] if self.zero_output_for_mask else np.asarray(mask.any(axis=1))
-        return np.where(kept[:, None], y, y.dtype.type(0)), kept
+        # The output of a masked step is zero before the first valid step, and always with zero_output_for_mask.
+        ends_valid = mask[:, -1] if self.zero_output_for_mask else np.asarray(mask.any(axis=1))
+        return np.where(ends_valid[:, None], y, y.dtype.type(0)), ends_valid
 
     def _ready_weights(self, cell: Any, training: bool) -> tuple[run.Weights, np.ndarray | None]:
-        """The weights as the engine takes them, and as inference reads them: packed once per change."""
+        """The weights as the engine takes them, and for inference their packed copy, made once per change of weights."""
         if training:
             return self.kernel_weights(), None
         if self._packed is None or self._packed[0] != self.weights_version:
@@ -160,7 +165,7 @@ class Recurrent(Cell):
     def _prepare(self, shape: tuple[int, ...]) -> tuple[tuple, run.Prepared | None]:
         cell = self.kernel_cell()
         if 0 in shape or shape[2] != len(self._weights["kernel"]):
-            return (), None  # the long way says what is wrong
+            return (), None  # `forward` raises the error
         weights, packed = self._ready_weights(cell, training=False)
         prepared = run.prepare(
             cell,
@@ -213,7 +218,7 @@ class Recurrent(Cell):
                         d_final[k] = d
             if not self.return_sequences:
                 if d_out is not None:
-                    d_final[0] += d_out if cache.kept is None else d_out * cache.kept[:, None]
+                    d_final[0] += d_out if cache.ends_valid is None else d_out * cache.ends_valid[:, None]
                 d_out = None
         dx, d_state0, gradients = run.backward(cache.tape, d_out, d_final, need_dx=need_dx)
         self.d_initial_state = list(d_state0)
@@ -268,7 +273,8 @@ class SimpleRNN(Recurrent, SimpleRNNCell):
     __doc__ = f"""A layer of simple recurrent cells.
 
     {SimpleRNNCell.__doc__}
-    Time-related parameters are those of :class:`Recurrent`.
+    Inputs, outputs and the parameters `return_sequences`, `return_state`, `go_backwards`, `stateful`, `unroll` and
+    `zero_output_for_mask` are those of :class:`~fastrnn.layers.recurrent.Recurrent`.
     """
 
 
@@ -276,7 +282,8 @@ class LSTM(Recurrent, LSTMCell):
     __doc__ = f"""A layer of long short-term memory cells.
 
     {LSTMCell.__doc__}
-    Time-related parameters are those of :class:`Recurrent`.
+    Inputs, outputs and the parameters `return_sequences`, `return_state`, `go_backwards`, `stateful`, `unroll` and
+    `zero_output_for_mask` are those of :class:`~fastrnn.layers.recurrent.Recurrent`.
     """
 
 
@@ -284,5 +291,6 @@ class GRU(Recurrent, GRUCell):
     __doc__ = f"""A layer of gated recurrent units.
 
     {GRUCell.__doc__}
-    Time-related parameters are those of :class:`Recurrent`.
+    Inputs, outputs and the parameters `return_sequences`, `return_state`, `go_backwards`, `stateful`, `unroll` and
+    `zero_output_for_mask` are those of :class:`~fastrnn.layers.recurrent.Recurrent`.
     """

@@ -20,8 +20,9 @@ __all__ = ["RNN"]
 class RNN(Wrapper):
     """A recurrent layer of any cell.
 
-    A cell of this library runs as fast as the layer of the same name; a stack runs layer by layer, each over the whole
-    sequence, which computes the same. A user's own object is stepped in Python.
+    A cell of this library runs through the same kernels as the layer of the same name. In a stack each cell runs over
+    the whole sequence before the next one; the results are those of the stack stepped as a whole. An object of your own
+    is stepped in Python.
 
     Inputs have shape ``(batch, time, features)``; the output is ``(batch, output_size)``, or ``(batch, time,
     output_size)`` with `return_sequences`.
@@ -32,7 +33,7 @@ class RNN(Wrapper):
         :class:`LSTMCell` and its like, :class:`StackedRNNCells` (a list becomes one), :class:`DropoutWrapper`, a kernel
         of the engine (see :class:`KernelCell`), or an object with Keras's cell contract (see :class:`CustomCell`).
     return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask : bool
-        As for :class:`LSTM`. States of a stack are a list with one entry for each cell.
+        As for :class:`~fastrnn.layers.recurrent.Recurrent`. States of a stack are a list with one entry for each cell.
     **kwargs
         As for :class:`Layer`.
 
@@ -71,7 +72,7 @@ class RNN(Wrapper):
         cell = as_cell(cell, kwargs.get("dtype"))
         if cell.activity_regularizer is not None:
             raise ValueError(
-                f"cell={cell!r} has an activity_regularizer, which looks at a layer's output: give it to RNN"
+                f"cell={cell!r} has an activity_regularizer, a penalty on a layer's output: give it to RNN"
             )
         super().__init__(**self._with_dtype(kwargs, cell))
         self.return_sequences = flag(return_sequences, "return_sequences")
@@ -84,7 +85,7 @@ class RNN(Wrapper):
         self.states: list[Any] | None = None
         #: Gradient with respect to the initial state, of the last `backward`; laid out as the states.
         self.d_initial_state: list[Any] | None = None
-        # The name of the cell is not shown: a layer of one cell has weights of the cell's own names.
+        # An empty prefix: the weights of the layer have the names that they have in the cell.
         self._hold(**{"": cell})
         self._stages: list[Any] | None = None
         self._stages_for: Any = None
@@ -100,7 +101,7 @@ class RNN(Wrapper):
         return self.cell.state_size
 
     def _loops(self) -> list[Any]:
-        """Time loops and dropout, in the order in which a sequence goes through them."""
+        """Time loops and dropout layers, in the order in which they are applied to a sequence."""
         order: list[Any] = []
 
         def visit(cell: Any) -> None:
@@ -117,7 +118,7 @@ class RNN(Wrapper):
         visit(self.cell)
         recurrent = [item for item in order if not isinstance(item, Dropout)]
         wanted = (self.return_sequences, self.go_backwards, self.zero_output_for_mask)
-        # Attributes may be set after the loops were made, as Bidirectional does.
+        # Bidirectional sets attributes after the layer was made.
         if self._stages is None or self._stages_for != wanted:
             self._stages_for = wanted
             self._stages = []
@@ -131,7 +132,7 @@ class RNN(Wrapper):
                     loop(
                         item,
                         return_sequences=self.return_sequences or not last,
-                        # Outputs come in processing order, so only the first has to turn around.
+                        # Outputs are in the order of processing, so only the first loop reverses it.
                         go_backwards=self.go_backwards and item is recurrent[0],
                         zero_output_for_mask=self.zero_output_for_mask and last,
                     )
@@ -139,7 +140,7 @@ class RNN(Wrapper):
         return self._stages
 
     def _checked_states(self, states: Any, n_batch: int, source: str = "initial_state") -> list[Any]:
-        """As :meth:`_flat_states`, after a look at every array, before any loop starts."""
+        """As :meth:`_flat_states`; raise if an array has the wrong shape, before any loop starts."""
         flat = self._flat_states(states)
         cells = [stage.cell for stage in self._loops() if not isinstance(stage, Dropout)]
         for k, (cell, given) in enumerate(zip(cells, flat, strict=True)):
@@ -296,7 +297,7 @@ def _inner(cell: Any) -> Any:
 
 
 def _has_own_start(cell: Any) -> bool:
-    """Whether a cell in it has initial states of its own making."""
+    """Whether the cell, or a cell inside it, makes its initial states."""
     cell = _inner(cell)
     if isinstance(cell, StackedRNNCells):
         return any(_has_own_start(c) for c in cell.cells)
@@ -309,7 +310,7 @@ def _sizes(cell: Any) -> list[Any]:
 
 
 def _split(cell: Any, states: Any) -> list[Any]:
-    """States as one list for each cell that has any, first to last."""
+    """States of a cell as one list of arrays for each cell inside it, first to last."""
     cell = _inner(cell)
     given = list(states) if isinstance(states, (list, tuple)) else [states]
     if not isinstance(cell, StackedRNNCells):
@@ -331,7 +332,7 @@ def _split(cell: Any, states: Any) -> list[Any]:
 
 
 def _join(cell: Any, parts: list[Any]) -> Any:
-    """The reverse of `_split`; uses up `parts`."""
+    """The inverse of `_split`."""
     parts = list(parts)
 
     def join(cell: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Cells made of cells: several on top of each other, or one with dropout around it."""
+"""Cells made of other cells: several in a row, one with dropout, or a user's own object."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def is_kernel(cell: Any) -> bool:
 
 
 def as_cell(cell: Any, dtype: Any = None, name: str = "cell") -> Any:
-    """A cell of this library as it is; a kernel or a user's own object in a layer that makes it one."""
+    """Return a cell of this library as it is, a kernel or an object of the user's inside a layer that steps it."""
     if isinstance(cell, list) or type(cell) is tuple:
         return StackedRNNCells(cell, dtype=dtype)
     if is_kernel(cell):
@@ -93,8 +93,8 @@ class CustomCell(Layer):
       to the new states, and the arguments that `call` had, the gradients with respect to those. The gradients of the
       weights are *added* to ``self.grads[name]``, arrays that are there (and zero at the start) when training begins.
 
-    Before that, ``weights`` and ``grads`` are moved into a model's vectors: `call` should look weights up in the dict.
-    Attributes that are the same arrays (``self.kernel = self.add_weight(...)``) move along.
+    A model moves the arrays in ``weights`` and ``grads`` into its own vectors before training, so `call` should look
+    weights up in the dict. Attributes that are the same arrays (``self.kernel = self.add_weight(...)``) are replaced too.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ class CustomCell(Layer):
         return self.step(x, list(states) if isinstance(states, (list, tuple)) else [states], training)
 
     def get_config(self) -> dict[str, Any]:
-        # How to make the object anew only its author knows: the configuration holds the object itself.
+        # The arguments of the object's constructor are not known, so the configuration holds the object itself.
         return {**super().get_config(), "cell": self.cell}
 
     @classmethod
@@ -232,7 +232,7 @@ class CustomCell(Layer):
         return cls(**{**config, "cell": copy.deepcopy(config["cell"])})
 
     def __getstate__(self) -> dict[str, Any]:
-        # A layer's weights are copied when it is written: which attributes were the same arrays must be said.
+        # Pickling copies the weights: record which attributes are the same arrays.
         links = {
             key: name
             for key, value in self._attributes().items()
@@ -251,17 +251,17 @@ class CustomCell(Layer):
 
 
 class DropoutWrapper(Wrapper):
-    """A cell with dropout on its way in and out, but not along time: the state goes from step to step untouched.
+    """A cell with dropout of its inputs and outputs, but not of the states that go from step to step.
 
-    New factors are drawn at every time step (Zaremba et al. 2014), which is what TensorFlow 1's class of this name did.
+    New factors are drawn at every time step (Zaremba et al. 2014), as TensorFlow 1's class of this name did.
 
     Parameters
     ----------
     cell : cell
     input_keep_prob, output_keep_prob : float
-        Share of inputs, or outputs, that is kept in training, above 0 up to 1.
+        Fraction of the inputs, or outputs, that is kept in training, above 0 up to 1.
     seed : int, optional
-        Of the random numbers; otherwise they come from the model's seed.
+        Of the random numbers; by default they come from the model's seed.
     **kwargs
         As for :class:`Layer`.
 
@@ -332,10 +332,10 @@ class DropoutWrapper(Wrapper):
 
 
 class StackedRNNCells(Wrapper):
-    """Cells on top of each other, as one cell: each takes the output of the one before it.
+    """Several cells as one cell: each takes the output of the one before it.
 
-    TensorFlow 1 called it MultiRNNCell. States are a list with one entry for each cell, itself a list where the cell has
-    several states.
+    States are a list with one entry for each cell, itself a list where the cell has several states. (TensorFlow 1 had it
+    as MultiRNNCell.)
 
     Parameters
     ----------
@@ -362,7 +362,7 @@ class StackedRNNCells(Wrapper):
         for k, cell in enumerate(made):
             if any(cell is other for other in made[:k]):
                 raise ValueError(
-                    f"cells[{k}] is in the list already: make a second cell, two can't share weights"
+                    f"cells[{k}] is in the list already: make a second cell, two cells can't have the same weights"
                 )
         super().__init__(**kwargs)
         self._hold(**{str(k): cell for k, cell in enumerate(made)})
@@ -418,6 +418,6 @@ class StackedRNNCells(Wrapper):
 
 
 def nested(states: Sequence[Any], state_size: Any) -> Any:
-    """States of a cell as they stand in a list of several cells': without a list where there is but one."""
+    """A cell's states as an entry in the list of a stack: the array itself where the cell has one state only."""
     single = not isinstance(state_size, (list, tuple))
     return states[0] if single and isinstance(states, (list, tuple)) else list(states)

@@ -15,12 +15,12 @@ __all__ = ["EngineLoop", "PythonLoop"]
 
 
 class EngineLoop(Recurrent):
-    """The time loop of a recurrent layer, over the weights of a cell that is a layer of its own."""
+    """The time loop of a recurrent layer, with the weights of a cell that is a layer of its own."""
 
     def __init__(
         self, cell: Cell, *, return_sequences: bool, go_backwards: bool, zero_output_for_mask: bool
     ) -> None:
-        # Everything that a cell's constructor sets up is the cell's.
+        # The constructor of the base class would make weights and options; those of the cell are used.
         Layer.__init__(self, dtype=cell.dtype.name, name=cell.name)
         self.cell = cell
         self.return_sequences, self.go_backwards = return_sequences, go_backwards
@@ -62,7 +62,7 @@ class EngineLoop(Recurrent):
 
 
 class _Step(NamedTuple):
-    """What the way back needs of one time step of a user's cell."""
+    """What `backward` needs of one time step of a user's cell."""
 
     x: np.ndarray
     states: list[np.ndarray]
@@ -131,7 +131,7 @@ class PythonLoop:
             np.zeros((n_batch, size), cell.dtype) if d is None else np.array(d, cell.dtype)
             for d, size in zip(d_states, cell.state_sizes, strict=True)
         ]
-        # Gradient of the output that masked steps repeat, on its way to the step that made it.
+        # Masked steps repeat the output of an earlier step: their gradients are added up until that step comes.
         carried = np.zeros((n_batch, cell.output_size), cell.dtype)
         if not self.return_sequences and dy is not None:
             carried = carried + dy

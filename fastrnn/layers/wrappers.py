@@ -1,4 +1,4 @@
-"""Layers around layers: what they share, and the one that applies a layer to every time step."""
+"""Layers that hold other layers: their base class, and the one that applies a layer to every time step."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["TimeDistributed", "Wrapper", "revive"]
 
 
 def revive(value: Any) -> Any:
-    """A layer from its configuration; a layer that is given itself is copied without its weights' values in common."""
+    """Make a layer from its configuration; a layer given in place of one is copied."""
     if isinstance(value, Mapping) and "class_name" in value:
         return deserialize(dict(value))
     return copy.deepcopy(value)
 
 
 def plain(layer: Any) -> Any:
-    """A layer as plain data, if a name is enough to find its class again; otherwise a copy of the layer itself."""
+    """A layer as plain data if its class belongs to this library, otherwise a copy of the layer."""
     from fastrnn import layers
 
     name = type(layer).__name__
@@ -37,10 +37,10 @@ def plain(layer: Any) -> Any:
 class Wrapper(Layer):
     """Base class of layers that hold other layers.
 
-    To a model it looks like one layer: the children's weights, gradients, penalties and constraints appear under
+    A model takes it for one layer: the children's weights, gradients, penalties and constraints have the names
     ``"<child>/<weight>"``, in the order of the children. A subclass calls :meth:`_hold` in its constructor, builds the
-    children in ``build`` and ends that with :meth:`_adopt`; passes through children go by :meth:`_run` and
-    :meth:`_back`, which see to the children's activity regularizers.
+    children in ``build`` and calls :meth:`_adopt` at its end. It runs children by :meth:`_run` and :meth:`_back`, which
+    apply the children's activity regularizers.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class Wrapper(Layer):
         super().__init__(**kwargs)
 
     def _hold(self, **children: Layer) -> None:
-        """Take children; `trainable` and `dtype` are checked against theirs."""
+        """Set the children. They must have this layer's dtype; they become frozen if this layer is."""
         self._children = children
         for prefix, child in children.items():
             if child.dtype != self.dtype:
@@ -119,14 +119,14 @@ class Wrapper(Layer):
     # -- weights
 
     def _adopt(self) -> None:
-        """Show the children's arrays as this layer's own; they are the same objects."""
+        """Enter the children's arrays, the same objects, in this layer's tables."""
         for table in TABLES:
             vars(self)[table] = {
                 f"{prefix}/{name}" if prefix else name: value
                 for prefix, child in self._children.items()
                 for name, value in vars(child)[table].items()
             }
-        # An entry tells the model to ask `regularization`, which counts activity penalties too.
+        # A model calls `regularization`, which includes activity penalties, only for layers with an entry here.
         for prefix, child in self._children.items():
             if child.activity_regularizer is not None:
                 self._regularizers[f"{prefix}/activity"] = child.activity_regularizer
@@ -148,11 +148,11 @@ class Wrapper(Layer):
             child.set_seed(part)
 
     def _seeded(self) -> list[Layer]:
-        """What draws random numbers."""
+        """The layers that draw random numbers."""
         return list(self._children.values())
 
     def _trained(self) -> dict[str, Layer]:
-        """The children whose weights training may change, as far as they themselves say so."""
+        """The children whose weights training changes if they are trainable themselves."""
         return self._children if self._own_trainable else {}
 
     def trained_weights(self) -> list[str]:
@@ -221,7 +221,7 @@ class Wrapper(Layer):
         return config
 
     def __getstate__(self) -> dict[str, Any]:
-        # The children carry the weights; written once, they stay shared when read back.
+        # The weights are pickled with the children only, so that there is one copy of each when they are read.
         return {**self.__dict__, "_weights": {}, "_grads": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -230,7 +230,7 @@ class Wrapper(Layer):
 
 
 class TimeDistributed(Wrapper):
-    """Applies a layer to every time step of ``(batch, time, ...)``, with the same weights.
+    """Applies a layer to every time step of an input ``(batch, time, ...)``, with the same weights.
 
     Parameters
     ----------
@@ -301,17 +301,17 @@ class TimeDistributed(Wrapper):
     @staticmethod
     def _flat(x: np.ndarray) -> tuple[np.ndarray, tuple[int, int, bool]]:
         """All time steps as one batch, in the order in which they lie in memory."""
-        turned = x.ndim > 3 and not x.flags.c_contiguous and x.swapaxes(0, 1).flags.c_contiguous
+        time_major = x.ndim > 3 and not x.flags.c_contiguous and x.swapaxes(0, 1).flags.c_contiguous
         if x.ndim == 3:
             layout = RowLayout(x)
             return layout.rows(x), (*x.shape[:2], layout.time_major)
-        moved = x.swapaxes(0, 1) if turned else x
-        return moved.reshape(-1, *x.shape[2:]), (*x.shape[:2], turned)
+        moved = x.swapaxes(0, 1) if time_major else x
+        return moved.reshape(-1, *x.shape[2:]), (*x.shape[:2], time_major)
 
     @staticmethod
     def _shaped(y: np.ndarray, lead: tuple[int, int, bool]) -> np.ndarray:
-        n_batch, n_steps, turned = lead
-        if turned:
+        n_batch, n_steps, time_major = lead
+        if time_major:
             return y.reshape(n_steps, n_batch, *y.shape[1:]).swapaxes(0, 1)
         return y.reshape(n_batch, n_steps, *y.shape[1:])
 
