@@ -21,6 +21,7 @@ ALLOWED = [
     r"no wide vectors on this host",
     r"another CPU is targeted",
     r"the platform has no fork",
+    r"Windows cannot run them",
     r"NUMBA_DISABLE_JIT",
 ]
 #: Allowed where nobody has named a folder with real data.

@@ -29,14 +29,6 @@ def test_readme_command_is_one_line_that_sets_everything_up(name):
         assert (ROOT / path).exists()
 
 
-def test_ci_reads_the_command_that_the_readme_shows():
-    script = (ROOT / ".ci" / "run").read_text()
-    assert os.access(ROOT / ".ci" / "run", os.X_OK)
-    extract = re.search(r"^test_command=\$\((.+)\)$", script, re.M).group(1)
-    done = subprocess.run(["bash", "-c", extract], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == readme_command("tests")
-
-
 def run_python(*args, **environment):
     return subprocess.run(
         [sys.executable, *args],

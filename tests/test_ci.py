@@ -1,0 +1,198 @@
+"""What .ci/run does, with stand-ins for Python: which commands it runs, and what it makes of their ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+pytestmark = pytest.mark.skipif(
+    os.name == "nt", reason="the stand-ins are shell scripts, Windows cannot run them"
+)
+
+#: Runs what reads pyproject.toml, and makes environments whose `python` is this script again.
+PYTHON = """#!/bin/bash
+if [ "$1" = -c ]; then exec {real} "$@"; fi
+echo "$0 $* FASTRNN_DATA=${{FASTRNN_DATA:-}} PYTEST_ADDOPTS=${{PYTEST_ADDOPTS:-}}" >> {log}
+case "$*" in
+    "-m venv "*) mkdir -p "$3/{bin}" && cp "$0" "$3/{bin}/python" ;;
+    *"-m pytest"*)
+        file="${{PYTEST_ADDOPTS##*=}}"
+        if [ -n "$file" ]; then echo "{skipped}" > "$file"; fi
+        {pytest} ;;
+    *"-m pip install"*" -c "*) exit {constrained} ;;
+    *"-m mypy"*) exit {mypy} ;;
+esac
+"""
+
+
+@pytest.fixture
+def ci(tmp_path):
+    """Runs .ci/run in a copy of what it reads; gives its exit code, its lines, and the commands that it ran."""
+    home = tmp_path / "here" / "project"
+    (home / ".ci").mkdir(parents=True)
+    for name in (".ci/run", ".ci/constraints.txt", "README.md", "pyproject.toml"):
+        shutil.copy(ROOT / name, home / name)
+    programs, log = tmp_path / "programs", tmp_path / "log"
+    programs.mkdir()
+
+    def run(*stages, system="Linux", data=None, **answers):
+        answers = {
+            "pytest": 'echo "== 3 passed in 1.00s =="',
+            "skipped": "a::b",
+            "constrained": 0,
+            "mypy": 0,
+            **answers,
+        }
+        windows = system.startswith("MINGW")
+        values = {
+            "real": shutil.which("python3"),
+            "log": log,
+            "bin": "Scripts" if windows else "bin",
+            **answers,
+        }
+        scripts = {"python3": PYTHON.format(**values), "uname": f"#!/bin/bash\necho {system}\n"}
+        for name, text in scripts.items():
+            (programs / name).write_text(text)
+            (programs / name).chmod(0o755)
+        log.write_text("")
+        environment = {
+            key: value for key, value in os.environ.items() if not key.startswith(("FASTRNN", "PYTEST"))
+        }
+        environment["PATH"] = f"{programs}{os.pathsep}{os.environ['PATH']}"
+        if data:
+            environment["FASTRNN_DATA"] = str(data)
+        done = subprocess.run(
+            ["bash", str(home / ".ci" / "run"), *stages],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout.splitlines(), log.read_text().splitlines(), done.stderr
+
+    return run
+
+
+def of_stage(commands, words):
+    return [line for line in commands if words in line]
+
+
+def test_ci_is_executable():
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_ci_runs_every_stage_and_ends_with_the_summary_of_pytest(ci):
+    code, lines, commands, _ = ci()
+    assert code == 0
+    assert lines[-1] == "== 3 passed in 1.00s =="
+    assert [line.partition(":")[0] for line in lines[-4:-1]] == ["tests", "peers", "oldest"]
+    for check in ("ruff check .", "ruff format --check .", "mypy"):
+        assert of_stage(commands, f"/venv/bin/python -m {check}")
+
+
+def test_ci_runs_the_command_that_the_readme_shows(ci):
+    _, lines, commands, _ = ci("tests")
+    shown = re.search(r"<!-- command: tests -->\n```bash\n(.+)\n```", (ROOT / "README.md").read_text()).group(
+        1
+    )
+    assert shown in lines[0]
+    assert [re.sub(r"\S*/venv", "V", line.partition(" FASTRNN")[0]) for line in commands] == [
+        re.sub(r"\S*/python3", str(commands[0].split()[0]), "x/python3 -m venv V"),
+        "V/bin/python -m pip install -q -e .[test]",
+        "V/bin/python -m pytest",
+    ]
+    assert "FASTRNN_DATA= PYTEST_ADDOPTS=--durations=10 --write-skipped=" in commands[-1]
+
+
+def test_ci_gives_skipped_tests_to_the_environment_with_all_extras(ci, tmp_path):
+    code, _, commands, _ = ci("tests", "peers", data=tmp_path)
+    assert code == 0
+    (install,) = of_stage(commands, "/peers/bin/python -m pip")
+    extras = ",".join(PYPROJECT["project"]["optional-dependencies"])
+    assert f"-c .ci/constraints.txt -e .[{extras}]" in install
+    (tests,) = of_stage(commands, "/peers/bin/python -m pytest")
+    assert re.search(
+        rf"--no-skips --durations=10 @\S+/skipped FASTRNN_DATA={re.escape(str(tmp_path))} ", tests
+    )
+    # Alone, the stage runs all tests.
+    _, _, commands, _ = ci("peers")
+    assert of_stage(commands, "-m pytest --no-skips --durations=10 FASTRNN_DATA= ")
+
+
+def test_ci_finds_real_data_beside_the_repository(ci, tmp_path):
+    (tmp_path / "here" / "shared" / "data").mkdir(parents=True)
+    _, _, commands, _ = ci("tests", "peers")
+    assert [re.search(r"FASTRNN_DATA=(\S*)", line).group(1) for line in of_stage(commands, "-m pytest")] == [
+        "",
+        str(tmp_path / "here" / "shared" / "data"),
+    ]
+
+
+def test_ci_installs_without_constraints_where_the_index_lacks_them(ci):
+    code, _, commands, _ = ci("peers", constrained=1)
+    assert code == 0
+    with_them, without = of_stage(commands, "/peers/bin/python -m pip")
+    assert "-c .ci/constraints.txt" in with_them
+    assert "constraints" not in without
+
+
+def test_ci_oldest_installs_exactly_the_lower_bounds(ci):
+    code, lines, commands, _ = ci("oldest")
+    if any("NOT RUN" in line for line in lines):
+        assert code == 0
+        return
+    (install,) = of_stage(commands, "/oldest/bin/python -m pip")
+    pins = re.search(r"-e \.\[test\] (.+) FASTRNN", install).group(1).split()
+    assert [pin.partition("==")[0] for pin in pins] == ["numpy", "numba", "scikit-learn", "tqdm"]
+    for pin, bound in zip(pins, PYPROJECT["project"]["dependencies"], strict=True):
+        assert bound.split(",")[0] == pin.replace("==", ">=")
+    (tests,) = of_stage(commands, "/oldest/bin/python -m pytest")
+    assert " ".join(PYPROJECT["tool"]["fastrnn"]["compiled_tests"]) in tests
+
+
+def test_ci_fails_and_says_so_last_where_tests_fail(ci):
+    failing = 'case "$0" in */peers/*) echo "== 1 failed in 2.00s =="; exit 1 ;; esac; echo "== 3 passed in 1.00s =="'
+    code, lines, _, _ = ci(pytest=failing)
+    assert code == 1
+    assert lines[-1] == "== 1 failed in 2.00s =="
+    code, lines, _, _ = ci("tests", pytest="exit 3")
+    assert code == 1
+    assert lines[-1] == "pytest printed no summary"
+
+
+def test_ci_fails_where_a_linter_does(ci):
+    code, lines, _, _ = ci("tests", "lint", mypy=1)
+    assert code == 1
+    assert "lint: mypy failed" in lines
+    assert ci("lint", mypy=1)[0] == 1
+    assert ci("lint")[0] == 0
+
+
+def test_ci_finds_the_programs_of_an_environment_on_windows(ci):
+    code, lines, commands, _ = ci("tests", "lint", "peers", system="MINGW64_NT-10.0")
+    assert code == 0, lines
+    assert of_stage(commands, "/venv/Scripts/python -m pytest")
+    assert of_stage(commands, "/peers/Scripts/python -m pytest")
+    assert not of_stage(commands, "/bin/python")
+
+
+def test_ci_refuses_a_stage_that_it_does_not_have(ci):
+    code, _, commands, said = ci("test")
+    assert code == 2
+    assert "no stage 'test'; there are tests, lint, peers and oldest" in said
+    assert not commands
+
+
+def test_ci_tests_of_compiled_code_exist():
+    named = PYPROJECT["tool"]["fastrnn"]["compiled_tests"]
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+    assert sorted(set(named)) == named
