@@ -30,10 +30,11 @@ from fastrnn.cells.gru import GRU
 from fastrnn.cells.lstm import LSTM
 from fastrnn.cells.simple_rnn import SimpleRNN
 from fastrnn.engine.kernels.matmul import pack, packed_size, product
-from fastrnn.engine.recurrence.contract import step_forward, traits
+from fastrnn.engine.recurrence.contract import Forward, step_forward, traits
 from fastrnn.engine.runtime.denormals import flush_denormals, restore_denormals
 from fastrnn.engine.runtime.jit import jit
 from fastrnn.engine.runtime.memory import aligned
+from fastrnn.engine.runtime.views import block, segment, slab
 
 RESULTS = Path(__file__).parent / "results"
 KERNEL_CELLS: dict[str, Any] = {"simple_rnn": SimpleRNN, "gru": GRU, "lstm": LSTM}
@@ -48,9 +49,20 @@ def _products(a, packed, n, c, times):
 
 @jit
 def _steps(cell, n, z, hu, states, saved, scratch, times):
-    before = flush_denormals()
+    before, width = flush_denormals(), z.shape[1]
     for _ in range(times):
-        step_forward(cell, 0, n, z, 0, hu, states, 0, n, scratch[0], saved, 0, 0, scratch, scratch)
+        step = Forward(
+            z=block(z, 0, n, 0, width),
+            hu=block(hu, 0, n, 0, width),
+            previous=slab(states, states.shape[0], 0, n, cell.n_units),
+            states=slab(states, states.shape[0], n, n, cell.n_units),
+            saved=saved,
+            operand=scratch,
+            extra=segment(scratch[0], 0, cell.n_units),
+            scratch=scratch,
+            save=0,
+        )
+        step_forward(cell, 0, step)
     restore_denormals(before)
 
 

@@ -74,32 +74,30 @@ class Leaky(NamedTuple):
 
 
 @implements(step_forward, Leaky)
-def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch):
+def forward(cell, phase, step):
     u = cell.n_units
-    a = part(scratch, 0, 0, u)
+    a = part(step.scratch, 0, 0, u)
     for j in range(u):
-        a[j] = sigmoid(extra[j])
-    for r in range(n):
-        g, h_prev, h = part(z, pz + r, 0, u), plane(states, 0, prev + r, u), plane(states, 0, new + r, u)
+        a[j] = sigmoid(step.extra[j])
+    for r in range(step.z.shape[0]):
+        g, h_prev, h = part(step.z, r, 0, u), plane(step.previous, 0, r, u), plane(step.states, 0, r, u)
         for j in range(u):
             g[j] = tanh(g[j])
-        if save:
-            copy(g, part(saved, ps + r, 0, u))
+        if step.save:
+            copy(g, part(step.saved, r, 0, u))
         for j in range(u):
             h[j] = h_prev[j] + a[j] * (g[j] - h_prev[j])
 
 
 @implements(step_backward, Leaky)
-def backward(
-    cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
-):
+def backward(cell, phase, step):
     u = cell.n_units
-    a, d_leak = part(scratch, 0, 0, u), segment(d_extra, 0, u)
+    a, d_leak = part(step.scratch, 0, 0, u), segment(step.d_extra, 0, u)
     for j in range(u):
-        a[j] = sigmoid(extra[j])
-    for r in range(n):
-        dh, h_prev = plane(ds, 0, r, u), plane(states, 0, prev + r, u)
-        g, out = part(saved, ps + r, 0, u), part(dz, pz + r, 0, u)
+        a[j] = sigmoid(step.extra[j])
+    for r in range(step.dz.shape[0]):
+        dh, h_prev = plane(step.ds, 0, r, u), plane(step.previous, 0, r, u)
+        g, out = part(step.saved, r, 0, u), part(step.dz, r, 0, u)
         for j in range(u):
             d_leak[j] += dh[j] * (g[j] - h_prev[j]) * a[j] * (1 - a[j])
         for j in range(u):

@@ -119,29 +119,27 @@ class LeakyTestCell(NamedTuple):
 
 
 @implements(step_forward, LeakyTestCell)
-def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch):
+def forward(cell, phase, step):
     u = cell.n_units
-    for r in range(n):
-        zr, h_prev, h = part(z, pz + r, 0, u), plane(states, 0, prev + r, u), plane(states, 0, new + r, u)
+    for r in range(step.z.shape[0]):
+        zr, h_prev, h = part(step.z, r, 0, u), plane(step.previous, 0, r, u), plane(step.states, 0, r, u)
         for j in range(u):
             zr[j] = tanh(zr[j])
-        if save:
-            kept = part(saved, ps + r, 0, u)
+        if step.save:
+            kept = part(step.saved, r, 0, u)
             for j in range(u):
                 kept[j] = zr[j]
         for j in range(u):
             h[j] = (h_prev[j] + zr[j]) / 2
         if cell.wrong == 2:
-            fill(h, h_prev[0] + n)
+            fill(h, h_prev[0] + step.z.shape[0])
 
 
 @implements(step_backward, LeakyTestCell)
-def backward(
-    cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
-):
+def backward(cell, phase, step):
     u = cell.n_units
-    for r in range(n):
-        dh, out, kept = plane(ds, 0, r, u), part(dz, pz + r, 0, u), part(saved, ps + r, 0, u)
+    for r in range(step.dz.shape[0]):
+        dh, out, kept = plane(step.ds, 0, r, u), part(step.dz, r, 0, u), part(step.saved, r, 0, u)
         for j in range(u):
             out[j] = dh[j] / 2 * (1 - kept[j] * kept[j])
         if cell.wrong == 1:

@@ -53,25 +53,25 @@ class GRUBefore(NamedTuple):
 
 
 @implements(step_forward, GRU)
-def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch):
+def forward(cell, phase, step):
     u = cell.n_units
-    for r in range(n):
-        h_prev, h = plane(states, 0, prev + r, u), plane(states, 0, new + r, u)
-        xz, xr, xh = part(z, pz + r, 0, u), part(z, pz + r, u, u), part(z, pz + r, 2 * u, u)
-        uz, ur, uh = part(hu, r, 0, u), part(hu, r, u, u), part(hu, r, 2 * u, u)
+    for r in range(step.z.shape[0]):
+        h_prev, h = plane(step.previous, 0, r, u), plane(step.states, 0, r, u)
+        xz, xr, xh = part(step.z, r, 0, u), part(step.z, r, u, u), part(step.z, r, 2 * u, u)
+        uz, ur, uh = part(step.hu, r, 0, u), part(step.hu, r, u, u), part(step.hu, r, 2 * u, u)
         # Doubles take a loop for each function: the constants of three don't fit the registers.
-        if save or z.itemsize == 8:
-            gates = part(saved, ps + r, 0, 3 * u) if save else stretch(scratch, 0, 3 * u)
+        if step.save or step.z.itemsize == 8:
+            gates = part(step.saved, r, 0, 3 * u) if step.save else stretch(step.scratch, 0, 3 * u)
             # One output a loop: with more than two the compiler gives up proving them apart.
-            both, recurrent = part(z, pz + r, 0, 2 * u), part(hu, r, 0, 2 * u)
+            both, recurrent = part(step.z, r, 0, 2 * u), part(step.hu, r, 0, 2 * u)
             sz_sr, sg = segment(gates, 0, 2 * u), segment(gates, 2 * u, u)
             sz, sr = segment(gates, 0, u), segment(gates, u, u)
             for j in range(2 * u):
                 sz_sr[j] = sigmoid(both[j] + recurrent[j])
             for j in range(u):
                 sg[j] = tanh(xh[j] + sr[j] * uh[j])
-            if save:
-                copy(uh, part(saved, ps + r, 3 * u, u))
+            if step.save:
+                copy(uh, part(step.saved, r, 3 * u, u))
             for j in range(u):
                 h[j] = sg[j] + sz[j] * (h_prev[j] - sg[j])
         else:
@@ -81,17 +81,15 @@ def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save
 
 
 @implements(step_backward, GRU)
-def backward(
-    cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
-):
-    one = ds.dtype.type(1)  # an integer would make it float64
+def backward(cell, phase, step):
+    one = step.ds.dtype.type(1)  # an integer would make it float64
     u = cell.n_units
-    for r in range(n):
-        dh, h_prev = plane(ds, 0, r, u), plane(states, 0, prev + r, u)
-        sz, sr = part(saved, ps + r, 0, u), part(saved, ps + r, u, u)
-        sg, su = part(saved, ps + r, 2 * u, u), part(saved, ps + r, 3 * u, u)
-        xz, xr, xh = part(dz, pz + r, 0, u), part(dz, pz + r, u, u), part(dz, pz + r, 2 * u, u)
-        uh = part(du, pu + r, 2 * u, u)
+    for r in range(step.dz.shape[0]):
+        dh, h_prev = plane(step.ds, 0, r, u), plane(step.previous, 0, r, u)
+        sz, sr = part(step.saved, r, 0, u), part(step.saved, r, u, u)
+        sg, su = part(step.saved, r, 2 * u, u), part(step.saved, r, 3 * u, u)
+        xz, xr, xh = part(step.dz, r, 0, u), part(step.dz, r, u, u), part(step.dz, r, 2 * u, u)
+        uh = part(step.du, r, 2 * u, u)
         for j in range(u):
             xh[j] = dh[j] * (one - sz[j]) * (one - sg[j] * sg[j])
         for j in range(u):
@@ -101,48 +99,46 @@ def backward(
             uh[j] = xh[j] * sr[j]
         for j in range(u):
             dh[j] *= sz[j]
-        copy(part(dz, pz + r, 0, 2 * u), part(du, pu + r, 0, 2 * u))
+        copy(part(step.dz, r, 0, 2 * u), part(step.du, r, 0, 2 * u))
 
 
 @implements(step_forward, GRUWith)
-def forward_with(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch):
+def forward_with(cell, phase, step):
     u = cell.n_units
-    for r in range(n):
-        h_prev, h = plane(states, 0, prev + r, u), plane(states, 0, new + r, u)
-        xz, xr, xh = part(z, pz + r, 0, u), part(z, pz + r, u, u), part(z, pz + r, 2 * u, u)
-        uz, ur, uh = part(hu, r, 0, u), part(hu, r, u, u), part(hu, r, 2 * u, u)
+    for r in range(step.z.shape[0]):
+        h_prev, h = plane(step.previous, 0, r, u), plane(step.states, 0, r, u)
+        xz, xr, xh = part(step.z, r, 0, u), part(step.z, r, u, u), part(step.z, r, 2 * u, u)
+        uz, ur, uh = part(step.hu, r, 0, u), part(step.hu, r, u, u), part(step.hu, r, 2 * u, u)
         for j in range(u):
             xz[j] += uz[j]
         for j in range(u):
             xr[j] += ur[j]
-        if save:
-            copy(part(z, pz + r, 0, 2 * u), part(saved, ps + r, 0, 2 * u))
-            copy(uh, part(saved, ps + r, 3 * u, u))
+        if step.save:
+            copy(part(step.z, r, 0, 2 * u), part(step.saved, r, 0, 2 * u))
+            copy(uh, part(step.saved, r, 3 * u, u))
         activate_row(cell.recurrent_activation, xz)
         activate_row(cell.recurrent_activation, xr)
         for j in range(u):
             xh[j] += xr[j] * uh[j]
-        if save:
-            copy(xh, part(saved, ps + r, 2 * u, u))
+        if step.save:
+            copy(xh, part(step.saved, r, 2 * u, u))
         activate_row(cell.activation, xh)
         for j in range(u):
             h[j] = xh[j] + xz[j] * (h_prev[j] - xh[j])
 
 
 @implements(step_backward, GRUWith)
-def backward_with(
-    cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
-):
-    one = ds.dtype.type(1)  # an integer would make it float64
+def backward_with(cell, phase, step):
+    one = step.ds.dtype.type(1)  # an integer would make it float64
     u = cell.n_units
-    for r in range(n):
-        dh, h_prev = plane(ds, 0, r, u), plane(states, 0, prev + r, u)
-        sz, sr = part(saved, ps + r, 0, u), part(saved, ps + r, u, u)
-        sg, su = part(saved, ps + r, 2 * u, u), part(saved, ps + r, 3 * u, u)
-        xz, xr, xh = part(dz, pz + r, 0, u), part(dz, pz + r, u, u), part(dz, pz + r, 2 * u, u)
-        uz, ur, uh = part(du, pu + r, 0, u), part(du, pu + r, u, u), part(du, pu + r, 2 * u, u)
-        gate, reset = part(scratch, 0, 0, u), part(scratch, 1, 0, u)
-        g, d = part(scratch, 2, 0, u), part(scratch, 3, 0, u)
+    for r in range(step.dz.shape[0]):
+        dh, h_prev = plane(step.ds, 0, r, u), plane(step.previous, 0, r, u)
+        sz, sr = part(step.saved, r, 0, u), part(step.saved, r, u, u)
+        sg, su = part(step.saved, r, 2 * u, u), part(step.saved, r, 3 * u, u)
+        xz, xr, xh = part(step.dz, r, 0, u), part(step.dz, r, u, u), part(step.dz, r, 2 * u, u)
+        uz, ur, uh = part(step.du, r, 0, u), part(step.du, r, u, u), part(step.du, r, 2 * u, u)
+        gate, reset = part(step.scratch, 0, 0, u), part(step.scratch, 1, 0, u)
+        g, d = part(step.scratch, 2, 0, u), part(step.scratch, 3, 0, u)
         copy(sz, gate)
         copy(sr, reset)
         copy(sg, g)
@@ -166,39 +162,45 @@ def backward_with(
 
 
 @implements(step_forward, GRUBefore)
-def forward_before(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch):
+def forward_before(cell, phase, step):
     u = cell.n_units
-    for r in range(n):
-        h_prev, h, left = plane(states, 0, prev + r, u), plane(states, 0, new + r, u), part(operand, r, 0, u)
-        xz, xr, xh = part(z, pz + r, 0, u), part(z, pz + r, u, u), part(z, pz + r, 2 * u, u)
+    for r in range(step.z.shape[0]):
+        h_prev, h, left = (
+            plane(step.previous, 0, r, u),
+            plane(step.states, 0, r, u),
+            part(step.operand, r, 0, u),
+        )
+        xz, xr, xh = part(step.z, r, 0, u), part(step.z, r, u, u), part(step.z, r, 2 * u, u)
         if phase == 0:
-            if save:
-                copy(part(z, pz + r, 0, 2 * u), part(saved, ps + r, 0, 2 * u))
+            if step.save:
+                copy(part(step.z, r, 0, 2 * u), part(step.saved, r, 0, 2 * u))
             activate_row(cell.recurrent_activation, xz)
             activate_row(cell.recurrent_activation, xr)
             for j in range(u):
                 left[j] = xr[j] * h_prev[j]
-            if save:
-                copy(left, part(saved, ps + r, 3 * u, u))
+            if step.save:
+                copy(left, part(step.saved, r, 3 * u, u))
         else:
-            if save:
-                copy(xh, part(saved, ps + r, 2 * u, u))
+            if step.save:
+                copy(xh, part(step.saved, r, 2 * u, u))
             activate_row(cell.activation, xh)
             for j in range(u):
                 h[j] = xh[j] + xz[j] * (h_prev[j] - xh[j])
 
 
 @implements(step_backward, GRUBefore)
-def backward_before(
-    cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
-):
-    one = ds.dtype.type(1)  # an integer would make it float64
+def backward_before(cell, phase, step):
+    one = step.ds.dtype.type(1)  # an integer would make it float64
     u = cell.n_units
-    gate, y, d = part(scratch, 0, 0, u), part(scratch, 1, 0, u), part(scratch, 2, 0, u)
-    for r in range(n):
-        dh, h_prev, d_left = plane(ds, 0, r, u), plane(states, 0, prev + r, u), part(d_operand, r, 0, u)
-        sz, sr, sg = part(saved, ps + r, 0, u), part(saved, ps + r, u, u), part(saved, ps + r, 2 * u, u)
-        xz, xr, xh = part(dz, pz + r, 0, u), part(dz, pz + r, u, u), part(dz, pz + r, 2 * u, u)
+    gate, y, d = part(step.scratch, 0, 0, u), part(step.scratch, 1, 0, u), part(step.scratch, 2, 0, u)
+    for r in range(step.dz.shape[0]):
+        dh, h_prev, d_left = (
+            plane(step.ds, 0, r, u),
+            plane(step.previous, 0, r, u),
+            part(step.d_operand, r, 0, u),
+        )
+        sz, sr, sg = part(step.saved, r, 0, u), part(step.saved, r, u, u), part(step.saved, r, 2 * u, u)
+        xz, xr, xh = part(step.dz, r, 0, u), part(step.dz, r, u, u), part(step.dz, r, 2 * u, u)
         if phase == 1:
             copy(sz, gate)
             copy(sg, y)

@@ -29,29 +29,27 @@ class IndRNN(NamedTuple):
 
 
 @implements(step_forward, IndRNN)
-def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch):
+def forward(cell, phase, step):
     u = cell.n_units
-    weight = segment(extra, 0, u)
-    for r in range(n):
-        h_prev, h, zr = plane(states, 0, prev + r, u), plane(states, 0, new + r, u), part(z, pz + r, 0, u)
+    weight = segment(step.extra, 0, u)
+    for r in range(step.z.shape[0]):
+        h_prev, h, zr = plane(step.previous, 0, r, u), plane(step.states, 0, r, u), part(step.z, r, 0, u)
         for j in range(u):
             zr[j] += weight[j] * h_prev[j]
-        if save:
-            copy(zr, part(saved, ps + r, 0, u))
+        if step.save:
+            copy(zr, part(step.saved, r, 0, u))
         activate_row(cell.activation, zr)
         copy(zr, h)
 
 
 @implements(step_backward, IndRNN)
-def backward(
-    cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
-):
+def backward(cell, phase, step):
     u = cell.n_units
-    weight, d_weight = segment(extra, 0, u), segment(d_extra, 0, u)
-    for r in range(n):
-        dh, h, h_prev = plane(ds, 0, r, u), plane(states, 0, new + r, u), plane(states, 0, prev + r, u)
-        out = part(dz, pz + r, 0, u)
-        activate_backward_row(cell.activation, part(saved, ps + r, 0, u), h, dh, out)
+    weight, d_weight = segment(step.extra, 0, u), segment(step.d_extra, 0, u)
+    for r in range(step.dz.shape[0]):
+        dh, h, h_prev = plane(step.ds, 0, r, u), plane(step.states, 0, r, u), plane(step.previous, 0, r, u)
+        out = part(step.dz, r, 0, u)
+        activate_backward_row(cell.activation, part(step.saved, r, 0, u), h, dh, out)
         for j in range(u):
             d_weight[j] += out[j] * h_prev[j]
         for j in range(u):

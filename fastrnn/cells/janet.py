@@ -31,15 +31,15 @@ class JANET(NamedTuple):
 
 
 @implements(step_forward, JANET)
-def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch):
-    one = z.dtype.type(1)  # an integer would make it float64
+def forward(cell, phase, step):
+    one = step.z.dtype.type(1)  # an integer would make it float64
     u = cell.n_units
-    gate = part(scratch, 0, 0, u)
-    for r in range(n):
-        h_prev, h = plane(states, 0, prev + r, u), plane(states, 0, new + r, u)
-        zf, zg = part(z, pz + r, 0, u), part(z, pz + r, u, u)
-        if save:
-            copy(part(z, pz + r, 0, 2 * u), part(saved, ps + r, 0, 2 * u))
+    gate = part(step.scratch, 0, 0, u)
+    for r in range(step.z.shape[0]):
+        h_prev, h = plane(step.previous, 0, r, u), plane(step.states, 0, r, u)
+        zf, zg = part(step.z, r, 0, u), part(step.z, r, u, u)
+        if step.save:
+            copy(part(step.z, r, 0, 2 * u), part(step.saved, r, 0, 2 * u))
         # By way of the array, so that a float32 network does not compute in float64.
         fill(gate, cell.beta)
         for j in range(u):
@@ -52,17 +52,15 @@ def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save
 
 
 @implements(step_backward, JANET)
-def backward(
-    cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
-):
-    one = ds.dtype.type(1)  # an integer would make it float64
+def backward(cell, phase, step):
+    one = step.ds.dtype.type(1)  # an integer would make it float64
     u = cell.n_units
-    f, late, gate = part(scratch, 0, 0, u), part(scratch, 1, 0, u), part(scratch, 2, 0, u)
-    g, d, dx = part(scratch, 3, 0, u), part(scratch, 4, 0, u), part(scratch, 5, 0, u)
-    for r in range(n):
-        dh, h_prev = plane(ds, 0, r, u), plane(states, 0, prev + r, u)
-        sf, sg = part(saved, ps + r, 0, u), part(saved, ps + r, u, u)
-        df, dg = part(dz, pz + r, 0, u), part(dz, pz + r, u, u)
+    f, late, gate = part(step.scratch, 0, 0, u), part(step.scratch, 1, 0, u), part(step.scratch, 2, 0, u)
+    g, d, dx = part(step.scratch, 3, 0, u), part(step.scratch, 4, 0, u), part(step.scratch, 5, 0, u)
+    for r in range(step.dz.shape[0]):
+        dh, h_prev = plane(step.ds, 0, r, u), plane(step.previous, 0, r, u)
+        sf, sg = part(step.saved, r, 0, u), part(step.saved, r, u, u)
+        df, dg = part(step.dz, r, 0, u), part(step.dz, r, u, u)
         copy(sf, f)
         copy(sg, g)
         fill(late, cell.beta)

@@ -44,21 +44,21 @@ class LSTMWith(NamedTuple):
 
 
 @implements(step_forward, LSTM)
-def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch):
+def forward(cell, phase, step):
     u = cell.n_units
-    for r in range(n):
+    for r in range(step.z.shape[0]):
         c_prev, c, h = (
-            plane(states, 1, prev + r, u),
-            plane(states, 1, new + r, u),
-            plane(states, 0, new + r, u),
+            plane(step.previous, 1, r, u),
+            plane(step.states, 1, r, u),
+            plane(step.states, 0, r, u),
         )
-        zi, zf = part(z, pz + r, 0, u), part(z, pz + r, u, u)
-        zg, zo = part(z, pz + r, 2 * u, u), part(z, pz + r, 3 * u, u)
+        zi, zf = part(step.z, r, 0, u), part(step.z, r, u, u)
+        zg, zo = part(step.z, r, 2 * u, u), part(step.z, r, 3 * u, u)
         # Doubles take a loop for each function: the constants of five don't fit the registers.
-        if save or z.itemsize == 8:
-            gates = part(saved, ps + r, 0, 4 * u) if save else stretch(scratch, 0, 4 * u)
+        if step.save or step.z.itemsize == 8:
+            gates = part(step.saved, r, 0, 4 * u) if step.save else stretch(step.scratch, 0, 4 * u)
             # Few outputs a loop: with more than two the compiler gives up proving them apart.
-            both, si_sf = part(z, pz + r, 0, 2 * u), segment(gates, 0, 2 * u)
+            both, si_sf = part(step.z, r, 0, 2 * u), segment(gates, 0, 2 * u)
             si, sf = segment(gates, 0, u), segment(gates, u, u)
             sg, so = segment(gates, 2 * u, u), segment(gates, 3 * u, u)
             for j in range(2 * u):
@@ -79,18 +79,16 @@ def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save
 
 
 @implements(step_backward, LSTM)
-def backward(
-    cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
-):
-    one = ds.dtype.type(1)  # an integer would make it float64
+def backward(cell, phase, step):
+    one = step.ds.dtype.type(1)  # an integer would make it float64
     u = cell.n_units
-    for r in range(n):
-        dh, dc = plane(ds, 0, r, u), plane(ds, 1, r, u)
-        c, c_prev = plane(states, 1, new + r, u), plane(states, 1, prev + r, u)
-        si, sf = part(saved, ps + r, 0, u), part(saved, ps + r, u, u)
-        sg, so = part(saved, ps + r, 2 * u, u), part(saved, ps + r, 3 * u, u)
-        di, df = part(dz, pz + r, 0, u), part(dz, pz + r, u, u)
-        dg, do = part(dz, pz + r, 2 * u, u), part(dz, pz + r, 3 * u, u)
+    for r in range(step.dz.shape[0]):
+        dh, dc = plane(step.ds, 0, r, u), plane(step.ds, 1, r, u)
+        c, c_prev = plane(step.states, 1, r, u), plane(step.previous, 1, r, u)
+        si, sf = part(step.saved, r, 0, u), part(step.saved, r, u, u)
+        sg, so = part(step.saved, r, 2 * u, u), part(step.saved, r, 3 * u, u)
+        di, df = part(step.dz, r, 0, u), part(step.dz, r, u, u)
+        dg, do = part(step.dz, r, 2 * u, u), part(step.dz, r, 3 * u, u)
         for j in range(u):  # few arrays a loop, as above
             yj = tanh(c[j])
             dc[j] += dh[j] * so[j] * (one - yj * yj)
@@ -105,18 +103,18 @@ def backward(
 
 
 @implements(step_forward, LSTMWith)
-def forward_with(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch):
+def forward_with(cell, phase, step):
     u = cell.n_units
-    for r in range(n):
+    for r in range(step.z.shape[0]):
         c_prev, c, h = (
-            plane(states, 1, prev + r, u),
-            plane(states, 1, new + r, u),
-            plane(states, 0, new + r, u),
+            plane(step.previous, 1, r, u),
+            plane(step.states, 1, r, u),
+            plane(step.states, 0, r, u),
         )
-        zi, zf = part(z, pz + r, 0, u), part(z, pz + r, u, u)
-        zg, zo = part(z, pz + r, 2 * u, u), part(z, pz + r, 3 * u, u)
-        if save:  # pre-activations: not every activation can be differentiated at its value
-            copy(part(z, pz + r, 0, 4 * u), part(saved, ps + r, 0, 4 * u))
+        zi, zf = part(step.z, r, 0, u), part(step.z, r, u, u)
+        zg, zo = part(step.z, r, 2 * u, u), part(step.z, r, 3 * u, u)
+        if step.save:  # pre-activations: not every activation can be differentiated at its value
+            copy(part(step.z, r, 0, 4 * u), part(step.saved, r, 0, 4 * u))
         activate_row(cell.recurrent_activation, zi)
         activate_row(cell.recurrent_activation, zf)
         activate_row(cell.activation, zg)
@@ -130,20 +128,18 @@ def forward_with(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps,
 
 
 @implements(step_backward, LSTMWith)
-def backward_with(
-    cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
-):
+def backward_with(cell, phase, step):
     u = cell.n_units
-    for r in range(n):
-        dh, dc = plane(ds, 0, r, u), plane(ds, 1, r, u)
-        c, c_prev = plane(states, 1, new + r, u), plane(states, 1, prev + r, u)
-        si, sf = part(saved, ps + r, 0, u), part(saved, ps + r, u, u)
-        sg, so = part(saved, ps + r, 2 * u, u), part(saved, ps + r, 3 * u, u)
-        di, df = part(dz, pz + r, 0, u), part(dz, pz + r, u, u)
-        dg, do = part(dz, pz + r, 2 * u, u), part(dz, pz + r, 3 * u, u)
-        i, f = part(scratch, 0, 0, u), part(scratch, 1, 0, u)
-        g, o = part(scratch, 2, 0, u), part(scratch, 3, 0, u)
-        y, d, dx = part(scratch, 4, 0, u), part(scratch, 5, 0, u), part(scratch, 6, 0, u)
+    for r in range(step.dz.shape[0]):
+        dh, dc = plane(step.ds, 0, r, u), plane(step.ds, 1, r, u)
+        c, c_prev = plane(step.states, 1, r, u), plane(step.previous, 1, r, u)
+        si, sf = part(step.saved, r, 0, u), part(step.saved, r, u, u)
+        sg, so = part(step.saved, r, 2 * u, u), part(step.saved, r, 3 * u, u)
+        di, df = part(step.dz, r, 0, u), part(step.dz, r, u, u)
+        dg, do = part(step.dz, r, 2 * u, u), part(step.dz, r, 3 * u, u)
+        i, f = part(step.scratch, 0, 0, u), part(step.scratch, 1, 0, u)
+        g, o = part(step.scratch, 2, 0, u), part(step.scratch, 3, 0, u)
+        y, d, dx = part(step.scratch, 4, 0, u), part(step.scratch, 5, 0, u), part(step.scratch, 6, 0, u)
         copy(si, i)
         copy(sf, f)
         copy(sg, g)

@@ -35,32 +35,32 @@ class PeepholeLSTM(NamedTuple):
 
 
 @implements(step_forward, PeepholeLSTM)
-def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch):
+def forward(cell, phase, step):
     u = cell.n_units
     fused = cell.activation == TANH and cell.recurrent_activation == SIGMOID
-    pi, pf, po = segment(extra, 0, u), segment(extra, u, u), segment(extra, 2 * u, u)
-    for r in range(n):
+    pi, pf, po = segment(step.extra, 0, u), segment(step.extra, u, u), segment(step.extra, 2 * u, u)
+    for r in range(step.z.shape[0]):
         c_prev, c, h = (
-            plane(states, 1, prev + r, u),
-            plane(states, 1, new + r, u),
-            plane(states, 0, new + r, u),
+            plane(step.previous, 1, r, u),
+            plane(step.states, 1, r, u),
+            plane(step.states, 0, r, u),
         )
-        zi, zf = part(z, pz + r, 0, u), part(z, pz + r, u, u)
-        zg, zo = part(z, pz + r, 2 * u, u), part(z, pz + r, 3 * u, u)
+        zi, zf = part(step.z, r, 0, u), part(step.z, r, u, u)
+        zg, zo = part(step.z, r, 2 * u, u), part(step.z, r, 3 * u, u)
         for j in range(u):
             zi[j] += pi[j] * c_prev[j]
         for j in range(u):
             zf[j] += pf[j] * c_prev[j]
         # Pre-activations are kept, and the output gate's completed below, once the new cell state is known.
-        if save:
-            copy(part(z, pz + r, 0, 3 * u), part(saved, ps + r, 0, 3 * u))
+        if step.save:
+            copy(part(step.z, r, 0, 3 * u), part(step.saved, r, 0, 3 * u))
         if fused:
             for j in range(u):
                 c[j] = sigmoid(zf[j]) * c_prev[j] + sigmoid(zi[j]) * tanh(zg[j])
             for j in range(u):
                 zo[j] += po[j] * c[j]
-            if save:
-                copy(zo, part(saved, ps + r, 3 * u, u))
+            if step.save:
+                copy(zo, part(step.saved, r, 3 * u, u))
             for j in range(u):
                 h[j] = sigmoid(zo[j]) * tanh(c[j])
         else:
@@ -71,8 +71,8 @@ def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save
                 c[j] = zf[j] * c_prev[j] + zi[j] * zg[j]
             for j in range(u):
                 zo[j] += po[j] * c[j]
-            if save:
-                copy(zo, part(saved, ps + r, 3 * u, u))
+            if step.save:
+                copy(zo, part(step.saved, r, 3 * u, u))
             activate_row(cell.recurrent_activation, zo)
             copy(c, h)
             activate_row(cell.activation, h)
@@ -81,22 +81,24 @@ def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save
 
 
 @implements(step_backward, PeepholeLSTM)
-def backward(
-    cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
-):
+def backward(cell, phase, step):
     u = cell.n_units
-    pi, pf, po = segment(extra, 0, u), segment(extra, u, u), segment(extra, 2 * u, u)
-    d_pi, d_pf, d_po = segment(d_extra, 0, u), segment(d_extra, u, u), segment(d_extra, 2 * u, u)
-    i, f = part(scratch, 0, 0, u), part(scratch, 1, 0, u)
-    g, o = part(scratch, 2, 0, u), part(scratch, 3, 0, u)
-    y, d, dx = part(scratch, 4, 0, u), part(scratch, 5, 0, u), part(scratch, 6, 0, u)
-    for r in range(n):
-        dh, dc = plane(ds, 0, r, u), plane(ds, 1, r, u)
-        c, c_prev = plane(states, 1, new + r, u), plane(states, 1, prev + r, u)
-        si, sf = part(saved, ps + r, 0, u), part(saved, ps + r, u, u)
-        sg, so = part(saved, ps + r, 2 * u, u), part(saved, ps + r, 3 * u, u)
-        di, df = part(dz, pz + r, 0, u), part(dz, pz + r, u, u)
-        dg, do = part(dz, pz + r, 2 * u, u), part(dz, pz + r, 3 * u, u)
+    pi, pf, po = segment(step.extra, 0, u), segment(step.extra, u, u), segment(step.extra, 2 * u, u)
+    d_pi, d_pf, d_po = (
+        segment(step.d_extra, 0, u),
+        segment(step.d_extra, u, u),
+        segment(step.d_extra, 2 * u, u),
+    )
+    i, f = part(step.scratch, 0, 0, u), part(step.scratch, 1, 0, u)
+    g, o = part(step.scratch, 2, 0, u), part(step.scratch, 3, 0, u)
+    y, d, dx = part(step.scratch, 4, 0, u), part(step.scratch, 5, 0, u), part(step.scratch, 6, 0, u)
+    for r in range(step.dz.shape[0]):
+        dh, dc = plane(step.ds, 0, r, u), plane(step.ds, 1, r, u)
+        c, c_prev = plane(step.states, 1, r, u), plane(step.previous, 1, r, u)
+        si, sf = part(step.saved, r, 0, u), part(step.saved, r, u, u)
+        sg, so = part(step.saved, r, 2 * u, u), part(step.saved, r, 3 * u, u)
+        di, df = part(step.dz, r, 0, u), part(step.dz, r, u, u)
+        dg, do = part(step.dz, r, 2 * u, u), part(step.dz, r, 3 * u, u)
         copy(si, i)
         copy(sf, f)
         copy(sg, g)

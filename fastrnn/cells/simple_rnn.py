@@ -25,30 +25,28 @@ class SimpleRNN(NamedTuple):
 
 
 @implements(step_forward, SimpleRNN)
-def forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch):
-    for r in range(n):
-        zr, h = part(z, pz + r, 0, cell.n_units), plane(states, 0, new + r, cell.n_units)
+def forward(cell, phase, step):
+    for r in range(step.z.shape[0]):
+        zr, h = part(step.z, r, 0, cell.n_units), plane(step.states, 0, r, cell.n_units)
         if cell.activation == TANH:
             for j in range(cell.n_units):
                 h[j] = tanh(zr[j])
         else:
-            if save:
-                copy(zr, part(saved, ps + r, 0, cell.n_units))
+            if step.save:
+                copy(zr, part(step.saved, r, 0, cell.n_units))
             activate_row(cell.activation, zr)
             copy(zr, h)
 
 
 @implements(step_backward, SimpleRNN)
-def backward(
-    cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
-):
-    one = ds.dtype.type(1)  # an integer would make it float64
+def backward(cell, phase, step):
+    one = step.ds.dtype.type(1)  # an integer would make it float64
     u = cell.n_units
-    for r in range(n):
-        dh, h, out = plane(ds, 0, r, u), plane(states, 0, new + r, u), part(dz, pz + r, 0, u)
+    for r in range(step.dz.shape[0]):
+        dh, h, out = plane(step.ds, 0, r, u), plane(step.states, 0, r, u), part(step.dz, r, 0, u)
         if cell.activation == TANH:
             for j in range(cell.n_units):
                 out[j] = dh[j] * (one - h[j] * h[j])
         else:
-            activate_backward_row(cell.activation, part(saved, ps + r, 0, u), h, dh, out)
+            activate_backward_row(cell.activation, part(step.saved, r, 0, u), h, dh, out)
         fill(dh, 0)

@@ -5,25 +5,29 @@ loops, threads, weight gradients. A cell adds what happens between the products:
 
     z   = b + x @ W              (n_gates * n_units columns; the engine, before the step)
     z  += h_prev @ U             (the engine; into `hu = b_rec + h_prev @ U` instead, where `split`)
-    h, ... = step_forward(z, hu, previous states)
+    states = step_forward(z, hu, previous states)
     dz, du, d(previous states) = step_backward(d(states), saved values)
     d(h_prev) += du @ U.T        (the engine)
+
+The bodies get these arrays as one record, a `Forward` or a `Backward`, and write their results into it.
 
 Recurrent columns can be cut into equal *groups*, one product each. The last `late` groups take a left operand that
 the step itself computes, as ``r * h_prev`` in a GRU with ``reset_after=False``: such a cell is called in two phases,
 before and after those products (in the opposite order on the way back).
 
-Rows of a step know nothing of one another: threads may have some of them each (see `shares`), with a `scratch` of their
-own. Only `d_extra` is added to by all rows, so a cell that has it is called for all of them at once on the way back.
+The rows of a step are independent: several threads may compute some of them each (see `split_step`), with a `scratch` of
+their own. Only `d_extra` is a sum over all rows, so the backward body of a cell that has it gets all of them at once.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from fastrnn.engine.runtime.jit import stub
 
-__all__ = ["Traits", "step_backward", "step_forward", "traits"]
+__all__ = ["Backward", "Forward", "Traits", "step_backward", "step_forward", "traits"]
 
 
 class Traits(NamedTuple):
@@ -59,9 +63,76 @@ class Traits(NamedTuple):
     n_extra: int = 0
 
 
+class Forward(NamedTuple):
+    """One time step of some rows.
+
+    Attributes
+    ----------
+    z : (n, n_gates * n_units) array
+        Pre-activations; may be overwritten.
+    hu : (n, n_gates * n_units) array
+        The recurrent product, where the cell is `split`.
+    previous : (n_states, n, n_units) array
+        The states before the step; only read.
+    states : (n_states, n, n_units) array
+        The states after it, to be written.
+    saved : (n, n_saved * n_units) array
+        For `step_backward`, to be written if `save` is not 0; otherwise it has no elements.
+    operand : (n, n_units) array
+        Left operand of the late products, to be written in phase 0.
+    extra : (n_extra * n_units,) array
+        Further parameters.
+    scratch : (n_gates + 4, n_units) array
+        Free for the body.
+    save : int
+        Whether `saved` is to be written.
+    """
+
+    z: np.ndarray
+    hu: np.ndarray
+    previous: np.ndarray
+    states: np.ndarray
+    saved: np.ndarray
+    operand: np.ndarray
+    extra: np.ndarray
+    scratch: np.ndarray
+    save: int
+
+
+class Backward(NamedTuple):
+    """The gradient of one time step of some rows; arrays that `Forward` has are only read.
+
+    Attributes
+    ----------
+    ds : (n_states, n, n_units) array
+        On entry the gradient with respect to the new states, on return that with respect to the previous ones, but for
+        the part that goes through the recurrent products, which the engine adds.
+    previous, states, saved, extra, scratch
+        As in `Forward`.
+    dz, du : (n, n_gates * n_units) arrays
+        Gradients of the input columns and of the recurrent columns, to be written; the same array unless the cell is
+        `split`.
+    d_operand : (n, n_units) array
+        In phase 0 of a cell with late groups: gradient of the late operand.
+    d_extra : (n_extra * n_units,) array
+        Gradient of `extra`, to be added to.
+    """
+
+    ds: np.ndarray
+    previous: np.ndarray
+    states: np.ndarray
+    saved: np.ndarray
+    dz: np.ndarray
+    du: np.ndarray
+    d_operand: np.ndarray
+    extra: np.ndarray
+    d_extra: np.ndarray
+    scratch: np.ndarray
+
+
 @stub
-def step_forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch):
-    """One time step of `n` rows.
+def step_forward(cell, phase, step):
+    """Compute one time step.
 
     Parameters
     ----------
@@ -69,40 +140,20 @@ def step_forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps,
         Has `n_units` and whatever numbers the cell needs.
     phase : int
         0, and 1 once more after the late products.
-    z : (rows, n_gates * n_units) array
-        Rows ``pz ... pz + n`` hold the pre-activations; they may be overwritten.
-    hu : (n, n_gates * n_units) array
-        The recurrent product, where the cell is `split`.
-    states : (n_states, rows, n_units) array
-        Rows ``prev ...`` are read, rows ``new ...`` written.
-    extra : (n_extra * n_units,) array
-    saved : (rows, n_saved * n_units) array
-        Rows ``ps ...``, written if `save` is not 0.
-    operand : (n, n_units) array
-        Left operand of the late products, written in phase 0.
-    scratch : (n_gates + 4, n_units) array
-        Free for the body.
+    step : Forward
     """
 
 
 @stub
-def step_backward(
-    cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
-):
-    """The gradient of `step_forward`, phases in the opposite order.
+def step_backward(cell, phase, step):
+    """Compute the gradient of `step_forward`, phases in the opposite order.
 
     Parameters
     ----------
-    ds : (n_states, n, n_units) array
-        On entry the gradient with respect to the new states, on return that with respect to the previous ones, but for
-        the part that goes through the recurrent products, which the engine adds.
-    dz, du : (rows, n_gates * n_units) arrays
-        Gradients of the input columns (rows ``pz ...``) and of the recurrent columns (rows ``pu ...``); the same array
-        unless the cell is `split`.
-    d_operand : (n, n_units) array
-        In phase 0 of a cell with late groups: gradient of the late operand.
-    d_extra : (n_extra * n_units,) array
-        Gradient of `extra`, to be added to.
+    cell : NamedTuple
+    phase : int
+        1 if there are late products, then 0.
+    step : Backward
     """
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastrnn.engine.recurrence.contract import Backward, Forward
 from fastrnn.engine.recurrence.split_step import (
     shared_backward,
     shared_forward,
@@ -38,6 +39,7 @@ from fastrnn.engine.runtime.views import (
     plane,
     planes,
     segment,
+    slab,
     spaced,
 )
 
@@ -296,9 +298,18 @@ def forward_rows(
                             target = block(z, at, n, lo, group_width)
                             start = target
                         shared_product(team, shares, operand, packed, group_width, target, start)
-                shared_forward(
-                    team, shares, cell, phase, n, z, at, hu, states, prev, new, extra, saved, kept, save, left, scratch
-                )  # fmt: skip
+                step = Forward(
+                    z=block(z, at, n, 0, width),
+                    hu=block(hu, 0, n, 0, width),
+                    previous=slab(states, n_states, prev, n, n_units),
+                    states=slab(states, n_states, new, n, n_units),
+                    saved=block(saved, kept, n, 0, saved.shape[1]),
+                    operand=block(left, 0, n, 0, n_units),
+                    extra=extra,
+                    scratch=scratch,
+                    save=save,
+                )
+                shared_forward(team, shares, cell, phase, step)
             if out.shape[0] > 0:
                 for r in range(n):
                     copy(
@@ -436,10 +447,19 @@ def backward_rows(
             if d_out.shape[0] > 0:
                 _add_outputs(plan, schedule, d_out, s, r0, n, ds)
             for phase in range(1 if late else 0, -1, -1):
-                shared_backward(
-                    team, 1 if plan["n_extra"] else shares, cell, phase, n, ds, states, prev, new, extra, saved, kept,
-                    dz, at, du, at, d_left, d_extra, scratch,
-                )  # fmt: skip
+                step = Backward(
+                    ds=slab(ds, n_states, 0, n, n_units),
+                    previous=slab(states, n_states, prev, n, n_units),
+                    states=slab(states, n_states, new, n, n_units),
+                    saved=block(saved, kept, n, 0, saved.shape[1]),
+                    dz=block(dz, at, n, 0, width),
+                    du=block(du, at, n, 0, width),
+                    d_operand=block(d_left, 0, n, 0, n_units),
+                    extra=extra,
+                    d_extra=d_extra,
+                    scratch=scratch,
+                )
+                shared_backward(team, 1 if plan["n_extra"] else shares, cell, phase, step)
                 if recurrent:
                     for g in range(groups - late if phase else 0, groups if phase else groups - late):
                         packed = segment(weights, plan["u"] + g * group_packed, group_packed)

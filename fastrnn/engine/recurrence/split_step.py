@@ -14,7 +14,7 @@ from __future__ import annotations
 from numba import types
 
 from fastrnn.engine.kernels.matmul import VECTOR_BITS, VECTORS, product, product_tn
-from fastrnn.engine.recurrence.contract import step_backward, step_forward
+from fastrnn.engine.recurrence.contract import Backward, Forward, step_backward, step_forward
 from fastrnn.engine.runtime.compiling import Passed
 from fastrnn.engine.runtime.denormals import flush_denormals, restore_denormals
 from fastrnn.engine.runtime.handover import share
@@ -105,51 +105,38 @@ def _rows(n, part, parts, scratch, n_units):
 
 @jit(inner=True)
 def _forward_share(arguments, at, part):
-    parts, cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch = fetch(
-        arguments, at
-    )
+    parts, cell, phase, step = fetch(arguments, at)
     u = cell.n_units
-    r, count, own = _rows(n, part, parts, scratch, u)
+    r, n, scratch = _rows(step.z.shape[0], part, parts, step.scratch, u)
     before = flush_denormals()
-    step_forward(
-        cell,
-        phase,
-        count,
-        z,
-        pz + r,
-        block(hu, r, count, 0, hu.shape[1]),
-        states,
-        prev + r,
-        new + r,
-        extra,
-        saved,
-        ps + r,
-        save,
-        block(operand, r, count, 0, u),
-        own,
+    rows = Forward(
+        z=block(step.z, r, n, 0, step.z.shape[1]),
+        hu=block(step.hu, r, n, 0, step.hu.shape[1]),
+        previous=slab(step.previous, step.previous.shape[0], r, n, u),
+        states=slab(step.states, step.states.shape[0], r, n, u),
+        saved=block(step.saved, r, n, 0, step.saved.shape[1]),
+        operand=block(step.operand, r, n, 0, u),
+        extra=step.extra,
+        scratch=scratch,
+        save=step.save,
     )
+    step_forward(cell, phase, rows)
     restore_denormals(before)
 
 
 _forward_part = address(_forward_share)
 
 
-def shared_forward(
-    team, n_shares, cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch
-):  # fmt: skip
+def shared_forward(team, n_shares, cell, phase, step):
     """`contract.step_forward`, its rows in so many shares for the `team`; there is as much `scratch` for each."""
-    step_forward(cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch)
+    step_forward(cell, phase, step)
 
 
 @body_of(shared_forward)
 def _shared_forward(team, *kinds):
-    def together(
-        team, n_shares, cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch
-    ):  # fmt: skip
-        parts = min(n, n_shares)
-        args = (
-            parts, cell, phase, n, z, pz, hu, states, prev, new, extra, saved, ps, save, operand, scratch,
-        )  # fmt: skip
+    def together(team, n_shares, cell, phase, step):
+        parts = min(step.z.shape[0], n_shares)
+        args = (parts, cell, phase, step)
         share(team if parts > 1 else team[:0], _forward_part(args), spill(args), parts)
 
     return Passed(step_forward, 2) if team == types.none else together
@@ -157,55 +144,39 @@ def _shared_forward(team, *kinds):
 
 @jit(inner=True)
 def _backward_share(arguments, at, part):
-    (
-        parts, cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch,
-    ) = fetch(arguments, at)  # fmt: skip
+    parts, cell, phase, step = fetch(arguments, at)
     u = cell.n_units
-    r, count, own = _rows(n, part, parts, scratch, u)
+    r, n, scratch = _rows(step.dz.shape[0], part, parts, step.scratch, u)
     before = flush_denormals()
-    step_backward(
-        cell,
-        phase,
-        count,
-        slab(ds, ds.shape[0], r, count, u),
-        states,
-        prev + r,
-        new + r,
-        extra,
-        saved,
-        ps + r,
-        dz,
-        pz + r,
-        du,
-        pu + r,
-        block(d_operand, r, count, 0, u),
-        d_extra,
-        own,
+    rows = Backward(
+        ds=slab(step.ds, step.ds.shape[0], r, n, u),
+        previous=slab(step.previous, step.previous.shape[0], r, n, u),
+        states=slab(step.states, step.states.shape[0], r, n, u),
+        saved=block(step.saved, r, n, 0, step.saved.shape[1]),
+        dz=block(step.dz, r, n, 0, step.dz.shape[1]),
+        du=block(step.du, r, n, 0, step.du.shape[1]),
+        d_operand=block(step.d_operand, r, n, 0, u),
+        extra=step.extra,
+        d_extra=step.d_extra,
+        scratch=scratch,
     )
+    step_backward(cell, phase, rows)
     restore_denormals(before)
 
 
 _backward_part = address(_backward_share)
 
 
-def shared_backward(
-    team, n_shares, cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
-):  # fmt: skip
+def shared_backward(team, n_shares, cell, phase, step):
     """`contract.step_backward`, likewise; for cells with `extra`, to whose gradient all rows add, `n_shares` must be 1."""
-    step_backward(
-        cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
-    )
+    step_backward(cell, phase, step)
 
 
 @body_of(shared_backward)
 def _shared_backward(team, *kinds):
-    def together(
-        team, n_shares, cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch
-    ):  # fmt: skip
-        parts = min(n, n_shares)
-        args = (
-            parts, cell, phase, n, ds, states, prev, new, extra, saved, ps, dz, pz, du, pu, d_operand, d_extra, scratch,
-        )  # fmt: skip
+    def together(team, n_shares, cell, phase, step):
+        parts = min(step.dz.shape[0], n_shares)
+        args = (parts, cell, phase, step)
         share(team if parts > 1 else team[:0], _backward_part(args), spill(args), parts)
 
     return Passed(step_backward, 2) if team == types.none else together
