@@ -55,7 +55,7 @@ def check_cell(
     gradients : bool
         Whether to check gradients; otherwise only values.
     seed : int
-        Of the random numbers.
+        Seed of weights, inputs and states: the same seed checks the same numbers.
 
     Raises
     ------
@@ -106,6 +106,8 @@ class _Check:
         except ValueError as error:
             raise AssertionError(f"{self.label} is not a cell: {error}") from error
         self.layer = RNN(self.cell, return_sequences=True, return_state=True, dtype="float64")
+        # The initial weights are random too: without this the same seed would check other weights in each process.
+        self.layer.set_seed(int(rng.integers(2**31)))
         self.layer.build((None, None, n_inputs))
         weights = [w + rng.normal(size=w.shape) * 0.3 for w in self.layer.get_weights()]
         self.layer.set_weights(weights)

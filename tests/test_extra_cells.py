@@ -53,6 +53,19 @@ def test_check_cell_passes(cell):
     check_cell(cell)
 
 
+def test_check_cell_with_one_seed_checks_the_same_weights(monkeypatch):
+    from fastrnn import testing
+
+    seen = []
+    monkeypatch.setattr(
+        testing._Check, "run", lambda self, gradients: seen.append([*self.layer.get_weights(), self.x])
+    )
+    for seed in (0, 0, 1):
+        check_cell(layers.JANETCell(3), seed=seed)
+    assert all(map(np.array_equal, seen[0], seen[1]))
+    assert not any(map(np.array_equal, seen[0], seen[2]))
+
+
 def test_peepholes_at_zero_are_a_plain_lstm(rng):
     x = rng.normal(size=(N_BATCH, N_STEPS, N_INPUTS)).astype(np.float32)
     peephole, plain = layers.PeepholeLSTM(UNITS), layers.LSTM(UNITS)
