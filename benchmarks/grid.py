@@ -10,6 +10,7 @@ roofline.png; with `--name odd` these are odd.json, odd.md, odd_ratios.png and o
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from itertools import product
@@ -23,7 +24,7 @@ from benchmarks.cases import CELLS, KINDS, ODD_SIZES, SIZES, VARIANTS, Case
 from benchmarks.limits import machine_limits
 from benchmarks.ours import fastrnn_contenders
 from benchmarks.peers import PEERS, Contender, peer_contenders
-from benchmarks.report import OURS, best_by_library, ratio, write
+from benchmarks.report import OURS, best_by_library, markdown, ratio
 from benchmarks.timing import environment, time_side_by_side
 
 RESULTS = Path(__file__).parent / "results"
@@ -88,6 +89,26 @@ def measure(case: Case, libraries: tuple[str, ...], seconds: float) -> list[dict
             }
         )
     return rows
+
+
+def write(
+    rows: Sequence[dict[str, Any]], info: dict[str, Any], out: Path, name: str = "grid", pictures: bool = True
+) -> None:
+    """Write the rows as JSON and as tables, and draw the pictures where matplotlib is installed."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{name}.json").write_text(json.dumps({"environment": info, "rows": list(rows)}, indent=1) + "\n")
+    (out / f"{name}.md").write_text(markdown(rows, info))
+    if not pictures:
+        return
+    try:
+        from benchmarks.drawing import draw_ratios, draw_roofline
+    except ImportError as error:
+        print(f"no pictures: {error}", file=sys.stderr)
+        return
+    best = best_by_library(rows)
+    stem = "" if name == "grid" else f"{name}_"
+    draw_ratios(best, out / f"{stem}ratios.png")
+    draw_roofline(best, info["limits"], out / f"{stem}roofline.png")
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:

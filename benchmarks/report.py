@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -150,28 +149,6 @@ def markdown(rows: Sequence[Row], info: dict[str, Any]) -> str:
                 f"Geometric mean of the ratios {geometric_mean(ratios):.2f}, least {min(ratios):.2f}.",
             ]
     return "\n".join(lines) + "\n"
-
-
-def write(
-    rows: Sequence[Row], info: dict[str, Any], out: Path, name: str = "grid", pictures: bool = True
-) -> None:
-    """JSON and table, and the pictures."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / f"{name}.json").write_text(json.dumps({"environment": info, "rows": list(rows)}, indent=1) + "\n")
-    (out / f"{name}.md").write_text(markdown(rows, info))
-    if not pictures:
-        return
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        print("matplotlib is not installed: no pictures", file=sys.stderr)
-        return
-    from benchmarks.drawing import draw_ratios, draw_roofline
-
-    best = best_by_library(rows)
-    stem = "" if name == "grid" else f"{name}_"
-    draw_ratios(best, out / f"{stem}ratios.png")
-    draw_roofline(best, info["limits"], out / f"{stem}roofline.png")
 
 
 def main() -> int:

@@ -190,9 +190,3 @@ def test_ci_refuses_a_stage_that_it_does_not_have(ci):
     assert code == 2
     assert "no stage 'test'; there are tests, lint, peers and oldest" in said
     assert not commands
-
-
-def test_ci_tests_of_compiled_code_exist():
-    named = PYPROJECT["tool"]["fastrnn"]["compiled_tests"]
-    assert [name for name in named if not (ROOT / name).is_file()] == []
-    assert sorted(set(named)) == named

@@ -5,6 +5,7 @@ its own entry.
 """
 
 import ast
+import graphlib
 import tomllib
 from pathlib import Path
 
@@ -140,6 +141,44 @@ def test_imports_declaration_names_each_room_once_and_no_other():
     inner = {p.parent.name for p in PACKAGE.glob("engine/*/__init__.py")}
     inner |= {p.stem for p in PACKAGE.glob("engine/*.py")} - {"__init__"}
     assert sorted(room for floor in ENGINE for room in floor) == sorted(inner)
+
+
+def test_imports_declaration_names_tests_of_compiled_code_that_exist():
+    named = DECLARED["compiled_tests"]
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+    assert sorted(set(named)) == named
+
+
+def imports_between(folder: Path) -> dict[str, set[str]]:
+    """Of each module of a flat folder of scripts, the modules of the same folder that it imports anywhere."""
+    found = {}
+    for path in folder.glob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names = {
+            alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        parts = [name.split(".") for name in names]
+        found[path.stem] = {part[1] for part in parts if part[0] == folder.name and len(part) > 1}
+        found[path.stem] &= {other.stem for other in folder.glob("*.py")}
+    return found
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "examples"])
+def test_imports_of_scripts_have_no_circle(folder):
+    graphlib.TopologicalSorter(imports_between(ROOT / folder)).prepare()  # raises CycleError
+
+
+def test_imports_of_scripts_checker_sees_a_circle(tmp_path):
+    folder = tmp_path / "benchmarks"
+    folder.mkdir()
+    (folder / "report.py").write_text("def write():\n    from benchmarks.drawing import draw\n")
+    (folder / "drawing.py").write_text("from benchmarks import report\n")
+    assert imports_between(folder) == {"report": {"drawing"}, "drawing": {"report"}}
+    with pytest.raises(graphlib.CycleError):
+        graphlib.TopologicalSorter(imports_between(folder)).prepare()
 
 
 def test_imports_checker_sees_a_wrong_direction(tmp_path, monkeypatch):

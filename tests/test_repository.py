@@ -77,7 +77,7 @@ def test_grid_compares_equal_networks_and_writes_its_results(tmp_path):
         assert place["torch"]["threads"] == "2"
         assert report.ratio(place) == pytest.approx(2)
     info = {**environment(), "limits": {"gflops": 100.0, "gbytes_per_s": 20.0}}
-    report.write(rows, info, tmp_path)
+    grid.write(rows, info, tmp_path)
     assert json.loads((tmp_path / "grid.json").read_text())["environment"]["versions"]["numpy"]
     assert "| gru | 2 | 3 | 4 | 5 |" in (tmp_path / "grid.md").read_text()
     assert (tmp_path / "ratios.png").stat().st_size > 5_000

@@ -1,0 +1,86 @@
+"""Import paths that users may rely on: a release may add some, and takes none away without a word in CHANGELOG.md."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import fastrnn
+
+#: Names by module, as of version 0.1.0.
+PUBLIC = {
+    "fastrnn": """
+        __version__ EncoderDecoder Input NonFiniteLossError RNNClassifier RNNRegressor Ragged Sequential StandardScaler3D
+        load_model set_random_seed stateful_batches warmup
+        batches callbacks cells constraints datasets engine estimators exceptions forecasting initializers layers losses
+        metrics model optimizers plotting preprocessing random regularizers schedules seq2seq sequences testing text""",
+    "fastrnn.batches": "StatefulBatches stateful_batches",
+    "fastrnn.callbacks": """
+        CSVLogger Callback CallbackList EarlyStopping History LambdaCallback LearningRateScheduler ModelCheckpoint
+        ReduceLROnPlateau TerminateOnNaN""",
+    "fastrnn.constraints": """
+        Constraint MaxNorm MinMaxNorm NonNeg UnitNorm get max_norm min_max_norm non_neg unit_norm""",
+    "fastrnn.datasets": """
+        DataNotFoundError Federalist Series Vowels data_folder federalist_head load_airline load_etth1 load_federalist
+        load_imdb load_japanese_vowels load_sms_spam load_vic_elec read_ts""",
+    "fastrnn.estimators": "RNNClassifier RNNRegressor",
+    "fastrnn.exceptions": "NonFiniteLossError NotBuiltError NotCompiledError",
+    "fastrnn.forecasting": "make_windows mase seasonal_naive smape",
+    "fastrnn.initializers": """
+        Constant GlorotNormal GlorotUniform HeNormal HeUniform Identity Initializer LecunNormal LecunUniform Ones
+        Orthogonal RandomNormal RandomUniform TruncatedNormal VarianceScaling Zeros get""",
+    "fastrnn.layers": """
+        Activation ActivityRegularization Bidirectional CustomCell Dense Dropout DropoutWrapper Embedding Flatten GRU
+        GRUCell IndRNN IndRNNCell Input InputLayer JANET JANETCell KernelCell LSTM LSTMCell Layer Masking PeepholeLSTM
+        PeepholeLSTMCell RNN RepeatVector SimpleRNN SimpleRNNCell StackedRNNCells TimeDistributed Wrapper deserialize
+        get_class""",
+    "fastrnn.losses": """
+        BinaryCrossentropy CategoricalCrossentropy Huber Loss MeanAbsoluteError MeanSquaredError
+        SparseCategoricalCrossentropy get""",
+    "fastrnn.metrics": """
+        AUC Accuracy BinaryAccuracy BinaryCrossentropy CategoricalAccuracy CategoricalCrossentropy Mean
+        MeanAbsoluteError MeanMetricWrapper MeanSquaredError Metric RootMeanSquaredError SparseCategoricalAccuracy
+        SparseCategoricalCrossentropy get""",
+    "fastrnn.model": "Model Sequential load_model",
+    "fastrnn.optimizers": "Adagrad Adam Optimizer RMSprop SGD get",
+    "fastrnn.plotting": "plot_forecast plot_learning_curves",
+    "fastrnn.preprocessing": "StandardScaler3D",
+    "fastrnn.random": "set_random_seed",
+    "fastrnn.regularizers": """
+        L1 L1L2 L2 OrthogonalRegularizer Regularizer get l1 l1_l2 l2 orthogonal_regularizer""",
+    "fastrnn.schedules": """
+        CosineDecay CosineDecayRestarts ExponentialDecay InverseTimeDecay LearningRateSchedule PiecewiseConstantDecay
+        PolynomialDecay get""",
+    "fastrnn.seq2seq": "EncoderDecoder",
+    "fastrnn.sequences": "Ragged StatefulBatches stateful_batches",
+    "fastrnn.streaming": "Stream",
+    "fastrnn.testing": "check_cell",
+    "fastrnn.text": "FILTERS Tokenizer pad_sequences text_to_word_sequence text_windows",
+    "fastrnn.cells.gru": "GRU",
+    "fastrnn.cells.lstm": "LSTM",
+    "fastrnn.cells.simple_rnn": "SimpleRNN",
+    "fastrnn.engine": "",
+}
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_public_names_can_be_imported(module):
+    found = importlib.import_module(module)
+    assert [name for name in PUBLIC[module].split() if not hasattr(found, name)] == []
+
+
+def test_public_names_are_what_the_package_lists():
+    assert set(PUBLIC["fastrnn"].split()) <= set(fastrnn.__all__)
+    assert set(fastrnn.__all__) <= set(dir(fastrnn))
+    for name in fastrnn.__all__:
+        assert getattr(fastrnn, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'RNNClasifier'"):
+        fastrnn.RNNClasifier  # noqa: B018
+
+
+def test_import_of_the_package_loads_neither_the_compiler_nor_scikit_learn():
+    heavy = ("numba", "sklearn", "scipy", "pandas", "matplotlib")
+    code = f"import sys, fastrnn; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
