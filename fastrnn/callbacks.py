@@ -199,8 +199,13 @@ class ModelCheckpoint(_Monitor):
         initial_value_threshold: float | None = None,
     ) -> None:
         super().__init__(monitor, mode)
-        if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
-            raise ValueError(f"save_freq={save_freq!r}: give 'epoch' or a positive number of batches")
+        if save_freq != "epoch":
+            try:
+                save_freq = integer(save_freq, "save_freq")
+            except ValueError:
+                raise ValueError(
+                    f"save_freq={save_freq!r}: give 'epoch' or a positive number of batches"
+                ) from None
         self.filepath = _path(filepath, "filepath")
         try:
             list(string.Formatter().parse(self.filepath))

@@ -1,6 +1,6 @@
-"""Arguments as they should be: each function returns its value, or raises an error that names argument and value.
+"""Checks of arguments: each function returns the checked value, or raises an error that names argument and value.
 
-All that is wrong with a value is a ValueError, its type too: an argument that takes a number or None has no one type.
+A wrong value and a wrong type are both a ValueError, since many arguments take values of several types.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def number(
     below: bool = False,
     optional: bool = False,
 ) -> Any:
-    """`value`, if it is a finite number from `low` to `high`.
+    """Return `value` as a Python number, or raise if it is not a finite number from `low` to `high`.
 
     Parameters
     ----------
@@ -69,11 +69,12 @@ def number(
         if is_number(value) and not math.isfinite(value) and not words.startswith("finite"):
             words = f"finite, {words}" if words.startswith(("non", "pos")) else f"finite {words}"
         raise ValueError(f"{name}={value!r}: give a {words}{' or None' if optional else ''}")
-    return value
+    # A NumPy scalar is turned into Python's number: as an operand it would make float32 arrays float64.
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def integer(value: Any, name: str, low: int = 1, *, optional: bool = False) -> Any:
-    """`value` as an int, if it is one and at least `low` (with `optional` None stays)."""
+    """Return `value` as an int, or raise if it is not an integer of at least `low`; `optional` accepts None too."""
     if optional and value is None:
         return value
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
@@ -84,9 +85,9 @@ def integer(value: Any, name: str, low: int = 1, *, optional: bool = False) -> A
 
 
 def flag(value: Any, name: str) -> bool:
-    """`value` as a bool, if it is one, or 0 or 1.
+    """Return `value` as a bool, or raise if it is not True, False, 0 or 1.
 
-    Anything else is true or false to Python too, but rarely what was meant: ``"no"`` is true.
+    Python takes any value for true or false, which is rarely what was meant: ``"no"`` is true.
     """
     if isinstance(value, (bool, np.bool_)) or (isinstance(value, (int, np.integer)) and value in (0, 1)):
         return bool(value)
@@ -94,7 +95,7 @@ def flag(value: Any, name: str) -> bool:
 
 
 def choice(value: Any, name: str, known: Iterable[Any]) -> Any:
-    """`value`, if it is one of `known`."""
+    """Return `value`, or raise if it is not one of `known`."""
     known = list(known)
     if not any(value is k or (type(value) is type(k) and value == k) for k in known):
         *first, last = (repr(k) if isinstance(k, str) else str(k) for k in known)
@@ -103,7 +104,7 @@ def choice(value: Any, name: str, known: Iterable[Any]) -> Any:
 
 
 def as_shape(value: Any, name: str) -> tuple[int | None, ...]:
-    """`value` as a tuple of sizes, None where one is open."""
+    """Return `value` as a tuple of sizes, None for an open size, or raise if it is not one."""
     if isinstance(value, (tuple, list)) and all(
         size is None or (isinstance(size, (int, np.integer)) and not isinstance(size, bool) and size >= 0)
         for size in value
@@ -115,7 +116,7 @@ def as_shape(value: Any, name: str) -> tuple[int | None, ...]:
 
 
 def as_array(value: Any, name: str = "x") -> np.ndarray:
-    """`value` as an array, unless it holds arrays that don't fit together."""
+    """Return `value` as an array, or raise if it holds arrays of unequal shapes."""
     try:
         return np.asarray(value)
     except ValueError as error:
@@ -128,7 +129,7 @@ def as_array(value: Any, name: str = "x") -> np.ndarray:
 
 
 def real_array(value: Any, dtype: Any = None, name: str = "x") -> np.ndarray:
-    """`value` as an array of real numbers, of `dtype` if that is given."""
+    """Return `value` as an array of real numbers, of `dtype` if that is given, or raise if it holds anything else."""
     array = as_array(value, name)
     if array.dtype.kind not in "biuf":
         what = "is None" if value is None else f"has dtype {array.dtype}"

@@ -33,11 +33,12 @@ class Constraint(Configurable):
 
 
 def _axis(value: Any) -> Any:
-    """`value`, if it can be an axis, or several."""
+    """Return `value` as an int or a list of them, or raise if it is neither."""
     several = value if isinstance(value, (list, tuple)) else [value]
     if not several or not all(is_number(a) and float(a).is_integer() for a in several):
         raise ValueError(f"axis={value!r}: give an integer, or a list of integers")
-    return value
+    axes = [int(axis) for axis in several]
+    return axes if several is value else axes[0]
 
 
 def _norms(w: np.ndarray, axis: Any) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.checks import choice, number
+from fastrnn.checks import choice, integer, number
 from fastrnn.random import check_seed, new_generator
 from fastrnn.registry import Configurable, Registry
 
@@ -171,7 +171,7 @@ class VarianceScaling(Initializer):
         self.mode = choice(mode, "mode", ("fan_in", "fan_out", "fan_avg"))
         known = ("truncated_normal", "untruncated_normal", "uniform")
         self.distribution, self.seed = choice(distribution, "distribution", known), check_seed(seed)
-        self.input_axes, self.output_axes = input_axes, output_axes
+        self.input_axes, self.output_axes = _axes(input_axes, "input_axes"), _axes(output_axes, "output_axes")
 
     def __call__(self, shape, dtype="float32", rng=None):
         fan_in, fan_out = _fans(shape, self.input_axes, self.output_axes)
@@ -251,6 +251,13 @@ class Orthogonal(Initializer):
         return (self.gain * (q.T if n_rows < n_columns else q).reshape(shape)).astype(dtype)
 
 
+def _axes(value: Any, name: str) -> Any:
+    """Return `value` as an int or a list of them, or raise if it is neither; None stays."""
+    if isinstance(value, (list, tuple)):
+        return [integer(axis, f"{name}[{k}]", -32) for k, axis in enumerate(value)]
+    return integer(value, name, -32, optional=True)
+
+
 def _uniform(rng: np.random.Generator, low: float, high: float, shape: Any, dtype: Any) -> np.ndarray:
     dtype = np.dtype(dtype)
     drawn = rng.random(shape, dtype=dtype)
@@ -279,7 +286,8 @@ def _fans(shape: tuple[int, ...], input_axes: Any, output_axes: Any) -> tuple[fl
         return shape[-2] * others, shape[-1] * others
 
     def axes(given: Any, default: int) -> set[int]:
-        given = (default,) if given is None else (given,) if isinstance(given, int) else tuple(given)
+        given = default if given is None else given
+        given = tuple(given) if isinstance(given, (list, tuple)) else (given,)
         return {axis % rank for axis in given}
 
     ins, outs = axes(input_axes, -2), axes(output_axes, -1)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn import losses
+from fastrnn.checks import choice, flag, integer, number
 from fastrnn.registry import Configurable, Registry, snake_case
 from fastrnn.targets import align_targets, item_weights
 
@@ -141,7 +142,7 @@ class BinaryAccuracy(Mean):
         self, name: str | None = "binary_accuracy", dtype: Any = None, threshold: float = 0.5
     ) -> None:
         super().__init__(name, dtype)
-        self.threshold = threshold
+        self.threshold = number(threshold, "threshold")
 
     def values(self, y_true, y_pred):
         return align_targets(y_true, y_pred) == (y_pred > self.threshold)
@@ -271,24 +272,23 @@ class AUC(Metric):
         from_logits: bool = False,
     ) -> None:
         super().__init__(name or "auc", dtype)
-        if curve not in ("ROC", "PR"):
-            raise ValueError(f"curve={curve!r}: give 'ROC' or 'PR'")
-        if summation_method not in ("interpolation", "minoring", "majoring"):
-            raise ValueError(
-                f"summation_method={summation_method!r}: give 'interpolation', 'minoring' or 'majoring'"
-            )
+        choice(curve, "curve", ("ROC", "PR"))
+        choice(summation_method, "summation_method", ("interpolation", "minoring", "majoring"))
         if thresholds is not None:
             inner = np.sort(np.asarray(thresholds, float))
             if inner.size and (inner[0] < 0 or inner[-1] > 1):
                 raise ValueError(f"thresholds={thresholds!r}: give numbers from 0 to 1")
             num_thresholds = len(inner) + 2
         else:
-            if num_thresholds <= 1:
-                raise ValueError(f"num_thresholds={num_thresholds!r}: give an integer above 1")
+            num_thresholds = integer(num_thresholds, "num_thresholds", 2)
             inner = np.arange(1, num_thresholds - 1) / (num_thresholds - 1)
         self.num_thresholds, self.curve, self.summation_method = num_thresholds, curve, summation_method
-        self.thresholds = thresholds
-        self.multi_label, self.num_labels, self.from_logits = multi_label, num_labels, from_logits
+        self.thresholds = None if thresholds is None else [float(value) for value in thresholds]
+        self.multi_label, self.from_logits = (
+            flag(multi_label, "multi_label"),
+            flag(from_logits, "from_logits"),
+        )
+        self.num_labels = integer(num_labels, "num_labels", optional=True)
         self.label_weights = None if label_weights is None else np.asarray(label_weights, float)
         # The ends lie just outside, so that every prediction is above the first and none above the last.
         self._thresholds = np.concatenate([[-losses.EPSILON], inner, [1 + losses.EPSILON]])

@@ -98,10 +98,10 @@ class Optimizer(Configurable):
                 "give only one of clipnorm, clipvalue and global_clipnorm, got "
                 + ", ".join(f"{k}={v!r}" for k, v in clips.items() if v is not None)
             )
-        for key, value in (*clips.items(), ("weight_decay", weight_decay)):
-            number(value, key, 0, optional=True)
-        self.weight_decay = weight_decay
-        self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
+        self.weight_decay = number(weight_decay, "weight_decay", 0, optional=True)
+        self.clipnorm, self.clipvalue, self.global_clipnorm = (
+            number(value, key, 0, optional=True) for key, value in clips.items()
+        )
         if name is not None and not isinstance(name, str):
             raise ValueError(f"name={name!r}: give a string or None")
         self.name = name or type(self).__name__.lower()

@@ -39,7 +39,7 @@ def check_seed(seed: Any) -> Any:
             np.random.SeedSequence(seed)
     except (TypeError, ValueError):
         raise ValueError(f"seed={seed!r}: give a non-negative integer or None") from None
-    return seed
+    return int(seed) if isinstance(seed, np.integer) else seed
 
 
 def new_seed(seed: int | np.random.SeedSequence | None = None) -> np.random.SeedSequence:

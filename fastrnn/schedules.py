@@ -86,15 +86,15 @@ class PiecewiseConstantDecay(LearningRateSchedule):
         for key, given in (("boundaries", boundaries), ("values", values)):
             if not isinstance(given, (list, tuple)):
                 raise ValueError(f"{key}={given!r}: give a list of numbers")
-            for k, value in enumerate(given):
-                number(value, f"{key}[{k}]", None if key == "boundaries" else 0)
+        boundaries = [number(value, f"boundaries[{k}]") for k, value in enumerate(boundaries)]
+        values = [number(value, f"values[{k}]", 0) for k, value in enumerate(values)]
         if len(values) != len(boundaries) + 1:
             raise ValueError(
                 f"values={values!r}: give one more value than boundaries ({len(boundaries)}), got {len(values)}"
             )
-        if list(boundaries) != sorted(boundaries):
+        if boundaries != sorted(boundaries):
             raise ValueError(f"boundaries={boundaries!r}: give them in ascending order")
-        self.boundaries, self.values, self.name = list(boundaries), list(values), name
+        self.boundaries, self.values, self.name = boundaries, values, name
 
     def __call__(self, step: int) -> float:
         return self.values[bisect.bisect_left(self.boundaries, step)]

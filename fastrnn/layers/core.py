@@ -78,10 +78,7 @@ class InputLayer(Layer):
                 "Input needs shape, such as shape=(None, 3) for any number of steps of 3 features"
             )
         shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
-        for size in shape:
-            if size is not None:
-                check_positive_int(size, "shape (each size)")
-        self.shape = shape
+        self.shape = tuple(integer(size, "shape (each size)", optional=True) for size in shape)
         self.batch_size = integer(batch_size, "batch_size", optional=True)
         try:
             self.data_dtype = None if dtype is None else np.dtype(dtype)
@@ -89,7 +86,7 @@ class InputLayer(Layer):
             raise ValueError(
                 f"dtype={dtype!r}: give the name of a dtype, such as 'float32' or 'int32'"
             ) from None
-        self.batch_shape: Shape = (batch_size, *shape)
+        self.batch_shape: Shape = (self.batch_size, *self.shape)
         self.sparse, self.ragged, self.input_tensor, self.optional = sparse, ragged, input_tensor, optional
         self.built = True
 
@@ -295,8 +292,9 @@ class ActivityRegularization(Layer):
     unchanged = True
 
     def __init__(self, l1: float = 0.0, l2: float = 0.0, **kwargs: Any) -> None:
-        super().__init__(activity_regularizer=regularizers.L1L2(l1, l2), **kwargs)
-        self.l1, self.l2 = l1, l2
+        penalty = regularizers.L1L2(l1, l2)
+        super().__init__(activity_regularizer=penalty, **kwargs)
+        self.l1, self.l2 = penalty.l1, penalty.l2
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.checks import number
-from fastrnn.layers.arrays import check_positive_int
+from fastrnn.checks import integer, number
 from fastrnn.layers.base import Layer, Shape
 from fastrnn.random import check_seed
 
@@ -52,11 +51,11 @@ class Dropout(Layer):
         ):
             raise ValueError(f"noise_shape={noise_shape!r}: give a tuple of integers and None")
         if noise_shape is not None:
-            for size in noise_shape:
-                if size is not None:
-                    check_positive_int(size, "noise_shape (each size)")
+            noise_shape = tuple(
+                integer(size, "noise_shape (each size)", optional=True) for size in noise_shape
+            )
         self.rate = float(number(rate, "rate", 0, 1))
-        self.noise_shape = None if noise_shape is None else tuple(noise_shape)
+        self.noise_shape = noise_shape
         self.seed = check_seed(seed)
         if seed is not None:
             super().set_seed(seed)

@@ -74,7 +74,7 @@ class Steps:
             loss = losses.get(loss)
         if loss_weights is not None and not is_number(loss_weights):
             raise TypeError(f"loss_weights={loss_weights!r}: give a number, the model has one output")
-        number(loss_weights, "loss_weights", optional=True)
+        loss_weights = number(loss_weights, "loss_weights", optional=True)
         names = {"metrics": _as_list(metrics), "weighted_metrics": _as_list(weighted_metrics)}
         for argument, given in names.items():
             for name in given:
