@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 # Names are imported at first use, so that `import fastrnn` costs neither the compiler's start nor scikit-learn's.
 _NAMES = {
+    "ConversionError": "exceptions",
     "EncoderDecoder": "models",
     "Input": "layers",
     "ModelFileError": "exceptions",
@@ -40,6 +41,7 @@ _MODULES = (
     "exceptions",
     "forecasting",
     "initializers",
+    "interop",
     "layers",
     "losses",
     "metrics",

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["ModelFileError", "NonFiniteLossError", "NotBuiltError", "NotCompiledError"]
+__all__ = ["ConversionError", "ModelFileError", "NonFiniteLossError", "NotBuiltError", "NotCompiledError"]
+
+
+class ConversionError(ValueError):
+    """A model can't be carried over to another library, or from it.
+
+    The message names the layer or option that the other side lacks, and what would do.
+    """
 
 
 class ModelFileError(OSError, ValueError):

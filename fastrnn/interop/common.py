@@ -1,0 +1,86 @@
+"""What all conversions share: imports of extras, the comparison on random input, reading a model layer by layer."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastrnn.exceptions import ConversionError
+from fastrnn.models import Sequential
+
+__all__ = ["compare", "example_input", "extra", "refuse", "sequential_of"]
+
+#: Largest difference that rounding explains, relative to the largest output (or 1).
+_TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
+
+
+def extra(module: str, name: str) -> Any:
+    """Import a library that is an extra of fastrnn's."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f'this needs {module.split(".")[0]}, which is not installed: pip install "fastrnn[{name}]"'
+        ) from error
+
+
+def refuse(layer: Any, target: str, what: str, remedy: str = "") -> ConversionError:
+    """The error for a layer that `target` can't express."""
+    end = f": {remedy}" if remedy else ""
+    return ConversionError(
+        f"layer {layer.name!r} ({type(layer).__name__}) has {what}, which {target} lacks{end}"
+    )
+
+
+def sequential_of(model: Any, target: str) -> Sequential:
+    """The built `Sequential` model of a model or a fitted estimator."""
+    network = getattr(model, "model_", model)
+    if not isinstance(network, Sequential):
+        raise ConversionError(
+            f"model={model!r} is no Sequential model and no fitted estimator: {target} takes layers in a row"
+        )
+    if not network.built:
+        raise ConversionError(
+            "the model has no weights yet: call build(input_shape), fit, or start with Input(shape)"
+        )
+    return network
+
+
+def example_input(model: Sequential, n_batch: int = 3, n_steps: int = 7) -> np.ndarray:
+    """Random input of a model's shape, the same at each call."""
+    rng = np.random.default_rng(0)
+    shape = model._shapes[0]
+    sizes = [n_batch if shape[0] is None else shape[0]]
+    for axis, size in enumerate(shape[1:], 1):
+        if size is None and axis > 1:
+            raise ConversionError(
+                f"the model takes inputs of shape {tuple(shape)}: only batch and time may be open"
+            )
+        sizes.append(n_steps if size is None else size)
+    first = model.layers[0]
+    if first.takes_tokens:
+        return rng.integers(0, first.input_dim, sizes)
+    return rng.normal(size=sizes).astype(first.dtype)
+
+
+def compare(ours: Any, theirs: Any, what: str, shape: Sequence[int], verbose: bool) -> float:
+    """The largest difference of two outputs; raises `ConversionError` where it is more than rounding."""
+    ours, theirs = np.asarray(ours), np.asarray(theirs)
+    if ours.shape != theirs.shape:
+        raise ConversionError(f"{what}: outputs of shape {theirs.shape} there, {ours.shape} here")
+    difference = float(np.abs(ours.astype(np.float64) - theirs).max(initial=0.0))
+    size = max(1.0, float(np.abs(ours).max(initial=0.0)))
+    if (
+        not difference
+        <= _TOLERANCE["float64" if ours.dtype == theirs.dtype == np.float64 else "float32"] * size
+    ):
+        raise ConversionError(
+            f"{what}: on random input of shape {tuple(shape)} the outputs differ by {difference:.3g}, so the model there "
+            "computes something else"
+        )
+    if verbose:
+        print(f"{what}: largest difference {difference:.3g} on random input of shape {tuple(shape)}")
+    return difference

@@ -1,0 +1,419 @@
+"""Keras 3: models, ``.keras``, ``.h5`` and ``.weights.h5`` files to models, and models to Keras.
+
+Our layers have Keras's arguments, weights and orders of gates, so a configuration is carried over as it is, once what has no
+counterpart has been found. Files are read with h5py alone: Keras is not imported, and no code in them is run.
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import json
+import math
+import os
+import re
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fastrnn import layers
+from fastrnn.exceptions import ConversionError, ModelFileError
+from fastrnn.initializers import zeros_within
+from fastrnn.interop.common import compare, example_input, extra, sequential_of
+from fastrnn.layers.wrappers import Wrapper
+from fastrnn.models import Model, Sequential
+
+__all__ = ["from_keras", "to_keras"]
+
+#: What Keras has under the same name and with the same arguments.
+_LAYERS = (
+    "Activation",
+    "ActivityRegularization",
+    "Bidirectional",
+    "Dense",
+    "Dropout",
+    "Embedding",
+    "Flatten",
+    "GRU",
+    "GRUCell",
+    "InputLayer",
+    "LSTM",
+    "LSTMCell",
+    "Masking",
+    "RNN",
+    "RepeatVector",
+    "SimpleRNN",
+    "SimpleRNNCell",
+    "StackedRNNCells",
+    "TimeDistributed",
+)
+#: The largest part of a .keras archive that is read, unpacked.
+_LARGEST = 1 << 34
+
+
+# -- from Keras
+
+
+def _plain(value: Any) -> Any:
+    """A part of Keras's configuration as our constructors take it."""
+    if isinstance(value, Mapping):
+        if value.get("class_name") == "DTypePolicy":
+            return value["config"]["name"]
+        if value.get("class_name") == "__tuple__":
+            return tuple(_plain(v) for v in value["items"])
+        if "class_name" in value and "config" in value:
+            if value["class_name"] == "function":
+                return value["config"]
+            if value["class_name"] in _LAYERS:
+                return _layer_config(value)
+            return {"class_name": value["class_name"], "config": _plain(value["config"])}
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _layer_config(entry: Any) -> dict[str, Any]:
+    """``{"class_name": ..., "config": ...}`` of ours for Keras's; raises ConversionError for what is not here."""
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("config"), Mapping):
+        raise ConversionError(f"{str(entry)[:80]!r} is no description of a layer")
+    name, config = str(entry.get("class_name")), entry["config"]
+    if name not in _LAYERS:
+        raise ConversionError(
+            f"layer {config.get('name')!r} ({name}) has no counterpart here; known are {', '.join(_LAYERS)}"
+        )
+    known = set(layers.get_class(name)._arguments()) | {"batch_shape", "dtype", "name"}
+    kept = {}
+    for key, value in config.items():
+        # batch_input_shape is said by the input layer; in files of Keras 2 by the first layer.
+        if key in known:
+            kept[key] = _plain(value)
+        elif key not in (
+            "batch_input_shape",
+            "build_config",
+            "registered_name",
+            "zero_output_for_mask",
+            "time_major",
+            "implementation",
+            "input_length",
+        ) and value not in (None, False, [], {}):
+            raise ConversionError(
+                f"layer {config.get('name')!r} ({name}) has {key}={value!r}, which is not known here"
+            )
+    return {"class_name": name, "config": kept}
+
+
+def _chain(config: Mapping[str, Any]) -> list[Any]:
+    """The layers' entries of a Sequential model, or of a functional one whose layers stand in a row."""
+    kind, inner = config.get("class_name"), config.get("config")
+    if kind not in ("Sequential", "Functional", "Model") or not isinstance(inner, Mapping):
+        raise ConversionError(
+            f"the model is of the class {kind!r}: known are Sequential, and Functional in a row"
+        )
+    entries = inner.get("layers")
+    if not isinstance(entries, list) or not entries:
+        raise ConversionError("the model has no layers")
+    if kind == "Sequential":
+        return entries
+    before = None
+    for entry in entries:
+        inbound = re.findall(r"keras_history['\"]: \[['\"]([^'\"]+)['\"]", str(entry.get("inbound_nodes")))
+        if inbound != ([] if before is None else [before]):
+            raise ConversionError(
+                f"layer {entry.get('name')!r} does not take the output of the layer before it alone: a functional model is "
+                "converted where its layers stand in a row"
+            )
+        before = entry.get("config", {}).get("name")
+    return entries
+
+
+def _model_of(config: Mapping[str, Any], weights_size: int) -> Sequential:
+    """The model that Keras's configuration describes, with weights of zero."""
+    entries = _chain(config)
+    try:
+        with zeros_within(weights_size):
+            made = [layers.deserialize(_layer_config(entry)) for entry in entries]
+            model = Sequential(made, name=_name(config["config"].get("name")))
+            shape = config.get("build_config", {}).get("input_shape") or config["config"].get(
+                "build_input_shape"
+            )
+            if shape is None and isinstance(entries[0], Mapping):
+                shape = entries[0]["config"].get("batch_input_shape")
+            if not model.built and shape is not None:
+                model.build(_plain(shape))
+    except ConversionError:
+        raise
+    except (TypeError, ValueError, KeyError, AttributeError, NotImplementedError, RecursionError) as error:
+        raise ConversionError(f"the model can't be made here: {error}") from error
+    if not model.built:
+        raise ConversionError("the model has no weights: build it there before it is saved")
+    return model
+
+
+def _name(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _set(model: Sequential, weights: list[np.ndarray], what: str) -> None:
+    try:
+        model.set_weights(weights)
+    except (ValueError, TypeError) as error:
+        raise ConversionError(f"{what}: the weights are not those of its layers: {error}") from error
+
+
+def from_keras(source: Any, model: Sequential | None = None, *, verbose: bool = False) -> Sequential:
+    """Make a model from Keras's.
+
+    Parameters
+    ----------
+    source : keras.Model, or path
+        A model whose layers stand in a row; or a file: ``.keras`` or ``.h5`` with the whole model, ``.weights.h5`` with
+        the weights alone.
+    model : Sequential, optional
+        For a file of weights: the model that they are for, which gets them.
+    verbose : bool
+        Print the largest difference of the outputs.
+
+    Returns
+    -------
+    Sequential
+        Not compiled; of the file of weights, `model` itself.
+
+    Raises
+    ------
+    ConversionError
+        If a layer or an option has no counterpart here, or if a Keras model and ours differ on random input.
+    ModelFileError
+        If the file is damaged, or none of Keras's.
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        return _from_live(source, verbose)
+    name = os.fspath(source)
+    h5py = extra("h5py", "keras")
+    try:
+        if zipfile.is_zipfile(name):
+            result = _from_archive(h5py, name)
+        else:
+            result = _from_hdf5(h5py, name, model)
+    except (ConversionError, ModelFileError) as error:
+        raise type(error)(f"{name!r}: {error}") from error
+    except (
+        OSError,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        RecursionError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise ModelFileError(
+            f"{name!r} can't be read as a file of Keras ({type(error).__name__}: {error}): give one that model.save or "
+            "model.save_weights wrote there"
+        ) from error
+    if verbose:
+        print(
+            f"from_keras: {result.count_params()} weights from {name}; without Keras's model there is no output to compare"
+        )
+    return result
+
+
+def _from_live(source: Any, verbose: bool) -> Sequential:
+    needed = ("get_config", "get_weights", "predict")
+    if isinstance(source, Model) or not all(callable(getattr(source, name, None)) for name in needed):
+        raise ConversionError(f"source={source!r}: give a Keras model, or the path of a file")
+    config = {"class_name": _base_class(source), "config": source.get_config()}
+    if hasattr(source, "input_shape"):
+        config["build_config"] = {"input_shape": source.input_shape}
+    weights = [np.asarray(w) for w in source.get_weights()]
+    model = _model_of(config, sum(w.nbytes for w in weights))
+    _set(model, weights, "from_keras")
+    x = example_input(model)
+    theirs = source(x)
+    theirs = theirs.detach().cpu().numpy() if hasattr(theirs, "detach") else theirs
+    compare(model(x), theirs, "from_keras", x.shape, verbose)
+    return model
+
+
+def _base_class(source: Any) -> str:
+    names = [cls.__name__ for cls in type(source).__mro__]
+    return next((name for name in names if name in ("Sequential", "Functional")), names[0])
+
+
+def _from_archive(h5py: Any, path: str) -> Sequential:
+    with zipfile.ZipFile(path) as archive:
+        sizes = {info.filename: info.file_size for info in archive.infolist()}
+        for needed in ("config.json", "model.weights.h5"):
+            if needed not in sizes:
+                raise ModelFileError(f"it has no {needed}: give a .keras file that model.save wrote")
+        # An archive may state any size; what is taken is bounded by it, and by the archive's own size at the best ratio.
+        if sum(sizes.values()) > min(_LARGEST, 1100 * os.path.getsize(path)):
+            raise ModelFileError("it unpacks to more than any archive of this size can hold")
+        config = json.loads(archive.read("config.json"))
+        raw = archive.read("model.weights.h5")
+    if not isinstance(config, dict):
+        raise ConversionError("config.json describes no model")
+    with h5py.File(io.BytesIO(raw), "r") as file:
+        model = _model_of(config, len(raw))
+        _set(model, _weights_by_layer(file, model, len(raw)), "model.weights.h5")
+    return model
+
+
+def _from_hdf5(h5py: Any, path: str, model: Sequential | None) -> Sequential:
+    size = os.path.getsize(path)
+    with h5py.File(path, "r") as file:
+        if "model_config" in file.attrs:
+            found = _model_of(json.loads(file.attrs["model_config"]), size)
+            _set(found, _legacy_weights(file["model_weights"], size), "model_weights")
+            return found
+        if model is None:
+            raise ConversionError(
+                "it holds weights alone: pass the model that they are for, from_keras(path, model)"
+            )
+        legacy = "layer_names" in file.attrs
+        network = sequential_of(model, "from_keras")
+        weights = _legacy_weights(file, size) if legacy else _weights_by_layer(file, network, size)
+        _set(network, weights, "weights")
+        return network
+
+
+def _read(dataset: Any, left: list[int]) -> np.ndarray:
+    """A dataset, if the file can hold it: compressed or sparse ones may state any size."""
+    n_bytes = math.prod(dataset.shape) * dataset.dtype.itemsize
+    left[0] -= n_bytes
+    if dataset.dtype.kind not in "fiu" or left[0] < 0:
+        raise ModelFileError(
+            f"the dataset {dataset.name!r} of shape {dataset.shape} is more than the file can hold"
+        )
+    return np.asarray(dataset[()])
+
+
+def _legacy_weights(group: Any, size: int) -> list[np.ndarray]:
+    """Weights of the older layout: lists of names in the order of layers and of weights."""
+    left, found = [size], []
+    for layer in group.attrs["layer_names"]:
+        part = group[layer]
+        found += [_read(part[weight], left) for weight in part.attrs["weight_names"]]
+    return found
+
+
+def _weights_by_layer(file: Any, model: Sequential, size: int) -> list[np.ndarray]:
+    """Weights of the layout of Keras 3: ``layers/<class>[_n]/[cell/]vars/<k>``."""
+    left, found = [size], []
+    root = file["layers"] if "layers" in file else file["_layer_checkpoint_dependencies"]
+    stated = [] if model._input_layer is None else [model._input_layer]
+    names = _numbered([*stated, *model.layers])
+    for layer, name in names:
+        if layer._weights:
+            found += _variables(root[name], layer, left)
+    return found
+
+
+def _numbered(items: list[Any]) -> list[tuple[Any, str]]:
+    """Keras's names of the items of a list in a file: their classes in snake case, numbered from the second on."""
+    counts: dict[str, int] = {}
+    named = []
+    for item in items:
+        name = re.sub(r"\W+", "", type(item).__name__)
+        name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+        name = re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+        n = counts[name] = counts.get(name, -1) + 1
+        named.append((item, f"{name}_{n}" if n else name))
+    return named
+
+
+def _variables(group: Any, layer: Any, left: list[int]) -> list[np.ndarray]:
+    if isinstance(layer, layers.StackedRNNCells):
+        return [
+            a for cell, name in _numbered(layer.cells) for a in _variables(group["cells"][name], cell, left)
+        ]
+    if isinstance(layer, layers.Bidirectional):
+        parts = {"forward_layer": layer.forward_layer, "backward_layer": layer.backward_layer}
+        return [a for name, part in parts.items() for a in _variables(group[name], part, left)]
+    if isinstance(layer, layers.TimeDistributed):
+        return _variables(group["layer"], layer.layer, left)
+    if isinstance(layer, layers.RNN):
+        return _variables(group["cell"], layer.cell, left)
+    if layer.has_states and not isinstance(layer, Wrapper) and "cell" in group:
+        group = group["cell"]
+    values = group["vars"]
+    return [_read(values[str(k)], left) for k in range(len(layer._weights))]
+
+
+# -- to Keras
+
+
+def to_keras(model: Any, *, verbose: bool = False) -> Any:
+    """Make a Keras model, with the same layers, options, names and weights.
+
+    Parameters
+    ----------
+    model : Sequential or fitted estimator
+    verbose : bool
+        Print the largest difference of the outputs.
+
+    Returns
+    -------
+    keras.Sequential
+        Not compiled, on the backend that Keras was set to.
+
+    Raises
+    ------
+    ConversionError
+        If Keras lacks a layer; the message names it.
+    """
+    network = sequential_of(model, "to_keras")
+    keras = extra("keras", "keras")
+    stated = keras.layers.InputLayer(
+        batch_shape=network._shapes[0], dtype="int32" if network.layers[0].takes_tokens else None
+    )
+    result = keras.Sequential(
+        [stated, *(_to_layer(keras, layer) for layer in network.layers)], name=network.name
+    )
+    result.set_weights(network.get_weights())
+    x = example_input(network)
+    theirs = keras.ops.convert_to_numpy(result(x))
+    compare(network(x), theirs, "to_keras", x.shape, verbose)
+    return result
+
+
+def _to_layer(keras: Any, layer: Any) -> Any:
+    """Keras's layer for one of ours."""
+    name = type(layer).__name__
+    if name not in _LAYERS or type(layer) is not layers.get_class(name):
+        raise ConversionError(
+            f"layer {layer.name!r} ({name}) has no counterpart in Keras; known there are {', '.join(_LAYERS)}"
+        )
+    cls = getattr(keras.layers, name)
+    known = _constructor_arguments(cls)
+    config = {}
+    for key, value in layer.get_config().items():
+        if key in known:
+            config[key] = value
+        elif value not in (None, True, False, ()) and key not in ("input_shape", "use_cudnn"):
+            raise ConversionError(f"layer {layer.name!r} ({name}) has {key}={value!r}, which Keras lacks")
+    for key in ("layer", "backward_layer", "cell"):
+        if config.get(key) is not None:
+            config[key] = _to_layer(keras, getattr(layer, key))
+    if "cells" in config:
+        config["cells"] = [_to_layer(keras, cell) for cell in layer.cells]
+    return cls(**{k: _initializer(keras, k, v) for k, v in config.items()})
+
+
+def _initializer(keras: Any, key: str, value: Any) -> Any:
+    """Configurations of initializers, penalties and constraints as objects, which all versions take."""
+    for ending in ("initializer", "regularizer", "constraint"):
+        if key.endswith(ending) and isinstance(value, Mapping):
+            try:
+                return getattr(keras, f"{ending}s").get(dict(value))
+            except ValueError as error:
+                raise ConversionError(f"{key}={value['class_name']} is not in Keras: {error}") from error
+    return value
+
+
+def _constructor_arguments(cls: Any) -> set[str]:
+    names = {"name", "dtype", "trainable", "activity_regularizer", "autocast"}
+    for base in cls.__mro__:
+        if "__init__" in vars(base):
+            names |= set(inspect.signature(vars(base)["__init__"]).parameters)
+    return names - {"self", "args", "kwargs"}

@@ -1,0 +1,493 @@
+"""PyTorch: modules and state dicts to models, and models to modules.
+
+PyTorch's rows of gates stand in the order i, f, g, o for LSTM, which is ours, and r, z, n for GRU, where ours is z, r, h.
+Its weights are the transpose of ours. It has two biases everywhere; here only GRU has (its reset gate acts between them).
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fastrnn import layers
+from fastrnn.exceptions import ConversionError
+from fastrnn.interop.common import compare, example_input, extra, refuse, sequential_of
+from fastrnn.models import Sequential
+
+__all__ = ["from_torch", "to_torch"]
+
+#: Which block of PyTorch's rows stands for each of our gates.
+_GATES = {"RNN": [0], "LSTM": [0, 1, 2, 3], "GRU": [1, 0, 2]}
+_LAYERS = {"RNN": "SimpleRNN", "LSTM": "LSTM", "GRU": "GRU"}
+#: Our activations by name -> PyTorch's modules and their arguments.
+_ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "elu": ("ELU", {}),
+    "gelu": ("GELU", {}),
+    "hard_sigmoid": ("Hardsigmoid", {}),
+    "hard_silu": ("Hardswish", {}),
+    "leaky_relu": ("LeakyReLU", {"negative_slope": 0.2}),
+    "log_sigmoid": ("LogSigmoid", {}),
+    "log_softmax": ("LogSoftmax", {"dim": -1}),
+    "relu": ("ReLU", {}),
+    "relu6": ("ReLU6", {}),
+    "selu": ("SELU", {}),
+    "sigmoid": ("Sigmoid", {}),
+    "silu": ("SiLU", {}),
+    "softmax": ("Softmax", {"dim": -1}),
+    "softplus": ("Softplus", {}),
+    "softsign": ("Softsign", {}),
+    "tanh": ("Tanh", {}),
+}
+_NAMES = {theirs: ours for ours, (theirs, _) in _ACTIVATIONS.items()}
+
+
+def _blocks(array: np.ndarray, kind: str) -> np.ndarray:
+    """PyTorch's rows in the order of our gates."""
+    parts = np.split(array, len(_GATES[kind]))
+    return np.concatenate([parts[g] for g in _GATES[kind]])
+
+
+def _unblocks(array: np.ndarray, kind: str) -> np.ndarray:
+    parts = np.split(array, len(_GATES[kind]))
+    return np.concatenate([parts[_GATES[kind].index(g)] for g in range(len(parts))])
+
+
+def _array(value: Any) -> np.ndarray:
+    return np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
+
+
+# -- from PyTorch
+
+
+class _Part:
+    """One module of PyTorch's: its kind, its arrays by name, and its options."""
+
+    def __init__(self, name: str, kind: str, arrays: Mapping[str, Any], **options: Any) -> None:
+        self.name, self.kind, self.options = name, kind, options
+        self.arrays = {key: _array(value) for key, value in arrays.items()}
+
+    def layers(self, return_sequences: bool) -> tuple[list[Any], list[np.ndarray]]:
+        """Our layers, and their weights."""
+        if self.kind in _GATES:
+            return self._recurrent(return_sequences)
+        dtype = next((a.dtype.name for a in self.arrays.values()), "float32")
+        if self.kind == "Linear":
+            weight, bias = self.arrays["weight"], self.arrays.get("bias")
+            layer = layers.Dense(len(weight), use_bias=bias is not None, dtype=dtype)
+            return [layer], [weight.T, *([] if bias is None else [bias])]
+        if self.kind == "Embedding":
+            table = self.arrays["weight"]
+            return [layers.Embedding(*table.shape, dtype=dtype)], [table]
+        return [self.options["make"]()], []
+
+    def _recurrent(self, return_sequences: bool) -> tuple[list[Any], list[np.ndarray]]:
+        found, weights = [], []
+        both = any(key.endswith("_reverse") for key in self.arrays)
+        n_levels = 1 + max(int(re.findall(r"_l(\d+)", key)[0]) for key in self.arrays)
+        for level in range(n_levels):
+            last = level == n_levels - 1
+            for suffix in ("", "_reverse")[: 1 + both]:
+                names = [f"{n}_l{level}{suffix}" for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+                try:
+                    w, u, *biases = [
+                        self.arrays[n] for n in names if n in self.arrays or not n.startswith("bias")
+                    ]
+                except KeyError as error:
+                    raise ConversionError(f"module {self.name!r} has no {error}") from None
+                if u.shape[0] != len(_GATES[self.kind]) * u.shape[1]:
+                    raise ConversionError(
+                        f"module {self.name!r} has a projection (proj_size), which no layer here has"
+                    )
+                weights += [_blocks(w, self.kind).T, _blocks(u, self.kind).T]
+                if biases:
+                    b, c = (_blocks(b, self.kind) for b in biases)
+                    weights.append(np.stack([b, c]) if self.kind == "GRU" else b + c)
+            more = {"activation": "relu"} if self.options.get("nonlinearity") == "relu" else {}
+            layer = getattr(layers, _LAYERS[self.kind])(
+                u.shape[1],
+                use_bias=bool(biases),
+                return_sequences=return_sequences or not last,
+                dtype=u.dtype.name,
+                **more,
+            )
+            found.append(layers.Bidirectional(layer) if both else layer)
+            if self.options.get("dropout") and not last:
+                found.append(layers.Dropout(self.options["dropout"], dtype=u.dtype.name))
+        return found, weights
+
+
+def _of_module(module: Any, name: str = "") -> list[_Part]:
+    """The parts of a module in the order in which they were defined."""
+    kind = type(module).__name__
+    home = type(module).__module__
+    children = list(module.named_children())
+    if not home.startswith("torch.nn") or kind == "Sequential":
+        if not children:
+            raise ConversionError(f"module {name or kind!r} ({kind}) is of a kind that is not known here")
+        own = [key for key, _ in module.named_parameters(recurse=False)]
+        if own:
+            raise ConversionError(
+                f"module {name or kind!r} ({kind}) has weights of its own, {own}: no layer here has them"
+            )
+        return [part for key, child in children for part in _of_module(child, f"{name}.{key}".strip("."))]
+    if kind in _GATES:
+        nonlinearity = getattr(module, "nonlinearity", "tanh")
+        return [
+            _Part(
+                name,
+                kind,
+                dict(module.named_parameters()),
+                nonlinearity=nonlinearity,
+                dropout=module.dropout,
+                batch_first=module.batch_first,
+            )
+        ]
+    if kind in ("Linear", "Embedding"):
+        if getattr(module, "max_norm", None) is not None:
+            raise ConversionError(
+                f"module {name!r} has max_norm={module.max_norm}, which Embedding here lacks"
+            )
+        return [_Part(name, kind, dict(module.named_parameters()))]
+    if kind == "Dropout":
+        return [_Part(name, kind, {}, make=lambda: layers.Dropout(module.p))]
+    if kind == "Identity":
+        return []
+    if kind in _NAMES:
+        ours = _NAMES[kind]
+        for option, value in _ACTIVATIONS[ours][1].items():
+            if option != "dim" and getattr(module, option) != value:
+                raise ConversionError(
+                    f"module {name!r} has {option}={getattr(module, option)}, {ours!r} here has {value}"
+                )
+        return [_Part(name, kind, {}, make=lambda: layers.Activation(ours))]
+    raise ConversionError(
+        f"module {name or kind!r} ({kind}) is of a kind that is not known here; known are RNN, LSTM, GRU, Linear, "
+        f"Embedding, Dropout, Identity and {', '.join(sorted(_NAMES))}"
+    )
+
+
+def _of_state_dict(table: Mapping[str, Any]) -> list[_Part]:
+    """The parts that a state dict's names and shapes tell of."""
+    groups: dict[str, dict[str, Any]] = {}
+    for key, value in table.items():
+        prefix, _, name = key.rpartition(".")
+        groups.setdefault(prefix, {})[name] = value
+    parts = []
+    for prefix, arrays in groups.items():
+        if "weight_hh_l0" in arrays:
+            rows, units = arrays["weight_hh_l0"].shape
+            kinds = {1: "RNN", 3: "GRU", 4: "LSTM"}
+            if rows % units or rows // units not in kinds:
+                raise ConversionError(
+                    f"{prefix!r} has weight_hh_l0 of shape {(rows, units)}: no RNN, GRU or LSTM has"
+                )
+            parts.append(_Part(prefix, kinds[rows // units], arrays))
+        elif set(arrays) <= {"weight", "bias"} and len(np.shape(arrays.get("weight", ()))) == 2:
+            # Without a bias only the name tells a table from a product.
+            table_like = "bias" not in arrays and "emb" in prefix.rpartition(".")[2].lower()
+            parts.append(_Part(prefix, "Embedding" if table_like else "Linear", arrays))
+        else:
+            raise ConversionError(
+                f"{prefix!r} has {sorted(arrays)}: known are RNN, LSTM, GRU, Linear and Embedding"
+            )
+    return parts
+
+
+def _build(parts: list[_Part], return_sequences: bool) -> Sequential:
+    if not parts:
+        raise ConversionError("there is nothing to convert: the module has no layers")
+    made, weights = [], []
+    for i, part in enumerate(parts):
+        later = any(other.kind in _GATES for other in parts[i + 1 :])
+        found, arrays = part.layers(return_sequences or later)
+        made += found
+        weights += arrays
+    dtypes = {a.dtype.name for a in weights}
+    if not dtypes <= {"float32"} and not dtypes <= {"float64"}:
+        raise ConversionError(
+            f"the weights have dtypes {sorted(dtypes)}: all must be float32, or all float64"
+        )
+    if dtypes == {"float64"}:
+        made = [type(layer).from_config({**layer.get_config(), "dtype": "float64"}) for layer in made]
+    first = parts[0]
+    size = first.arrays.get("weight_ih_l0") if first.kind in _GATES else first.arrays.get("weight")
+    if size is None:
+        raise ConversionError(f"the first module is {first.kind}: begin with one that has weights")
+    try:
+        model = Sequential(made)
+        model.build((None, None) if first.kind == "Embedding" else (None, None, size.shape[1]))
+        model.set_weights([np.ascontiguousarray(a) for a in weights])
+    except ValueError as error:
+        raise ConversionError(f"the modules don't make a row of layers: {error}") from error
+    return model
+
+
+def from_torch(source: Any, *, return_sequences: bool | None = None, verbose: bool = False) -> Sequential:
+    """Make a model from PyTorch's weights.
+
+    Parameters
+    ----------
+    source : torch.nn.Module, or mapping of str to tensor or array
+        A module of RNN, LSTM, GRU (any number of layers, bidirectional, with biases or without), Linear, Embedding,
+        Dropout and activations, taken in the order in which they were defined; or a state dict of RNN, LSTM, GRU, Linear
+        and Embedding, which does not need PyTorch. In a state dict a table is taken for an Embedding if its name says
+        "emb"; an RNN's activation is not in it and is taken for tanh.
+    return_sequences : bool, optional
+        Whether the last recurrent layer hands on all steps, or its last one. None tries both for a module, and takes all
+        steps for a state dict.
+    verbose : bool
+        Print the largest difference of the outputs.
+
+    Returns
+    -------
+    Sequential
+        Not compiled. Its inputs are ``(batch, time, features)``, whatever `batch_first` is there.
+
+    Raises
+    ------
+    ConversionError
+        If a module is of another kind, or the module computes something else than its parts in a row: both run on random
+        input before this returns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import interop
+    >>> rng = np.random.default_rng(0)
+    >>> state = {"weight_ih_l0": rng.normal(size=(8, 3)), "weight_hh_l0": rng.normal(size=(8, 2)),
+    ...          "bias_ih_l0": np.zeros(8), "bias_hh_l0": np.zeros(8)}
+    >>> interop.from_torch(state).layers
+    [<LSTM 'lstm', built>]
+    """
+    if isinstance(source, Mapping):
+        return _build(_of_state_dict(source), return_sequences is not False)
+    torch = extra("torch", "torch")
+    if not isinstance(source, torch.nn.Module):
+        raise ConversionError(f"source={source!r}: give a torch.nn.Module, or its state_dict()")
+    parts = _of_module(source)
+    failures: dict[str, bool] = {}
+    for choice in (True, False) if return_sequences is None else (return_sequences,):
+        model = _build(parts, choice)
+        try:
+            _compare_with_module(torch, model, source, parts, verbose)
+            return model
+        except ConversionError as error:
+            failures.setdefault(str(error), choice)
+    told = (f"{what} (return_sequences={choice})" for what, choice in failures.items())
+    raise ConversionError("; ".join(told))
+
+
+def _compare_with_module(
+    torch: Any, model: Sequential, module: Any, parts: list[_Part], verbose: bool
+) -> None:
+    time_major = any(part.options.get("batch_first") is False for part in parts)
+    x = example_input(model)
+    given = torch.tensor(x.swapaxes(0, 1) if time_major else x)
+    was_training = module.training
+    try:
+        with torch.no_grad():
+            theirs = module.eval()(given)
+    except Exception as error:
+        raise ConversionError(
+            f"the module can't be called with an input of shape {tuple(given.shape)}: {error}"
+        ) from error
+    finally:
+        module.train(was_training)
+    theirs = _array(theirs[0] if isinstance(theirs, tuple) else theirs)
+    ours = model(x)
+    compare(
+        ours,
+        theirs.swapaxes(0, 1) if time_major and ours.ndim == 3 else theirs,
+        "from_torch",
+        x.shape,
+        verbose,
+    )
+
+
+# -- to PyTorch
+
+
+def __getattr__(name: str) -> Any:
+    # Modules of this class are found again when they are unpickled, in a process that has made none yet.
+    if name == "Chain":
+        return _chain()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+@functools.cache
+def _chain() -> Any:
+    """The class of what `to_torch` returns; a function, since its base is there only once PyTorch is imported."""
+    torch = extra("torch", "torch")
+
+    class Chain(torch.nn.Sequential):  # type: ignore[name-defined, misc]
+        """Modules in a row; of a recurrent one the outputs are handed on, of all steps or of the last."""
+
+        def __init__(self, modules: Any, last_only: Mapping[str, bool]) -> None:
+            super().__init__(OrderedDict(modules))
+            #: Names of the recurrent modules, and whether only the output of their last step goes on.
+            self.last_only = dict(last_only)
+
+        def forward(self, x: Any) -> Any:
+            for name, module in self.named_children():
+                x = module(x)
+                if name in self.last_only:
+                    x, states = x
+                    if self.last_only[name]:
+                        h = states[0] if isinstance(states, tuple) else states
+                        x = torch.cat(list(h), -1)  # the states of both directions, or of the one
+            return x
+
+    Chain.__module__, Chain.__qualname__ = __name__, "Chain"
+    return Chain
+
+
+def to_torch(model: Any, *, verbose: bool = False) -> Any:
+    """Make a PyTorch module of a model.
+
+    Parameters
+    ----------
+    model : Sequential or fitted estimator
+        Of SimpleRNN (tanh or relu), LSTM and GRU (as Keras and PyTorch have them by default), Bidirectional (concat) of
+        these, Dense, Embedding, Dropout, Activation and TimeDistributed of Dense.
+    verbose : bool
+        Print the largest difference of the outputs.
+
+    Returns
+    -------
+    torch.nn.Sequential
+        ``batch_first``; its children have the layers' names. Dropout inside recurrent layers is not carried over.
+
+    Raises
+    ------
+    ConversionError
+        If PyTorch lacks a layer or an option; the message names it.
+    """
+    torch = extra("torch", "torch")
+    network = sequential_of(model, "to_torch")
+    modules: dict[str, Any] = {}
+    last_only: dict[str, bool] = {}
+    for layer in network.layers:
+        name = layer.name.replace(".", "_")
+        if isinstance(layer, (layers.SimpleRNN, layers.LSTM, layers.GRU, layers.Bidirectional)):
+            modules[name] = _recurrent_module(torch, layer)
+            last_only[name] = not layer.return_sequences
+        else:
+            _add_stateless(torch, layer, name, modules)
+    result = _chain()(modules, last_only)
+    x = example_input(network)
+    with torch.no_grad():
+        theirs = _array(result.eval()(torch.tensor(x)))
+    compare(network(x), theirs, "to_torch", x.shape, verbose)
+    return result
+
+
+def _add_stateless(torch: Any, layer: Any, name: str, modules: dict[str, Any]) -> None:
+    inner = layer.layer if isinstance(layer, layers.TimeDistributed) else layer
+    dtype = getattr(torch, layer.dtype.name)
+    if isinstance(inner, layers.Dense):
+        kernel, *bias = inner.get_weights()
+        module = torch.nn.Linear(*kernel.shape, bias=bool(bias), dtype=dtype)
+        _fill(torch, module.weight, kernel.T)
+        if bias:
+            _fill(torch, module.bias, bias[0])
+        modules[name] = module
+        if inner.activation != "linear":
+            modules[f"{name}_activation"] = _activation(torch, inner)
+    elif isinstance(inner, layers.Activation):
+        modules[name] = _activation(torch, inner)
+    elif isinstance(layer, layers.Embedding):
+        if layer.mask_zero:
+            raise refuse(
+                layer, "PyTorch", "mask_zero=True", "leave out the padding, or use packed sequences there"
+            )
+        modules[name] = torch.nn.Embedding(layer.input_dim, layer.output_dim, dtype=dtype)
+        _fill(torch, modules[name].weight, layer.get_weights()[0])
+    elif isinstance(layer, layers.Dropout):
+        modules[name] = torch.nn.Dropout(layer.rate)
+    else:
+        raise ConversionError(
+            f"layer {layer.name!r} ({type(layer).__name__}) has no counterpart in PyTorch that this function knows"
+        )
+
+
+def _activation(torch: Any, layer: Any) -> Any:
+    if layer.activation == "linear":
+        return torch.nn.Identity()
+    if layer.activation not in _ACTIVATIONS:
+        raise refuse(
+            layer, "PyTorch", f"activation={layer.activation!r}", f"known are {', '.join(_ACTIVATIONS)}"
+        )
+    kind, options = _ACTIVATIONS[layer.activation]
+    return getattr(torch.nn, kind)(**options)
+
+
+def _fill(torch: Any, parameter: Any, values: np.ndarray) -> None:
+    with torch.no_grad():
+        parameter.copy_(torch.tensor(np.ascontiguousarray(values)))
+
+
+def _recurrent_module(torch: Any, layer: Any) -> Any:
+    both = isinstance(layer, layers.Bidirectional)
+    children = [layer.forward_layer, layer.backward_layer] if both else [layer]
+    child = children[0]
+    kinds = {layers.SimpleRNN: "RNN", layers.LSTM: "LSTM", layers.GRU: "GRU"}
+    if type(child) not in kinds or any(
+        type(c) is not type(child) or c.units != child.units for c in children
+    ):
+        raise ConversionError(
+            f"layer {layer.name!r} ({type(layer).__name__} of {type(child).__name__}) has no counterpart in PyTorch: it has "
+            "RNN, LSTM and GRU, the same in both directions"
+        )
+    kind = kinds[type(child)]
+    if both and layer.merge_mode != "concat":
+        raise refuse(layer, "PyTorch", f"merge_mode={layer.merge_mode!r}", "it has 'concat'")
+    if child.go_backwards:
+        raise refuse(layer, "PyTorch", "go_backwards=True", "reverse the input there")
+    if child.return_state or child.stateful:
+        option = "return_state" if child.return_state else "stateful"
+        raise refuse(
+            layer, "this conversion", f"{option}=True", "PyTorch's modules take and return states themselves"
+        )
+    for c in children:
+        wanted: dict[str, tuple[Any, ...]] = {
+            "activation": ("tanh",),
+            "recurrent_activation": ("sigmoid",),
+            "reset_after": (True,),
+        }
+        if kind == "RNN":
+            wanted = {"activation": ("tanh", "relu")}
+        for option, values in wanted.items():
+            if hasattr(c, option) and getattr(c, option) not in values:
+                raise refuse(
+                    c,
+                    "PyTorch",
+                    f"{option}={getattr(c, option)!r}",
+                    f"it has {' or '.join(map(repr, values))}",
+                )
+        if (c.use_bias, c.activation) != (child.use_bias, child.activation):
+            raise refuse(layer, "PyTorch", "directions with unlike options")
+    more = {"nonlinearity": child.activation} if kind == "RNN" else {}
+    module = getattr(torch.nn, kind)(
+        len(child._weights["kernel"]),
+        child.units,
+        bias=child.use_bias,
+        batch_first=True,
+        bidirectional=both,
+        dtype=getattr(torch, layer.dtype.name),
+        **more,
+    )
+    for c, suffix in zip(children, ("", "_reverse"), strict=False):
+        kernel, recurrent, *bias = c.get_weights()
+        arrays = {"weight_ih": kernel.T, "weight_hh": recurrent.T}
+        if bias:
+            arrays["bias_ih"], arrays["bias_hh"] = (
+                bias[0] if kind == "GRU" else (bias[0], np.zeros_like(bias[0]))
+            )
+        for name, array in arrays.items():
+            _fill(torch, getattr(module, f"{name}_l0{suffix}"), _unblocks(array, kind))
+    return module

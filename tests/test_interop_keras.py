@@ -1,0 +1,270 @@
+"""Models from Keras and to Keras: the same outputs, the same weights, and an error for what can't be carried."""
+
+import contextlib
+import json
+import zipfile
+
+import numpy as np
+import pytest
+
+from fastrnn import (
+    ConversionError,
+    EncoderDecoder,
+    ModelFileError,
+    RNNClassifier,
+    Sequential,
+    interop,
+    layers,
+)
+from tests import keras_oracle
+
+h5py = pytest.importorskip("h5py")
+pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
+
+
+@pytest.fixture(scope="module")
+def keras():
+    try:
+        return keras_oracle.load()
+    except ImportError as error:
+        pytest.skip(str(error))
+
+
+STACKS = {
+    "lstm": lambda: [
+        layers.Input((None, 3)),
+        layers.LSTM(4, recurrent_activation="hard_sigmoid"),
+        layers.Dense(2),
+    ],
+    "gru": lambda: [layers.Input((None, 3)), layers.GRU(4, reset_after=False, use_bias=False, dropout=0.1)],
+    "rnn": lambda: [
+        layers.Input((5, 3)),
+        layers.SimpleRNN(4, return_sequences=True),
+        layers.Flatten(),
+        layers.Dense(1),
+    ],
+    "bidirectional": lambda: [
+        layers.Input((None, 3)),
+        layers.Bidirectional(layers.LSTM(3, return_sequences=True), merge_mode="sum"),
+        layers.TimeDistributed(layers.Dense(4, activation="gelu")),
+        layers.Bidirectional(
+            layers.GRU(3), backward_layer=layers.GRU(3, go_backwards=True, activation="relu")
+        ),
+        layers.Dropout(0.2),
+        layers.Dense(2, activation="softmax", kernel_regularizer="l2", kernel_initializer="he_normal"),
+    ],
+    "tokens": lambda: [
+        layers.Embedding(20, 4, mask_zero=True),
+        layers.GRU(4, return_sequences=True, zero_output_for_mask=True),
+        layers.RNN(layers.StackedRNNCells([layers.LSTMCell(3), layers.SimpleRNNCell(2, activation="relu")])),
+        layers.Activation("sigmoid"),
+    ],
+    "masked": lambda: [
+        layers.Input((None, 3)),
+        layers.Masking(),
+        layers.SimpleRNN(4, kernel_constraint="max_norm"),
+        layers.RepeatVector(3),
+        layers.LSTM(4, return_sequences=True, go_backwards=True),
+        layers.LSTM(4, unroll=True),
+    ],
+    "float64": lambda: [
+        layers.Input((None, 3)),
+        layers.LSTM(4, dtype="float64"),
+        layers.Dense(2, dtype="float64"),
+    ],
+}
+
+
+def make(name):
+    return Sequential(STACKS[name](), seed=1)
+
+
+def assert_same_weights(a, b):
+    for x, y in zip(a.get_weights(), b.get_weights(), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_models_travel_to_keras_and_back(name, keras, capsys):
+    model = make(name)
+    theirs = interop.to_keras(model, verbose=True)
+    assert [layer.name for layer in theirs.layers] == [layer.name for layer in model.layers]
+    again = interop.from_keras(theirs, verbose=True)
+    assert_same_weights(model, again)
+    assert [type(layer) for layer in again.layers] == [type(layer) for layer in model.layers]
+    for ours, back in zip(model.layers, again.layers, strict=True):
+        before, after = ours.get_config(), back.get_config()
+        assert {k: before[k] for k in before if "use_cudnn" not in str(before[k])}.keys() <= after.keys() | {
+            "use_cudnn"
+        }
+    assert capsys.readouterr().out.count("largest difference") == 2
+
+
+@pytest.mark.parametrize("extension", ["keras", "h5"])
+@pytest.mark.parametrize("name", STACKS)
+def test_files_of_keras_are_read(name, extension, keras, tmp_path):
+    model = make(name)
+    path = tmp_path / f"m.{extension}"
+    interop.to_keras(model).save(path)
+    again = interop.from_keras(path)
+    assert_same_weights(model, again)
+    x = interop.common.example_input(model)
+    np.testing.assert_array_equal(again(x), model(x))
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_files_of_weights_are_read(name, keras, tmp_path):
+    model = make(name)
+    path = tmp_path / "m.weights.h5"
+    interop.to_keras(model).save_weights(path)
+    other = make(name)
+    other.set_weights([w * 0 for w in other.get_weights()])
+    assert interop.from_keras(path, other) is other
+    assert_same_weights(model, other)
+    with pytest.raises(ConversionError, match="pass the model"):
+        interop.from_keras(path)
+
+
+def test_functional_models_in_a_row_are_read(keras, tmp_path):
+    inputs = keras.Input((None, 3), dtype="float32")
+    h = keras.layers.LSTM(4, return_sequences=True, dtype="float32")(inputs)
+    outputs = keras.layers.Dense(2, dtype="float32")(keras.layers.GRU(3, dtype="float32")(h))
+    theirs = keras.Model(inputs, outputs)
+    theirs.save(tmp_path / "m.keras")
+    for source in (theirs, tmp_path / "m.keras"):
+        model = interop.from_keras(source)
+        assert [type(layer).__name__ for layer in model.layers] == ["LSTM", "GRU", "Dense"]
+        for ours, w in zip(model.get_weights(), theirs.get_weights(), strict=True):
+            np.testing.assert_array_equal(ours, w)
+
+
+def test_models_that_branch_are_refused(keras):
+    inputs = keras.Input((None, 3), dtype="float32")
+    first = keras.layers.LSTM(4, dtype="float32")(inputs)
+    keras.layers.LSTM(4, dtype="float32")(inputs)
+    second = keras.layers.Dense(2, dtype="float32")(first)
+    both = keras.layers.Concatenate(dtype="float32")([first, second])
+    with pytest.raises(ConversionError, match="stand in a row|no counterpart"):
+        interop.from_keras(keras.Model(inputs, both))
+
+
+def test_classifier_travels(keras):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(20, 5, 2)).astype("float32"), rng.integers(0, 3, 20)
+    model = RNNClassifier(cell="gru", units=4, max_iter=2, tol=None, random_state=0).fit(x, y)
+    theirs = keras.ops.convert_to_numpy(interop.to_keras(model)(x))
+    np.testing.assert_allclose(theirs, model.predict_proba(x), rtol=1e-5, atol=1e-6)
+
+
+LACKING = {
+    "janet": (lambda: [layers.Input((None, 3)), layers.JANET(3, name="mine")], "'mine'.*JANET"),
+    "peephole": (lambda: [layers.Input((None, 3)), layers.PeepholeLSTM(3)], "PeepholeLSTM"),
+    "dropout_wrapper": (
+        lambda: [layers.Input((None, 3)), layers.RNN(layers.DropoutWrapper(layers.GRUCell(3), 0.5))],
+        "DropoutWrapper",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LACKING)
+def test_layers_that_keras_lacks_are_named(name, keras):
+    make_layers, match = LACKING[name]
+    with pytest.raises(ConversionError, match=match):
+        interop.to_keras(Sequential(make_layers()))
+
+
+def test_layers_that_are_lacking_here_are_named(keras):
+    made = keras.Sequential(
+        [keras.Input((8, 3)), keras.layers.Conv1D(2, 3, name="mine"), keras.layers.GRU(2)]
+    )
+    with pytest.raises(ConversionError, match="'mine'.*Conv1D"):
+        interop.from_keras(made)
+
+
+def test_models_of_other_kinds_are_refused(keras):
+    two = EncoderDecoder([layers.LSTM(3)], [layers.LSTM(3), layers.Dense(1)])
+    for wrong in (two, 3, Sequential([layers.LSTM(3)]), RNNClassifier()):
+        with pytest.raises(ConversionError):
+            interop.to_keras(wrong)
+    for wrong in (3, None, object(), make("lstm")):
+        with pytest.raises(ConversionError):
+            interop.from_keras(wrong)
+
+
+# -- files that are not what they say
+
+
+def small_files(folder, keras):
+    theirs = interop.to_keras(Sequential([layers.Input((None, 1)), layers.GRU(2), layers.Dense(1)], seed=0))
+    for name in ("m.keras", "m.h5"):
+        theirs.save(folder / name)
+    theirs.save_weights(folder / "m.weights.h5")
+    return [folder / name for name in ("m.keras", "m.h5", "m.weights.h5")]
+
+
+def test_damaged_files_raise_our_errors_only(keras, tmp_path):
+    rng = np.random.default_rng(0)
+    model = Sequential([layers.Input((None, 1)), layers.GRU(2), layers.Dense(1)])
+    for path in small_files(tmp_path, keras):
+        raw = path.read_bytes()
+        for k in range(150):
+            changed = bytearray(raw)
+            if k % 3 == 0:
+                changed = changed[: int(rng.integers(len(raw)))]
+            else:
+                for at in rng.integers(0, len(raw), 1 + k % 7):
+                    changed[at] = rng.integers(256)
+            path.write_bytes(changed)
+            # Any other error, or a warning, fails the test.
+            with contextlib.suppress(ConversionError, ModelFileError):
+                interop.from_keras(path, model if "weights" in path.name else None)
+
+
+def change_config(path, change):
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(parts["config.json"])
+    change(config["config"]["layers"])
+    parts["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+
+
+HARM = {
+    "units": lambda entries: entries[1]["config"].update(units=10**8),
+    "class": lambda entries: entries[1].update(class_name="Lambda"),
+    "input": lambda entries: entries[0]["config"].update(batch_shape=[None, None, 10**10]),
+    "option": lambda entries: entries[1]["config"].update(projection=3),
+    "layers": lambda entries: entries.clear(),
+    "entry": lambda entries: entries.append(3),
+}
+
+
+@pytest.mark.parametrize("name", HARM)
+def test_configurations_that_ask_for_harm_are_refused(name, keras, tmp_path):
+    path = small_files(tmp_path, keras)[0]
+    change_config(path, HARM[name])
+    with pytest.raises((ConversionError, ModelFileError), match=r"m\.keras"):
+        interop.from_keras(path)
+
+
+def test_datasets_larger_than_their_file_are_refused(tmp_path):
+    """HDF5 keeps a dataset of a terabyte in a few bytes, where it was never written."""
+    path = tmp_path / "m.weights.h5"
+    with h5py.File(path, "w") as file:
+        group = file.create_group("layers/dense/vars")
+        group.create_dataset("0", (2**20, 2**18), "f4", chunks=(1024, 1024))
+        group.create_dataset("1", (1,), "f4")
+    model = Sequential([layers.Input((2,)), layers.Dense(1)])
+    with pytest.raises(ModelFileError, match="more than the file can hold"):
+        interop.from_keras(path, model)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04aaaa", b"\x89HDF\r\n\x1a\n" + bytes(100)])
+def test_files_of_other_programs_are_refused(content, tmp_path):
+    path = tmp_path / "f.keras"
+    path.write_bytes(content)
+    for where in (path, tmp_path, tmp_path / "missing"):
+        with pytest.raises(ModelFileError, match=str(tmp_path)):
+            interop.from_keras(where)
