@@ -2,8 +2,8 @@
 
 An activation is an integer code, so that it fits a cell's NamedTuple and enters parallel loops. The three dozen loops
 behind the codes are not compiled into every kernel that may need one of them: a kernel calls through a table of
-addresses that all kernels share, and an entry of the table is compiled (or read from the disk cache) when it is first
-needed. Kernels for the usual pair write `tanh(x)` and `sigmoid(x)` into their own loops instead and never look at the
+addresses that all kernels share. An entry of the table is compiled (or read from the disk cache) before the first call
+that needs it: :func:`prepare_activations` does that for a cell. Kernels for the usual pair write `tanh(x)` and `sigmoid(x)` into their own loops instead and never look at the
 table.
 """
 
@@ -37,7 +37,9 @@ from fastrnn.engine.kernels.activations import (
     resolve,
 )
 from fastrnn.engine.kernels.elementary import erf, exp, expm1, log, log1p, normal_cdf, sigmoid, tanh
+from fastrnn.engine.numba_private.dispatcher import address_of_code
 from fastrnn.engine.runtime.jit import DISABLED, body_of, jit
+from fastrnn.engine.runtime.linking import name_missing, report_missing
 
 __all__ = [
     "ACTIVATIONS",
@@ -59,6 +61,7 @@ __all__ = [
     "name_of",
     "normal_cdf",
     "prepare",
+    "prepare_activations",
     "resolve",
     "sigmoid",
     "tanh",
@@ -250,6 +253,8 @@ def _entry(code, bits, mode, n, width, x, y, dy, dx):
 
 
 _SYMBOL = "fastrnn_activations"
+#: What kernels report as missing is this plus an index into the table.
+_MISSING_BASE = 1 << 62
 _table = np.zeros(2 * 64, dtype=np.int64)
 
 _SIGNATURE = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_int64] * (_N_ARGUMENTS + 2))
@@ -262,23 +267,18 @@ _NOWHERE = ctypes.addressof(_nowhere)
 def _compiled(code: int, bits: int) -> Callable:
     """Compile one activation for one type, enter it in the table, and return it as a C function."""
     signature = (types.literal(code), types.literal(bits), *[types.int64] * (_N_ARGUMENTS - 2))
-    _entry.compile(signature)
-    result = _entry.overloads[signature]
-    address = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+    address = address_of_code(_entry, signature)
     _table[code + (64 if bits == 64 else 0)] = address
     return _SIGNATURE(address)
 
 
-@_SIGNATURE
-def _first_call(result, exception, code, bits, *rest):
-    """Compile the activation that a kernel has called through the table, and call it."""
-    return _compiled(code, bits)(result, exception, code, bits, *rest)
-
-
 if not DISABLED:
-    # All entries lead to the compiler first: a kernel may call any activation without a word of warning to us.
-    _table[:] = ctypes.cast(_first_call, ctypes.c_void_p).value or 0
     llvmlite.binding.add_symbol(_SYMBOL, _table.ctypes.data)
+    for _code in range(len(VALUES) + len(ROWWISE)):
+        for _at, _type in ((_code, "float32"), (_code + 64, "float64")):
+            name_missing(
+                _MISSING_BASE + _at, f"the activation {name_of(_code)!r} for {_type} (see vecmath.prepare)"
+            )
 
     def _register(function: Callable, pick: Callable, **options: Any) -> None:
         body_of(function, literal=True, **options)(pick)
@@ -304,11 +304,20 @@ if not DISABLED:
 
 
 def prepare(activation: Any, dtype: Any = np.float32) -> int:
-    """Compile an activation now rather than in the kernel that first calls it, and return its code."""
+    """Compile an activation, which kernels may call then, and return its code."""
     code = resolve(activation)
     if not DISABLED:
         _compiled(code, 8 * np.dtype(dtype).itemsize)
     return code
+
+
+# typed: cells of different kinds compare equal when their numbers do, as all NamedTuples
+@functools.lru_cache(maxsize=512, typed=True)
+def prepare_activations(cell: Any, dtype: Any) -> None:
+    """Compile the activations of a cell: those whose codes are its fields with names that end in ``activation``."""
+    for name in cell._fields:
+        if name.endswith("activation"):
+            prepare(getattr(cell, name), dtype)
 
 
 def _run(
@@ -448,6 +457,7 @@ def _call(typingctx, code, mode, x, y, dy, dx):
         table = module.globals.get(_SYMBOL) or ir.GlobalVariable(module, table_type, _SYMBOL)
         index = builder.add(args[0], wide(64 if bits == 64 else 0))
         entry = builder.load(builder.gep(table, [wide(0), index]))
+        index = builder.add(index, wide(_MISSING_BASE))
         kinds = (types.int64,) * _N_ARGUMENTS
         function_type = context.call_conv.get_function_type(types.none, kinds)
         function = builder.inttoptr(entry, function_type.as_pointer())
@@ -455,7 +465,11 @@ def _call(typingctx, code, mode, x, y, dy, dx):
         # The function type of a pointer is not where call_conv looks for it, so the call is written out.
         result = cgutils.alloca_once(builder, function_type.args[0].pointee)
         exception = cgutils.alloca_once(builder, function_type.args[1].pointee)
-        builder.call(function, [result, exception, *values])
+        with builder.if_else(cgutils.is_not_null(builder, function), likely=True) as (full, empty):
+            with full:
+                builder.call(function, [result, exception, *values])
+            with empty:
+                report_missing(builder, index)
         return context.get_dummy_value()
 
     return types.none(types.int64, types.int64, x, y, dy, dx), codegen

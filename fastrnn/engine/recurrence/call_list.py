@@ -25,7 +25,7 @@ from numpy.lib.stride_tricks import as_strided
 from fastrnn.engine.runtime import threads
 from fastrnn.engine.runtime.handover import ALONE, call_part, share
 from fastrnn.engine.runtime.jit import DISABLED, inlined, jit
-from fastrnn.engine.runtime.linking import address, address_of, check, fetch
+from fastrnn.engine.runtime.linking import Slots, address, address_of, check, fetch
 from fastrnn.engine.runtime.views import data_address
 
 __all__ = ["Part", "Program", "part", "placeholder", "together"]
@@ -117,8 +117,10 @@ class Part(NamedTuple):
     members: tuple[Part, ...] = ()
 
 
-def part(kernel: Any, *arguments: Any, pieces: int = 1) -> Part:
-    """Fix the arguments of a kernel.
+def part(
+    kernel: Any, *arguments: Any, pieces: int = 1, needed: Sequence[Slots] = (), item_size: int = 4
+) -> Part:
+    """Fix the arguments of a kernel, and compile all that calls of it will need.
 
     Parameters
     ----------
@@ -128,6 +130,10 @@ def part(kernel: Any, *arguments: Any, pieces: int = 1) -> Part:
         Its arguments; arrays keep their places for as long as the part lives.
     pieces : int
         How many times it is called, with numbers from 0 on; the calls may run side by side.
+    needed : sequence of Slots
+        Of the functions made by `linking.on_demand` that the kernel will call.
+    item_size : int
+        Size in bytes of the numbers that it works on.
     """
     block = np.zeros(_BLOCK_BYTES, np.uint8)
     if DISABLED:
@@ -136,6 +142,8 @@ def part(kernel: Any, *arguments: Any, pieces: int = 1) -> Part:
     key = (kernel, *(_kind(a) for a in arguments))
     if key not in _addresses:
         _addresses[key] = address_of(kernel, tuple(typeof(a) for a in arguments))
+    for slots in needed:  # only now are they known
+        slots.fill(item_size)
     return Part(_addresses[key], block, arguments, pieces)
 
 

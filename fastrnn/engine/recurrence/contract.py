@@ -15,6 +15,9 @@ Recurrent columns can be cut into equal *groups*, one product each. The last `la
 the step itself computes, as ``r * h_prev`` in a GRU with ``reset_after=False``: such a cell is called in two phases,
 before and after those products (in the opposite order on the way back).
 
+A field with the code of an activation has a name that ends in ``activation``: by that the engine knows what to compile
+before a call.
+
 The rows of a step are independent: several threads may compute some of them each (see `split_step`), with a `scratch` of
 their own. Only `d_extra` is a sum over all rows, so the backward body of a cell that has it gets all of them at once.
 """

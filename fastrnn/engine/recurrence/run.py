@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastrnn.engine.kernels.packing import Weights, copies, pack_rows, pieces_of
+from fastrnn.engine.kernels.vecmath import prepare_activations
 from fastrnn.engine.recurrence import scan
 from fastrnn.engine.recurrence.call_list import Part, Program, part, placeholder
 from fastrnn.engine.recurrence.plans import (
@@ -207,7 +209,7 @@ def forward(
         final,
         work,
     )
-    _run(_FORWARD, arguments, plan.blocks, to_pack)
+    _run(_FORWARD, _needed_forward(plan), arguments, plan.blocks, to_pack)
     out_rows = None
     if sequences and mask is None:
         out_rows = states[0, n_batch:].reshape(n_steps, n_batch, -1).transpose(1, 0, 2)
@@ -248,7 +250,7 @@ def _infer(
         final,
         pool.take("work", plan.work_shape, dtype),
     )
-    _run(_FORWARD, arguments, plan.blocks, to_pack)
+    _run(_FORWARD, _needed_forward(plan), arguments, plan.blocks, to_pack)
     return Result(out.reshape(shape[0], shape[1], -1) if sequences else None, final, None)
 
 
@@ -324,6 +326,10 @@ def _program(
     return Program([step], x, out if sequences else final, plan.blocks.light)
 
 
+def _needed_forward(plan: Plan) -> tuple[linking.Slots, ...]:
+    return scan.needed_forward(plan.dense, plan.options.sequences, plan.options.recurrent_masks)
+
+
 def pass_part(
     cell: Any,
     packed: np.ndarray,
@@ -335,6 +341,7 @@ def pass_part(
 ) -> Part:
     """A pass over the rows `x` from the states `state0`, with memory of its own."""
     dtype = packed.dtype
+    prepare_activations(cell, dtype)
     return part(
         scan.forward_part,
         None,
@@ -353,6 +360,8 @@ def pass_part(
         plan.blocks.borders,
         plan.blocks.firsts,
         pieces=plan.blocks.n_rows,
+        needed=_needed_forward(plan),
+        item_size=dtype.itemsize,
     )
 
 
@@ -396,15 +405,22 @@ _FORWARD = scan.forward_pass, scan.shared_forward_pass
 _BACKWARD = scan.backward_pass, scan.shared_backward_pass
 
 
-def _run(entries: tuple[Any, Any], arguments: tuple, blocks: Blocks, to_pack: tuple[Any, ...]) -> None:
+def _run(
+    entries: tuple[Any, Any],
+    needed: Sequence[linking.Slots],
+    arguments: tuple,
+    blocks: Blocks,
+    to_pack: tuple[Any, ...],
+) -> None:
     """Pack the weights, if `to_pack` says how, and run all blocks: each thread's on one of its own, or all on this one."""
     arguments = (*arguments, blocks.borders, blocks.firsts)
+    dtype = arguments[3].dtype
+    prepare_activations(arguments[0], dtype)
     with threads.parallel_region(blocks.n_threads, blocks.light) as team:
         state = ALONE if team is None else team
         if to_pack:
             pack_rows(state, *to_pack)
-        entries[blocks.shares > 1](state, *arguments)
-    linking.check()
+        linking.launch(needed, dtype.itemsize, entries[blocks.shares > 1], state, *arguments)
 
 
 @functools.cache
@@ -476,7 +492,8 @@ def backward(
         grads,
         pool.take("work", back.work_shape, dtype),
     )
-    _run(_BACKWARD, arguments, plan.blocks, to_pack)
+    needed = scan.needed_backward(plan.dense, d_out is not None, need_dx, options.recurrent_masks)
+    _run(_BACKWARD, needed, arguments, plan.blocks, to_pack)
     total = grads[0]
     kernel, recurrent, bias, recurrent_bias, extra = (
         total[start:end] for start, end in zip((0, *back.pieces), back.pieces, strict=False)

@@ -15,6 +15,8 @@ weight gradients as three large products.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from fastrnn.engine.recurrence.contract import Backward, Forward
@@ -27,7 +29,7 @@ from fastrnn.engine.recurrence.split_step import (
 from fastrnn.engine.runtime.denormals import flush_denormals, restore_denormals
 from fastrnn.engine.runtime.handover import share
 from fastrnn.engine.runtime.jit import inlined, jit
-from fastrnn.engine.runtime.linking import address, fetch, on_demand, separate, spill
+from fastrnn.engine.runtime.linking import Slots, address, fetch, on_demand, separate, slots_of, spill
 from fastrnn.engine.runtime.views import (
     add,
     block,
@@ -712,3 +714,24 @@ def shared_backward_pass(state, *args):
     """Likewise, of a single part, within which the team has shares."""
     args = (state, *args)
     share(state[:0], backward_part(args), spill(args), 1)
+
+
+@functools.cache
+def needed_forward(dense: bool, sequences: bool, recurrent_masks: bool) -> tuple[Slots, ...]:
+    """What is compiled on demand, and needed by a pass forward with these options (see `linking.launch`)."""
+    functions = []
+    if not dense:
+        functions += [_gather_rest, _fill] if sequences else [_gather_rest]
+    if recurrent_masks:
+        functions.append(_masked_rows)
+    return slots_of(*functions)
+
+
+@functools.cache
+def needed_backward(dense: bool, d_out: bool, need_dx: bool, recurrent_masks: bool) -> tuple[Slots, ...]:
+    """The same for a pass backward: whether there is a gradient of all outputs, and whether that of the input is wanted."""
+    functions = [] if dense else [_gather_rest]
+    functions += [_add_outputs] if d_out else []
+    functions += [_scatter] if need_dx else []
+    functions += [_masked_rows, _take_masked] if recurrent_masks else []
+    return slots_of(*functions)

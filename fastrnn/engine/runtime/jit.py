@@ -30,6 +30,8 @@ from numba.core import config
 from numba.core.caching import FunctionCache
 from numba.core.serialize import dumps
 
+from fastrnn.engine.numba_private.dispatcher import Dispatcher
+
 from . import compiling
 
 __all__ = ["FASTMATH", "body_of", "implements", "inlined", "jit", "register_sources", "stub"]
@@ -103,7 +105,7 @@ def jit(
         "_nrt": not compiling.is_ours(fn) if allocates is None else allocates,
         "no_cpython_wrapper": inner,
     }
-    dispatcher = numba.jit(pipeline_class=compiling.Pipeline, **options)(stamped(fn, options))
+    dispatcher = Dispatcher(stamped(fn, options), targetoptions=options, pipeline_class=compiling.Pipeline)
     try:
         dispatcher._cache = _Cache(fn)
     except (RuntimeError, OSError) as error:

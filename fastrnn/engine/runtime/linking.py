@@ -5,17 +5,20 @@ level of calls. That is right for small bodies and ruinous for big ones: the reg
 kernel more than all the rest of it. A function decorated
 with :func:`separate` is compiled and cached once per signature; its address is
 given to LLVM's linker under a symbol, and kernels hold an external reference to that symbol. A kernel loaded from
-disk has its references provided before it is linked (`jit._Cache` asks for that). One decorated with
-:func:`on_demand` is not even compiled until a kernel gets to the call: what only some networks need costs others nothing.
+disk has its references provided before it is linked (`jit._Cache` asks for that).
+
+A function decorated with :func:`on_demand` is compiled only when a call needs it: what only some networks use costs the
+others nothing. Its symbol stands for a slot that holds its address. Which of these functions a call needs follows from
+the call's options, so :func:`launch` fills their slots before the kernel starts, in the thread that calls. Kernels never
+call Python: one that came upon an empty slot would leave the call out and say so, which :func:`check` raises.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import binding, ir
@@ -24,7 +27,9 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
+from fastrnn.engine.numba_private.dispatcher import Dispatcher, address_of_code, compiler_lock
 from fastrnn.engine.runtime import jit as _jit
+from fastrnn.engine.runtime.interrupts import held
 
 __all__ = [
     "Arguments",
@@ -33,20 +38,17 @@ __all__ = [
     "check",
     "complete",
     "fetch",
+    "launch",
+    "name_missing",
     "on_demand",
+    "report_missing",
     "separate",
+    "slots_of",
     "spill",
 ]
 
 
-def _address(dispatcher: Any, arguments: tuple) -> int:
-    """The address of the function for these argument types, compiled or loaded."""
-    dispatcher.compile(arguments)
-    compiled = dispatcher.overloads[arguments]
-    return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
-
-
-def _provider(dispatcher: Any, target: Callable[[Any, tuple], int] = _address) -> Callable[[tuple], str]:
+def _provider(dispatcher: Any, target: Callable[[Any, tuple], int] = address_of_code) -> Callable[[tuple], str]:
     """Make a function's machine code known to the linker; what is returned gives the symbol for argument types.
 
     ``target(dispatcher, arguments)`` is the address that the symbol stands for.
@@ -60,6 +62,7 @@ def _provider(dispatcher: Any, target: Callable[[Any, tuple], int] = _address) -
             symbol = "fastrnn_" + hashlib.sha256(repr((name, arguments)).encode()).hexdigest()[:32]
             binding.add_symbol(symbol, target(dispatcher, arguments))
             symbols[arguments] = symbol
+            _names_of_missing[_digest(symbol)] = name
             _jit.EXTERNAL_SYMBOLS[symbol] = (name, arguments)
         return symbols[arguments]
 
@@ -82,26 +85,16 @@ def separate(dispatcher: Any) -> Callable:
 
 
 def on_demand(dispatcher: Any) -> Callable:
-    """As :func:`separate`, for a function without a result: compiled when a kernel first gets to the call.
-
-    Who calls such kernels from Python looks at :func:`check` afterwards.
-    """
+    """As :func:`separate`, for a function without a result: compiled when a call needs it (see :func:`launch`)."""
     if _jit.DISABLED:
         return dispatcher
-    return _linked(dispatcher, _provider(dispatcher, _slot), lambda arguments: types.none, through_slot=True)
-
-
-def complete() -> None:
-    """Compile (or load) all that the kernels of this process would ask for on demand."""
-    while _pending:
-        next(iter(_pending.values()))()
-        check()
-
-
-def check() -> None:
-    """Raise what kept a function that a kernel called from being compiled; the kernel went on without it."""
-    if failures:
-        raise RuntimeError("a kernel could not be compiled") from failures.pop()
+    slots = Slots(dispatcher)
+    _every_slots.append(slots)
+    call = _linked(
+        dispatcher, _provider(dispatcher, slots.make), lambda arguments: types.none, through_slot=True
+    )
+    call.slots = slots  # type: ignore[attr-defined]
+    return call
 
 
 def _linked(
@@ -132,9 +125,14 @@ def _linked(
         kind: ir.FunctionType = context.call_conv.get_function_type(sig.return_type, sig.args)
         symbol = provide(tuple(sig.args))
         if through_slot:
-            function = _in_slot(builder, kind, symbol)
-            with cgutils.if_likely(builder, cgutils.is_not_null(builder, function)):
-                context.call_conv.call_function(builder, function, sig.return_type, sig.args, args)
+            module = builder.module
+            slot = module.globals.get(symbol) or ir.GlobalVariable(module, kind.as_pointer(), symbol)
+            function = builder.load(slot)
+            with builder.if_else(cgutils.is_not_null(builder, function), likely=True) as (full, empty):
+                with full:
+                    context.call_conv.call_function(builder, function, sig.return_type, sig.args, args)
+                with empty:
+                    report_missing(builder, ir.IntType(64)(_digest(symbol)))
             return context.get_dummy_value()
         function = cgutils.get_or_insert_function(builder.module, kind, symbol)
         _, value = context.call_conv.call_function(builder, function, sig.return_type, sig.args, args)
@@ -147,59 +145,145 @@ def _linked(
 # --------------------------------------------------------------------------------------------------------------------
 # Compiled on demand: the symbol stands for a slot that holds the address of the function, once there is one
 
-#: The slots, kept for ever; and of those that are empty, how to fill them.
-_slots: list[ctypes.c_void_p] = []
-_pending: dict[int, Callable[[], None]] = {}
-#: Why slots are still empty that should not be.
-failures: list[BaseException] = []
-_RESOLVER = "fastrnn_resolve"
+
+class Slots:
+    """Where kernels find the address of a function that is compiled on demand, for each tuple of argument types."""
+
+    def __init__(self, dispatcher: Any) -> None:
+        self._dispatcher = dispatcher
+        #: Kept for ever: code refers to them.
+        self._all: list[ctypes.c_void_p] = []
+        #: Those that are empty, by the size in bytes of the arguments' numbers.
+        self.empty: dict[int, dict[tuple, ctypes.c_void_p]] = {4: {}, 8: {}}
+
+    def make(self, dispatcher: Any, arguments: tuple) -> int:
+        """An empty slot for these argument types; returns its address."""
+        slot = ctypes.c_void_p()
+        self._all.append(slot)
+        self.empty[_item_size(arguments)][arguments] = slot
+        return ctypes.addressof(slot)
+
+    def fill(self, item_size: int) -> None:
+        """Compile (or load) the function for numbers of this size, wherever a kernel may ask for it."""
+        empty = self.empty[item_size]
+        if not empty:
+            return
+        with held(), compiler_lock:
+            for arguments in list(empty):
+                empty[arguments].value = address_of_code(self._dispatcher, arguments)
+                del empty[arguments]
 
 
-def _slot(dispatcher: Any, arguments: tuple) -> int:
-    pointer = ctypes.c_void_p()
-    where = ctypes.addressof(pointer)
+_every_slots: list[Slots] = []
 
-    def fill() -> None:
+
+def _item_size(arguments: tuple) -> int:
+    """Size in bytes of the numbers of the first array of real numbers."""
+    kinds = [a.dtype for a in arguments if isinstance(a, types.Array) and isinstance(a.dtype, types.Float)]
+    return kinds[0].bitwidth // 8 if kinds else 8
+
+
+def slots_of(*functions: Any) -> tuple[Slots, ...]:
+    """The slots of functions that :func:`on_demand` has made, for :func:`launch`."""
+    return () if _jit.DISABLED else tuple(function.slots for function in functions)
+
+
+class _Announced(threading.local):
+    """What the call that this thread is about to make needs: slots, and the size of their numbers."""
+
+    slots: Sequence[Slots] = ()
+    item_size = 8
+
+
+_announced = _Announced()
+
+
+def _fill_announced() -> None:
+    """Fill what the call needs whose kernel has just been compiled: only then are its slots known."""
+    for slots in _announced.slots:
+        slots.fill(_announced.item_size)
+
+
+Dispatcher.guard = held
+Dispatcher.before_launch = staticmethod(_fill_announced)
+
+
+def launch(slots: Sequence[Slots], item_size: int, kernel: Any, *arguments: Any) -> None:
+    """Call a kernel when all that this call needs has been compiled.
+
+    Parameters
+    ----------
+    slots : sequence of Slots
+        Of the functions made by :func:`on_demand` that the kernel will call with these arguments.
+    item_size : int
+        Size in bytes of the numbers that it works on.
+    kernel : dispatcher
+    *arguments
+        Its arguments.
+
+    Raises
+    ------
+    RuntimeError
+        If the kernel came to a function that was not among them.
+    """
+    if not slots or _jit.DISABLED:
+        kernel(*arguments)
+    else:
+        for each in slots:
+            if each.empty[item_size]:
+                each.fill(item_size)
+        _announced.slots, _announced.item_size = slots, item_size
         try:
-            pointer.value = _address(dispatcher, arguments)
-        except BaseException as error:  # there is nobody to catch it: kernels lie between
-            failures.append(error)
-        else:
-            _pending.pop(where, None)
-
-    _slots.append(pointer)
-    _pending[where] = fill
-    return where
+            kernel(*arguments)
+        finally:
+            _announced.slots = ()
+    if _missing[0]:
+        check()
 
 
-def _in_slot(builder: Any, kind: Any, symbol: str) -> Any:
-    """The address in a slot, after a call of :func:`_resolve` where there is none."""
-    module = builder.module
-    slot = module.globals.get(symbol) or ir.GlobalVariable(module, kind.as_pointer(), symbol)
-    with cgutils.if_unlikely(builder, cgutils.is_null(builder, builder.load(slot))):
-        resolver = cgutils.get_or_insert_function(
-            module, ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t]), _RESOLVER
+def complete() -> None:
+    """Compile (or load) all that the kernels of this process could ask for on demand."""
+    for slots in _every_slots:
+        for item_size in slots.empty:
+            slots.fill(item_size)
+
+
+# A kernel that comes to an empty slot writes here what it looked for. It is never cleared: calls that ran at the same
+# time can't be told apart, and none of them may return numbers that lack something.
+_MISSING = "fastrnn_missing"
+_missing = (ctypes.c_int64 * 1)()
+_names_of_missing: dict[int, str] = {}
+
+
+def report_missing(builder: Any, what: Any) -> None:
+    """For intrinsics: emit code that notes a 64-bit integer, not zero, for :func:`check`."""
+    module, word = builder.module, ir.IntType(64)
+    place = module.globals.get(_MISSING) or ir.GlobalVariable(module, word, _MISSING)
+    builder.store(what, place)
+
+
+def name_missing(what: int, name: str) -> None:
+    """What a number stands for that kernels report as missing."""
+    _names_of_missing[what] = name
+
+
+def check() -> None:
+    """Raise if a kernel of this process ever came to a function that had not been compiled for it."""
+    if _missing[0]:
+        name = _names_of_missing.get(_missing[0], "a function")
+        raise RuntimeError(
+            f"a kernel needed {name}, which was not compiled before the call: results are incomplete. This is an error "
+            "in fastrnn or in a cell's code; start the process anew and call fastrnn.warmup() first to work around it"
         )
-        builder.call(resolver, [builder.bitcast(slot, cgutils.voidptr_t)])
-    return builder.load(slot)
 
 
-@ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-def _resolve(slot: int) -> None:
-    """What a kernel calls that has come upon an empty slot."""
-    fill = _pending.get(slot)
-    if fill is None:  # another thread has been here
-        return
-    # On a thread of its own: an interrupt has to wait, because there is no way out of a kernel that can't go on.
-    thread = threading.Thread(target=fill)
-    thread.start()
-    while thread.is_alive():
-        with contextlib.suppress(KeyboardInterrupt):
-            thread.join()
+def _digest(symbol: str) -> int:
+    """The number of a symbol that kernels report as missing."""
+    return int(symbol[-15:], 16) | 1
 
 
 if not _jit.DISABLED:
-    binding.add_symbol(_RESOLVER, ctypes.cast(_resolve, ctypes.c_void_p).value or 0)
+    binding.add_symbol(_MISSING, ctypes.addressof(_missing))
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -285,4 +369,5 @@ def address(dispatcher: Any) -> Callable:
 
 def address_of(kernel: Any, kinds: tuple) -> int:
     """The address, for arguments of these types, of a function that `address` was given."""
-    return binding.address_of_symbol(kernel.symbol_for(kinds))
+    with held(), compiler_lock:
+        return binding.address_of_symbol(kernel.symbol_for(kinds))
