@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,15 @@ print(json.dumps([before, compiled[len(before):], np.abs(dense[0] - masked[0]).m
 """
 
 
+def run_script(script, cache):
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(cache)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.strip()
+
+
 def test_rare_function_compiles_at_the_first_call_that_needs_it(tmp_path):
     env = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path)}
     for cached in (False, True):
@@ -61,31 +71,87 @@ def test_inner_function_tells_that_only_kernels_call_it():
         scan._fill(None, None, None, 0, 0)
 
 
-def test_failed_compilation_is_raised_in_python(monkeypatch):
-    layer = LSTM(3, seed=0)
-    layer(np.zeros((2, 4, 2), np.float32))
-    monkeypatch.setattr(linking, "failures", [MemoryError("no room for code")])
-    with pytest.raises(RuntimeError, match="could not be compiled") as raised:
-        layer(np.zeros((2, 4, 2), np.float32))
-    assert isinstance(raised.value.__cause__, MemoryError)
-    layer(np.zeros((2, 4, 2), np.float32))
-
-
-def test_empty_slot_keeps_what_went_wrong(monkeypatch):
-    monkeypatch.setattr(linking, "failures", [])
+def test_failed_compilation_is_raised_before_the_launch_and_the_next_call_is_right(monkeypatch, rng):
+    layer, x = LSTM(3, seed=0, dtype="float64"), rng.normal(size=(3, 4, 2))
+    mask = np.array([[1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 0, 0]], bool)
+    last = layer(x)
+    slots = scan._gather_rest.slots
+    waiting = dict(slots.empty[8])
+    kept = [slot for slot in slots._all if slot not in waiting.values()]
+    values = [slot.value for slot in kept]
+    # As in a process where it hasn't been needed yet.
+    slots.empty[8].update({("as", "if", k): slot for k, slot in enumerate(kept)})
+    launches = []
 
     def fails(dispatcher, arguments):
         raise MemoryError("no room for code")
 
-    monkeypatch.setattr(linking, "_address", fails)
-    where = linking._slot(None, ())
+    monkeypatch.setattr(linking, "address_of_code", fails)
+    monkeypatch.setattr(scan, "forward_pass", launches.append)
     try:
-        linking._resolve(where)
-        assert linking._slots[-1].value is None
-        with pytest.raises(RuntimeError, match="could not be compiled"):
-            linking.check()
+        with pytest.raises(MemoryError, match="no room"):
+            layer(x, mask=mask)
+        assert launches == []
     finally:
-        linking._pending.pop(where, None)
+        monkeypatch.undo()
+        slots.empty[8] = waiting
+        for slot, value in zip(kept, values, strict=True):
+            slot.value = value
+    np.testing.assert_allclose(layer(x, mask=mask)[0], last[0], rtol=1e-12)
+
+
+EMPTY = """
+import threading
+import numpy as np
+from fastrnn.engine.recurrence import scan
+from fastrnn.engine.runtime import linking
+from fastrnn.layers import LSTM
+
+scan.needed_forward = lambda *options: ()  # as if the engine had forgotten what a call needs
+layer, x = LSTM(4, seed=0, return_sequences=True), np.ones((5, 6, 3), np.float32)
+mask = np.arange(6) < np.array([6, 4, 1, 0, 3])[:, None]
+layer(x)
+raised = []
+def attempt(**options):
+    try:
+        layer(x, **options)
+    except RuntimeError as error:
+        raised.append(str(error))
+attempt(mask=mask)
+thread = threading.Thread(target=attempt)  # it may have run at the same time
+thread.start()
+thread.join()
+assert len(raised) == 2 and all("before the call" in text for text in raised), raised
+"""
+
+
+def test_empty_slot_is_an_error_in_every_thread(tmp_path):
+    run_script(EMPTY, tmp_path)
+
+
+CALLBACKS = """
+import ctypes, sys
+made = []
+kept = ctypes.CFUNCTYPE
+def listening(*kinds, **options):
+    made.append(sys._getframe(1).f_globals["__name__"])
+    return kept(*kinds, **options)
+ctypes.CFUNCTYPE = listening
+import numpy as np
+from fastrnn import RNNClassifier
+x = np.zeros((6, 4, 2), np.float32)
+RNNClassifier(units=3, max_iter=1, tol=None, recurrent_dropout=0.5, activation="mish").fit(x, np.arange(6) % 2)
+print(sorted({name for name in made if name.startswith("fastrnn")}))
+"""
+
+
+def test_no_function_of_python_is_handed_to_kernels(tmp_path):
+    """A type of C functions serves to call compiled code from Python (in vecmath); no callback is made of one."""
+    assert run_script(CALLBACKS, tmp_path) in ("[]", "['fastrnn.engine.kernels.vecmath']")
+    for path in (ROOT / "fastrnn").rglob("*.py"):
+        text = path.read_text("utf-8")
+        assert not re.search(r"@_?\w*(CFUNCTYPE|_SIGNATURE|cfunc)", text), path
+        assert "_SIGNATURE(_" not in text, path
 
 
 def test_two_rounds_of_optimisation_give_the_same(tmp_path):

@@ -58,7 +58,7 @@ def in_child(call):
 def run(tmp_path: Path, script: str, prelude: str = "", **extra: str) -> str:
     file = tmp_path / "script.py"
     file.write_text(prelude + KERNEL + script)
-    root = str(Path(threads.__file__).parents[2])
+    root = str(Path(threads.__file__).parents[3])
     env = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_")}
     env |= {
         "PYTHONPATH": root,

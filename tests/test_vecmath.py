@@ -390,14 +390,20 @@ def test_rows_in_kernels_match_arrays(name: str, dtype: type) -> None:
 
 @needs_jit
 def test_kernel_in_a_fresh_process_calls_the_table(tmp_path: Path) -> None:
-    """The address differs from process to process; a cached kernel must find it, prepared or not."""
+    """The address differs from process to process; a cached kernel must find it, and say when it isn't there."""
     script = """
 import sys, numpy as np
 sys.path.insert(0, sys.argv[1])
 from kernel_module import rows
 from fastrnn.engine.kernels import vecmath
 x = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
-rows(vecmath.ACTIVATIONS["softsign"], x)
+try:
+    rows(vecmath.ACTIVATIONS["softsign"], x)
+except RuntimeError as error:
+    assert "prepare" in str(error), error
+else:
+    raise SystemExit("an activation was left out")
+rows(vecmath.prepare("softsign"), x)
 assert np.allclose(x, np.linspace(-1, 1, 6).reshape(2, 3) / (1 + abs(np.linspace(-1, 1, 6).reshape(2, 3))))
 print(sum(rows.stats.cache_hits.values()), sum(vecmath._entry.stats.cache_hits.values()))
 """
@@ -406,7 +412,7 @@ print(sum(rows.stats.cache_hits.values()), sum(vecmath._entry.stats.cache_hits.v
         "@jit\ndef rows(code, x):\n    for i in range(x.shape[0]):\n        activate_row(code, x[i])\n"
     )
     env = dict(
-        os.environ, NUMBA_CACHE_DIR=str(tmp_path / "cache"), PYTHONPATH=str(Path(vecmath.__file__).parents[2])
+        os.environ, NUMBA_CACHE_DIR=str(tmp_path / "cache"), PYTHONPATH=str(Path(vecmath.__file__).parents[3])
     )
     outs = [
         subprocess.run(

@@ -3,8 +3,8 @@
 An activation is an integer code, so that it fits a cell's NamedTuple and enters parallel loops. The three dozen loops
 behind the codes are not compiled into every kernel that may need one of them: a kernel calls through a table of
 addresses that all kernels share. An entry of the table is compiled (or read from the disk cache) before the first call
-that needs it: :func:`prepare_activations` does that for a cell. Kernels for the usual pair write `tanh(x)` and `sigmoid(x)` into their own loops instead and never look at the
-table.
+that needs it: :func:`prepare_activations` does that for a cell. Kernels for the usual pair write `tanh(x)` and
+`sigmoid(x)` into their own loops instead and never look at the table.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from fastrnn.engine.kernels.activations import (
 from fastrnn.engine.kernels.elementary import erf, exp, expm1, log, log1p, normal_cdf, sigmoid, tanh
 from fastrnn.engine.numba_private.dispatcher import address_of_code
 from fastrnn.engine.runtime.jit import DISABLED, body_of, jit
-from fastrnn.engine.runtime.linking import name_missing, report_missing
+from fastrnn.engine.runtime.linking import fail
 
 __all__ = [
     "ACTIVATIONS",
@@ -253,8 +253,6 @@ def _entry(code, bits, mode, n, width, x, y, dy, dx):
 
 
 _SYMBOL = "fastrnn_activations"
-#: What kernels report as missing is this plus an index into the table.
-_MISSING_BASE = 1 << 62
 _table = np.zeros(2 * 64, dtype=np.int64)
 
 _SIGNATURE = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_int64] * (_N_ARGUMENTS + 2))
@@ -274,11 +272,6 @@ def _compiled(code: int, bits: int) -> Callable:
 
 if not DISABLED:
     llvmlite.binding.add_symbol(_SYMBOL, _table.ctypes.data)
-    for _code in range(len(VALUES) + len(ROWWISE)):
-        for _at, _type in ((_code, "float32"), (_code + 64, "float64")):
-            name_missing(
-                _MISSING_BASE + _at, f"the activation {name_of(_code)!r} for {_type} (see vecmath.prepare)"
-            )
 
     def _register(function: Callable, pick: Callable, **options: Any) -> None:
         body_of(function, literal=True, **options)(pick)
@@ -457,7 +450,6 @@ def _call(typingctx, code, mode, x, y, dy, dx):
         table = module.globals.get(_SYMBOL) or ir.GlobalVariable(module, table_type, _SYMBOL)
         index = builder.add(args[0], wide(64 if bits == 64 else 0))
         entry = builder.load(builder.gep(table, [wide(0), index]))
-        index = builder.add(index, wide(_MISSING_BASE))
         kinds = (types.int64,) * _N_ARGUMENTS
         function_type = context.call_conv.get_function_type(types.none, kinds)
         function = builder.inttoptr(entry, function_type.as_pointer())
@@ -469,7 +461,7 @@ def _call(typingctx, code, mode, x, y, dy, dx):
             with full:
                 builder.call(function, [result, exception, *values])
             with empty:
-                report_missing(builder, index)
+                fail(context, builder, "an activation (see fastrnn.engine.kernels.vecmath.prepare)")
         return context.get_dummy_value()
 
     return types.none(types.int64, types.int64, x, y, dy, dx), codegen

@@ -24,7 +24,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastrnn.engine.runtime.jit import DISABLED, inlined, jit
-from fastrnn.engine.runtime.linking import Arguments, separate
+from fastrnn.engine.runtime.linking import Arguments, note_failure, separate
 from fastrnn.engine.runtime.views import data_address
 
 __all__ = ["ALONE", "STOP", "WAITED", "call_part", "new_state", "serve", "share"]
@@ -148,7 +148,10 @@ def call_part(typingctx, function, at, part):
         kind = context.call_conv.get_function_type(types.none, kinds)
         where = builder.inttoptr(args[0], kind.as_pointer())
         stand_in = context.get_constant_null(kinds[0])
-        context.call_conv.call_function(builder, where, types.none, kinds, [stand_in, args[1], args[2]])
+        status, _ = context.call_conv.call_function(
+            builder, where, types.none, kinds, [stand_in, args[1], args[2]]
+        )
+        note_failure(builder, status, 1)
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp), codegen

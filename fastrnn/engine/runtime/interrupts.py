@@ -1,8 +1,8 @@
 """Ctrl-C waits while code is compiled, loaded or linked, and is raised afterwards.
 
-An exception in the middle of Numba's compiler leaves its lock taken, its registries half filled, or a ctypes callback of LLVM
-without a result. Python runs the handlers of signals in the main thread, between any two instructions. While one of these
-blocks is being run there, handlers only take note; what they were to do is done at the end of the block.
+An exception in the middle of Numba's compiler leaves its lock taken, its registries half filled, or a ctypes callback of
+LLVM without a result. Python runs the handlers of signals in the main thread, between any two instructions. Inside a block
+of :class:`held` they only take note there; what they were to do is done at the end of the block.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ disk has its references provided before it is linked (`jit._Cache` asks for that
 A function decorated with :func:`on_demand` is compiled only when a call needs it: what only some networks use costs the
 others nothing. Its symbol stands for a slot that holds its address. Which of these functions a call needs follows from
 the call's options, so :func:`launch` fills their slots before the kernel starts, in the thread that calls. Kernels never
-call Python: one that came upon an empty slot would leave the call out and say so, which :func:`check` raises.
+call Python: one that came upon an empty slot would end there, which :func:`check` raises.
 """
 
 from __future__ import annotations
@@ -37,18 +37,20 @@ __all__ = [
     "address_of",
     "check",
     "complete",
+    "fail",
     "fetch",
     "launch",
-    "name_missing",
+    "note_failure",
     "on_demand",
-    "report_missing",
     "separate",
     "slots_of",
     "spill",
 ]
 
 
-def _provider(dispatcher: Any, target: Callable[[Any, tuple], int] = address_of_code) -> Callable[[tuple], str]:
+def _provider(
+    dispatcher: Any, target: Callable[[Any, tuple], int] = address_of_code
+) -> Callable[[tuple], str]:
     """Make a function's machine code known to the linker; what is returned gives the symbol for argument types.
 
     ``target(dispatcher, arguments)`` is the address that the symbol stands for.
@@ -62,7 +64,7 @@ def _provider(dispatcher: Any, target: Callable[[Any, tuple], int] = address_of_
             symbol = "fastrnn_" + hashlib.sha256(repr((name, arguments)).encode()).hexdigest()[:32]
             binding.add_symbol(symbol, target(dispatcher, arguments))
             symbols[arguments] = symbol
-            _names_of_missing[_digest(symbol)] = name
+            _names[_number(symbol)] = name
             _jit.EXTERNAL_SYMBOLS[symbol] = (name, arguments)
         return symbols[arguments]
 
@@ -73,7 +75,7 @@ def _provider(dispatcher: Any, target: Callable[[Any, tuple], int] = address_of_
 def separate(dispatcher: Any) -> Callable:
     """Make a function made by `jit` callable from other kernels without becoming a part of them.
 
-    It must not raise: its status is not looked at.
+    It should not raise: :func:`check` says that it did, in place of the exception.
     """
     if _jit.DISABLED:
         return dispatcher
@@ -130,12 +132,16 @@ def _linked(
             function = builder.load(slot)
             with builder.if_else(cgutils.is_not_null(builder, function), likely=True) as (full, empty):
                 with full:
-                    context.call_conv.call_function(builder, function, sig.return_type, sig.args, args)
+                    status, _ = context.call_conv.call_function(
+                        builder, function, sig.return_type, sig.args, args
+                    )
+                    note_failure(builder, status, _number(symbol))
                 with empty:
-                    report_missing(builder, ir.IntType(64)(_digest(symbol)))
+                    fail(context, builder, dispatcher.py_func.__name__)
             return context.get_dummy_value()
         function = cgutils.get_or_insert_function(builder.module, kind, symbol)
-        _, value = context.call_conv.call_function(builder, function, sig.return_type, sig.args, args)
+        status, value = context.call_conv.call_function(builder, function, sig.return_type, sig.args, args)
+        note_failure(builder, status, _number(symbol))
         return value
 
     call.dispatcher = dispatcher  # type: ignore[attr-defined]  # for calls from Python
@@ -224,7 +230,7 @@ def launch(slots: Sequence[Slots], item_size: int, kernel: Any, *arguments: Any)
     Raises
     ------
     RuntimeError
-        If the kernel came to a function that was not among them.
+        If the kernel came to a function that was not compiled, in this call or in one before it.
     """
     if not slots or _jit.DISABLED:
         kernel(*arguments)
@@ -237,7 +243,7 @@ def launch(slots: Sequence[Slots], item_size: int, kernel: Any, *arguments: Any)
             kernel(*arguments)
         finally:
             _announced.slots = ()
-    if _missing[0]:
+    if _failed[0]:
         check()
 
 
@@ -248,42 +254,44 @@ def complete() -> None:
             slots.fill(item_size)
 
 
-# A kernel that comes to an empty slot writes here what it looked for. It is never cleared: calls that ran at the same
-# time can't be told apart, and none of them may return numbers that lack something.
-_MISSING = "fastrnn_missing"
-_missing = (ctypes.c_int64 * 1)()
-_names_of_missing: dict[int, str] = {}
+# A function that is called by an address can't hand an exception on to Python: the status is noted here instead. It is never
+# cleared: calls that ran at the same time can't be told apart, and none of them may return incomplete numbers.
+_FAILED = "fastrnn_failed"
+_failed = (ctypes.c_int64 * 1)()
+_names: dict[int, str] = {}
 
 
-def report_missing(builder: Any, what: Any) -> None:
-    """For intrinsics: emit code that notes a 64-bit integer, not zero, for :func:`check`."""
-    module, word = builder.module, ir.IntType(64)
-    place = module.globals.get(_MISSING) or ir.GlobalVariable(module, word, _MISSING)
-    builder.store(what, place)
-
-
-def name_missing(what: int, name: str) -> None:
-    """What a number stands for that kernels report as missing."""
-    _names_of_missing[what] = name
-
-
-def check() -> None:
-    """Raise if a kernel of this process ever came to a function that had not been compiled for it."""
-    if _missing[0]:
-        name = _names_of_missing.get(_missing[0], "a function")
-        raise RuntimeError(
-            f"a kernel needed {name}, which was not compiled before the call: results are incomplete. This is an error "
-            "in fastrnn or in a cell's code; start the process anew and call fastrnn.warmup() first to work around it"
-        )
-
-
-def _digest(symbol: str) -> int:
-    """The number of a symbol that kernels report as missing."""
+def _number(symbol: str) -> int:
+    """The number that stands for a function in `_failed`."""
     return int(symbol[-15:], 16) | 1
 
 
+def fail(context: Any, builder: Any, what: str) -> None:
+    """For intrinsics: emit the end of the function with an exception, because `what` was not compiled before the call."""
+    message = f"{what} was not compiled before the kernel was called"
+    context.call_conv.return_user_exc(builder, RuntimeError, (message,))
+
+
+def note_failure(builder: Any, status: Any, number: int) -> None:
+    """For intrinsics: emit code that notes that a function has ended with an exception."""
+    module, word = builder.module, ir.IntType(64)
+    with cgutils.if_unlikely(builder, status.is_error):
+        builder.store(word(number), module.globals.get(_FAILED) or ir.GlobalVariable(module, word, _FAILED))
+
+
+def check() -> None:
+    """Raise if a function that kernels call has ever ended with an exception in this process."""
+    if _failed[0]:
+        name = _names.get(_failed[0], "a part of a kernel")
+        raise RuntimeError(
+            f"{name} ended early in this process, because it came to code that was not compiled before the call: results "
+            "are incomplete. This is an error in fastrnn, or in a cell that holds the code of an activation in a field "
+            "whose name doesn't end in 'activation'"
+        )
+
+
 if not _jit.DISABLED:
-    binding.add_symbol(_MISSING, ctypes.addressof(_missing))
+    binding.add_symbol(_FAILED, ctypes.addressof(_failed))
 
 
 # --------------------------------------------------------------------------------------------------------------------

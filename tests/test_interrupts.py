@@ -1,0 +1,155 @@
+"""Ctrl-C: held back while code is made, raised afterwards; and never the cause of wrong numbers, a hang or a crash."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks import interrupts
+from fastrnn.engine.runtime import interrupts as held_back
+from fastrnn.engine.runtime.interrupts import held
+from fastrnn.engine.runtime.jit import DISABLED
+
+ROOT = Path(__file__).resolve().parents[1]
+needs_signals = pytest.mark.skipif(
+    os.name != "posix", reason="SIGINT can't be sent to a process by its number"
+)
+needs_jit = pytest.mark.skipif(DISABLED, reason="nothing is compiled")
+
+
+def test_interrupt_is_raised_at_the_end_of_the_block():
+    reached = []
+
+    def work():
+        with held():
+            signal.raise_signal(signal.SIGINT)
+            with held():  # blocks inside each other are one
+                reached.append(1)
+            reached.append(2)
+        reached.append(3)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert reached == [1, 2]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert held_back._current is None
+
+
+def test_interrupt_after_an_exception_is_raised_with_it_as_its_context():
+    def work():
+        with held():
+            signal.raise_signal(signal.SIGINT)
+            raise ValueError("in the block")
+
+    with pytest.raises(KeyboardInterrupt) as raised:
+        work()
+    assert isinstance(raised.value.__context__, ValueError)
+
+
+@needs_signals
+def test_handlers_of_other_signals_wait_too_and_all_are_run(monkeypatch):
+    class TimeLimitError(Exception):
+        pass
+
+    calls = []
+
+    def limit(number, frame):
+        calls.append("alarm")
+        raise TimeLimitError
+
+    before = (
+        signal.signal(signal.SIGALRM, limit),
+        signal.signal(signal.SIGTERM, lambda *_: calls.append("term")),
+    )
+
+    def work():
+        with held():
+            signal.raise_signal(signal.SIGALRM)
+            signal.raise_signal(signal.SIGTERM)
+            assert calls == []
+
+    try:
+        with pytest.raises(TimeLimitError):
+            work()
+        assert calls == ["alarm", "term"]
+        assert signal.getsignal(signal.SIGALRM) is limit
+    finally:
+        signal.signal(signal.SIGALRM, before[0])
+        signal.signal(signal.SIGTERM, before[1])
+
+
+def test_other_threads_hold_nothing_back():
+    seen = []
+
+    def enter():
+        with held():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert seen == [signal.default_int_handler]
+
+
+COMPILE = """
+import os, signal, threading, time
+import numpy as np
+from fastrnn.engine.numba_private import dispatcher
+from fastrnn.layers import GRU
+from tests import naive
+
+compile_ = dispatcher.CPUDispatcher.compile
+sent = []
+def interrupted(self, sig):
+    # In the middle of the compiler, with its lock taken.
+    if len(sent) < 3:
+        sent.append(self.py_func.__name__)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+    return compile_(self, sig)
+dispatcher.CPUDispatcher.compile = interrupted
+layer = GRU(5, return_sequences=True)
+x = np.random.default_rng(0).normal(size=(4, 6, 3)).astype("f")
+mask = np.arange(6) < np.array([6, 2, 0, 3])[:, None]
+raised = 0
+while True:
+    try:
+        y = layer(x, mask=mask)
+        break
+    except KeyboardInterrupt:
+        raised += 1
+assert 1 <= raised <= 3, raised
+assert not dispatcher.compiler_lock.is_locked()
+expected, _ = naive.recurrent("gru", x, layer.get_weights(), mask=mask, return_sequences=True)
+np.testing.assert_allclose(y, expected, atol=1e-6)
+"""
+
+
+@needs_jit
+@needs_signals
+def test_interrupts_in_the_compiler_leave_the_next_call_right(tmp_path):
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE], env=env, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@needs_jit
+@needs_signals
+@pytest.mark.timeout(400)
+def test_random_interrupts_end_in_keyboard_interrupt_or_the_right_numbers():
+    """A few of them; ``python -m benchmarks.interrupts --count 300`` makes many, of all kinds."""
+    start = time.perf_counter()
+    outcomes = interrupts.run(
+        12, ["mask", "recurrent_dropout", "activations"], compiling=0, seed=int(start), timeout=120
+    )
+    assert [outcome for outcome in outcomes if outcome.fault] == []
+    assert any(outcome.kind == "interrupted" for outcome in outcomes)
