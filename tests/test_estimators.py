@@ -376,17 +376,17 @@ def test_verbose_shows_a_bar(dense, capsys):
 
 
 def test_interrupted_training_leaves_a_usable_model(dense, monkeypatch):
-    from fastrnn.estimators import training
+    from fastrnn.training.step import Trainer
 
     calls = iter(range(100))
-    step = training.train_step
+    step = Trainer.train
 
     def interrupted(*args):
         if next(calls) == 3:
             raise KeyboardInterrupt
         return step(*args)
 
-    monkeypatch.setattr(training, "train_step", interrupted)
+    monkeypatch.setattr(Trainer, "train", interrupted)
     with pytest.warns(UserWarning, match="interrupted"):
         model = classifier(tol=1e-4).fit(*dense)
     assert model.n_iter_ == 1

@@ -8,6 +8,7 @@ import pytest
 from fastrnn import Sequential
 from fastrnn.engine.runtime.memory import Pool, Recycler, aligned
 from fastrnn.layers import Dense
+from fastrnn.training.guard import Snapshot
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -37,7 +38,7 @@ def test_weights_gradients_and_moments_lie_apart(optimizer):
     model.compile(optimizer, "mse")
     x = np.ones((4, 200), "float32")
     model.train_on_batch(x, np.ones((4, 500), "float32"))
-    model.restore(model.snapshot())
+    Snapshot(model).restore()
     vectors = [model.params, model.grads, *model.optimizer._state.values()]
     assert len({v.ctypes.data % 4096 for v in vectors}) == len(vectors)
 

@@ -8,15 +8,14 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils import check_array, column_or_1d
+from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_consistent_length
 
 from fastrnn.estimators.base import BaseRNN
-from fastrnn.estimators.documentation import with_shared_documentation
-from fastrnn.sequences import Ragged, Sequences, as_step_values, lay_out_steps
+from fastrnn.estimators.parameters import with_shared_documentation
+from fastrnn.estimators.response import read_labels, targets_of
+from fastrnn.sequences import Ragged, Sequences, lay_out_steps
 
 __all__ = ["RNNClassifier"]
 
@@ -68,20 +67,7 @@ class RNNClassifier(ClassifierMixin, BaseRNN):
         return len(self.classes_), "softmax", "sparse_categorical_crossentropy"
 
     def _read_targets(self, y: Any, X: np.ndarray | Ragged, known: bool, classes: Any) -> dict[str, Any]:
-        if self.return_sequences:
-            y = as_step_values(y, X)
-            if y.ndim == 2 and y.shape[1] != 1:
-                raise ValueError(
-                    f"y has {y.shape[1]} labels for each time step; one is what RNNClassifier can learn."
-                )
-            y = y.reshape(len(y))
-        labels = column_or_1d(y, warn=True)
-        if labels.dtype.kind == "f":
-            labels = check_array(labels, ensure_2d=False, input_name="y")
-        if not self.return_sequences:
-            check_consistent_length(X, labels)
-        check_classification_targets(labels)
-        present, index = np.unique(labels, return_inverse=True)
+        labels = read_labels(y, X, self.return_sequences)
         if known:
             expected = self.classes_
             if classes is not None and not np.array_equal(np.unique(classes), expected):
@@ -89,19 +75,12 @@ class RNNClassifier(ClassifierMixin, BaseRNN):
                     f"classes={classes!r} is not the same as on the last call, which was: {expected.tolist()!r}"
                 )
         else:
-            expected = present if classes is None else np.unique(column_or_1d(classes))
+            expected = np.unique(labels) if classes is None else np.unique(column_or_1d(classes))
         if len(expected) < 2:
             raise ValueError(
                 f"{type(self).__name__} needs at least 2 classes, got 1 class: {expected.tolist()[0]!r}."
             )
-        places = {label: i for i, label in enumerate(expected.tolist())}
-        unknown = [label for label in present.tolist() if label not in places]
-        if unknown:
-            raise ValueError(
-                f"y contains labels that are unknown, {unknown!r}; known classes are {expected.tolist()!r}. Name all "
-                "classes in the first call of partial_fit, or fit anew."
-            )
-        targets = np.array([places[label] for label in present.tolist()], np.int64)[index]
+        targets = targets_of(labels, expected)
         return {"classes_": expected, "targets": self._encode(targets, len(expected))}
 
     def _encode(self, targets: np.ndarray, n_classes: int) -> np.ndarray:
@@ -137,7 +116,7 @@ class RNNClassifier(ClassifierMixin, BaseRNN):
         -------
         self
         """
-        if classes is None and not hasattr(self, "model_"):
+        if classes is None and not self.__sklearn_is_fitted__():
             raise ValueError(
                 "classes must be passed on the first call to partial_fit: all labels that later calls may bring."
             )

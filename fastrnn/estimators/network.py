@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +11,10 @@ from fastrnn import layers, regularizers
 from fastrnn.engine.runtime.threads import resolve
 from fastrnn.models.sequential import Sequential
 from fastrnn.optimizers import SGD, Adagrad, Adam, RMSprop
+from fastrnn.sequences import Ragged
+from fastrnn.training import loop
+from fastrnn.training.data import Batch, Batches
+from fastrnn.training.row_states import RowStates, States
 
 CELLS = {
     "lstm": "LSTM",
@@ -53,7 +55,7 @@ def units_of(units: Any) -> tuple[Any, ...]:
 
 def is_kernel(cell: Any) -> bool:
     """Whether it is a cell of the engine, as a class or with its numbers."""
-    return "n_units" in getattr(cell, "_fields", ()) and callable(getattr(cell, "traits", None))
+    return "n_units" in getattr(cell, "_fields", ()) and callable(cell.traits)
 
 
 def kernel_of(cell: Any, width: int) -> Any:
@@ -61,13 +63,13 @@ def kernel_of(cell: Any, width: int) -> Any:
     return cell(n_units=width) if isinstance(cell, type) else cell._replace(n_units=width)
 
 
-def build(
-    p: Any, n_features: int, n_outputs: int, activation: str | None, penalty: float, seed: int
-) -> Sequential:
+def build(p: Any, n_features: int, batch_size: int) -> Sequential:
     """Make the network that the estimator `p` describes: embedding, recurrent layers, dropout, dense layer.
 
-    `penalty` is the factor of the sum of squares of each kernel.
+    The penalty on the kernels is divided by the batch size.
     """
+    n_outputs, activation, _ = p._head()
+    seed, penalty = int(p._rng.randint(2**31)), p.alpha / (2 * batch_size)
     common: dict[str, Any] = {"dtype": p.dtype}
 
     def shrink() -> Any:
@@ -112,14 +114,14 @@ def build(
     return model
 
 
-def compile_model(model: Sequential, p: Any, loss: str) -> None:
+def compile_model(model: Sequential, p: Any) -> None:
     """Give the network a fresh optimizer and its loss."""
     if not isinstance(p.solver, str):
         optimizer = copy.deepcopy(p.solver)
     else:
         more = {"momentum": 0.9, "nesterov": True} if p.solver == "sgd" else {}
         optimizer = SOLVERS[p.solver](learning_rate=p.learning_rate_init, clipnorm=p.clipnorm, **more)
-    model.compile(optimizer=optimizer, loss=loss)
+    model.compile(optimizer=optimizer, loss=p._head()[2])
 
 
 def follow(model: Sequential, p: Any) -> None:
@@ -130,42 +132,45 @@ def follow(model: Sequential, p: Any) -> None:
 
 
 def use_threads(model: Sequential, n_jobs: int | None) -> None:
-    """Give the recurrent layers so many threads at most; None: what is free when they run."""
+    """Let the layers use at most `n_jobs` threads; None: the cores that are free when they run."""
     n_threads = None if n_jobs is None else resolve(n_jobs)
     for layer in model.layers:
-        if hasattr(layer, "n_threads"):
+        if layer.has_states:
             layer.n_threads = n_threads
 
 
-def forward(model: Sequential, x: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-    """Compute the outputs of a batch."""
-    return model.run(model.layers[0].as_input(x), mask, False, False)[0]
+def outputs(model: Sequential, X: Any, per_step: bool, before: States | None = None) -> np.ndarray:
+    """Compute the network's outputs: one row for each sequence, or for each real step, in order.
 
+    Parameters
+    ----------
+    X : ndarray or Ragged
+    per_step : bool
+    before : States, optional
+        What stateful layers start from; zeros by default.
+    """
+    n_samples = len(X)
+    # Sequences of like length share a batch. Results don't depend on it; memory does.
+    order = np.argsort(X.lengths, kind="stable") if isinstance(X, Ragged) else None
+    n_rows = n_samples
+    if per_step:
+        n_rows = len(X.values) if isinstance(X, Ragged) else n_samples * X.shape[1]
+    result: np.ndarray | None = None
+    data, row_states = Batches(X, batch_size=256), RowStates(model.layers, before)
 
-def train_step(
-    model: Sequential, x: np.ndarray, mask: Any, y: np.ndarray, weight: Any, n_steps: int | None = None
-) -> float:
-    """Update the weights from a batch, piece by piece of `n_steps`; return its loss."""
-    return model.train_step(model.layers[0].as_input(x), y, weight, mask, n_steps)
+    def compute(x: Any, mask: Any) -> np.ndarray:
+        return model.run(Batch(x, mask=mask), False).y
 
-
-def set_params(model: Sequential, params: np.ndarray) -> None:
-    """Put weights back that were copied from the model's vector."""
-    model.params[...] = params
-    model.weights_changed()
-
-
-@contextlib.contextmanager
-def restored_on_error(model: Sequential | None) -> Iterator[None]:
-    """Put weights and optimizer of an existing model back when the block fails."""
-    if model is None:
-        yield
-        return
-    params, optimizer, state = model.params.copy(), model.optimizer, model.optimizer.get_state()
-    try:
-        yield
-    except BaseException:
-        set_params(model, params)
-        optimizer.set_state(state)
-        model.compile(optimizer, model.loss)
-        raise
+    for batch, out in loop.outputs(model, data, compute, row_states=row_states, order=order):
+        rows = batch.rows
+        if per_step:
+            if isinstance(X, Ragged):
+                rows, _ = X.steps_of(rows)
+            else:
+                rows = slice(rows.start * X.shape[1], rows.stop * X.shape[1])
+            out = out.reshape(-1, out.shape[2]) if batch.mask is None else out[batch.mask]
+        if result is None:
+            result = np.empty((n_rows, out.shape[-1]), out.dtype)
+        result[rows] = out
+    assert result is not None
+    return result

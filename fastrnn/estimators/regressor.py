@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils import check_array
-from sklearn.utils.validation import check_consistent_length
 
 from fastrnn.estimators.base import BaseRNN
-from fastrnn.estimators.documentation import with_shared_documentation
-from fastrnn.sequences import Ragged, Sequences, as_step_values, lay_out_steps
+from fastrnn.estimators.parameters import with_shared_documentation
+from fastrnn.estimators.response import read_numbers
+from fastrnn.sequences import Ragged, Sequences, lay_out_steps
 
 __all__ = ["RNNRegressor"]
 
@@ -56,16 +55,7 @@ class RNNRegressor(RegressorMixin, BaseRNN):
         return self.n_outputs_, None, "mse"
 
     def _read_targets(self, y: Any, X: np.ndarray | Ragged, known: bool, classes: Any) -> dict[str, Any]:
-        if self.return_sequences:
-            y = as_step_values(y, X)
-        y = check_array(y, ensure_2d=False, allow_nd=True, dtype="numeric", input_name="y")
-        if y.ndim not in (1, 2):
-            raise ValueError(
-                f"y has shape {y.shape}; wanted is (n_samples,) or (n_samples, n_outputs), and for one value at each "
-                "time step return_sequences=True."
-            )
-        if not self.return_sequences:
-            check_consistent_length(X, y)
+        y = read_numbers(y, X, self.return_sequences)
         n_outputs = 1 if y.ndim == 1 else y.shape[1]
         if known and n_outputs != self.n_outputs_:
             raise ValueError(f"y has {n_outputs} outputs, but the network was made for {self.n_outputs_}.")

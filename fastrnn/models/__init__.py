@@ -4,8 +4,9 @@
 and `training`, and knows nothing of scikit-learn.
 """
 
-from fastrnn.models.base import Model, load_model
+from fastrnn.models.base import load_model
 from fastrnn.models.encoder_decoder import EncoderDecoder
+from fastrnn.models.model import Model
 from fastrnn.models.sequential import Sequential
 
 __all__ = ["EncoderDecoder", "Model", "Sequential", "load_model"]

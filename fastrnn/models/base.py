@@ -1,4 +1,4 @@
-"""What models share: all weights in one vector, all gradients in another, updates, copies, files, the summary."""
+"""Layers with all weights in one vector: building, updates, copies, files, the summary."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ from fastrnn.models.summary import summary
 from fastrnn.optimizers import Plan, Table
 from fastrnn.random import new_seed
 from fastrnn.registry import snake_case
-from fastrnn.training.loop import Trainer
+from fastrnn.training.data import Batch
+from fastrnn.training.step import ForwardPass
 
-__all__ = ["Model", "load_model"]
+__all__ = ["Network", "load_model"]
 
 
-class Model(Trainer):
-    """What models share: weights in one vector, their updates, copies, files and the summary.
+class Network:
+    """Layers whose weights lie in one vector and whose gradients lie in another.
 
-    A model fills `layers`, in the order in which their weights count, and `_shapes` (the input's shape, then the output's
-    of each layer) once it is built; and it gives ``build``, ``run``, ``back``, ``get_config`` and ``from_config``.
+    A subclass fills `layers`, in the order in which their weights count, and `_shapes` (the input's shape, then the
+    output's of each layer) once it is built; and it gives ``build``, ``run``, ``back``, ``get_config`` and
+    ``from_config``.
 
     Parameters
     ----------
@@ -122,6 +124,7 @@ class Model(Trainer):
         raise NotImplementedError
 
     def _ensure_ready(self, shape: tuple[int | None, ...]) -> None:
+        """Make the weights for inputs of `shape` if that is still to do."""
         if self._params is not None and shape == self._fitting:
             return
         if not self.built:
@@ -168,12 +171,12 @@ class Model(Trainer):
         return self._params, self._grads
 
     @property
-    def params(self) -> np.ndarray:  # type: ignore[override]
+    def params(self) -> np.ndarray:
         """All weights, as one vector."""
         return self._vectors()[0]
 
     @property
-    def grads(self) -> np.ndarray:  # type: ignore[override]
+    def grads(self) -> np.ndarray:
         """The gradients of all weights, as one vector."""
         return self._vectors()[1]
 
@@ -198,8 +201,7 @@ class Model(Trainer):
                 start, at = at, at + value.size
                 if name not in trained:
                     continue
-                sparse = getattr(layer, "sparse_tables", ())
-                if name in sparse and self.optimizer is not None and self.optimizer.lazy:
+                if name in layer.sparse_tables and self._updates_rows:
                     tables.append(Table(start, at, value.shape, layer.touched_rows))
                 else:
                     variables.append((start, at))
@@ -215,11 +217,23 @@ class Model(Trainer):
         ]
         self._regularized = [layer for layer in self.layers if layer._regularizers]
 
+    @property
+    def _updates_rows(self) -> bool:
+        """Whether tables are updated in the rows only that have a gradient."""
+        return False
+
+    @property
+    def n_threads(self) -> int | None:
+        """Largest number of threads that all layers allow; None if none says one."""
+        return min((n for layer in self.layers if (n := layer.n_threads) is not None), default=None)
+
     def weights_changed(self) -> None:
+        """Tell all layers that their weights have other values now."""
         for layer in self.layers:
             layer.weights_version += 1
 
     def constrain(self) -> None:
+        """Project the weights onto what their constraints allow."""
         for layer in self._constrained:
             layer.apply_constraints()
 
@@ -229,6 +243,37 @@ class Model(Trainer):
     def _add_penalty_gradients(self) -> None:
         for layer in self._regularized:
             layer.add_regularization_gradient()
+
+    def run(self, batch: Batch, training: bool, logits_of: str | None = None) -> ForwardPass:
+        """Compute the outputs of a batch.
+
+        Parameters
+        ----------
+        batch : Batch
+            Its targets are for models that look at those of the steps before.
+        training : bool
+        logits_of : str, optional
+            If this activation ends the last layer, what comes before it is wanted too.
+        """
+        raise NotImplementedError
+
+    def back(self, dy: np.ndarray, caches: Any, from_logits: bool) -> None:
+        """Write the gradients of all weights."""
+        raise NotImplementedError
+
+    def expected_output(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...] | None:
+        """Raise what inputs of `shape` would raise; return the outputs' shape if it is known beforehand."""
+        return None
+
+    def as_input(self, x: Any) -> Any:
+        """`x` as the first layer takes it; the weights are made if that is still to do."""
+        x = self.layers[0].as_input(x) if self.layers else np.asarray(x)
+        self._ensure_ready((None, *x.shape[1:]))
+        return x
+
+    def _need_layers(self) -> None:
+        if not self.layers:
+            raise ValueError("the model has no layers: add some first")
 
     # -- weights and states
 
@@ -266,8 +311,7 @@ class Model(Trainer):
             after which another batch size will do.
         """
         for layer in self.layers:
-            if hasattr(layer, "reset_state"):
-                layer.reset_state(rows)
+            layer.reset_state(rows)
 
     reset_state = reset_states
 
@@ -329,10 +373,10 @@ class Model(Trainer):
         (print_fn or print)(text)
 
 
-def load_model(path: str | os.PathLike, custom_objects: Mapping[str, Any] | None = None) -> Model:
+def load_model(path: str | os.PathLike, custom_objects: Mapping[str, Any] | None = None) -> Any:
     """Read a model that its ``save`` wrote; as :func:`fastrnn.load`, for models only."""
     model = saving.load(path, custom_objects)
-    if not isinstance(model, Model):
+    if not isinstance(model, Network):
         raise ModelFileError(
             f"{os.fspath(path)!r} holds no model but {type(model).__name__}: read it with fastrnn.load"
         )

@@ -1,4 +1,4 @@
-"""What an encoder-decoder asks of its layers: their states, and whether they work step by step."""
+"""The states and outputs of the layers of an encoder-decoder."""
 
 from __future__ import annotations
 
@@ -6,47 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.layers.core import Masking
-
 __all__ = [
-    "is_recurrent",
     "join_states",
     "n_outputs",
     "output_shape",
     "part_states",
     "set_returns",
     "state_sizes",
-    "why_not_by_step",
 ]
-
-
-def is_recurrent(layer: Any) -> bool:
-    """Whether a layer has states."""
-    return layer.has_states
-
-
-def is_bidirectional(layer: Any) -> bool:
-    return hasattr(layer, "backward_layer")
-
-
-def why_not_by_step(layer: Any) -> str:
-    """What keeps a layer from computing a sequence step by step, or nothing."""
-    if is_bidirectional(layer) or getattr(layer, "go_backwards", False):
-        return "reads backwards, but what it would read is not written yet"
-    if getattr(layer, "mask_zero", False) or isinstance(layer, Masking):
-        return "masks steps: padding of the targets is what comes behind `end`, or has sample_weight 0"
-    if is_recurrent(layer) or layer.takes_tokens:
-        return ""
-    try:
-        kept = layer.compute_output_shape((None, 7, 5))[:2] == (None, 7)
-    except (ValueError, TypeError, IndexError):
-        kept = False
-    return "" if kept else "does not keep the time steps apart, but the decoder writes one after the other"
 
 
 def state_sizes(layer: Any) -> list[Any]:
     """Sizes of the states that a layer hands on."""
-    if is_bidirectional(layer):
+    if layer.reads_both_ways:
         sizes = [state_sizes(child) for child in (layer.forward_layer, layer.backward_layer)]
         if any(isinstance(size, list) for side in sizes for size in side) or len(sizes[0]) != len(sizes[1]):
             raise ValueError(
@@ -61,7 +33,7 @@ def state_sizes(layer: Any) -> list[Any]:
 def set_returns(layer: Any, sequences: bool) -> None:
     """Let a layer return its states, and all of its outputs or the last one."""
     layer.return_sequences, layer.return_state = sequences, True
-    if is_bidirectional(layer):
+    if layer.reads_both_ways:
         for child in (layer.forward_layer, layer.backward_layer):
             child.return_sequences, child.return_state = sequences, True
             child.zero_output_for_mask = sequences
@@ -69,7 +41,7 @@ def set_returns(layer: Any, sequences: bool) -> None:
 
 def join_states(layer: Any, states: list[Any]) -> list[Any]:
     """Final states of an encoder's layer as the decoder takes them: both directions side by side."""
-    if not is_bidirectional(layer):
+    if not layer.reads_both_ways:
         return states
     half = len(states) // 2
     return [np.concatenate(pair, axis=1) for pair in zip(states[:half], states[half:], strict=True)]
@@ -77,7 +49,7 @@ def join_states(layer: Any, states: list[Any]) -> list[Any]:
 
 def part_states(layer: Any, d_states: list[Any]) -> list[Any]:
     """The reverse of `join_states`, for gradients."""
-    if not is_bidirectional(layer):
+    if not layer.reads_both_ways:
         return d_states
     widths = state_sizes(layer.forward_layer)
     pairs = list(zip(d_states, widths, strict=True))
@@ -96,5 +68,5 @@ def n_outputs(decoder: list[Any]) -> int:
     for layer in decoder:
         found = output_shape(layer, shape)
         # Its layers are not yet told to return sequences.
-        shape = (None, None, found[-1]) if is_recurrent(layer) else found
+        shape = (None, None, found[-1]) if layer.has_states else found
     return shape[-1]

@@ -7,23 +7,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastrnn.checks import integer
 from fastrnn.layers import deserialize
-from fastrnn.layers.arrays import check_mask, check_positive_int
+from fastrnn.layers.arrays import check_mask
 from fastrnn.layers.base import Layer
 from fastrnn.layers.core import InputLayer
-from fastrnn.models.base import Model
-from fastrnn.models.decoder_layers import (
-    is_recurrent,
-    join_states,
-    n_outputs,
-    output_shape,
-    part_states,
-    set_returns,
-    state_sizes,
-    why_not_by_step,
-)
+from fastrnn.models.decoder_checks import Outputs, check_end, check_parts, check_start, read_targets
+from fastrnn.models.decoder_layers import join_states, n_outputs, output_shape, part_states, set_returns
+from fastrnn.models.model import Model
 from fastrnn.models.passes import backward, forward
 from fastrnn.registry import serialize
+from fastrnn.sequences.ragged import Ragged
+from fastrnn.training.data import Batch, Batches
+from fastrnn.training.loop import predict
+from fastrnn.training.step import ForwardPass
 
 __all__ = ["EncoderDecoder"]
 
@@ -86,7 +83,7 @@ class EncoderDecoder(Model):
     encoder, decoder : list of Layer
         Both parts; `layers` holds all.
     n_steps : int or None
-        Steps of the longest targets that the model was trained on: so many are predicted unless told otherwise.
+        Steps of the longest targets that the model was trained on, which `predict` writes unless told otherwise.
 
     Raises
     ------
@@ -155,12 +152,13 @@ class EncoderDecoder(Model):
             raise ValueError(f"teacher_forcing={teacher_forcing!r}: give 'training' or 'always'")
         self.teacher_forcing = teacher_forcing
         self.n_steps: int | None = None
-        self._check_parts(reading, writing)
+        check_parts(reading, writing)
         self._n_outputs = n_outputs(writing)
         self._tokens_in = writing[0].takes_tokens
         #: Whether outputs are classes, rather than numbers that are fed back as they are.
         self.classes = self._tokens_in or writing[-1].output_activation == "softmax"
-        self.start, self.end = self._check_start(start, reading[0], writing[0]), self._check_end(end)
+        outputs = Outputs(self._n_outputs, self.classes)
+        self.start, self.end = check_start(start, reading[0], writing[0], outputs), check_end(end, outputs)
         together = [*reading, *writing]
         for i, layer in enumerate(together):
             self._check_layer(layer, together[:i])
@@ -169,7 +167,7 @@ class EncoderDecoder(Model):
                 if layer._auto_named:
                     layer.name = f"{prefix}_{layer.name.removeprefix(prefix + '_')}"
                 self._adopt(layer)
-                if is_recurrent(layer):
+                if layer.has_states:
                     # Of what the encoder's last layer writes, its states are used.
                     set_returns(layer, sequences=layer is not reading[-1])
         self._n_encoder = len(reading)
@@ -190,80 +188,6 @@ class EncoderDecoder(Model):
     def decoder(self) -> list[Any]:
         """Layers that write."""
         return self.layers[self._n_encoder :]
-
-    # -- checks of what is given
-
-    @staticmethod
-    def _check_parts(reading: list[Any], writing: list[Any]) -> None:
-        for name, part in (("encoder", reading), ("decoder", writing)):
-            if not part:
-                raise ValueError(f"{name} has no layers: give at least one recurrent layer")
-            for layer in part:
-                if not isinstance(layer, Layer) or isinstance(layer, InputLayer):
-                    raise TypeError(
-                        f"{name} holds {layer!r}: give layers of fastrnn.layers, Input only as the encoder's first"
-                    )
-                if getattr(layer, "stateful", False):
-                    raise ValueError(
-                        f"{name}: layer {layer.name!r} is stateful, but each answer starts from its own question: "
-                        "leave stateful out"
-                    )
-                if getattr(layer, "merge_mode", "") is None:
-                    raise ValueError(f"{name}: layer {layer.name!r} has merge_mode=None: merge its outputs")
-        if not is_recurrent(reading[-1]):
-            raise ValueError(
-                f"encoder ends with {reading[-1]!r}: only the states of its recurrent layers are used, end with one"
-            )
-        for layer in writing:
-            wrong = why_not_by_step(layer)
-            if wrong:
-                raise ValueError(f"decoder: layer {layer.name!r} ({type(layer).__name__}) {wrong}")
-        sizes = [[state_sizes(layer) for layer in part if is_recurrent(layer)] for part in (reading, writing)]
-        if sizes[0] != sizes[1]:
-            raise ValueError(
-                f"encoder has recurrent layers with states of sizes {sizes[0]}, decoder {sizes[1]}: each layer of the "
-                "decoder starts from the states of one of the encoder, make them equal"
-            )
-
-    def _check_start(self, start: Any, reader: Layer, writer: Any) -> Any:
-        n = self._n_outputs
-        if self.classes:
-            if n < 2:
-                raise ValueError(f"decoder has {n} output, classes need one each: end with Dense(n_classes)")
-            known = getattr(writer, "input_dim", n)
-            if start is None and not self._tokens_in:
-                return None
-            if not _is_integer(start) or not 0 <= start < known:
-                raise ValueError(
-                    f"start={start!r}: the decoder reads tokens, give the one it reads first, from 0 to {known - 1} "
-                    + (
-                        "(a token of its own needs an Embedding one larger)"
-                        if self._tokens_in
-                        else "or None for zeros"
-                    )
-                )
-            return int(start)
-        if isinstance(start, str):
-            if start != "last":
-                raise ValueError(f"start={start!r}: give numbers, 'last' or None")
-            if reader.takes_tokens:
-                raise ValueError("start='last' needs numbers for inputs, but the encoder reads tokens")
-            return start
-        values = np.zeros(n) if start is None else np.asarray(start)
-        if values.dtype.kind not in "iuf" or values.shape not in ((), (n,)) or not np.isfinite(values).all():
-            raise ValueError(
-                f"start={start!r}: give a number, {n} numbers (one for each output), 'last' or None"
-            )
-        return np.broadcast_to(values, (n,)).astype(float)
-
-    def _check_end(self, end: Any) -> int | None:
-        if end is None:
-            return None
-        if not self.classes:
-            raise ValueError(f"end={end!r} is a token, but the outputs are numbers: leave it out")
-        if not _is_integer(end) or not 0 <= end < self._n_outputs:
-            raise ValueError(f"end={end!r}: give one of the decoder's classes, 0 to {self._n_outputs - 1}")
-        return int(end)
 
     # -- building
 
@@ -302,42 +226,41 @@ class EncoderDecoder(Model):
             i for i, layer in enumerate(decoder) if self.trainable and layer.trainable and layer._weights
         ]
         if self._first_trained < n:
-            trained.append(next(i for i, layer in enumerate(decoder) if is_recurrent(layer)))
+            trained.append(next(i for i, layer in enumerate(decoder) if layer.has_states))
         self._decoder_stop = min(trained, default=len(decoder))
 
-    def _attach(self, data: Any) -> None:
-        y = None if data is None else (*data._first, None)[1] if data.stream else data.y
-        if hasattr(y, "lengths"):
+    def attach(self, data: Batches) -> None:
+        if isinstance(data.first.y, Ragged):
             raise ValueError(
                 "y is ragged: pad the targets to one length, and give `end`, or sample_weight 0 for padding"
             )
-        super()._attach(data)
+        super().attach(data)
 
     # -- passes
 
-    def run(self, x: Any, mask: Any, training: bool, want_logits: bool, y: Any = None) -> Any:
+    def run(self, batch: Batch, training: bool, logits_of: str | None = None) -> ForwardPass:
+        x, y, _, mask, _ = batch
         targets, out_mask = (None, None) if y is None else self._targets(y, len(x))
         n_steps = self._count(None) if targets is None else targets.shape[1]
         first, states, caches, penalty = self._encode(x, mask, training)
-        activation = self.loss.logit_activation if want_logits else None
         if targets is not None and (training or self.teacher_forcing == "always"):
             shown = np.concatenate([first[:, None], targets[:, :-1]], axis=1)
-            y_pred, _, logits, decoder, more, finals = forward(
-                self.decoder, shown, None, training, activation, states
-            )
+            found = forward(self.decoder, shown, None, training, logits_of, states)
         else:
-            decoder, finals = [], []
-            y_pred, logits, more = self._write(first, states, n_steps, activation)
+            found = self._write(first, states, n_steps, logits_of)
         if training:
             self.n_steps = max(n_steps, self.n_steps or 0)
-        kept = _Caches(caches, decoder, finals)
-        return y_pred, out_mask, logits, kept, penalty + more + self._weight_penalty()
+        return found._replace(
+            mask=out_mask,
+            caches=_Caches(caches, found.caches, found.finals),
+            penalty=penalty + found.penalty + self._weight_penalty(),
+        )
 
     def back(self, dy: np.ndarray, caches: Any, from_logits: bool) -> None:
         d_finals = [[None] * len(final) for final in caches.finals]
         d_starts = backward(self.decoder, dy, caches.decoder, from_logits, self._decoder_stop, d_finals)
         if self._first_trained < self._n_encoder:
-            readers = [layer for layer in self.encoder if is_recurrent(layer)]
+            readers = [layer for layer in self.encoder if layer.has_states]
             d_finals = [part_states(layer, d) for layer, d in zip(readers, d_starts, strict=True)]
             backward(self.encoder, None, caches.encoder, False, self._first_trained, d_finals)
         self._add_penalty_gradients()
@@ -347,10 +270,10 @@ class EncoderDecoder(Model):
         if mask is not None:
             mask = check_mask(mask, x.shape)
         first = self._first(x, mask)
-        _, _, _, caches, penalty, finals = forward(self.encoder, x, mask, training)
-        readers = (layer for layer in self.encoder if is_recurrent(layer))
-        states = [join_states(layer, final) for layer, final in zip(readers, finals, strict=True)]
-        return first, states, caches, penalty
+        found = forward(self.encoder, x, mask, training)
+        readers = (layer for layer in self.encoder if layer.has_states)
+        states = [join_states(layer, final) for layer, final in zip(readers, found.finals, strict=True)]
+        return first, states, found.caches, found.penalty
 
     def _first(self, x: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
         """What the decoder reads first, for each row of `x`."""
@@ -380,56 +303,32 @@ class EncoderDecoder(Model):
         return self._as_read(y.argmax(axis=-1)) if self.classes else y
 
     def _write(
-        self, first: np.ndarray, states: list[Any], n_steps: int, activation: str | None
-    ) -> tuple[np.ndarray, np.ndarray | None, float]:
-        """Run freely: outputs, logits and penalty."""
-        read, penalty = first, 0.0
-        outputs, logits = [], []
+        self, first: np.ndarray, states: list[Any], n_steps: int, logits_of: str | None = None
+    ) -> ForwardPass:
+        """Run freely: each step reads what the step before has written."""
+        read, steps = first, []
         for _ in range(n_steps):
-            y, _, z, _, more, states = forward(self.decoder, read[:, None], None, False, activation, states)
-            outputs.append(y)
-            logits.append(z)
-            penalty += more
-            read = self._fed_back(y[:, 0])
-        joined = None if logits[0] is None else np.concatenate(logits, axis=1)
-        return np.concatenate(outputs, axis=1), joined, penalty
+            steps.append(forward(self.decoder, read[:, None], None, False, logits_of, states))
+            read, states = self._fed_back(steps[-1].y[:, 0]), steps[-1].finals
+        logits = [step.logits for step in steps if step.logits is not None]
+        return ForwardPass(
+            y=np.concatenate([step.y for step in steps], axis=1),
+            mask=None,
+            logits=np.concatenate(logits, axis=1) if logits else None,
+            caches=[],
+            penalty=sum(step.penalty for step in steps),
+            finals=[],
+        )
 
     def _targets(self, y: Any, n_batch: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Targets as the decoder reads them, and which steps count (None: all)."""
-        y, n = np.asarray(y), self._n_outputs
-        if y.dtype.kind not in "biuf":
-            raise TypeError(f"y has dtype {y.dtype}: give {'integer tokens' if self.classes else 'numbers'}")
-        shape = y.shape
-        if self.classes:
-            wanted = f"({n_batch}, time) or one-hot ({n_batch}, time, {n})"
-            if y.ndim == 3:
-                y = y[..., 0] if y.shape[-1] == 1 else y.argmax(axis=-1)
-            right = y.ndim == 2 and (len(shape) == 2 or shape[-1] in (1, n))
-        else:
-            wanted = f"({n_batch}, time, {n})"
-            if y.ndim == 2 and n == 1:
-                y = y[..., None]
-            right = y.ndim == 3 and y.shape[-1] == n
-        if not right or len(y) != n_batch or y.shape[1] == 0:
-            raise ValueError(f"y has shape {shape}: the model takes targets {wanted}")
-        if not self.classes:
-            return y.astype(self.layers[0].dtype), None
-        tokens = y.astype(np.int64)
-        if y.dtype.kind == "f" and not np.array_equal(tokens, y):
-            raise ValueError("y holds fractions or NaN: give integer tokens")
-        if tokens.min() < 0 or tokens.max() >= n:
-            wrong = tokens.min() if tokens.min() < 0 else tokens.max()
-            raise ValueError(f"y holds token {wrong}: the decoder's classes are 0 to {n - 1}")
-        mask = None
-        if self.end is not None:
-            ends = tokens == self.end
-            mask = np.asarray(ends.cumsum(axis=1) - ends == 0)
-            mask = None if mask.all() else mask
-        return self._as_read(tokens), mask
+        outputs = Outputs(self._n_outputs, self.classes)
+        targets, mask = read_targets(y, n_batch, outputs, self.end, self.layers[0].dtype)
+        return (self._as_read(targets) if self.classes else targets), mask
 
     def _count(self, n_steps: int | None) -> int:
         if n_steps is not None:
-            return check_positive_int(n_steps, "n_steps")
+            return integer(n_steps, "n_steps")
         if self.n_steps is None:
             raise ValueError(
                 "n_steps is missing: the model was not trained yet, so say how many steps to write"
@@ -457,14 +356,14 @@ class EncoderDecoder(Model):
         -------
         ndarray of shape (batch, n_steps, n_outputs)
         """
-        x = self._input(x)
+        x = self.as_input(x)
         targets = None if y is None else self._targets(y, len(x))[0]
         n_steps = self._count(n_steps) if targets is None else targets.shape[1]
         first, states, _, _ = self._encode(x, mask, training)
         if targets is None:
-            return self._write(first, states, n_steps, None)[0]
+            return self._write(first, states, n_steps).y
         shown = np.concatenate([first[:, None], targets[:, :-1]], axis=1)
-        return forward(self.decoder, shown, None, training, None, states)[0]
+        return forward(self.decoder, shown, None, training, None, states).y
 
     # -- stepping and prediction
 
@@ -492,7 +391,7 @@ class EncoderDecoder(Model):
                 probabilities, states = model.step(inputs, states)
                 inputs = probabilities.argmax(axis=-1)
         """
-        first, states, _, _ = self._encode(self._input(x), mask, False)
+        first, states, _, _ = self._encode(self.as_input(x), mask, False)
         return first, states
 
     def step(self, inputs: Any, states: Sequence[Any]) -> tuple[np.ndarray, list[Any]]:
@@ -513,8 +412,8 @@ class EncoderDecoder(Model):
         if self.classes and inputs.ndim == 1:
             inputs = self._as_read(inputs)
         read = self.decoder[0].as_input(inputs)[:, None]
-        y, _, _, _, _, states = forward(self.decoder, read, None, False, None, states)
-        return y[:, 0], states
+        found = forward(self.decoder, read, None, False, None, states)
+        return found.y[:, 0], found.finals
 
     def predict(
         self,
@@ -549,13 +448,13 @@ class EncoderDecoder(Model):
         if tokens and not self.classes:
             raise ValueError("tokens=True: the outputs of this model are numbers")
         write = self._tokens if tokens else self._outputs
-        return self._predict(
-            lambda part, given: write(part, given, n_steps), x, batch_size, steps, callbacks, mask
-        )
+        data, calls = self._prediction_data(x, batch_size, callbacks, mask)
+        steps = integer(steps, "steps", optional=True)
+        return predict(self, data, lambda x, mask: write(x, mask, n_steps), calls, steps)
 
     def _outputs(self, x: Any, mask: Any, n_steps: int) -> np.ndarray:
         first, states, _, _ = self._encode(x, mask, False)
-        return self._write(first, states, n_steps, None)[0]
+        return self._write(first, states, n_steps).y
 
     def _tokens(self, x: Any, mask: Any, n_steps: int) -> np.ndarray:
         inputs, states, _, _ = self._encode(x, mask, False)
@@ -591,7 +490,3 @@ class EncoderDecoder(Model):
         """Make a model from what :meth:`get_config` returned, with new weights."""
         parts = {key: [deserialize(layer) for layer in config[key]] for key in ("encoder", "decoder")}
         return cls(**{**config, **parts})
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

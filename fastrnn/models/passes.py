@@ -9,6 +9,7 @@ import numpy as np
 
 from fastrnn.layers.arithmetic import activate
 from fastrnn.layers.arrays import as_rows
+from fastrnn.training.step import ForwardPass
 
 __all__ = ["backward", "forward"]
 
@@ -20,7 +21,7 @@ def forward(
     training: bool,
     logit_activation: str | None = None,
     starts: Sequence[Any] | None = None,
-) -> tuple[Any, Any, Any, list[Any], float, list[Any]]:
+) -> ForwardPass:
     """Run `x` through `layers`.
 
     Parameters
@@ -37,15 +38,8 @@ def forward(
 
     Returns
     -------
-    y, mask
-        Of the last layer.
-    logits : array or None
-    caches : list
-        What `backward` needs; empty unless `training`.
-    penalty : float
-        That of the activity regularizers.
-    finals : list
-        Final states of the layers with `return_state`, each a list.
+    ForwardPass
+        With caches only if `training`; `finals` has a list for each layer with `return_state`.
     """
     caches: list[Any] = []
     finals: list[Any] = []
@@ -63,7 +57,7 @@ def forward(
             logits, cache = layer.forward_linear(x, mask, training)
             rows, back = as_rows(logits)
             y = back(activate(layer.output_activation, rows))
-        elif getattr(layer, "return_state", False):
+        elif layer.return_state:
             start = None if starts is None else starts[len(finals)]
             (y, *final), cache = layer.forward(x, mask, training, initial_state=start)
             finals.append(final)
@@ -75,7 +69,7 @@ def forward(
         if training:
             caches.append(cache)
         x, mask = y, out_mask
-    return x, mask, logits, caches, penalty, finals
+    return ForwardPass(x, mask, logits, caches, penalty, finals)
 
 
 def backward(
@@ -118,7 +112,7 @@ def backward(
             dy = gradient if dy is None else dy + gradient
         if from_logits:
             dy, from_logits = layer.backward_linear(dy, cache, i > stop), False
-        elif getattr(layer, "return_state", False):
+        elif layer.return_state:
             dy = layer.backward([dy, *given.pop()], cache, i > stop)
             d_starts.append(layer.d_initial_state)
         else:

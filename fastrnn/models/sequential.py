@@ -13,10 +13,13 @@ from fastrnn.layers.arrays import check_mask
 from fastrnn.layers.base import Layer
 from fastrnn.layers.core import InputLayer
 from fastrnn.layers.stacked import CustomCell
-from fastrnn.models.base import Model
+from fastrnn.models.model import Model
 from fastrnn.models.passes import backward, forward
 from fastrnn.registry import serialize
 from fastrnn.streaming import Stream
+from fastrnn.training.data import Batch
+from fastrnn.training.guard import attributes, guard
+from fastrnn.training.step import ForwardPass
 
 __all__ = ["Sequential"]
 
@@ -87,12 +90,12 @@ class Sequential(Model):
             self._shapes = [layer.batch_shape]
             return
         self._check_layer(layer, self.layers)
-        if getattr(layer, "return_state", False):
+        if layer.return_state:
             raise ValueError(
                 f"layer {layer.name!r} has return_state=True, which gives several outputs: "
                 "in a row of layers each has one, leave it out"
             )
-        if getattr(layer, "merge_mode", "") is None:
+        if layer.merge_mode is None:
             raise ValueError(
                 f"layer {layer.name!r} has merge_mode=None, which gives two outputs: "
                 "in a row of layers each has one, merge them"
@@ -101,8 +104,8 @@ class Sequential(Model):
             raise ValueError(
                 f"layer {layer.name!r} ({type(layer).__name__}) takes tokens, and layers give numbers: it must come first"
             )
-        kept = (self.layers.copy(), self._shapes.copy(), self._guessed, self._params, layer.name)
-        try:
+        before = attributes(self, "layers", "_shapes", "_guessed", "_params"), attributes(layer, "name")
+        with guard(*before):
             self._adopt(layer)
             if len(self.layers) == 1 and not self._shapes:
                 if layer.input_shape is not None:
@@ -112,9 +115,6 @@ class Sequential(Model):
                     self._shapes, self._guessed = [(None, None)], True
             if self._shapes:
                 self._grow()
-        except Exception:
-            self.layers, self._shapes, self._guessed, self._params, layer.name = kept
-            raise
 
     def pop(self) -> Layer:
         """Take the last layer away and return it."""
@@ -144,7 +144,7 @@ class Sequential(Model):
             self._shapes, self._guessed = [shape], False
         self._grow()
 
-    def _expect(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...] | None:
+    def expected_output(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...] | None:
         if not self.built:
             return _walk(self.layers, shape)
         self._check_input(self._shapes[0], shape)
@@ -168,21 +168,21 @@ class Sequential(Model):
 
     # -- passes
 
-    def run(self, x: Any, mask: Any, training: bool, want_logits: bool, y: Any = None) -> Any:
+    def run(self, batch: Batch, training: bool, logits_of: str | None = None) -> ForwardPass:
+        x, mask = batch.x, batch.mask
         if mask is not None:
             mask = check_mask(mask, x.shape)
-        activation = self.loss.logit_activation if want_logits else None
-        out, mask, logits, caches, penalty, _ = forward(self.layers, x, mask, training, activation)
-        return out, mask, logits, caches, penalty + self._weight_penalty()
+        found = forward(self.layers, x, mask, training, logits_of)
+        return found._replace(penalty=found.penalty + self._weight_penalty())
 
-    def back(self, dy: np.ndarray, caches: list[Any], from_logits: bool) -> None:
+    def back(self, dy: np.ndarray, caches: Any, from_logits: bool) -> None:
         backward(self.layers, dy, caches, from_logits, self._first_trained)
         self._add_penalty_gradients()
 
     def __call__(self, x: Any, mask: Any = None, training: bool = False) -> np.ndarray:
         """Compute the outputs for a batch."""
         self._need_layers()
-        return self.run(self._input(x), mask, training, False)[0]
+        return self.run(Batch(self.as_input(x), mask=mask), training).y
 
     # -- configuration, copies and files
 
@@ -219,7 +219,7 @@ def _knows_its_shapes(layer: Any) -> bool:
     """Whether a layer tells what comes out of it before it has weights; a user's own need not."""
     if not type(layer).__module__.startswith("fastrnn.") or isinstance(layer, CustomCell):
         return False
-    return all(map(_knows_its_shapes, getattr(layer, "_children", {}).values()))
+    return all(map(_knows_its_shapes, layer.inner_layers()))
 
 
 def _walk(layers: Sequence[Any], shape: Any) -> Any:

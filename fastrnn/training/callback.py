@@ -89,6 +89,9 @@ class Callback:
     def on_predict_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Run after each batch of a prediction."""
 
+    def on_non_finite_loss(self, batch: int) -> None:
+        """Run in place of the error when loss or weights stop being finite; training ends. Only if overridden."""
+
 
 _BATCH_HOOKS = {
     "train_begin": ("on_train_batch_begin", "on_batch_begin"),
@@ -118,6 +121,13 @@ class CallbackList:
         """Call `hook` of each callback."""
         for callback in self.callbacks:
             getattr(callback, hook)(*args)
+
+    def non_finite_loss(self, batch: int) -> bool:
+        """Call the callbacks that deal with a loss that is not finite; return whether there are any."""
+        handlers = [c for c in self.callbacks if _overrides(c, "on_non_finite_loss")]
+        for handler in handlers:
+            handler.on_non_finite_loss(batch)
+        return bool(handlers)
 
     def batch(self, when: str, batch: int, logs: Callable[[], Logs]) -> None:
         """Call a batch hook; `logs` is asked only if somebody listens."""

@@ -1,15 +1,15 @@
-"""What `fit`, `evaluate` and `predict` take, looked at before any work; and states that a failed call leaves alone."""
+"""Checks of what `fit`, `evaluate` and `predict` take, before any work."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fastrnn import losses
 from fastrnn.checks import choice, flag, integer, is_number, number, real_array
+from fastrnn.sequences.ragged import Ragged
 from fastrnn.targets import item_weights
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     "check_targets",
     "check_verbose",
     "check_weights",
-    "states_kept_on_error",
 ]
 
 
@@ -76,7 +75,7 @@ def check_class_weight(class_weight: Any) -> None:
 
 def check_weights(sample_weight: Any) -> Any:
     """`sample_weight` as an array of finite numbers; a Ragged as it is."""
-    if sample_weight is None or hasattr(sample_weight, "lengths"):
+    if sample_weight is None or isinstance(sample_weight, Ragged):
         return sample_weight
     weights = real_array(sample_weight, name="sample_weight")
     if weights.ndim == 0:
@@ -92,9 +91,9 @@ def check_targets(
     loss: Any, y: Any, sample_weight: Any, output_shape: Sequence[int | None], dtype: Any
 ) -> None:
     """Raise unless targets and weights fit outputs of `output_shape`, batch axis included."""
-    if None in output_shape[1:] or hasattr(y, "lengths"):
+    if None in output_shape[1:] or isinstance(y, Ragged):
         return
-    if hasattr(sample_weight, "lengths"):
+    if isinstance(sample_weight, Ragged):
         sample_weight = None
     # Shapes and dtypes show in one sample; whether classes exist, in all of them.
     if not isinstance(loss, losses.SparseCategoricalCrossentropy):
@@ -117,29 +116,3 @@ def _check_rows(
     loss.targets(y, outputs)
     if sample_weight is not None:
         item_weights(shape[:-1], sample_weight, None, dtype)
-
-
-def _with_states(layers: Iterable[Any]) -> Iterable[Any]:
-    for layer in layers:
-        if "states" in vars(layer):
-            yield layer
-        else:
-            yield from _with_states(getattr(layer, "_children", {}).values())
-
-
-class states_kept_on_error(contextlib.AbstractContextManager):  # noqa: N801 - used like a function
-    """If what is done inside fails, stateful layers, and inner ones, have the states that they had.
-
-    Each call replaces them, so those of before stay as they are.
-    """
-
-    __slots__ = ("_held",)
-
-    def __init__(self, layers: Iterable[Any]) -> None:
-        stateful = [layer for layer in layers if getattr(layer, "stateful", False)]
-        self._held = [(layer, layer.states) for layer in _with_states(stateful)] if stateful else []
-
-    def __exit__(self, kind: Any, *exc: object) -> None:
-        if kind is not None:
-            for layer, states in self._held:
-                layer.states = states

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastrnn.checks import as_array, integer, real_array
+from fastrnn.sequences.ragged import Ragged
 from fastrnn.training.checks import check_weights
 
-__all__ = ["Batches", "class_weights", "is_ragged", "is_stream", "restarting", "training_data", "whole"]
+__all__ = ["Batch", "Batches", "class_weights", "is_stream", "restarting", "training_data", "whole"]
 
 
-def is_ragged(x: Any) -> bool:
-    return hasattr(x, "lengths") and hasattr(x, "take")
+class Batch(NamedTuple):
+    """Samples that a model computes together."""
+
+    x: Any
+    y: Any = None
+    weight: Any = None
+    #: Which time steps are real; None: all.
+    mask: np.ndarray | None = None
+    #: Which samples of the data these are, as a slice or indices; None if that is not known.
+    rows: Any = None
 
 
 def class_weights(y: Any, class_weight: Mapping[int, float]) -> np.ndarray:
@@ -56,6 +65,8 @@ class Batches:
     ) -> None:
         self.stream = y is None and not isinstance(x, np.ndarray) and is_stream(x)
         self.x, self.y, self.sample_weight = x, y, sample_weight
+        #: Which time steps are real, where `x` is an array; None: all.
+        self.mask: np.ndarray | None = None
         if self.stream:
             for name, value in (("batch_size", batch_size), ("sample_weight", sample_weight)):
                 if value is not None:
@@ -73,7 +84,7 @@ class Batches:
                 # A generator has lost its first batch by that.
                 self.x = itertools.chain([self._first], x)
             return
-        if not is_ragged(x):
+        if not isinstance(x, Ragged):
             if y is not None and not isinstance(x, (list, tuple)) and is_stream(x):
                 raise ValueError(
                     "y: leave it out where x is an iterable of batches, which gives targets itself"
@@ -87,7 +98,7 @@ class Batches:
         for name, part in (("y", y), ("sample_weight", check_weights(sample_weight))):
             if part is None:
                 continue
-            if not is_ragged(part):
+            if not isinstance(part, Ragged):
                 part = as_array(part, name)
                 if part.ndim == 0:
                     raise ValueError(
@@ -105,7 +116,7 @@ class Batches:
     def n_batches(self) -> int | None:
         """Number of batches, None if that is not known."""
         if self.stream:
-            return len(self.x) if hasattr(self.x, "__len__") else None
+            return len(self.x) if isinstance(self.x, Sized) else None
         return -(-self.n // self.batch_size)
 
     @property
@@ -113,20 +124,31 @@ class Batches:
         """Shape of the input with an open batch axis."""
         if self.stream:
             x = self._first[0]
-            return (None, *(x.shape if is_ragged(x) else np.shape(x))[1:])
+            return (None, *(x.shape if isinstance(x, Ragged) else np.shape(x))[1:])
         return (None, *self.x.shape[1:])
 
     def epoch(
-        self, rng: np.random.Generator | None = None, shuffle: bool | str = False
-    ) -> Iterator[tuple[Any, Any, Any, Any]]:
-        """Yield ``x, mask, y, sample_weight`` of each batch."""
+        self,
+        rng: np.random.Generator | np.random.RandomState | None = None,
+        shuffle: bool | str = False,
+        order: np.ndarray | None = None,
+    ) -> Iterator[Batch]:
+        """Yield the batches of one pass.
+
+        Parameters
+        ----------
+        rng : Generator or RandomState, optional
+        shuffle : bool or "batch"
+            With `rng`: whether all samples are shuffled, or those of each batch.
+        order : array of int, optional
+            The order of the samples, where they are not shuffled.
+        """
         if self.stream:
-            for batch in self.x:
-                x, y, weight = (*batch, None, None)[:3]
+            for given in self.x:
+                x, y, weight = (*given, None, None)[:3]
                 x, mask = whole(x)
-                yield np.asarray(x), mask, whole(y)[0], whole(weight)[0]
+                yield Batch(np.asarray(x), whole(y)[0], whole(weight)[0], mask)
             return
-        order = None
         if shuffle and rng is not None:
             if shuffle == "batch":
                 order = np.arange(self.start, self.stop)
@@ -138,9 +160,10 @@ class Batches:
                     order += self.start
         for i in range(0, self.n, self.batch_size):
             end = min(i + self.batch_size, self.n)
-            index = slice(self.start + i, self.start + end) if order is None else order[i:end]
-            x, mask = _take(self.x, index)
-            yield x, mask, _take(self.y, index)[0], _take(self.sample_weight, index)[0]
+            rows = slice(self.start + i, self.start + end) if order is None else order[i:end]
+            x, mask = _take(self.x, rows)
+            mask = mask if self.mask is None else self.mask[rows]
+            yield Batch(x, _take(self.y, rows)[0], _take(self.sample_weight, rows)[0], mask, rows)
 
     def split(self, fraction: float) -> tuple[Batches, Batches]:
         """The first samples, and the last `fraction` of them."""
@@ -156,13 +179,26 @@ class Batches:
         parts = (self.x, self.y, self.sample_weight, self.batch_size)
         return Batches(*parts, 0, at), Batches(*parts, at, self.n)
 
+    def subset(self, index: np.ndarray) -> Batches:
+        """Copy some samples to a data set of its own."""
+        y, weight = (None if part is None else part[index] for part in (self.y, self.sample_weight))
+        return Batches(self.x[index], y, weight, self.batch_size)
+
+    @property
+    def first(self) -> Batch:
+        """All data, or the first batch of a stream, for checks before any work."""
+        if self.stream:
+            x, y, weight = (*self._first, None, None)[:3]
+            return Batch(x, y, weight)
+        return Batch(self.x, self.y, self.sample_weight)
+
 
 def is_stream(x: Any) -> bool:
-    if is_ragged(x) or hasattr(x, "__array__"):
+    if isinstance(x, Ragged) or hasattr(x, "__array__"):
         return False
     if isinstance(x, (list, tuple)):
         return len(x) > 0 and isinstance(x[0], tuple)
-    return hasattr(x, "__iter__") or hasattr(x, "__next__")
+    return isinstance(x, Iterable)
 
 
 def _take(part: Any, index: Any) -> tuple[Any, np.ndarray | None]:
@@ -177,7 +213,7 @@ def _take(part: Any, index: Any) -> tuple[Any, np.ndarray | None]:
 
 def whole(part: Any) -> tuple[Any, np.ndarray | None]:
     """All samples of a Ragged, padded, and which steps are real; anything else as it is."""
-    return _take(part, slice(None)) if is_ragged(part) else (part, None)
+    return _take(part, slice(None)) if isinstance(part, Ragged) else (part, None)
 
 
 def training_data(
@@ -193,7 +229,7 @@ def training_data(
     if class_weight is not None:
         if sample_weight is not None:
             raise ValueError("give either class_weight or sample_weight, not both")
-        if y is None or is_ragged(y):
+        if y is None or isinstance(y, Ragged):
             raise ValueError("class_weight needs y as an array; give sample_weight instead")
     data = Batches(x, y, sample_weight, batch_size)
     validation = None
@@ -218,7 +254,9 @@ def training_data(
     return data, validation
 
 
-def restarting(data: Batches, rng: np.random.Generator, shuffle: bool | str) -> Iterator[Any]:
+def restarting(
+    data: Batches, rng: np.random.Generator | np.random.RandomState, shuffle: bool | str
+) -> Iterator[Batch]:
     """Batches without end, for epochs that are counted in steps."""
     while True:
         empty = True

@@ -1,401 +1,292 @@
-"""Training over epochs, evaluation and prediction.
-
-:class:`Trainer` is the half of a model that trains; the other half (``model.py``) knows the layers. What a single batch
-does stands in ``_training_steps``, how data become batches in ``_training_data``.
-"""
+"""The loop over epochs that models and estimators train with, and the loops over batches of evaluation and prediction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrnn.checks import as_array, flag, integer, real_array
+from fastrnn.engine.kernels.update import all_finite
 from fastrnn.exceptions import NonFiniteLossError
-from fastrnn.layers.arrays import check_mask
-from fastrnn.losses import Loss
-from fastrnn.training.callback import CallbackList, History, check_callbacks
-from fastrnn.training.checks import (
-    check_class_weight,
-    check_schedule_of_fit,
-    check_targets,
-    check_verbose,
-    check_weights,
-    states_kept_on_error,
-)
-from fastrnn.training.data import Batches, class_weights, is_ragged, is_stream, restarting, training_data
-from fastrnn.training.progress import Progress
-from fastrnn.training.step import HELP, Steps, by_position
-from fastrnn.training.truncation import check_pieces
+from fastrnn.training.callback import CallbackList
+from fastrnn.training.data import Batch, Batches, restarting
+from fastrnn.training.guard import Snapshot, guard, states
+from fastrnn.training.row_states import RowStates
 
-__all__ = ["Batches", "Trainer", "class_weights"]
+__all__ = ["Outcome", "Policy", "Schedule", "Task", "evaluate", "outputs", "predict", "run_epochs"]
 
 
-class Trainer(Steps):
-    """Fitting, evaluating and predicting."""
+class Schedule(NamedTuple):
+    """How long training goes on and in which order."""
 
-    def fit(
-        self,
-        x: Any = None,
-        y: Any = None,
-        batch_size: int | None = None,
-        epochs: int = 1,
-        verbose: int | str = "auto",
-        callbacks: Sequence[Any] | None = None,
-        validation_split: float = 0.0,
-        validation_data: Any = None,
-        shuffle: bool | str = True,
-        class_weight: Mapping[int, float] | None = None,
-        sample_weight: Any = None,
-        initial_epoch: int = 0,
-        steps_per_epoch: int | None = None,
-        validation_steps: int | None = None,
-        validation_batch_size: int | None = None,
-        validation_freq: int | Sequence[int] = 1,
-        truncated_bptt_steps: int | None = None,
-    ) -> History:
-        """Train for a number of epochs.
+    epochs: int
+    initial_epoch: int = 0
+    #: Whether samples come in another random order at each epoch; "batch" shuffles within batches.
+    shuffle: bool | str = True
+    #: Number of batches that make an epoch; None: all.
+    steps_per_epoch: int | None = None
+    #: Time steps between two updates in truncated backpropagation through time; None: whole sequences.
+    truncated_bptt_steps: int | None = None
+    #: Validate each so many epochs, or after these (counted from 1).
+    validation_freq: int | Sequence[int] = 1
 
-        Parameters
-        ----------
-        x : array of shape (samples, time, features) or (samples, time), Ragged, or iterable of batches
-        y : array_like
-            Targets.
-        batch_size : int, optional
-            32 by default.
-        epochs : int
-            Where to stop, counted from 0, not from `initial_epoch`.
-        verbose : {"auto", 0, 1, 2}
-            Silent, a progress bar, or one line for each epoch.
-        callbacks : list of Callback, optional
-        validation_split : float
-            Share of the samples, the last ones, that is held back for validation.
-        validation_data : tuple, optional
-            ``(x, y)`` or ``(x, y, sample_weight)``.
-        shuffle : bool or "batch"
-            Whether samples come in another random order at each epoch; ``"batch"`` shuffles within batches.
-        class_weight : dict of int to float, optional
-        sample_weight : array_like, optional
-            One weight for each sample, or for each of its time steps.
-        initial_epoch : int
-        steps_per_epoch, validation_steps : int, optional
-            Stop after so many batches.
-        validation_batch_size : int, optional
-        validation_freq : int or sequence of int
-            Validate each so many epochs, or after these (counted from 1).
-        truncated_bptt_steps : int, optional
-            Truncated backpropagation through time: cut the sequences of each batch into pieces of so many steps. The
-            pieces are trained on one after the other, one update each. States go on from piece to piece, gradients
-            stop at the border, so that memory is that of a piece. Each batch starts from zero states (stateful layers
-            from those of the batch before). Needs an output and a target for every step. For sequences of no more
-            steps it changes nothing; by default gradients go all the way. Callbacks are called once for a batch.
 
-        Returns
-        -------
-        History
+class Policy(NamedTuple):
+    """What is done when training fails or is interrupted, and which weights the model ends with."""
 
-        Raises
-        ------
-        NonFiniteLossError
-            If the loss stops being finite. The model keeps the weights of the last good epoch.
+    #: Keep copies of the last finite weights, to which a failure goes back. Without, errors are raised as they come.
+    keep_good: bool = True
+    #: Whether Ctrl-C after the first epoch ends training as if it were complete.
+    keep_interrupted: bool = False
+    #: The entry of the logs of which the highest value tells the best epoch, whose weights are put back at the end.
+    best_of: str | None = None
 
-        References
-        ----------
-        Williams, R. J. & Peng, J. (1990). An efficient gradient-based algorithm for on-line training of recurrent
-        network trajectories. Neural Computation 2(4), 490-501.
-        """
-        self._need("fit")
-        self._need_layers()
-        verbose, callbacks = check_verbose(verbose), check_callbacks(callbacks)
-        check_schedule_of_fit(
-            epochs,
-            initial_epoch,
-            shuffle,
-            validation_split,
-            validation_freq,
-            steps_per_epoch=steps_per_epoch,
-            validation_steps=validation_steps,
-            validation_batch_size=validation_batch_size,
-        )
-        check_class_weight(class_weight)
-        data, validation = training_data(
-            x,
-            y,
-            batch_size,
-            validation_split,
-            validation_data,
-            class_weight,
-            sample_weight,
-            validation_batch_size,
-        )
-        if truncated_bptt_steps is not None:
-            truncated_bptt_steps = check_pieces(self.layers, data.shape, truncated_bptt_steps)
-        for part in (data, validation):
-            self._check_data(part)
-        self._ensure_ready(data.shape)
-        for part in (data, validation):
-            self._attach(part)
-        history = History()
-        if self.history is not None:
-            self.history.model = None
-        self.history = history
-        verbose = 1 if verbose == "auto" else int(verbose)
-        steps = data.n_batches if steps_per_epoch is None else steps_per_epoch
-        every = [history, *callbacks]
-        calls = CallbackList(
-            [*every, Progress(verbose)] if verbose else every,
-            self,
-            {"verbose": verbose, "epochs": epochs, "steps": steps},
-        )
-        self.stop_training = False
-        logs: dict[str, float] = {}
-        calls.call("on_train_begin", {})
-        before = good = self.snapshot()
-        stream = restarting(data, self._rng, shuffle) if steps_per_epoch is not None else None
-        try:
-            for epoch in range(initial_epoch, epochs):
-                self.reset_metrics()
-                calls.call("on_epoch_begin", epoch, {})
-                batches = data.epoch(self._rng, shuffle) if stream is None else stream
-                updates = self.optimizer.iterations
-                try:
-                    self._epoch(batches, self._prepare(data), calls, steps_per_epoch, truncated_bptt_steps)
-                    self.check_weights()
-                except NonFiniteLossError as error:
-                    # Where the first update fails, what the epoch started from is not good either.
-                    self.restore(before if self.optimizer.iterations == updates else good)
-                    handlers = [c for c in calls.callbacks if hasattr(c, "on_non_finite_loss")]
-                    if not handlers:
-                        raise NonFiniteLossError(
-                            f"in epoch {epoch + 1}: {str(error).split(';')[0]}; the last good weights were put back. "
-                            f"{HELP}."
-                        ) from error
-                    for handler in handlers:
-                        handler.on_non_finite_loss(self._batch)
-                    break
-                logs = self._logs()
-                if validation is not None and _due(epoch, validation_freq):
-                    found = self._evaluate(validation, validation_steps, calls)
-                    logs.update({f"val_{key}": value for key, value in found.items()})
-                calls.call("on_epoch_end", epoch, logs)
-                if self.stop_training:
-                    break
-                before, good = good, self.snapshot()
-        finally:
-            # Also after Ctrl-C: callbacks close their files, and the model can be used and trained on.
-            calls.call("on_train_end", logs)
-        return history
 
-    def _check_data(self, data: Batches | None) -> None:
-        """Raise what the first batch would raise."""
-        if data is None:
-            return
-        y, weight = data.y, data.sample_weight
-        if data.stream:
-            _, y, weight = (*data._first, None, None)[:3]
-        if y is None:
-            raise ValueError("y is missing: training and evaluation need targets")
-        output = self._expect(data.shape)
-        if output is not None and isinstance(self.loss, Loss):
-            if not is_ragged(y):
-                y = as_array(y, "y")
-            check_targets(self.loss, y, check_weights(weight), output, self.layers[0].dtype)
+class Task(NamedTuple):
+    """What `run_epochs` needs to know."""
 
-    def _attach(self, data: Batches | None) -> None:
-        """Tell batches that continue each other whose states to reset where they start anew."""
-        if data is not None and hasattr(data.x, "attach"):
-            data.x.attach(self)
+    data: Batches
+    schedule: Schedule
+    rng: np.random.Generator | np.random.RandomState
+    policy: Policy = Policy()
+    #: Called after an epoch; returns what is added to its logs.
+    validate: Callable[[], dict[str, float]] | None = None
+    #: States that sequences start from, where layers don't keep them from batch to batch.
+    row_states: RowStates | None = None
 
-    def _prepare(self, data: Batches) -> Callable[[Any], Any]:
-        """What makes an input of what `data` gives; each batch of an iterable may have another shape."""
-        return self._input if data.stream else self.layers[0].as_input
 
-    def _epoch(
-        self,
-        batches: Iterator[Any],
-        prepare: Callable[[Any], Any],
-        calls: CallbackList,
-        limit: int | None,
-        n_steps: int | None,
-    ) -> None:
-        i = 0
-        for x, mask, y, weight in batches:
-            self._batch = i
+@dataclasses.dataclass
+class Outcome:
+    """What came of training."""
+
+    #: Number of complete epochs that the model's weights have seen.
+    epochs: int = 0
+    #: The error that ended training, unless a callback dealt with it.
+    failure: NonFiniteLossError | None = None
+    #: Number of the epoch, counted from 0, and of the batch that were the last to begin.
+    epoch: int = 0
+    batch: int = 0
+    #: Whether Ctrl-C ended training.
+    interrupted: bool = False
+
+
+class _Weights:
+    """Copies of the weights that a failure goes back to, and of the best ones."""
+
+    def __init__(self, model: Any, best_of: str | None) -> None:
+        self.model, self.best_of = model, best_of
+        self.before = self.good = Snapshot(model)
+        self.best, self.best_value = self.good, -math.inf
+
+    def complete_epoch(self, logs: dict[str, float]) -> None:
+        self.before, self.good = self.good, Snapshot(self.model)
+        if self.best_of is not None and logs[self.best_of] > self.best_value:
+            self.best, self.best_value = self.good, logs[self.best_of]
+
+    def recover(self, updates: int) -> bool:
+        """Put back what was good, given the updates made in the failed epoch; return whether an epoch is lost."""
+        # Where the first update fails, what the epoch started from is not good either, unless it was validated.
+        lost = updates == 0 and self.best_of is None
+        (self.before if lost else self.good).restore()
+        return lost
+
+    def finish(self) -> None:
+        if self.best_value > -math.inf:
+            self.best.restore_weights()
+
+
+def run_epochs(model: Any, task: Task, calls: CallbackList) -> Outcome:
+    """Train a model: the one loop over epochs.
+
+    An epoch runs all batches, checks that the weights are finite, validates, tells the callbacks, and keeps a copy of the
+    weights. Training ends after the last epoch, or when a callback sets ``model.stop_training``.
+
+    Parameters
+    ----------
+    model : Model
+        Built and compiled.
+    task : Task
+    calls : CallbackList
+
+    Returns
+    -------
+    Outcome
+        Its `failure` tells that the loss, a gradient or a weight became NaN or infinite; good weights were put back then.
+
+    Raises
+    ------
+    NonFiniteLossError
+        In place of that if ``policy.keep_good`` is False: there are no other weights to put back.
+    """
+    trainer, schedule, policy = model.trainer, task.schedule, task.policy
+    trainer.stop_training = False
+    outcome, logs = Outcome(), {}
+    calls.call("on_train_begin", {})
+    stream = None
+    if schedule.steps_per_epoch is not None:
+        stream = restarting(task.data, task.rng, schedule.shuffle)
+    weights = _Weights(model, policy.best_of) if policy.keep_good else None
+    updates = trainer.optimizer.iterations
+    try:
+        for outcome.epoch in range(schedule.initial_epoch, schedule.epochs):
+            trainer.objective.reset()
+            calls.call("on_epoch_begin", outcome.epoch, {})
+            updates = trainer.optimizer.iterations
+            batches = task.data.epoch(task.rng, schedule.shuffle) if stream is None else stream
+            _run_batches(model, batches, task, calls, outcome)
+            trainer.check_weights(model)
+            logs = trainer.objective.logs()
+            if task.validate is not None and _due(outcome.epoch, schedule.validation_freq):
+                logs.update(task.validate())
+            outcome.epochs += 1
+            calls.call("on_epoch_end", outcome.epoch, logs)
+            if weights is not None and (policy.best_of is not None or not trainer.stop_training):
+                weights.complete_epoch(logs)
+            if trainer.stop_training:
+                break
+    except NonFiniteLossError as error:
+        if weights is None:
+            raise
+        if weights.recover(trainer.optimizer.iterations - updates) and outcome.epochs:
+            outcome.epochs -= 1
+        if not calls.non_finite_loss(outcome.batch):
+            outcome.failure = error
+    except KeyboardInterrupt:
+        if not (policy.keep_interrupted and outcome.epochs):
+            raise
+        if weights is not None and not all_finite(model.params):
+            weights.good.restore()
+        outcome.interrupted = True
+    finally:
+        # Also after Ctrl-C: callbacks close their files, and the model can be used and trained on.
+        calls.call("on_train_end", logs)
+    if weights is not None:
+        weights.finish()
+    return outcome
+
+
+def _run_batches(
+    model: Any, batches: Iterator[Batch], task: Task, calls: CallbackList, outcome: Outcome
+) -> None:
+    """Make the updates of one epoch."""
+    trainer, row_states = model.trainer, task.row_states
+    limit, n_steps = task.schedule.steps_per_epoch, task.schedule.truncated_bptt_steps
+    as_input = _reader(model, task.data)
+    i = 0
+    try:
+        for batch in batches:
+            outcome.batch = i
             calls.batch("train_begin", i, dict)
-            self.train_step(prepare(x), y, weight, mask, n_steps)
-            calls.batch("train_end", i, self._logs)
+            if row_states is not None:
+                row_states.enter(batch.rows)
+            trainer.train(model, batch._replace(x=as_input(batch.x)), n_steps)
+            if row_states is not None:
+                row_states.leave(batch.rows)
+            calls.batch("train_end", i, trainer.objective.logs)
             i += 1
-            if i == limit or self.stop_training:
+            if i == limit or trainer.stop_training:
                 break
-        if i == 0:
-            raise ValueError("x gave no batches: an iterable must start anew each time it is gone through")
+    finally:
+        if row_states is not None:
+            row_states.clear()
+    if i == 0:
+        raise ValueError("x gave no batches: an iterable must start anew each time it is gone through")
 
-    # -- evaluation and prediction
 
-    def _evaluate(
-        self, data: Batches, steps: int | None = None, calls: CallbackList | None = None
-    ) -> dict[str, float]:
-        self.reset_metrics()
-        if calls is not None:
-            calls.call("on_test_begin", {})
-        prepare = self._prepare(data)
-        for i, (x, mask, y, weight) in enumerate(data.epoch()):
-            if i == steps:
-                break
-            if calls is not None:
-                calls.batch("test_begin", i, dict)
-            x = prepare(x)
-            loss, y_pred, out_mask, *_ = self._loss_of(x, mask, y, weight, False)
-            self._account(loss, y, y_pred, weight, out_mask)
-            if calls is not None:
-                calls.batch("test_end", i, self._logs)
-        logs = self._logs()
-        if calls is not None:
-            calls.call("on_test_end", logs)
-        return logs
-
-    def evaluate(
-        self,
-        x: Any = None,
-        y: Any = None,
-        batch_size: int | None = None,
-        verbose: int | str = "auto",
-        sample_weight: Any = None,
-        steps: int | None = None,
-        callbacks: Sequence[Any] | None = None,
-        return_dict: bool = False,
-    ) -> Any:
-        """Compute loss and metrics.
-
-        Returns
-        -------
-        float, list of float, or dict
-            The loss; with metrics a list that starts with it; with `return_dict` all by name.
-        """
-        self._need("evaluate")
-        self._need_layers()
-        verbose, return_dict = check_verbose(verbose), flag(return_dict, "return_dict")
-        integer(steps, "steps", optional=True)
-        data = Batches(x, y, sample_weight, batch_size)
-        self._check_data(data)
-        self._ensure_ready(data.shape)
-        self._attach(data)
-        calls = CallbackList(check_callbacks(callbacks), self, {"verbose": 0, "steps": data.n_batches})
-        with states_kept_on_error(self.layers):
-            logs = self._evaluate(data, steps, calls)
-        if verbose not in (0, "auto"):
-            print(", ".join(f"{key}={value:.4g}" for key, value in logs.items()))
-        return logs if return_dict else by_position(logs)
-
-    def predict(
-        self,
-        x: Any,
-        batch_size: int | None = None,
-        verbose: int | str = "auto",
-        steps: int | None = None,
-        callbacks: Sequence[Any] | None = None,
-        mask: Any = None,
-    ) -> np.ndarray:
-        """Compute the outputs for many samples.
-
-        Parameters
-        ----------
-        x : array, Ragged or iterable of batches
-        batch_size : int, optional
-            By default 32 in stateful models, 256 otherwise; results don't depend on it.
-        verbose, steps, callbacks
-            As in :meth:`fit`; ``"auto"`` is silent.
-        mask : array of bool of shape (samples, time), optional
-
-        Returns
-        -------
-        ndarray
-            For a Ragged input with an output for each step, padding is zero.
-        """
-        check_verbose(verbose)
-        longest = int(x.lengths.max()) if is_ragged(x) and len(x) else None
-        return self._predict(
-            lambda part, m: self.run(part, m, False, False)[0], x, batch_size, steps, callbacks, mask, longest
-        )
-
-    def _predict(
-        self,
-        compute: Callable[[Any, Any], np.ndarray],
-        x: Any,
-        batch_size: int | None,
-        steps: int | None,
-        callbacks: Sequence[Any] | None,
-        mask: Any,
-        longest: int | None = None,
-    ) -> np.ndarray:
-        """Join what `compute` gives for each batch; `longest`: the steps of its outputs where batches differ in them."""
-        self._need_layers()
-        integer(steps, "steps", optional=True)
-        callbacks = check_callbacks(callbacks)
-        if mask is not None:
-            if is_stream(x) or is_ragged(x):
-                raise ValueError(
-                    "mask: leave it out where x is an iterable of batches, or Ragged, which says itself which steps "
-                    "are real"
-                )
-            mask = check_mask(mask, real_array(x).shape)
-        if batch_size is None and not is_stream(x):
-            batch_size = 32 if any(getattr(layer, "stateful", False) for layer in self.layers) else 256
-        # The mask takes the place of weights: it is cut into the same batches.
-        data = Batches(x, None, mask, batch_size)
-        self._expect(data.shape)
-        self._ensure_ready(data.shape)
-        self._attach(data)
-        calls = CallbackList(callbacks, self, {"verbose": 0, "steps": data.n_batches})
-        with states_kept_on_error(self.layers):
-            return self._join(compute, data, steps, calls, longest)
-
-    def _join(
-        self,
-        compute: Callable[[Any, Any], np.ndarray],
-        data: Batches,
-        steps: int | None,
-        calls: CallbackList,
-        longest: int | None,
-    ) -> np.ndarray:
-        """The outputs of all batches, one after another."""
-        calls.call("on_predict_begin", {})
-        parts: list[np.ndarray] = []
-        whole: np.ndarray | None = None
-        at = 0
-        prepare = self._prepare(data)
-        for i, (batch, batch_mask, _, given) in enumerate(data.epoch()):
-            if i == steps:
-                break
-            calls.batch("predict_begin", i, dict)
-            if data.stream:
-                given = None  # what comes along with batches are weights
-            y = compute(prepare(batch), given if given is not None else batch_mask)
-            calls.batch("predict_end", i, dict)
-            if data.stream or (steps is not None):
-                parts.append(np.array(y))
-                continue
-            if whole is None:
-                n_steps = y.shape[1:2] if longest is None or y.ndim < 3 else (longest,)
-                whole = np.zeros((data.n, *n_steps, *y.shape[2:]), y.dtype)
-            if y.ndim > 2:
-                whole[at : at + len(y), : y.shape[1]] = y
-            else:
-                whole[at : at + len(y)] = y
-            at += len(y)
-        calls.call("on_predict_end", {})
-        if whole is None:
-            if not parts:
-                raise ValueError("x gave no batches")
-            if len({part.shape[1:] for part in parts}) > 1:
-                raise ValueError(
-                    "the batches of x have unequal numbers of steps, so their outputs don't fit together: call "
-                    "predict_on_batch for each"
-                )
-            whole = np.concatenate(parts)
-        return whole
+def _reader(model: Any, data: Batches) -> Callable[[Any], Any]:
+    """What makes an input of what `data` gives; each batch of an iterable may have another shape."""
+    return model.as_input if data.stream else model.layers[0].as_input
 
 
 def _due(epoch: int, frequency: Any) -> bool:
     return epoch + 1 in frequency if isinstance(frequency, Sequence) else (epoch + 1) % frequency == 0
+
+
+def evaluate(model: Any, data: Batches, calls: CallbackList, steps: int | None = None) -> dict[str, float]:
+    """Compute loss and metrics over `data`, or the first `steps` batches of it."""
+    trainer = model.trainer
+    trainer.objective.reset()
+    calls.call("on_test_begin", {})
+    as_input = _reader(model, data)
+    for i, batch in enumerate(data.epoch()):
+        if i == steps:
+            break
+        calls.batch("test_begin", i, dict)
+        trainer.test(model, batch._replace(x=as_input(batch.x)))
+        calls.batch("test_end", i, trainer.objective.logs)
+    logs = trainer.objective.logs()
+    calls.call("on_test_end", logs)
+    return logs
+
+
+def outputs(
+    model: Any,
+    data: Batches,
+    compute: Callable[[Any, Any], np.ndarray],
+    calls: CallbackList | None = None,
+    row_states: RowStates | None = None,
+    order: np.ndarray | None = None,
+    steps: int | None = None,
+) -> Iterator[tuple[Batch, np.ndarray]]:
+    """Yield each batch, or the first `steps` of them, and what `compute` gives for its inputs and mask."""
+    as_input = _reader(model, data)
+    if calls is not None:
+        calls.call("on_predict_begin", {})
+    try:
+        for i, batch in enumerate(data.epoch(order=order)):
+            if i == steps:
+                break
+            if calls is not None:
+                calls.batch("predict_begin", i, dict)
+            if row_states is not None:
+                row_states.enter(batch.rows)
+            y = compute(as_input(batch.x), batch.mask)
+            if calls is not None:
+                calls.batch("predict_end", i, dict)
+            yield batch, y
+    finally:
+        if row_states is not None:
+            row_states.clear()
+    if calls is not None:
+        calls.call("on_predict_end", {})
+
+
+def predict(
+    model: Any,
+    data: Batches,
+    compute: Callable[[Any, Any], np.ndarray],
+    calls: CallbackList,
+    steps: int | None = None,
+    longest: int | None = None,
+) -> np.ndarray:
+    """Join what `compute` gives for each batch; `longest`: time steps of the outputs where batches differ in them."""
+    with guard(*states(model.layers)):
+        found = outputs(model, data, compute, calls, steps=steps)
+        if data.stream or steps is not None:
+            return _joined([np.array(y) for _, y in found])
+        result: np.ndarray | None = None
+        for batch, y in found:
+            if result is None:
+                n_steps = y.shape[1:2] if longest is None or y.ndim < 3 else (longest,)
+                result = np.zeros((data.n, *n_steps, *y.shape[2:]), y.dtype)
+            if y.ndim > 2:
+                result[batch.rows, : y.shape[1]] = y
+            else:
+                result[batch.rows] = y
+    assert result is not None
+    return result
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """The outputs of batches of which nothing was known beforehand."""
+    if not parts:
+        raise ValueError("x gave no batches")
+    if len({part.shape[1:] for part in parts}) > 1:
+        raise ValueError(
+            "the batches of x have unequal numbers of steps, so their outputs don't fit together: call "
+            "predict_on_batch for each"
+        )
+    return np.concatenate(parts)

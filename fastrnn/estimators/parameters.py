@@ -1,8 +1,159 @@
-"""The parameters that the estimators share, described once."""
+"""The parameters of the estimators: their defaults, checks and descriptions, each said once."""
 
 from __future__ import annotations
 
-__all__ = ["with_shared_documentation"]
+import copy
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
+
+from fastrnn.engine.kernels.vecmath import ACTIVATIONS
+from fastrnn.estimators import network
+from fastrnn.optimizers import Optimizer
+
+__all__ = ["Parameters", "with_shared_documentation"]
+
+_POSITIVE = Interval(Integral, 1, None, closed="left")
+_FRACTION = Interval(Real, 0, 1, closed="left")
+
+
+class _Kernel(HasMethods):
+    def is_satisfied_by(self, val: Any) -> bool:
+        return network.is_kernel(val)
+
+    def __str__(self) -> str:
+        return "a cell of the engine, such as fastrnn.cells.janet.JANET"
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Parameters(BaseEstimator):
+    """The constructor's arguments that classifier and regressor share; scikit-learn reads them from the signature."""
+
+    cell: Any = "lstm"
+    units: int | tuple[int, ...] = 64
+    activation: str = "tanh"
+    recurrent_activation: str = "sigmoid"
+    bidirectional: bool = False
+    merge_mode: str = "concat"
+    dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    go_backwards: bool = False
+    stateful: bool = False
+    unroll: bool = False
+    return_sequences: bool = False
+    solver: Any = "adam"
+    alpha: float = 0.0
+    batch_size: int | str = "auto"
+    truncated_bptt_steps: int | None = None
+    learning_rate_init: float = 0.001
+    max_iter: int = 200
+    shuffle: bool = True
+    random_state: Any = None
+    tol: float | None = 1e-4
+    verbose: bool | int = False
+    warm_start: bool = False
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    n_iter_no_change: float = 10
+    clipnorm: float | None = 1.0
+    vocabulary_size: int | None = None
+    embedding_dim: int = 32
+    dtype: str = "float32"
+    n_jobs: int | None = None
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "cell": [StrOptions(set(network.CELLS)), _Kernel("traits")],
+        "units": [_POSITIVE, tuple, list],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "recurrent_activation": [StrOptions(set(ACTIVATIONS))],
+        "bidirectional": ["boolean"],
+        "merge_mode": [StrOptions({"concat", "sum", "mul", "ave"})],
+        "dropout": [_FRACTION],
+        "recurrent_dropout": [_FRACTION],
+        "go_backwards": ["boolean"],
+        "stateful": ["boolean"],
+        "unroll": ["boolean"],
+        "return_sequences": ["boolean"],
+        "solver": [StrOptions(set(network.SOLVERS)), Optimizer],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), _POSITIVE],
+        "truncated_bptt_steps": [_POSITIVE, None],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "max_iter": [_POSITIVE],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left"), None],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [_POSITIVE, Options(Real, {np.inf})],
+        "clipnorm": [Interval(Real, 0, None, closed="neither"), None],
+        "vocabulary_size": [_POSITIVE, None],
+        "embedding_dim": [_POSITIVE],
+        "dtype": [StrOptions({"float32", "float64"})],
+        "n_jobs": [_POSITIVE, Options(Integral, {-1}), None],
+    }
+
+    def _check_combinations(self, incremental: bool) -> None:
+        units = network.units_of(self.units)
+        if not units or any(isinstance(u, bool) or not isinstance(u, Integral) or u < 1 for u in units):
+            raise ValueError(
+                f"The 'units' parameter of {type(self).__name__} must be an int in the range [1, inf) or a tuple "
+                f"of such. Got {self.units!r} instead."
+            )
+        if isinstance(self.cell, type):
+            needed = set(self.cell._fields) - set(self.cell._field_defaults) - {"n_units"}  # type: ignore[attr-defined]
+            if needed:
+                raise ValueError(
+                    f"cell={self.cell.__name__} has no default for {', '.join(sorted(needed))}: give an instance of it "
+                    "with these numbers; its n_units are replaced by 'units'."
+                )
+        if incremental and self.early_stopping:
+            raise ValueError(
+                "partial_fit does not support early_stopping=True: it makes one pass over what it is given. Set "
+                "early_stopping=False."
+            )
+        if self.go_backwards and self.return_sequences:
+            raise ValueError(
+                "go_backwards=True can't go with return_sequences=True: the outputs would stand against the order "
+                "of y. Use bidirectional=True, or reverse the sequences and y."
+            )
+        if self.truncated_bptt_steps is not None and not self.return_sequences:
+            raise ValueError(
+                f"truncated_bptt_steps={self.truncated_bptt_steps} needs targets for every step, but with "
+                "return_sequences=False there is one for a sequence, and only its last piece would learn. Set "
+                "return_sequences=True and give targets for every step, or leave truncated_bptt_steps at None."
+            )
+        if self.truncated_bptt_steps is not None and self.bidirectional:
+            raise ValueError(
+                f"truncated_bptt_steps={self.truncated_bptt_steps} can't go with bidirectional=True: the backward "
+                "direction reads each sequence from its end, so it can't take it piece by piece."
+            )
+        if self.stateful and self.bidirectional:
+            raise ValueError(
+                "stateful=True can't go with bidirectional=True: the backward direction would have to start from "
+                "the end of what has not been given yet."
+            )
+
+    def _network_arguments(self) -> dict[str, Any]:
+        """Return the parameters that can't change while the weights stay."""
+        names = network.ARGUMENTS
+        return {name: copy.copy(getattr(self, name)) for name in names}
+
+    def _check_same_network(self) -> None:
+        for name, before in self._architecture.items():
+            now = getattr(self, name)
+            if now != before:
+                raise ValueError(
+                    f"{name}={now!r}, but the network was made with {name}={before!r}, and partial_fit and "
+                    f"warm_start=True go on with it. Set {name} back, or call fit with warm_start=False."
+                )
+
 
 PARAMETERS = """cell : {"lstm", "gru", "simple_rnn", "peephole_lstm", "janet", "indrnn"} or kernel, default="lstm"
         Kind of the recurrent layers. "peephole_lstm": gates see the cell state; "janet": an LSTM with nothing but a
@@ -39,7 +190,7 @@ PARAMETERS = """cell : {"lstm", "gru", "simple_rnn", "peephole_lstm", "janet", "
     batch_size : int or "auto", default="auto"
         Sequences in a batch; "auto" is ``min(32, n_samples)``.
     truncated_bptt_steps : int or None, default=None
-        Cut each batch into pieces of so many steps: states go on from piece to piece, gradients stop at the border,
+        Cut each batch into pieces of this length: states go on from piece to piece, gradients stop at the border,
         one update for each piece. Memory is that of a piece. Needs ``return_sequences=True``. None: gradients go all
         the way.
     learning_rate_init : float, default=0.001

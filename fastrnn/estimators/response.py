@@ -1,0 +1,105 @@
+"""What estimators learn from: targets, weights of rows, and their layout in batches.
+
+A *row* is a sequence, or with a target for each time step a real time step; padding has no rows.
+"""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_array, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_consistent_length
+
+from fastrnn.sequences import Ragged, as_step_values
+
+__all__ = ["lay_out", "read_labels", "read_numbers", "row_weights", "rows_of", "scaled_weights", "targets_of"]
+
+X = np.ndarray | Ragged
+
+
+def read_labels(y: Any, x: X, per_step: bool) -> np.ndarray:
+    """One label for each row.
+
+    Raises
+    ------
+    ValueError
+        If `y` does not fit `x`, or holds no labels.
+    """
+    if per_step:
+        y = as_step_values(y, x)
+        if y.ndim == 2 and y.shape[1] != 1:
+            raise ValueError(
+                f"y has {y.shape[1]} labels for each time step; one is what RNNClassifier can learn."
+            )
+        y = y.reshape(len(y))
+    labels = column_or_1d(y, warn=True)
+    if labels.dtype.kind == "f":
+        labels = check_array(labels, ensure_2d=False, input_name="y")
+    if not per_step:
+        check_consistent_length(x, labels)
+    check_classification_targets(labels)
+    return labels
+
+
+def targets_of(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """The place of each label among the classes, int64."""
+    present, index = np.unique(labels, return_inverse=True)
+    places = {label: i for i, label in enumerate(classes.tolist())}
+    unknown = [label for label in present.tolist() if label not in places]
+    if unknown:
+        raise ValueError(
+            f"y contains labels that are unknown, {unknown!r}; known classes are {classes.tolist()!r}. Name all "
+            "classes in the first call of partial_fit, or fit anew."
+        )
+    return np.array([places[label] for label in present.tolist()], np.int64)[index]
+
+
+def read_numbers(y: Any, x: X, per_step: bool) -> np.ndarray:
+    """One number, or several, for each row: shape (n_rows,) or (n_rows, n_outputs)."""
+    if per_step:
+        y = as_step_values(y, x)
+    y = check_array(y, ensure_2d=False, allow_nd=True, dtype="numeric", input_name="y")
+    if y.ndim not in (1, 2):
+        raise ValueError(
+            f"y has shape {y.shape}; wanted is (n_samples,) or (n_samples, n_outputs), and for one value at each "
+            "time step return_sequences=True."
+        )
+    if not per_step:
+        check_consistent_length(x, y)
+    return y
+
+
+def row_weights(sample_weight: Any, x: X, per_step: bool) -> np.ndarray:
+    """One weight for each row, float64, of weights of samples or of time steps."""
+    if not per_step:
+        return _check_sample_weight(sample_weight, x, dtype=np.float64)
+    if not isinstance(sample_weight, Real) and np.ndim(next(iter(sample_weight))) > 0:
+        rows = as_step_values(sample_weight, x, "sample_weight")
+        return check_array(rows, ensure_2d=False, dtype=np.float64, input_name="sample_weight").ravel()
+    weight = _check_sample_weight(sample_weight, x, dtype=np.float64)
+    return np.repeat(weight, x.lengths if isinstance(x, Ragged) else x.shape[1])
+
+
+def scaled_weights(weight: np.ndarray) -> np.ndarray:
+    """Weights with a mean of 1."""
+    total = weight.sum()
+    if not total > 0:
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    return weight * (len(weight) / total)
+
+
+def lay_out(rows: np.ndarray | None, x: X, per_step: bool) -> Any:
+    """Rows in the form of `x`."""
+    if rows is None or not per_step:
+        return rows
+    return x.with_values(rows) if isinstance(x, Ragged) else rows.reshape(*x.shape[:2], *rows.shape[1:])
+
+
+def rows_of(values: Any, per_step: bool) -> Any:
+    """The reverse of `lay_out`."""
+    if isinstance(values, Ragged):
+        return values.values
+    return values.reshape(-1, *values.shape[2:]) if per_step and values is not None else values

@@ -1,0 +1,481 @@
+"""A model: a network with a trainer, and Keras's methods to train, evaluate and predict with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastrnn import losses, optimizers
+from fastrnn.checks import as_array, flag, integer, real_array
+from fastrnn.exceptions import NonFiniteLossError
+from fastrnn.layers.arrays import check_mask
+from fastrnn.models.base import Network
+from fastrnn.sequences.ragged import Ragged
+from fastrnn.sequences.stateful import StatefulBatches
+from fastrnn.training.callback import CallbackList, History, check_callbacks
+from fastrnn.training.checks import (
+    check_class_weight,
+    check_schedule_of_fit,
+    check_targets,
+    check_verbose,
+    check_weights,
+)
+from fastrnn.training.data import Batch, Batches, class_weights, is_stream, training_data, whole
+from fastrnn.training.guard import guard, states
+from fastrnn.training.loop import Schedule, Task, evaluate, predict, run_epochs
+from fastrnn.training.objective import Objective, by_position
+from fastrnn.training.progress import Progress
+from fastrnn.training.step import HELP, Trainer
+from fastrnn.training.truncation import check_pieces
+
+__all__ = ["Model"]
+
+
+class Model(Network):
+    """A network that has a trainer.
+
+    Parameters
+    ----------
+    trainable : bool
+        Whether training changes any weights at all.
+    name : str, optional
+        By default the class name in snake case.
+    seed : int or SeedSequence, optional
+        Of initial weights, dropout and the order of samples; otherwise they come from
+        :func:`fastrnn.set_random_seed`.
+
+    Attributes
+    ----------
+    trainer : Trainer
+        Optimizer, loss and metrics, set by :meth:`compile`, and what they do with one batch.
+    """
+
+    def __init__(
+        self,
+        trainable: bool = True,
+        name: str | None = None,
+        seed: int | np.random.SeedSequence | None = None,
+    ) -> None:
+        super().__init__(trainable, name, seed)
+        self.trainer = Trainer()
+
+    # -- what the trainer holds
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimizer, None before :meth:`compile`."""
+        return self.trainer.optimizer
+
+    @optimizer.setter
+    def optimizer(self, value: Any) -> None:
+        self.trainer.optimizer = value
+
+    @property
+    def loss(self) -> Any:
+        """The loss, None before :meth:`compile`."""
+        return self.trainer.objective.loss
+
+    @loss.setter
+    def loss(self, value: Any) -> None:
+        self.trainer.objective.loss = value
+
+    @property
+    def history(self) -> History | None:
+        """What the last :meth:`fit` returned."""
+        return self.trainer.history
+
+    @history.setter
+    def history(self, value: History | None) -> None:
+        self.trainer.history = value
+
+    @property
+    def stop_training(self) -> bool:
+        """Set by callbacks: training ends after this batch."""
+        return self.trainer.stop_training
+
+    @stop_training.setter
+    def stop_training(self, value: bool) -> None:
+        self.trainer.stop_training = value
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """Names of loss and metrics, in the order of what :meth:`evaluate` returns."""
+        return self.trainer.objective.names
+
+    def reset_metrics(self) -> None:
+        """Forget the running means of loss and metrics."""
+        self.trainer.objective.reset()
+
+    @property
+    def _updates_rows(self) -> bool:
+        return self.optimizer is not None and self.optimizer.lazy
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: float | None = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: Any = "auto",
+        auto_scale_loss: bool = True,
+    ) -> None:
+        """Set optimizer, loss and metrics.
+
+        Parameters
+        ----------
+        optimizer : str or Optimizer
+        loss : str or Loss
+            ``"crossentropy"`` takes the kind that targets and outputs call for.
+        loss_weights : float, optional
+            Factor of the loss.
+        metrics, weighted_metrics : list of str or Metric, optional
+            The latter take sample weights into account.
+        run_eagerly, steps_per_execution, jit_compile, auto_scale_loss
+            Of Keras; without effect.
+        """
+        if optimizer is None:
+            raise ValueError("optimizer=None: give a name, such as 'adam', or an object")
+        optimizer = optimizers.get(optimizer)
+        self.trainer.objective = Objective(loss, loss_weights, metrics, weighted_metrics)
+        self.trainer.optimizer, self.trainer.stop_training = optimizer, False
+        self.plan_updates()
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """Return the arguments of :meth:`compile` that have an effect, as they are now; empty before it was called."""
+        return (
+            {} if self.optimizer is None else {"optimizer": self.optimizer, **self.trainer.objective.config}
+        )
+
+    # -- epochs
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: int | str = "auto",
+        callbacks: Sequence[Any] | None = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool | str = True,
+        class_weight: Mapping[int, float] | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: int | Sequence[int] = 1,
+        truncated_bptt_steps: int | None = None,
+    ) -> History:
+        """Train for a number of epochs.
+
+        Parameters
+        ----------
+        x : array of shape (samples, time, features) or (samples, time), Ragged, or iterable of batches
+        y : array_like
+            Targets.
+        batch_size : int, optional
+            32 by default.
+        epochs : int
+            Where to stop, counted from 0, not from `initial_epoch`.
+        verbose : {"auto", 0, 1, 2}
+            Silent, a progress bar, or one line for each epoch.
+        callbacks : list of Callback, optional
+        validation_split : float
+            Share of the samples, the last ones, that is held back for validation.
+        validation_data : tuple, optional
+            ``(x, y)`` or ``(x, y, sample_weight)``.
+        shuffle : bool or "batch"
+            Whether samples come in another random order at each epoch; ``"batch"`` shuffles within batches.
+        class_weight : dict of int to float, optional
+        sample_weight : array_like, optional
+            One weight for each sample, or for each of its time steps.
+        initial_epoch : int
+        steps_per_epoch, validation_steps : int, optional
+            Stop after this number of batches.
+        validation_batch_size : int, optional
+        validation_freq : int or sequence of int
+            Validate each time this number of epochs is complete, or after these epochs (counted from 1).
+        truncated_bptt_steps : int, optional
+            Truncated backpropagation through time: cut the sequences of each batch into pieces of this length. The
+            pieces are trained on one after the other, one update each. States go on from piece to piece, gradients
+            stop at the border, so that memory is that of a piece. Each batch starts from zero states (stateful layers
+            from those of the batch before). Needs an output and a target for every step. For sequences of no more
+            steps it changes nothing; by default gradients go all the way. Callbacks are called once for a batch.
+
+        Returns
+        -------
+        History
+
+        Raises
+        ------
+        NonFiniteLossError
+            If the loss stops being finite. The model keeps the weights of the last good epoch.
+
+        References
+        ----------
+        Williams, R. J. & Peng, J. (1990). An efficient gradient-based algorithm for on-line training of recurrent
+        network trajectories. Neural Computation 2(4), 490-501.
+        """
+        self.trainer.need("fit")
+        self._need_layers()
+        verbose, callbacks = check_verbose(verbose), check_callbacks(callbacks)
+        check_schedule_of_fit(
+            epochs,
+            initial_epoch,
+            shuffle,
+            validation_split,
+            validation_freq,
+            steps_per_epoch=steps_per_epoch,
+            validation_steps=validation_steps,
+            validation_batch_size=validation_batch_size,
+        )
+        check_class_weight(class_weight)
+        data, validation = training_data(
+            x,
+            y,
+            batch_size,
+            validation_split,
+            validation_data,
+            class_weight,
+            sample_weight,
+            validation_batch_size,
+        )
+        if truncated_bptt_steps is not None:
+            truncated_bptt_steps = check_pieces(self.layers, data.shape, truncated_bptt_steps)
+        self._start(data, validation)
+        if self.history is not None:
+            self.history.model = None
+        history = self.trainer.history = History()
+        verbose = 1 if verbose == "auto" else int(verbose)
+        steps = data.n_batches if steps_per_epoch is None else steps_per_epoch
+        calls = CallbackList(
+            [history, *callbacks, *([Progress(verbose)] if verbose else [])],
+            self,
+            {"verbose": verbose, "epochs": epochs, "steps": steps},
+        )
+
+        validate = None
+        if validation is not None:
+
+            def validate() -> dict[str, float]:
+                found = evaluate(self, validation, calls, validation_steps)
+                return {f"val_{key}": value for key, value in found.items()}
+
+        schedule = Schedule(
+            epochs, initial_epoch, shuffle, steps_per_epoch, truncated_bptt_steps, validation_freq
+        )
+        task = Task(data, schedule, self._rng, validate=validate)
+        outcome = run_epochs(self, task, calls)
+        if outcome.failure is not None:
+            raise NonFiniteLossError(
+                f"in epoch {outcome.epoch + 1}: {str(outcome.failure).split(';')[0]}; the last good weights were put "
+                f"back. {HELP}."
+            ) from outcome.failure
+        return history
+
+    def _start(self, *parts: Batches | None) -> None:
+        """Check what is trained and evaluated on, and make the weights."""
+        given = [data for data in parts if data is not None]
+        for data in given:
+            self._check_data(data)
+        self._ensure_ready(given[0].shape)
+        for data in given:
+            self.attach(data)
+
+    def _check_data(self, data: Batches) -> None:
+        """Raise what the first batch would raise."""
+        _, y, weight, *_ = data.first
+        if y is None:
+            raise ValueError("y is missing: training and evaluation need targets")
+        shape = self.expected_output(data.shape)
+        if shape is not None and isinstance(self.loss, losses.Loss):
+            if not isinstance(y, Ragged):
+                y = as_array(y, "y")
+            check_targets(self.loss, y, check_weights(weight), shape, self.layers[0].dtype)
+
+    def attach(self, data: Batches) -> None:
+        """Tell batches that continue each other whose states to reset where they start anew."""
+        if isinstance(data.x, StatefulBatches):
+            data.x.attach(self)
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Sequence[Any] | None = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """Compute loss and metrics.
+
+        Returns
+        -------
+        float, list of float, or dict
+            The loss; with metrics a list that starts with it; with `return_dict` all by name.
+        """
+        self.trainer.need("evaluate")
+        self._need_layers()
+        verbose, return_dict = check_verbose(verbose), flag(return_dict, "return_dict")
+        integer(steps, "steps", optional=True)
+        data = Batches(x, y, sample_weight, batch_size)
+        self._start(data)
+        calls = CallbackList(check_callbacks(callbacks), self, {"verbose": 0, "steps": data.n_batches})
+        with guard(*states(self.layers)):
+            logs = evaluate(self, data, calls, steps)
+        if verbose not in (0, "auto"):
+            print(", ".join(f"{key}={value:.4g}" for key, value in logs.items()))
+        return logs if return_dict else by_position(logs)
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        steps: int | None = None,
+        callbacks: Sequence[Any] | None = None,
+        mask: Any = None,
+    ) -> np.ndarray:
+        """Compute the outputs for many samples.
+
+        Parameters
+        ----------
+        x : array, Ragged or iterable of batches
+        batch_size : int, optional
+            By default 32 in stateful models, 256 otherwise; results don't depend on it.
+        verbose, steps, callbacks
+            As in :meth:`fit`; ``"auto"`` is silent.
+        mask : array of bool of shape (samples, time), optional
+
+        Returns
+        -------
+        ndarray
+            For a Ragged input with an output for each step, padding is zero.
+        """
+        check_verbose(verbose)
+        longest = int(x.lengths.max()) if isinstance(x, Ragged) and len(x) else None
+
+        def compute(x: Any, mask: Any) -> np.ndarray:
+            return self.run(Batch(x, mask=mask), False).y
+
+        data, calls = self._prediction_data(x, batch_size, callbacks, mask)
+        return predict(self, data, compute, calls, integer(steps, "steps", optional=True), longest)
+
+    def _prediction_data(
+        self, x: Any, batch_size: int | None, callbacks: Any, mask: Any
+    ) -> tuple[Batches, CallbackList]:
+        """Check what :meth:`predict` is given; return the batches and the callbacks."""
+        self._need_layers()
+        callbacks = check_callbacks(callbacks)
+        if mask is not None:
+            if is_stream(x) or isinstance(x, Ragged):
+                raise ValueError(
+                    "mask: leave it out where x is an iterable of batches, or Ragged, which says itself which steps "
+                    "are real"
+                )
+            mask = check_mask(mask, real_array(x).shape)
+        if batch_size is None and not is_stream(x):
+            batch_size = 32 if any(layer.stateful for layer in self.layers) else 256
+        data = Batches(x, batch_size=batch_size)
+        data.mask = mask
+        self.expected_output(data.shape)
+        self._ensure_ready(data.shape)
+        self.attach(data)
+        return data, CallbackList(callbacks, self, {"verbose": 0, "steps": data.n_batches})
+
+    # -- single batches
+
+    def compute_gradients(self, x: Any, y: Any, sample_weight: Any = None, mask: Any = None) -> float:
+        """Write the gradient of the loss of one batch into ``grads`` and return the loss."""
+        self.trainer.need("compute_gradients")
+        return self.trainer.gradients(self, self._batch_of(x, y, sample_weight, mask))
+
+    def train_step(
+        self, x: Any, y: Any, sample_weight: Any = None, mask: Any = None, n_steps: int | None = None
+    ) -> float:
+        """Make one update from a batch and return its loss; metrics are accounted for.
+
+        Parameters
+        ----------
+        x, y, sample_weight, mask
+            As the layers and the loss take them.
+        n_steps : int, optional
+            Truncate backpropagation through time: make one update from each piece of `n_steps` time steps, in the order
+            of time, each starting from the states that the piece before ended with. The loss is then the mean over the
+            pieces. The model must take it, see `fit`.
+
+        Raises
+        ------
+        NonFiniteLossError
+            If loss or gradient are not finite. Weights and states are those before the call, or before the piece.
+        """
+        return self.trainer.train(self, Batch(x, y, sample_weight, mask), n_steps)
+
+    def _batch_of(self, x: Any, y: Any, sample_weight: Any, mask: Any) -> Batch:
+        """A single batch as arrays; of a Ragged the mask is its own, unless given."""
+        x, real = whole(x)
+        y = None if y is None else as_array(whole(y)[0], "y")
+        sample_weight = check_weights(whole(sample_weight)[0])
+        x = self.as_input(x)
+        if mask is not None:
+            mask = check_mask(mask, x.shape)
+            real = None if mask.all() else mask  # one that hides nothing is none
+        return Batch(x, y, sample_weight, real)
+
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: Mapping[int, float] | None = None,
+        return_dict: bool = False,
+        mask: Any = None,
+    ) -> Any:
+        """Make one update from a batch.
+
+        Returns
+        -------
+        float, list of float, or dict
+            Loss and metrics of this batch, as :meth:`evaluate` returns them.
+        """
+        self.trainer.need("train_on_batch")
+        if class_weight is not None:
+            if sample_weight is not None:
+                raise ValueError("give either class_weight or sample_weight, not both")
+            check_class_weight(class_weight)
+            if y is None or isinstance(y, Ragged):
+                raise ValueError("class_weight needs y as an array; give sample_weight instead")
+            sample_weight = class_weights(y, class_weight)
+        return_dict = flag(return_dict, "return_dict")
+        batch = self._batch_of(x, y, sample_weight, mask)
+        self.reset_metrics()
+        self.trainer.train(self, batch)
+        logs = self.trainer.objective.logs()
+        return logs if return_dict else by_position(logs)
+
+    def test_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False, mask: Any = None
+    ) -> Any:
+        """Compute loss and metrics of a batch; returns as :meth:`train_on_batch`."""
+        self.trainer.need("test_on_batch")
+        return_dict = flag(return_dict, "return_dict")
+        batch = self._batch_of(x, y, sample_weight, mask)
+        self.reset_metrics()
+        with guard(*states(self.layers)):
+            self.trainer.test(self, batch)
+        logs = self.trainer.objective.logs()
+        return logs if return_dict else by_position(logs)
+
+    def predict_on_batch(self, x: Any, mask: Any = None) -> np.ndarray:
+        """Compute the outputs for a batch."""
+        self._need_layers()
+        return self.run(self._batch_of(x, None, None, mask), False).y
