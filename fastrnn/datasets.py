@@ -1,8 +1,9 @@
 """Data sets for tests, examples and benchmarks.
 
-The airline series is part of the package. The others are read from a folder, `folder` or else the one that the
-environment variable ``FASTRNN_DATA`` names; nothing is downloaded. Where a file is missing, the error says what it is
-called and where its public home is.
+The airline series is part of the package. The other sets are files in a folder: the argument `folder`, or else the folder
+that the environment variable ``FASTRNN_DATA`` names. Three sets can be downloaded with ``download=True`` (extra ``data``):
+they go to that folder, or to the user's cache folder if no folder is named. If a file is missing, the error says its name
+and where it is published.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .checks import flag
 
 __all__ = [
     "DataNotFoundError",
@@ -60,8 +63,41 @@ HOMES = {
 }
 
 
+class Download(NamedTuple):
+    """A published file."""
+
+    url: str
+    """Address, with the release or the commit."""
+    sha256: str
+    """Hexadecimal digest of the contents."""
+
+
+_GITHUB = "https://raw.githubusercontent.com"
+_SKTIME = f"{_GITHUB}/sktime/sktime/v1.0.1/sktime/datasets/data/JapaneseVowels"
+# Only files that are published in the form that is read here. The others are archives or web pages that have to be
+# converted first, which pooch does not do.
+DOWNLOADS = {
+    "japanese_vowels/JapaneseVowels_TRAIN.ts": Download(
+        f"{_SKTIME}/JapaneseVowels_TRAIN.ts",
+        "68a430eabd919cc77f40b1f5f3bc0dcafacc1486bca9260785aeb7d262cc78cd",
+    ),
+    "japanese_vowels/JapaneseVowels_TEST.ts": Download(
+        f"{_SKTIME}/JapaneseVowels_TEST.ts",
+        "b3d41d6a0ca3bcad3afb9ca7d4365382aa51341e2e58bae2a574babdda5b9462",
+    ),
+    "series/ETTh1.csv": Download(
+        f"{_GITHUB}/zhouhaoyi/ETDataset/1d16c8f4f943005d613b5bc962e9eeb06058cf07/ETT-small/ETTh1.csv",
+        "f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066",
+    ),
+    "series/vic_elec.csv": Download(
+        f"{_GITHUB}/skforecast/skforecast-datasets/f8c3d7fe5ec41ef86f93e969c31ec4b469b7c949/data/vic_electricity.csv",
+        "6fa81bc3552f8822e984900f727584b82b3f10f41d78a1a0cdda2879a29a122e",
+    ),
+}
+
+
 class DataNotFoundError(FileNotFoundError):
-    """A data set that is not part of the package isn't where it was looked for."""
+    """A data set that is not part of the package is not in the folder, or could not be downloaded."""
 
 
 class Series(NamedTuple):
@@ -87,12 +123,12 @@ class Vowels(NamedTuple):
 
 
 class Federalist(NamedTuple):
-    """Texts of the papers by the folder that they lie in."""
+    """Texts of the papers, by the folder that they are in."""
 
     hamilton: list[str]
     madison: list[str]
     unknown: list[str]
-    """Papers held back. That nobody knows their author is a fiction: their heads name him."""
+    """Papers whose author a model has to find. Their heads name him."""
 
 
 def data_folder(folder: str | os.PathLike | None = None) -> Path:
@@ -116,11 +152,59 @@ def data_folder(folder: str | os.PathLike | None = None) -> Path:
     return path
 
 
-def _find(folder: str | os.PathLike | None, name: str) -> Path:
-    path = data_folder(folder) / name
+def _find(folder: str | os.PathLike | None, name: str, download: bool = False) -> Path:
+    """The path of a file or folder of a data set, downloaded first if it is missing and `download` says so."""
+    flag(download, "download")
+    if folder is None and not os.environ.get("FASTRNN_DATA") and (download or _cached(name)):
+        home = _cache_folder()
+    else:
+        home = data_folder(folder)
+    path = home / name
     if not path.exists():
-        raise DataNotFoundError(f"{path} is missing; it comes from {HOMES[name]}")
+        if not download:
+            home_page = next(text for key, text in HOMES.items() if name.startswith(key))
+            hint = "; download=True downloads it" if name in DOWNLOADS else ""
+            raise DataNotFoundError(f"{path} is missing; it comes from {home_page}{hint}")
+        _download(home, name)
     return path
+
+
+def _import_pooch() -> Any:
+    try:
+        import pooch
+    except ImportError as error:
+        raise ImportError(
+            'download=True needs pooch; install it with: pip install "fastrnn[data]"'
+        ) from error
+    return pooch
+
+
+def _cache_folder() -> Path:
+    return Path(_import_pooch().os_cache("fastrnn"))
+
+
+def _cached(name: str) -> bool:
+    """Whether a file was downloaded before."""
+    try:
+        return (_cache_folder() / name).exists()
+    except ImportError:
+        return False
+
+
+def _download(home: Path, name: str) -> None:
+    """Download a file with a progress bar, and check its SHA-256."""
+    pooch = _import_pooch()
+    url, sha256 = DOWNLOADS[name]
+    try:
+        pooch.retrieve(
+            url,
+            known_hash=f"sha256:{sha256}",
+            path=home / Path(name).parent,
+            fname=Path(name).name,
+            downloader=pooch.HTTPDownloader(progressbar=True),
+        )
+    except (OSError, ValueError) as error:  # no connection, no such page, or a wrong hash
+        raise DataNotFoundError(f"{name} could not be downloaded from {url}: {error}") from error
 
 
 def _read_columns(path: Path, encoding: str = "utf-8") -> dict[str, list[str]]:
@@ -148,8 +232,15 @@ def load_airline() -> Series:
     return Series(time, np.array(columns["passengers"], dtype=float), ("passengers",))
 
 
-def load_etth1(folder: str | os.PathLike | None = None) -> Series:
+def load_etth1(folder: str | os.PathLike | None = None, *, download: bool = False) -> Series:
     """Electricity transformer, hourly over two years: six loads and the oil temperature ``OT``, the usual target.
+
+    Parameters
+    ----------
+    folder : path or None
+        Where the file ``series/ETTh1.csv`` is; None means what ``FASTRNN_DATA`` says.
+    download : bool
+        Whether to download the file if it is missing.
 
     Returns
     -------
@@ -160,20 +251,27 @@ def load_etth1(folder: str | os.PathLike | None = None) -> Series:
     ----------
     Zhou, H. et al. (2021). Informer: beyond efficient transformer for long sequence time-series forecasting. AAAI.
     """
-    columns = _read_columns(_find(folder, "series/ETTh1.csv"))
+    columns = _read_columns(_find(folder, "series/ETTh1.csv", download))
     time = np.array(columns.pop("date"), dtype="datetime64[h]")
     return Series(time, np.array(list(columns.values()), dtype=float).T.copy(), tuple(columns))
 
 
-def load_vic_elec(folder: str | os.PathLike | None = None) -> Series:
+def load_vic_elec(folder: str | os.PathLike | None = None, *, download: bool = False) -> Series:
     """Victoria's electricity demand (MW), temperature (Celsius) and holidays (0 or 1), by half-hours, 2012 to 2014.
+
+    Parameters
+    ----------
+    folder : path or None
+        Where the file ``series/vic_elec.csv`` is; None means what ``FASTRNN_DATA`` says.
+    download : bool
+        Whether to download the file if it is missing.
 
     Returns
     -------
     Series
         52,608 steps, 3 variables; time is in UTC.
     """
-    columns = _read_columns(_find(folder, "series/vic_elec.csv"))
+    columns = _read_columns(_find(folder, "series/vic_elec.csv", download))
     time = np.array([stamp.rstrip("Z") for stamp in columns["Time"]], dtype="datetime64[m]")
     holiday = np.array(columns["Holiday"]) == "TRUE"
     values = [
@@ -190,8 +288,8 @@ def read_ts(path: str | os.PathLike, dtype: str | type = np.float32) -> tuple[li
     Parameters
     ----------
     path : path
-        The file: after a head of lines that start with ``#`` or ``@``, one case a line, channels parted by ``:``,
-        the label last.
+        The file. After a head of lines that start with ``#`` or ``@`` each line is one case: its channels, separated
+        by ``:``, and its label.
     dtype : dtype
         Type of the values.
 
@@ -211,7 +309,7 @@ def read_ts(path: str | os.PathLike, dtype: str | type = np.float32) -> tuple[li
         else:
             raise ValueError(f"{path} has no @data line; is it a .ts file?")
         if head.get("@timestamps") == "true" or not head.get("@classlabel", "").startswith("true"):
-            raise ValueError(f"{path} has time stamps or no class labels, which this reader doesn't know")
+            raise ValueError(f"{path} has time stamps or no class labels, which read_ts cannot read")
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
@@ -224,21 +322,38 @@ def read_ts(path: str | os.PathLike, dtype: str | type = np.float32) -> tuple[li
     return X, np.array(y)
 
 
-def load_japanese_vowels(folder: str | os.PathLike | None = None) -> Vowels:
-    """Nine speakers say two vowels: 12 cepstrum coefficients over 7 to 29 steps; who speaks?
+def load_japanese_vowels(folder: str | os.PathLike | None = None, *, download: bool = False) -> Vowels:
+    """Two vowels said by nine speakers, as 12 cepstrum coefficients over 7 to 29 steps. The class is the speaker.
+
+    Parameters
+    ----------
+    folder : path or None
+        Where the folder ``japanese_vowels`` is; None means what ``FASTRNN_DATA`` says.
+    download : bool
+        Whether to download the files if they are missing.
+
+    Returns
+    -------
+    Vowels
+        270 sequences for training and 370 for tests.
 
     References
     ----------
     Kudo, M., Toyama, J. and Shimbo, M. (1999). Multidimensional curve classification using passing-through regions.
     Pattern Recognition Letters 20, 1103-1111.
     """
-    home = _find(folder, "japanese_vowels")
-    train, test = (read_ts(home / f"JapaneseVowels_{part}.ts") for part in ("TRAIN", "TEST"))
+    names = [f"japanese_vowels/JapaneseVowels_{part}.ts" for part in ("TRAIN", "TEST")]
+    train, test = [read_ts(path) for path in [_find(folder, name, download) for name in names]]
     return Vowels(*train, *test)
 
 
 def load_sms_spam(folder: str | os.PathLike | None = None) -> tuple[list[str], NDArray]:
-    """SMS messages and whether they are spam, in the file's order.
+    """SMS messages and whether they are spam, in the order of the file.
+
+    Parameters
+    ----------
+    folder : path or None
+        Where ``sms_spam.csv`` is; None means what ``FASTRNN_DATA`` says.
 
     Returns
     -------
@@ -263,7 +378,7 @@ def load_imdb(split: str = "train", folder: str | os.PathLike | None = None) -> 
     split : {"train", "test"}
         Which half.
     folder : path or None
-        Where ``imdb.jsonl.gz`` is.
+        Where ``imdb.jsonl.gz`` is; None means what ``FASTRNN_DATA`` says.
 
     Returns
     -------
@@ -283,7 +398,7 @@ def load_imdb(split: str = "train", folder: str | os.PathLike | None = None) -> 
     return [row["text"] for row in rows], np.array([row["label"] for row in rows], dtype=np.int64)
 
 
-# The file's head names the author on a line of its own; a model would read it there.
+# A line of the head names the author.
 _AUTHOR_LINE = re.compile(r"^\s*(HAMILTON|MADISON|JAY)(\s+(AND|OR|WITH)\s+(HAMILTON|MADISON|JAY))*\s*$", re.M)
 _SALUTATION = re.compile(r"To the People of the State of New York\s*[:.]")
 _SIGNATURE = re.compile(r"\bPUBLIUS\b")
@@ -292,18 +407,18 @@ _SIGNATURE = re.compile(r"\bPUBLIUS\b")
 def load_federalist(
     folder: str | os.PathLike | None = None, *, drop_author_line: bool = True, body_only: bool = False
 ) -> Federalist:
-    """Federalist papers by Hamilton, by Madison, and some whose author is to be found.
+    """Federalist papers by Hamilton, papers by Madison, and papers whose author is to be found.
 
     Parameters
     ----------
     folder : path or None
-        Where ``federalist`` is.
+        Where the folder ``federalist`` is; None means what ``FASTRNN_DATA`` says.
     drop_author_line : bool
-        Whether to leave out the line that names the author. Without this, the answer stands in the text.
+        Whether to leave out the line that names the author. With it, a model could read the answer.
     body_only : bool
         Whether to keep only what the author wrote: from the salutation to the signature, without the head (number,
-        title, newspaper and date), and with all white space as single spaces: line widths and blank lines differ
-        between papers, but they tell typists apart, not authors.
+        title, newspaper and date), with all white space as single spaces. Line widths and blank lines differ between
+        papers, but they come from the typist and not from the author.
 
     Returns
     -------

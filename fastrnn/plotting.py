@@ -21,7 +21,7 @@ def _new_axes(n: int = 1, **kwargs: Any) -> Any:
     try:
         from matplotlib import pyplot
     except ImportError as error:
-        raise ImportError("pictures need matplotlib; install it with: pip install fastrnn[plot]") from error
+        raise ImportError('pictures need matplotlib; install it with: pip install "fastrnn[plot]"') from error
     return pyplot.subplots(1, n, layout="constrained", **kwargs)[1]
 
 

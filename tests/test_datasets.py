@@ -1,5 +1,9 @@
 import gzip
+import hashlib
+import http.server
 import json
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -40,6 +44,97 @@ def test_missing_files_say_where_they_come_from(loader, tmp_path, monkeypatch):
     monkeypatch.setenv("FASTRNN_DATA", str(tmp_path))
     with pytest.raises(datasets.DataNotFoundError, match="is missing"):
         loader()
+
+
+@pytest.mark.parametrize("loader", LOADERS[:3], ids=lambda f: f.__name__)
+def test_download_is_offered_where_a_file_is_missing(loader, tmp_path):
+    with pytest.raises(datasets.DataNotFoundError, match="download=True downloads it"):
+        loader(tmp_path)
+    with pytest.raises(ValueError, match="download='yes': give True or False"):
+        loader(tmp_path, download="yes")
+
+
+ETT = b"date,HUFL,OT\n2016-07-01 00:00:00,5.8,30.5\n2016-07-01 01:00:00,5.7,27.8\n"
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A server with ETTh1.csv, a user's cache folder, and no data folder; gives the cache folder and the requests."""
+    pytest.importorskip("pooch", reason="the extra 'data' is not installed")
+    requests = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            requests.append(self.path)
+            self.send_response(200 if self.path == "/ETTh1.csv" else 404)
+            self.send_header("Content-Length", str(len(ETT)))
+            self.end_headers()
+            self.wfile.write(ETT)
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.delenv("FASTRNN_DATA", raising=False)
+        monkeypatch.setattr(datasets, "_cache_folder", lambda: tmp_path / "cache")
+        sha256 = hashlib.sha256(ETT).hexdigest()
+        offered = {"series/ETTh1.csv": datasets.Download(f"{url}/ETTh1.csv", sha256)}
+        offered["series/vic_elec.csv"] = datasets.Download(f"{url}/vic_elec.csv", sha256)
+        monkeypatch.setattr(datasets, "DOWNLOADS", offered)
+        yield tmp_path / "cache", requests
+        server.shutdown()
+        thread.join()
+
+
+def test_download_goes_to_the_cache_once(published):
+    cache, requests = published
+    with pytest.raises(datasets.DataNotFoundError, match="set the environment variable FASTRNN_DATA"):
+        datasets.load_etth1()
+    assert not requests
+    series = datasets.load_etth1(download=True)
+    np.testing.assert_array_equal(series.values, [[5.8, 30.5], [5.7, 27.8]])
+    assert (cache / "series" / "ETTh1.csv").read_bytes() == ETT
+    for again in (datasets.load_etth1(download=True), datasets.load_etth1()):
+        np.testing.assert_array_equal(again.values, series.values)
+    assert requests == ["/ETTh1.csv"]
+
+
+def test_download_goes_to_the_named_folder_and_leaves_files_there_alone(published, tmp_path):
+    _, requests = published
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    assert datasets.load_etth1(folder, download=True).names == ("HUFL", "OT")
+    # A file of the user's own stays, whatever its contents.
+    (folder / "series" / "ETTh1.csv").write_bytes(ETT.replace(b"HUFL", b"MINE"))
+    assert datasets.load_etth1(folder, download=True).names == ("MINE", "OT")
+    assert requests == ["/ETTh1.csv"]
+
+
+def test_download_refuses_other_contents_and_missing_pages(published, monkeypatch):
+    cache, _ = published
+    with pytest.raises(datasets.DataNotFoundError, match=r"vic_elec.csv could not be downloaded from .*404"):
+        datasets.load_vic_elec(download=True)
+    wrong = datasets.DOWNLOADS["series/ETTh1.csv"]._replace(sha256="0" * 64)
+    monkeypatch.setitem(datasets.DOWNLOADS, "series/ETTh1.csv", wrong)
+    with pytest.raises(datasets.DataNotFoundError, match=r"(?i)ETTh1.csv could not be downloaded.*hash"):
+        datasets.load_etth1(download=True)
+    assert not list(cache.rglob("*.csv"))
+
+
+def test_download_without_pooch_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    with pytest.raises(ImportError, match=r'pip install "fastrnn\[data\]"'):
+        datasets.load_etth1(tmp_path, download=True)
+
+
+@pytest.mark.needs_data
+def test_downloads_are_the_files_that_the_tests_use(data):
+    for name, download in datasets.DOWNLOADS.items():
+        assert hashlib.sha256((data / name).read_bytes()).hexdigest() == download.sha256, name
 
 
 TS = """#comment
