@@ -282,11 +282,12 @@ def test_activation_matches_keras(name: str) -> None:
     os.environ.setdefault("KERAS_BACKEND", "jax")
     keras = pytest.importorskip("keras")
     x = points(np.float32)
+    tensor = keras.ops.convert_to_tensor(x)
     if name == "gelu_approximate":
-        expected = np.asarray(keras.activations.gelu(x, approximate=True))
+        expected = np.asarray(keras.activations.gelu(tensor, approximate=True))
     else:
         function = keras.activations.get(name)
-        expected = np.asarray(function(x))
+        expected = np.asarray(function(tensor))
         assert resolve(function) == ACTIVATIONS[name]
     np.testing.assert_allclose(activate(name, x), expected, rtol=3e-6, atol=2e-6)
 
