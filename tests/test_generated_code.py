@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from fastrnn import Sequential, layers
-from fastrnn.engine.kernels import matmul
+from fastrnn.engine.kernels import matmul, micro_kernel
 from fastrnn.engine.recurrence import scan
 from fastrnn.engine.runtime.jit import DISABLED
 from tests.compiled import assembly
@@ -34,7 +34,7 @@ LEAST = {
     "GRU": {"forward": 30, "backward": 9},
     "LSTM": {"forward": 50, "backward": 12},
 }
-REGISTER = {512: "zmm", 256: "ymm"}.get(matmul.VECTOR_BITS)
+REGISTER = {512: "zmm", 256: "ymm"}.get(micro_kernel.VECTOR_BITS)
 wide = pytest.mark.skipif(REGISTER is None, reason="the host has no vectors of 256 or 512 bits")
 
 ARITHMETIC = re.compile(r"\s+(vfn?m(?:add|sub)\d+|vmul|vdiv|vadd|vsub)(p[sd])\s(.*)")
@@ -88,7 +88,7 @@ def test_count_packed_reads_registers_and_precision():
 @wide
 def test_gemm_code_multiplies_in_full_vectors_only():
     found = packed(matmul._gemm)
-    tile = matmul.ROWS * matmul.VECTORS
+    tile = micro_kernel.ROWS * micro_kernel.VECTORS
     assert found["ps", REGISTER] >= tile  # the largest tile alone has so many fused multiply-adds
     assert sum(found.values()) == found["ps", REGISTER]
 

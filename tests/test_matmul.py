@@ -11,7 +11,7 @@ import numba
 import numpy as np
 import pytest
 
-from fastrnn.engine.kernels import matmul
+from fastrnn.engine.kernels import matmul, micro_kernel
 from fastrnn.engine.runtime import jit as jit_module
 from fastrnn.engine.runtime.views import block
 
@@ -165,9 +165,10 @@ def test_micro_kernel_uses_the_widest_registers():
     kernel = numba.njit(
         matmul._gemm.dispatcher.py_func
     )  # code that comes from the disk cache can't be inspected
-    kernel.compile((numba.float32, *[numba.intp] * 14))
+    strided = numba.types.NamedUniTuple(numba.intp, 3, micro_kernel.Strided)
+    kernel.compile((numba.float32, *[strided] * 4, *[numba.intp] * 3))
     (code,) = kernel.inspect_asm().values()
-    register = {512: "zmm", 256: "ymm"}.get(matmul.VECTOR_BITS)
+    register = {512: "zmm", 256: "ymm"}.get(micro_kernel.VECTOR_BITS)
     if register is None:
         pytest.skip("no wide vectors on this host")
     fused = [line for line in code.splitlines() if "vfmadd" in line]

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from numba import types
 
-from fastrnn.engine.kernels.matmul import VECTOR_BITS, VECTORS, product, product_tn
+from fastrnn.engine.kernels.matmul import product, product_tn
+from fastrnn.engine.kernels.micro_kernel import VECTOR_BITS, VECTORS
 from fastrnn.engine.recurrence.contract import Backward, Forward, step_backward, step_forward
 from fastrnn.engine.runtime.compiling import Passed
 from fastrnn.engine.runtime.denormals import flush_denormals, restore_denormals

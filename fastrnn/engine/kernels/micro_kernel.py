@@ -1,0 +1,277 @@
+"""The micro-kernel: one register tile of a matrix product, in LLVM's own instructions.
+
+A tile is a few rows of C by a few vectors of its columns. It keeps ``ROWS x VECTORS`` accumulators in registers over the
+whole inner dimension, so that per step of it only ``VECTORS`` loads and ``ROWS`` broadcasts feed ``ROWS * VECTORS`` fused
+multiply-adds.
+
+=============  =====================  ==================  ====================
+host           vector (float32)       tile                accumulators
+=============  =====================  ==================  ====================
+AVX-512        16 lanes (512 bit)     4 rows x 4 vectors  16 of 32 registers
+AVX2 + FMA     8 lanes (256 bit)      6 rows x 2 vectors  12 of 16 registers
+anything else  4 lanes (128 bit)      4 rows x 2 vectors  8 of 16 registers
+=============  =====================  ==================  ====================
+
+Remainders are tiles of their own (fewer rows, fewer vectors, a lane mask on the last vector), so that odd sizes cost
+what they compute.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import binding, ir
+from numba import config, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from fastrnn.engine.runtime.jit import body_of
+
+__all__ = ["ROWS", "VECTORS", "VECTOR_BITS", "Strided", "lanes", "lanes_of", "tile", "transpose_square"]
+
+
+def _vector_bits() -> int:
+    """Width of the vectors that the code generator will really have (it can be told to target another CPU)."""
+    forced = os.environ.get("FASTRNN_VECTOR_BITS")
+    if forced:
+        return int(forced)
+    if config.CPU_FEATURES is not None:
+        features = {f[1:] for f in config.CPU_FEATURES.split(",") if f.startswith("+")}
+    elif config.CPU_NAME == "generic":
+        features = set()
+    else:
+        features = {name for name, on in binding.get_host_cpu_features().items() if on}
+    if "avx512f" in features:
+        return 512
+    return 256 if {"avx2", "fma"} <= features else 128
+
+
+VECTOR_BITS = _vector_bits()
+ROWS, VECTORS = {512: (4, 4), 256: (6, 2), 128: (4, 2)}[VECTOR_BITS]
+
+
+def lanes(dtype: Any) -> int:
+    """Elements of ``dtype`` in one vector."""
+    return VECTOR_BITS // (8 * np.dtype(dtype).itemsize)
+
+
+_LANES_32 = VECTOR_BITS // 32
+_LANES_64 = VECTOR_BITS // 64
+
+
+def lanes_of(zero):
+    """Lanes of a vector of `zero`'s type. To the compiler it is a constant: a division by a variable takes longer than a
+    small tile.
+    """
+    return lanes(zero.dtype)
+
+
+@body_of(lanes_of)
+def _lanes_of(zero):
+    n_lanes = _LANES_32 if zero == types.float32 else _LANES_64
+    return lambda zero: n_lanes
+
+
+class Strided(NamedTuple):
+    """A matrix in memory: the address of its first element, bytes from row to row and from column to column."""
+
+    at: int
+    row: int
+    column: int
+
+
+class _Emitter:
+    """Emits the tile's LLVM code at the builder's position; all quantities in bytes, addresses as integers."""
+
+    def __init__(self, builder: Any, scalar: Any, size: int) -> None:
+        self.builder, self.scalar, self.size = builder, scalar, size
+        self.lanes = VECTOR_BITS // (8 * size)
+        self.vector = ir.VectorType(scalar, self.lanes)
+        self.index = ir.VectorType(ir.IntType(32), self.lanes)
+        self.bits = ir.VectorType(ir.IntType(1), self.lanes)
+        self.word = ir.IntType(64)
+        self.nothing = ir.Constant(self.vector, [0.0] * self.lanes)
+        name = f"v{self.lanes}f{8 * size}"
+        pointer, i32 = self.vector.as_pointer(), ir.IntType(32)
+
+        def intrinsic_function(stem: str, result: Any, arguments: list) -> Any:
+            return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, arguments), stem)
+
+        # fmuladd, not fma: where the target has no fused instruction it becomes two, never a library call.
+        self.fma = intrinsic_function(f"llvm.fmuladd.{name}", self.vector, [self.vector] * 3)
+        self.masked_load = intrinsic_function(
+            f"llvm.masked.load.{name}.p0", self.vector, [pointer, i32, self.bits, self.vector]
+        )
+        self.masked_store = intrinsic_function(
+            f"llvm.masked.store.{name}.p0", ir.VoidType(), [self.vector, pointer, i32, self.bits]
+        )
+
+    def plus(self, base: Any, step: Any, times: int) -> Any:
+        return self.builder.add(base, self.builder.mul(step, ir.Constant(self.word, times)))
+
+    def splat(self, value: Any, kind: Any) -> Any:
+        undefined = ir.Constant(kind, ir.Undefined)
+        first = self.builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+        return self.builder.shuffle_vector(first, undefined, ir.Constant(self.index, [0] * self.lanes))
+
+    def mask(self, n_valid: Any) -> Any:
+        lane = ir.Constant(self.index, list(range(self.lanes)))
+        return self.builder.icmp_signed(
+            "<", lane, self.splat(self.builder.trunc(n_valid, ir.IntType(32)), self.index)
+        )
+
+    def at(self, base: Any, column: int) -> Any:
+        where = self.builder.add(base, ir.Constant(self.word, column * self.lanes * self.size))
+        return self.builder.inttoptr(where, self.vector.as_pointer())
+
+    def load(self, base: Any, column: int, mask: Any) -> Any:
+        if mask is None:
+            return self.builder.load(self.at(base, column), align=self.size)
+        align = ir.Constant(ir.IntType(32), self.size)
+        return self.builder.call(self.masked_load, [self.at(base, column), align, mask, self.nothing])
+
+    def store(self, value: Any, base: Any, column: int, mask: Any) -> None:
+        if mask is None:
+            self.builder.store(value, self.at(base, column), align=self.size)
+        else:
+            align = ir.Constant(ir.IntType(32), self.size)
+            self.builder.call(self.masked_store, [value, self.at(base, column), align, mask])
+
+    def tile(self, rows: int, vectors: int, masked: bool, operands: Any, done: Any) -> None:
+        """``rows x vectors`` of C; ``masked``: the last vector has ``tail`` lanes only. Ends with a jump to done."""
+        builder = self.builder
+        (a, a_row, a_k), (b, b_k, _), (c, c_row, _), (d, d_row, _), k, tail = operands
+        mask = self.mask(tail) if masked else None
+        masks = [None] * (vectors - 1) + [mask]
+        cells = [(i, j) for i in range(rows) for j in range(vectors)]
+        c_rows = [self.plus(c, c_row, i) for i in range(rows)]
+        a_rows = [self.plus(a, a_row, i) for i in range(rows)]
+        entry = builder.block
+        read, start, loop, body, end = (
+            builder.append_basic_block(name) for name in ("read", "start", "loop", "body", "end")
+        )
+        builder.cbranch(builder.icmp_signed("!=", d, ir.Constant(self.word, 0)), read, start)
+
+        builder.position_at_end(read)
+        before = [self.load(self.plus(d, d_row, i), j, masks[j]) for i, j in cells]
+        builder.branch(start)
+
+        builder.position_at_end(start)
+        first = []
+        for value in before:
+            phi = builder.phi(self.vector)
+            phi.add_incoming(self.nothing, entry)
+            phi.add_incoming(value, read)
+            first.append(phi)
+        builder.branch(loop)
+
+        builder.position_at_end(loop)
+        left_steps, a_at, b_at = (builder.phi(self.word) for _ in range(3))
+        sums = [builder.phi(self.vector) for _ in cells]
+        for phi, value in zip(
+            [left_steps, a_at, b_at, *sums], [k, ir.Constant(self.word, 0), b, *first], strict=True
+        ):
+            phi.add_incoming(value, start)
+        builder.cbranch(builder.icmp_signed(">", left_steps, ir.Constant(self.word, 0)), body, end)
+
+        builder.position_at_end(body)
+        right = [self.load(b_at, j, masks[j]) for j in range(vectors)]
+        new = []
+        for i in range(rows):
+            where = builder.inttoptr(builder.add(a_rows[i], a_at), self.scalar.as_pointer())
+            left = self.splat(builder.load(where, align=self.size), self.vector)
+            new += [builder.call(self.fma, [left, right[j], sums[i * vectors + j]]) for j in range(vectors)]
+        after = [
+            builder.sub(left_steps, ir.Constant(self.word, 1)),
+            builder.add(a_at, a_k),
+            builder.add(b_at, b_k),
+            *new,
+        ]
+        for phi, value in zip([left_steps, a_at, b_at, *sums], after, strict=True):
+            phi.add_incoming(value, body)
+        builder.branch(loop)
+
+        builder.position_at_end(end)
+        for (i, j), value in zip(cells, sums, strict=True):
+            self.store(value, c_rows[i], j, masks[j])
+        builder.branch(done)
+
+
+@intrinsic
+def tile(typingctx, zero, shape, a, b, c, d, k, tail):
+    """Compute one register tile ``C = D + A @ B``.
+
+    Parameters
+    ----------
+    zero : float
+        Carries the dtype.
+    shape : int
+        ``(rows - 1) * 2 * VECTORS + 2 * (vectors - 1) + masked``. Every shape is a case of one switch: the unmasked cases
+        exist for full panels only, a narrower panel always takes the masked case.
+    a, b, c, d : Strided
+        Rows of B, C and D are contiguous. ``d.at == 0`` stands for zeros.
+    k : int
+        The inner dimension.
+    tail : int
+        Lanes of the last vector that are computed, if it is masked.
+    """
+
+    def codegen(context, builder, signature, args):
+        kind = signature.args[0]
+        emit = _Emitter(builder, context.get_value_type(kind), 4 if kind == types.float32 else 8)
+        operands = [*(cgutils.unpack_tuple(builder, matrix) for matrix in args[2:6]), *args[6:]]
+        done = builder.append_basic_block("done")
+        cases = builder.switch(args[1], done)
+        for rows in range(1, ROWS + 1):
+            for vectors in range(1, VECTORS + 1):
+                for masked in (0, 1):
+                    if not masked and vectors < VECTORS and VECTOR_BITS > 128:
+                        continue
+                    block = builder.append_basic_block(f"tile{rows}x{vectors}")
+                    number = (rows - 1) * 2 * VECTORS + 2 * (vectors - 1) + masked
+                    cases.add_case(ir.Constant(emit.word, number), block)
+                    builder.position_at_end(block)
+                    emit.tile(rows, vectors, bool(masked), operands, done)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    return types.void(zero, types.intp, a, b, c, d, types.intp, types.intp), codegen
+
+
+@intrinsic
+def transpose_square(typingctx, zero, a, a_row, n_rows, n_columns, b, b_row):
+    """Transpose a square of as many rows as a vector has lanes; addresses and strides in bytes.
+
+    Of `a` only ``n_rows`` rows and ``n_columns`` columns are read, the rest are zeros; only ``n_columns`` rows of `b` are
+    written. With rows ``0 ... n - 1``, interleaving row i with row ``i + n / 2`` is a rotation of the bits of an
+    element's number by one; after ``log2 n`` rounds the bits that were the row's have become the column's.
+    """
+
+    def codegen(context, builder, signature, args):
+        kind = signature.args[0]
+        _, a, a_row, n_rows, n_columns, b, b_row = args
+        emit = _Emitter(builder, context.get_value_type(kind), 4 if kind == types.float32 else 8)
+        n, none = emit.lanes, ir.Constant(emit.bits, None)
+        columns, everything = emit.mask(n_columns), ir.Constant(emit.bits, [1] * n)
+        rows = []
+        for i in range(n):
+            there = builder.icmp_signed("<", ir.Constant(emit.word, i), n_rows)
+            rows.append(emit.load(emit.plus(a, a_row, i), 0, builder.select(there, columns, none)))
+        halves = [
+            ir.Constant(emit.index, [start + k // 2 + n * (k % 2) for k in range(n)]) for start in (0, n // 2)
+        ]
+        for _ in range(n.bit_length() - 1):
+            rows = [
+                builder.shuffle_vector(rows[i], rows[i + n // 2], half)
+                for i in range(n // 2)
+                for half in halves
+            ]
+        for i, row in enumerate(rows):
+            there = builder.icmp_signed("<", ir.Constant(emit.word, i), n_columns)
+            emit.store(row, emit.plus(b, b_row, i), 0, builder.select(there, everything, none))
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(zero, n, n, n, n, n, n), codegen
