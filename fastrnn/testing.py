@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.engine.recurrence import plans
+from fastrnn.engine import tuning
 from fastrnn.layers.cells import Cell
 from fastrnn.layers.rnn import RNN
 from fastrnn.layers.stacked import as_cell
@@ -81,12 +81,12 @@ def _doubled(cell: Any) -> Any:
 @contextmanager
 def _always_parallel() -> Iterator[None]:
     """Let small batches run in parallel as well."""
-    before = plans.SERIAL_WORK
-    plans.SERIAL_WORK = 0
+    before = tuning.MIN_THREAD_WORK
+    tuning.MIN_THREAD_WORK = 0
     try:
         yield
     finally:
-        plans.SERIAL_WORK = before
+        tuning.MIN_THREAD_WORK = before
 
 
 def _row(b: int) -> Callable[[Any], Any]:

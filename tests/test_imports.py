@@ -40,7 +40,7 @@ def floor_of(name: str) -> int:
 def engine_room_of(name: str) -> str | None:
     """The entry of the engine's own declaration that a module belongs to; None outside and for its face."""
     parts = name.split(".")
-    return parts[1] if parts[0] == "engine" and len(parts) > 2 else None
+    return parts[1] or None if parts[0] == "engine" and len(parts) > 1 else None
 
 
 def engine_floor_of(room: str) -> int:

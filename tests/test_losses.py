@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastrnn import losses, metrics
-from fastrnn.engine.kernels import losses as kernel_losses
+from fastrnn.engine import tuning
 from fastrnn.engine.runtime import threads
 
 LOSSES = {
@@ -302,7 +302,7 @@ def test_squared_error_kernel_matches_numpy(shape, weighted, layout, dtype, monk
 
 @pytest.mark.parametrize("layout", ["batch first", "time first"])
 def test_squared_error_does_not_depend_on_the_number_of_threads(layout, monkeypatch):
-    monkeypatch.setattr(kernel_losses, "_PIECE", 300)  # 9 pieces of 11 rows: not all of a size
+    monkeypatch.setattr(tuning, "LOSS_PIECE", 300)  # 9 pieces of 11 rows: not all of a size
     regions = []
     region = threads.parallel_region
     monkeypatch.setattr(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fastrnn import layers
+from fastrnn.engine import tuning
 from fastrnn.engine.recurrence import plans
 from fastrnn.engine.recurrence.both_directions import Direction, prepare_pair
 from fastrnn.engine.recurrence.call_list import Program
@@ -71,7 +72,7 @@ def test_same_bits_as_one_after_the_other(cell, form, mode, sequences, with_mask
 @pytest.mark.parametrize("sequences", [False, True], ids=["last", "sequences"])
 @pytest.mark.parametrize("mode", MODES)
 def test_same_bits_on_any_number_of_threads(mode, sequences, rng, monkeypatch):
-    monkeypatch.setattr(plans, "SERIAL_WORK", 0)
+    monkeypatch.setattr(tuning, "MIN_THREAD_WORK", 0)
     monkeypatch.setattr(threads, "resolve", lambda n: n)
     layer = layers.Bidirectional(pattern(return_sequences=sequences), merge_mode=mode)
     for n_batch in (1, 3, 11):
@@ -178,7 +179,7 @@ def test_other_weights_shapes_and_options_between_calls(rng):
 
 
 def test_called_from_several_threads_at_once(rng, monkeypatch):
-    monkeypatch.setattr(plans, "SERIAL_WORK", 0)
+    monkeypatch.setattr(tuning, "MIN_THREAD_WORK", 0)
     layer = layers.Bidirectional(pattern("lstm", return_sequences=True))
     inputs = [rng.normal(size=(n, 20, N_INPUTS)).astype(np.float32) for n in (2, 2, 3)]
     expected = [one_after_the_other(layer, x) for x in inputs]

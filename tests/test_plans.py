@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fastrnn.cells.lstm import LSTM
+from fastrnn.engine import tuning
 from fastrnn.engine.recurrence import plans
 from fastrnn.engine.recurrence.contract import traits
 from fastrnn.engine.recurrence.plans import dense_schedule, masked_schedule, thread_count
@@ -52,9 +53,9 @@ def test_full_mask_gives_the_dense_schedule():
 def test_threads_follow_the_work(monkeypatch):
     monkeypatch.setattr(plans.threads, "resolve", lambda n: 16 if n is None else n)
     step = 4 * 32 * (32 + 32)  # multiply-adds of one row
-    assert thread_count(LSTM(32), plans.SERIAL_WORK // step - 1, 32, 100, None) == 1
-    assert thread_count(LSTM(32), plans.SERIAL_WORK // step + 1, 32, 100, None) == 2
-    assert thread_count(LSTM(32), 3 * plans.SERIAL_WORK // step + 1, 32, 100, None) == 4
+    assert thread_count(LSTM(32), tuning.MIN_THREAD_WORK // step - 1, 32, 100, None) == 1
+    assert thread_count(LSTM(32), tuning.MIN_THREAD_WORK // step + 1, 32, 100, None) == 2
+    assert thread_count(LSTM(32), 3 * tuning.MIN_THREAD_WORK // step + 1, 32, 100, None) == 4
     assert thread_count(LSTM(32), 10**6, 32, 100, None) == 16
     assert thread_count(LSTM(32), 10**6, 32, 3, None) == 3
     assert thread_count(LSTM(32), 10**6, 32, 1, None) == 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastrnn.engine.recurrence import plans
+from fastrnn.engine import tuning
 from fastrnn.engine.runtime.memory import recycler
 from tests import naive
 from tests.layer_cases import (
@@ -215,7 +215,7 @@ def test_gradient_does_not_depend_on_what_memory_held(cell, n_threads, rng, monk
     lengths = rng.integers(0, 5, 150)
     lengths[[0, 149]] = 4, 0
     mask = np.arange(4) < lengths[:, None]
-    monkeypatch.setattr(plans, "SERIAL_WORK", 0)
+    monkeypatch.setattr(tuning, "MIN_THREAD_WORK", 0)
     found = []
     for take in (recycler.take, lambda shape, dtype: np.full(shape, np.nan, dtype)):
         monkeypatch.setattr(recycler, "take", take)

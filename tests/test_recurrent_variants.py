@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fastrnn import Sequential, layers, optimizers
-from fastrnn.engine.recurrence import plans
+from fastrnn.engine import tuning
 from tests import naive
 from tests.layer_cases import (
     CELLS,
@@ -206,7 +206,7 @@ def test_small_calls_agree_on_any_number_of_threads(cell, options, sequences, rn
     """Inference without mask or state: each row is computed by one thread, so they agree to the last bit."""
     weights, x, _ = problem(cell, rng, options, dtype=np.float32, n_batch=7, n_steps=5, units=9)
     layer = make_layer(cell, 9, weights, 3, np.float32, return_sequences=sequences, **options)
-    monkeypatch.setattr(plans, "SERIAL_WORK", 0)
+    monkeypatch.setattr(tuning, "MIN_THREAD_WORK", 0)
     found = []
     for n_threads in (1, 2, 3):
         layer.n_threads = n_threads

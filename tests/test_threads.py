@@ -13,6 +13,7 @@ from pathlib import Path
 import numba
 import pytest
 
+from fastrnn.engine import tuning
 from fastrnn.engine.runtime import threads
 from fastrnn.engine.runtime.jit import DISABLED
 from fastrnn.engine.runtime.threads import available, in_worker, parallel_region, resolve
@@ -24,11 +25,12 @@ needs_two = pytest.mark.skipif(DISABLED or numba.config.NUMBA_NUM_THREADS < 2, r
 KERNEL = """
 import os, sys, threading
 import numpy as np
+from fastrnn.engine import tuning
 from fastrnn.engine.runtime import threads
 from fastrnn.engine.runtime.threads import parallel_region, resolve
 from fastrnn.layers import SimpleRNN
 
-threads._LONG = float("inf")  # a busy machine is no reason to rest, here
+tuning.LATE_NS = float("inf")  # a busy machine is no reason to rest, here
 layer = SimpleRNN(64, return_sequences=True)
 x = np.random.default_rng(0).standard_normal((64, 20, 64)).astype("float32")
 layer.n_threads = 1
@@ -215,7 +217,7 @@ def test_region_rests_while_calls_wait_for_the_team() -> None:
             rests.append(team._left)
     finally:
         team.dismiss()
-    least = threads._REST[0]
+    least = tuning.MIN_REST_CALLS
     assert rests == [least, 2 * least, 4 * least, 0, least]
 
 

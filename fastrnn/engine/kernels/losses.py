@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastrnn.engine import tuning
 from fastrnn.engine.runtime import threads
 from fastrnn.engine.runtime.handover import ALONE, share
 from fastrnn.engine.runtime.jit import jit
@@ -11,9 +12,6 @@ from fastrnn.engine.runtime.linking import address, fetch, spill
 from fastrnn.engine.runtime.views import fill, plane
 
 __all__ = ["squared_error"]
-
-#: Predictions in a piece of the work, about; what the pieces are depends on nothing else, so neither does their sum.
-_PIECE = 1 << 14
 
 
 @jit(inner=True)
@@ -71,7 +69,8 @@ def squared_error(
     n_threads : int, optional
         At most so many; None: those that are free to this process. The result does not depend on it.
     """
-    n_pieces = max(1, min(len(y_pred), y_pred.size // _PIECE))
+    # The pieces depend on the size only, and so does the order in which they are summed.
+    n_pieces = max(1, min(len(y_pred), y_pred.size // tuning.LOSS_PIECE))
     sums = np.empty(n_pieces)
     if n_pieces == 1:
         _all_parts(ALONE, y_true, y_pred, weights, grad, sums)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastrnn.engine import tuning
 from fastrnn.engine.kernels.matmul import pack
 from fastrnn.engine.runtime.handover import share
 from fastrnn.engine.runtime.jit import jit
@@ -19,9 +20,6 @@ from fastrnn.engine.runtime.memory import zeros
 from fastrnn.engine.runtime.views import part
 
 __all__ = ["Weights", "copies", "pack_rows", "pieces_of"]
-
-#: Rows up to this size are packed by each thread for itself.
-_OWN_BYTES = 512 * 1024
 
 
 class Weights(NamedTuple):
@@ -36,7 +34,7 @@ class Weights(NamedTuple):
 
 def copies(size: int, dtype: Any, n_threads: int) -> int:
     """How many rows of `size` elements so many threads need."""
-    return n_threads if size * np.dtype(dtype).itemsize <= _OWN_BYTES else 1
+    return n_threads if size * np.dtype(dtype).itemsize <= tuning.OWN_WEIGHTS_BYTES else 1
 
 
 def pieces_of(weights: Weights) -> tuple[np.ndarray, ...]:

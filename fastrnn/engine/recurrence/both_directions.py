@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastrnn.engine import tuning
 from fastrnn.engine.recurrence.call_list import Program, part, placeholder, together
 from fastrnn.engine.recurrence.plans import (
     Options,
@@ -24,7 +25,7 @@ from fastrnn.engine.recurrence.plans import (
     some_and_all,
     split_pair,
 )
-from fastrnn.engine.recurrence.run import LEAST_ROWS, pass_part
+from fastrnn.engine.recurrence.run import pass_part
 from fastrnn.engine.runtime import views
 from fastrnn.engine.runtime.jit import jit
 from fastrnn.engine.runtime.linking import address, fetch
@@ -209,7 +210,7 @@ def prepare_pair(
     """
     n_batch, n_steps, n_inputs = shape
     cells = [d.cell for d in directions]
-    split = split_pair(cells, shape, n_threads, LEAST_ROWS)
+    split = split_pair(cells, shape, n_threads, tuning.MIN_INFERENCE_ROWS)
     busy = min(split[0], 2 * split[1])
     if any(share_count(cell, n_batch, n_steps, n_inputs, n_threads) > busy for cell in cells):
         return None

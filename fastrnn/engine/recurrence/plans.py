@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastrnn.engine import tuning
 from fastrnn.engine.kernels.matmul import packed_size
 from fastrnn.engine.recurrence import scan
 from fastrnn.engine.recurrence.contract import traits
@@ -37,25 +38,6 @@ __all__ = [
     "strides",
     "thread_count",
 ]
-
-# Steps and rows of a chunk are chosen so that its buffers stay in a core's L2 beside the weights.
-_CHUNK_BYTES = 192 * 1024
-# On the way back a chunk's rows are what the weight gradients are summed over: with fewer, reading and writing the
-# gradients themselves takes longer than the products once they outgrow L2.
-_LEAST_ROWS = 256
-_MAX_ROWS = 64
-# Below this many multiply-adds a second thread costs more than it brings; each further one wants as many.
-SERIAL_WORK = 600_000
-# What a step costs besides its products, in as many multiply-adds.
-_STEP_WORK = 4_000
-# Below this, a thread that sleeps is not worth waking for a single call: that takes as long as it would help.
-LIGHT_WORK = 4_000_000
-# What handing over the shares of a step costs, as multiply-adds: those of the product of one sequence; those of several,
-# and of what follows it row by row.
-_HAND_OVERS = 50_000, 150_000
-_LEAST_SHARE = 25_000
-# A product with fewer rows takes as long as this: it waits for the weights.
-_LEAST_TIME = 2.2
 
 
 @functools.lru_cache(maxsize=256)
@@ -214,9 +196,9 @@ class Blocks(NamedTuple):
 
 
 def _blocks(bounds: np.ndarray, work: int, shares: int) -> Blocks:
-    """Cut the threads' ranges of rows into blocks of at most `_MAX_ROWS`, in whole tiles and of about the same size."""
+    """Cut the ranges of rows into blocks of at most `MAX_BLOCK_ROWS`, in whole tiles and of about the same size."""
     most = max(1, int(np.diff(bounds).max()))
-    n_blocks = -(-most // _MAX_ROWS)
+    n_blocks = -(-most // tuning.MAX_BLOCK_ROWS)
     size = most if n_blocks == 1 else -(-most // (4 * n_blocks)) * 4
     starts = [
         (thread, first)
@@ -225,7 +207,7 @@ def _blocks(bounds: np.ndarray, work: int, shares: int) -> Blocks:
     ]
     borders = np.array([*(first for _, first in starts), bounds[-1]], np.int64)
     firsts = np.searchsorted([thread for thread, _ in starts], np.arange(len(bounds)), side="left")
-    return Blocks(borders, firsts.astype(np.int64), size, work < LIGHT_WORK, shares)
+    return Blocks(borders, firsts.astype(np.int64), size, work < tuning.MIN_WAKING_WORK, shares)
 
 
 class Options(NamedTuple):
@@ -257,13 +239,16 @@ def split_pair(
     Steps count here besides products: a thread of its own helps a pass whose batch is too small to be cut.
     """
     n_batch, n_steps, n_inputs = shape
-    work = sum(n_steps * _STEP_WORK + _work(cell, n_batch * n_steps, n_inputs) for cell in cells)
-    if work < SERIAL_WORK:
+    work = sum(n_steps * tuning.STEP_WORK + _work(cell, n_batch * n_steps, n_inputs) for cell in cells)
+    if work < tuning.MIN_THREAD_WORK:
         return 1, 1, True
-    n = min(threads.resolve(n_threads), work if SERIAL_WORK == 0 else 1 + work // SERIAL_WORK)
+    n = min(
+        threads.resolve(n_threads),
+        work if tuning.MIN_THREAD_WORK == 0 else 1 + work // tuning.MIN_THREAD_WORK,
+    )
     # Where passes can't have as many threads each, all threads have a piece of every pass, so none has more than others.
     pieces = n // len(cells) if n % len(cells) == 0 else n
-    return n, min(pieces, -(-n_batch // least_rows)), work < LIGHT_WORK
+    return n, min(pieces, -(-n_batch // least_rows)), work < tuning.MIN_WAKING_WORK
 
 
 def thread_count(
@@ -274,9 +259,9 @@ def thread_count(
     if most == 1 or n_threads == 1:
         return 1
     work = _work(cell, n_rows, n_inputs)
-    if work < SERIAL_WORK:
+    if work < tuning.MIN_THREAD_WORK:
         return 1
-    enough = work if SERIAL_WORK == 0 else 1 + work // SERIAL_WORK
+    enough = work if tuning.MIN_THREAD_WORK == 0 else 1 + work // tuning.MIN_THREAD_WORK
     return max(1, min(threads.resolve(n_threads), most, enough))
 
 
@@ -289,13 +274,13 @@ def share_count(cell: Any, n_batch: int, n_steps: int, n_inputs: int, n_threads:
         return 1
     parts = traits(cell)
     weights = parts.recurrent * parts.n_gates * cell.n_units**2
-    if _work(cell, n_batch * n_steps, n_inputs) < LIGHT_WORK:
+    if _work(cell, n_batch * n_steps, n_inputs) < tuning.MIN_WAKING_WORK:
         return 1
-    n = min(threads.resolve(n_threads), n_batch * weights // _LEAST_SHARE)
+    n = min(threads.resolve(n_threads), n_batch * weights // tuning.MIN_SLICE_WORK)
     if n < 2:
         return 1
-    own, shared = max(_LEAST_TIME, -(-n_batch // n)), max(_LEAST_TIME, n_batch) / n
-    return n if (own - shared) * weights > _HAND_OVERS[min(n_batch, 2) - 1] else 1
+    own, shared = max(tuning.MIN_PRODUCT_ROWS, -(-n_batch // n)), max(tuning.MIN_PRODUCT_ROWS, n_batch) / n
+    return n if (own - shared) * weights > tuning.SPLIT_STEP_COST[min(n_batch, 2) - 1] else 1
 
 
 class BackPlan(NamedTuple):
@@ -448,7 +433,7 @@ def _plan_back(plan: Plan, need_dx: bool, d_time_major: bool) -> BackPlan:
         [n_inputs * width, parts.recurrent * n * width, width, width, parts.n_extra * n]
     ).tolist()
     chunk = _chunk(n_steps, rows, width * (1 + parts.split) + n_inputs + n, dtype)
-    chunk = max(chunk, min(n_steps, -(-_LEAST_ROWS // rows)))
+    chunk = max(chunk, min(n_steps, -(-tuning.MIN_GRAD_ROWS // rows)))
     plans = plan.plans.copy()
     out_step, out_row = strides(d_time_major, n_batch, n_steps)
     dx_step, dx_row = strides(options.time_major, n_batch, n_steps)
@@ -475,5 +460,5 @@ def _plan_back(plan: Plan, need_dx: bool, d_time_major: bool) -> BackPlan:
 
 
 def _chunk(n_steps: int, block: int, columns: int, dtype: Any) -> int:
-    """Time steps whose buffers of so many columns fit `_CHUNK_BYTES`."""
-    return max(1, min(n_steps, _CHUNK_BYTES // (block * columns * np.dtype(dtype).itemsize)))
+    """Time steps whose buffers of so many columns fit `tuning.CHUNK_BYTES`."""
+    return max(1, min(n_steps, tuning.CHUNK_BYTES // (block * columns * np.dtype(dtype).itemsize)))

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastrnn.engine import tuning
 from fastrnn.engine.kernels.packing import Weights, copies, pack_rows, pieces_of
 from fastrnn.engine.kernels.vecmath import prepare_activations
 from fastrnn.engine.recurrence import scan
@@ -47,10 +48,6 @@ __all__ = [
     "prepare",
     "step_program",
 ]
-
-# A product with one row takes nearly as long as one with two: it waits for the weights. (On the way back other products
-# have all steps as rows.)
-LEAST_ROWS = 2
 
 
 class Tape(NamedTuple):
@@ -173,7 +170,7 @@ def forward(
     options = Options(
         n_batch, n_steps, n_inputs, dtype, time_major, reverse, repeat, input_groups, masked, save, sequences
     )
-    least = 1 if save else LEAST_ROWS
+    least = 1 if save else tuning.MIN_INFERENCE_ROWS
     shares = share_count(cell, n_batch, n_steps, n_inputs, n_threads)
     if schedule is None:
         n_threads = thread_count(cell, n_batch * n_steps, n_inputs, n_batch, n_threads, least)
@@ -396,7 +393,7 @@ def prepare(
     options = Options(
         n_batch, n_steps, n_inputs, packed.dtype, False, reverse, repeat, 0, False, False, sequences
     )
-    n_threads = thread_count(cell, n_batch * n_steps, n_inputs, n_batch, n_threads, LEAST_ROWS)
+    n_threads = thread_count(cell, n_batch * n_steps, n_inputs, n_batch, n_threads, tuning.MIN_INFERENCE_ROWS)
     return Prepared(cell, packed, dense_plan(cell, options, n_threads), shape, sequences)
 
 

@@ -44,12 +44,7 @@ from fastrnn.engine.runtime.views import (
     slab,
     spaced,
 )
-
-#: Gradients of so many weights are summed by all threads: of fewer, what one wrote would only move to and fro.
-_LARGE_SUM = 1 << 18
-
-#: From so many rows on, the inputs of one step are enough for a product.
-_MANY_ROWS = 16
+from fastrnn.engine.tuning import MIN_ROWS_IN_PLACE, MIN_SHARED_SUM
 
 #: What one call of a kernel needs to know, as one record (one argument instead of thirty).
 PLAN = np.dtype(
@@ -243,7 +238,7 @@ def forward_rows(
 
     order = 2 * (n_steps + 1)
     # Rows of the input that are many and whole fill the tiles of a product where they lie, step by step.
-    in_place = plan["input_masks"] == 0 and rows >= _MANY_ROWS and schedule[order + n_batch] == 1
+    in_place = plan["input_masks"] == 0 and rows >= MIN_ROWS_IN_PLACE and schedule[order + n_batch] == 1
     first = slot if ring else r0
     for state in range(n_states):
         for r in range(rows):
@@ -704,7 +699,7 @@ def backward_pass(state, *args):
     grads, args = (args[12], n_threads), (None, *args)
     share(state, backward_part(args), spill(args), n_threads)
     if n_threads > 1:
-        if grads[0].shape[1] < _LARGE_SUM:
+        if grads[0].shape[1] < MIN_SHARED_SUM:
             grads, state = (grads[0], 1), state[:0]
         share(state, _sum_part(grads), spill(grads), grads[1])
 

@@ -26,14 +26,13 @@ from numba.extending import intrinsic
 from fastrnn.engine.runtime.jit import DISABLED, inlined, jit
 from fastrnn.engine.runtime.linking import Arguments, note_failure, separate
 from fastrnn.engine.runtime.views import data_address
+from fastrnn.engine.tuning import SPINS_BEFORE_YIELD
 
 __all__ = ["ALONE", "STOP", "WAITED", "call_part", "new_state", "serve", "share"]
 
 # Each on a cache line of its own. WAITED: how long, in nanoseconds, `share` had to wait for the last part.
 WORD, DONE, JOB, STOP, WAITED = 0, 8, 16, 24, 32
 _MASK = 0xFFFF
-#: Looks at the number of parts done, some 20 us, after which the core is offered to others at each look.
-_PATIENCE = 2000
 
 _MACHINE = platform.machine().lower()
 _POSIX = sys.platform in ("linux", "darwin")
@@ -194,11 +193,11 @@ def share(state, function, at, parts):
     while _take(state):
         pass
     looks = 0
-    while _load(state, DONE) < parts and looks < _PATIENCE:
+    while _load(state, DONE) < parts and looks < SPINS_BEFORE_YIELD:
         looks += 1
         _pause()
     state[WAITED] = 0
-    if looks == _PATIENCE:
+    if looks == SPINS_BEFORE_YIELD:
         start = _clock(state)
         while _load(state, DONE) < parts:
             _offer()

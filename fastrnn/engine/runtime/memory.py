@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn.engine import tuning
+
 __all__ = ["aligned", "pool", "recycler", "zeros"]
 
 _LINE, _PAGE = 64, 4096
-#: Bytes from which on a block is large: the allocator keeps smaller ones itself.
-_LARGE = 1 << 16
 #: Where in its page a large block begins: places as far apart as a few of them can be.
 _places = itertools.cycle(int(f"{k:04b}"[::-1], 2) * _PAGE // 16 for k in range(16))
 
@@ -45,7 +45,7 @@ def _raw(n_bytes: int) -> tuple[np.ndarray, int]:
     store; and large blocks all come from the system at the same place in a page, which slows an update down that goes
     through several of them side by side.
     """
-    if n_bytes < _LARGE:
+    if n_bytes < tuning.LARGE_BLOCK_BYTES:
         raw = np.empty(n_bytes + _LINE, np.uint8)
         return raw, -raw.ctypes.data % _LINE
     raw = np.empty(n_bytes + 2 * _PAGE, np.uint8)
@@ -84,8 +84,8 @@ class Recycler(threading.local):
     would cost a fault in the next step.
     """
 
-    smallest = _LARGE
-    most = 12
+    smallest = tuning.LARGE_BLOCK_BYTES
+    most = tuning.MAX_RECYCLED_ARRAYS
 
     def __init__(self) -> None:
         #: Owners of memory, and where the first cache line begins in each.

@@ -27,6 +27,7 @@ import numpy as np
 from numba import types
 from numba.core import config
 
+from fastrnn.engine import tuning
 from fastrnn.engine.runtime.handover import STOP, WAITED, new_state, serve
 
 __all__ = ["available", "in_worker", "parallel_region", "resolve"]
@@ -149,16 +150,6 @@ def _group_quota(folder: Path) -> float:
 # The team
 # ----------------------------------------------------------------------------------------------------------------
 
-#: Looks for work before a thread goes to sleep: some 0.5 ms, longer than what lies between two passes of a training
-#: step, shorter than anyone minds.
-_LOOKS = 30_000
-#: A wait of so many nanoseconds, when it is that share of a call, says that the cores are busy with something else.
-_LONG, _SHARE = 500_000, 0.4
-#: Calls that follow one another within so many nanoseconds are worth a worker's being awake, however small they are.
-_SOON = 500_000
-#: Calls that are then made without the team: doubled each time, up to the second.
-_REST = 2, 256
-
 
 class _Worker:
     """A thread that serves, and sleeps when there was nothing to do for a while.
@@ -180,7 +171,7 @@ class _Worker:
         team = self._team
         while True:
             calls = team.calls
-            if serve(team.state, _LOOKS):
+            if serve(team.state, tuning.SPINS_BEFORE_SLEEP):
                 return
             # First the flag, then the look: whoever calls counts first and looks at flags then, so one of us sees.
             self.asleep = True
@@ -225,7 +216,7 @@ class _Team:
         self.calls += 1  # first this, then the look at flags
         asleep = [worker for worker in self._workers[: n - 1] if worker.asleep]
         if asleep:
-            if light and self._start - before > _SOON:
+            if light and self._start - before > tuning.AWAKE_NS:
                 return False
             for worker in asleep:
                 worker.wake(_current_core() if _current_core else 0)
@@ -234,8 +225,9 @@ class _Team:
     def done(self) -> None:
         """Take note of how long the call had to wait."""
         waited = self.state[WAITED]
-        if waited > _LONG and waited > _SHARE * (time.perf_counter_ns() - self._start):
-            self._rest = self._left = min(max(2 * self._rest, _REST[0]), _REST[1])
+        took = time.perf_counter_ns() - self._start
+        if waited > tuning.LATE_NS and waited > tuning.LATE_FRACTION * took:
+            self._rest = self._left = min(max(2 * self._rest, tuning.MIN_REST_CALLS), tuning.MAX_REST_CALLS)
         else:
             self._rest = 0
 
