@@ -1,4 +1,4 @@
-"""Forecasting: windows of a series, the seasonal naive forecast, errors that compare across series."""
+"""Windows of a series, and the seasonal naive forecast."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["make_windows", "mase", "seasonal_naive", "smape"]
+__all__ = ["as_series", "make_windows", "seasonal_naive"]
 
 
-def _series(values: ArrayLike, name: str) -> NDArray:
+def as_series(values: ArrayLike, name: str) -> NDArray:
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name} has dtype {array.dtype}; pass numbers")
@@ -72,7 +72,7 @@ def make_windows(
     array([[3.],
            [4.]])
     """
-    array = _series(series, "series")
+    array = as_series(series, "series")
     if array.ndim == 1:
         array = array[:, None]
     for name, number, least in (
@@ -118,62 +118,10 @@ def seasonal_naive(history: ArrayLike, n_ahead: int, period: int = 1) -> NDArray
     -------
     ndarray of shape (n_ahead,) or (n_ahead, n_features)
     """
-    array = _series(history, "history")
+    array = as_series(history, "history")
     for name, number in (("n_ahead", n_ahead), ("period", period)):
         if number < 1:
             raise ValueError(f"{name}={number!r} must be at least 1")
     if len(array) < period:
         raise ValueError(f"history has {len(array)} steps, less than one season of period={period}")
     return array[len(array) - period + np.arange(n_ahead) % period]
-
-
-def _pair(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray, NDArray]:
-    true, pred = np.asarray(y_true, dtype=float), np.asarray(y_pred, dtype=float)
-    if true.shape != pred.shape:
-        raise ValueError(f"y_true has shape {true.shape}, y_pred {pred.shape}; they must be the same")
-    if not true.size:
-        raise ValueError("y_true is empty; there is nothing to measure")
-    return true, pred
-
-
-def mase(y_true: ArrayLike, y_pred: ArrayLike, y_train: ArrayLike, period: int = 1) -> float:
-    r"""Mean absolute scaled error: the forecast's error over that of the seasonal naive one on the training data.
-
-    .. math:: \frac{\operatorname{mean} |y_t - \hat y_t|}{\operatorname{mean}_{t > p} |y_t - y_{t-p}|}
-
-    Below 1 is better than the naive forecast was inside the training data.
-
-    Parameters
-    ----------
-    y_true, y_pred : array-like of the same shape
-        Truth and forecast.
-    y_train : array-like of shape (n_steps,)
-        The series before the forecast.
-    period : int
-        Steps in a season.
-
-    References
-    ----------
-    Hyndman, R. J. and Koehler, A. B. (2006). Another look at measures of forecast accuracy.
-    International Journal of Forecasting 22, 679-688.
-    """
-    true, pred = _pair(y_true, y_pred)
-    train = _series(y_train, "y_train")
-    if not 1 <= period < len(train):
-        raise ValueError(f"period={period!r} must be at least 1 and below the {len(train)} steps of y_train")
-    scale = np.mean(np.abs(train[period:] - train[:-period]))
-    if scale == 0:
-        raise ValueError("y_train repeats itself exactly with this period, so the scale of the error is zero")
-    return float(np.mean(np.abs(true - pred)) / scale)
-
-
-def smape(y_true: ArrayLike, y_pred: ArrayLike) -> float:
-    r"""Symmetric mean absolute percentage error, in percent from 0 to 200.
-
-    .. math:: 100 \operatorname{mean} \frac{2 |y_t - \hat y_t|}{|y_t| + |\hat y_t|}
-
-    Terms where both are zero count as zero.
-    """
-    true, pred = _pair(y_true, y_pred)
-    size = np.abs(true) + np.abs(pred)
-    return float(200 * np.mean(np.abs(true - pred) / np.where(size == 0, 1, size)))
