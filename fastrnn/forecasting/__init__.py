@@ -1,6 +1,27 @@
-"""Forecasting: windows of a series, the seasonal naive forecast, errors that compare across series."""
+"""Forecasting: windows of a series, the seasonal naive forecast, errors that compare across series, a forecaster."""
 
-from fastrnn.forecasting.metrics import mase, smape
+from typing import Any
+
+from fastrnn.forecasting.metrics import coverage, interval_width, mase, naive_scale, pinball, rmsse, smape
 from fastrnn.forecasting.windows import make_windows, seasonal_naive
 
-__all__ = ["make_windows", "mase", "seasonal_naive", "smape"]
+__all__ = [
+    "RNNForecaster",
+    "coverage",
+    "interval_width",
+    "make_windows",
+    "mase",
+    "naive_scale",
+    "pinball",
+    "rmsse",
+    "seasonal_naive",
+    "smape",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "RNNForecaster":
+        from fastrnn.forecasting.forecaster import RNNForecaster
+
+        return RNNForecaster
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastrnn.forecasting.windows import as_series
 
-__all__ = ["mase", "smape"]
+__all__ = ["coverage", "interval_width", "mase", "naive_scale", "pinball", "rmsse", "smape"]
 
 
 def _pair(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray, NDArray]:
@@ -60,3 +60,69 @@ def smape(y_true: ArrayLike, y_pred: ArrayLike) -> float:
     true, pred = _pair(y_true, y_pred)
     size = np.abs(true) + np.abs(pred)
     return float(200 * np.mean(np.abs(true - pred) / np.where(size == 0, 1, size)))
+
+
+def naive_scale(y_train: ArrayLike, period: int = 1) -> float:
+    """Return the mean absolute error of the seasonal naive forecast inside the training data, NaN left out.
+
+    Where it is zero or can't be told with that period, period 1 is taken; NaN if that fails too.
+    """
+    train = as_series(y_train, "y_train")
+    for lag in (period, 1):
+        if len(train) > lag:
+            changes = np.abs(train[lag:] - train[:-lag])
+            changes = changes[~np.isnan(changes)]
+            if changes.size and changes.mean() > 0:
+                return float(changes.mean())
+    return float("nan")
+
+
+def rmsse(y_true: ArrayLike, y_pred: ArrayLike, y_train: ArrayLike, period: int = 1) -> float:
+    r"""Root mean squared scaled error, over that of the seasonal naive forecast on the training data.
+
+    .. math:: \sqrt{\frac{\operatorname{mean} (y_t - \hat y_t)^2}{\operatorname{mean}_{t > p} (y_t - y_{t-p})^2}}
+
+    Parameters
+    ----------
+    y_true, y_pred : array-like of the same shape
+    y_train : array-like of shape (n_steps,)
+    period : int
+
+    References
+    ----------
+    Makridakis, S., Spiliotis, E. and Assimakopoulos, V. (2022). M5 accuracy competition: results, findings, and
+    conclusions. International Journal of Forecasting 38, 1346-1364.
+    """
+    true, pred = _pair(y_true, y_pred)
+    train = as_series(y_train, "y_train")
+    if not 1 <= period < len(train):
+        raise ValueError(f"period={period!r} must be at least 1 and below the {len(train)} steps of y_train")
+    scale = np.mean((train[period:] - train[:-period]) ** 2)
+    if scale == 0:
+        raise ValueError("y_train repeats itself exactly with this period, so the scale of the error is zero")
+    return float(np.sqrt(np.mean((true - pred) ** 2) / scale))
+
+
+def pinball(y_true: ArrayLike, y_pred: ArrayLike, level: float) -> float:
+    r"""Mean pinball loss of forecasts of the quantile `level`.
+
+    .. math:: \operatorname{mean} \max(q (y_t - \hat y_t), (q - 1)(y_t - \hat y_t))
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level={level!r} must lie between 0 and 1")
+    true, pred = _pair(y_true, y_pred)
+    error = true - pred
+    return float(np.mean(np.maximum(level * error, (level - 1) * error)))
+
+
+def coverage(y_true: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> float:
+    """Fraction of the truth that lies inside the intervals, bounds included."""
+    true, low = _pair(y_true, lower)
+    high = _pair(y_true, upper)[1]
+    return float(np.mean((true >= low) & (true <= high)))
+
+
+def interval_width(lower: ArrayLike, upper: ArrayLike) -> float:
+    """Mean width of intervals."""
+    low, high = _pair(lower, upper)
+    return float(np.mean(high - low))

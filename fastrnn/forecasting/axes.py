@@ -1,0 +1,269 @@
+"""Time axes: the regular grid of stamps on which a series lies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["RangeAxis", "StampAxis", "check_order", "read_axis", "season_of_frequency"]
+
+#: Frequencies that stamps with gaps are tried on, the coarsest first: of weeks, months, quarters and years.
+_CALENDAR = (
+    ["YS", "YE", "QS", "QE", "MS", "ME"]
+    + [f"W-{d}" for d in ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")]
+    + ["B"]
+)
+_SEASONS = {"Y": 1, "A": 1, "Q": 4, "M": 12, "W": 52, "B": 5, "D": 7}
+
+
+class RangeAxis:
+    """Steps counted by integers: ``start, start + step, ...``."""
+
+    frequency: Any
+
+    def __init__(self, start: int = 0, step: int = 1) -> None:
+        self.start, self.frequency = int(start), int(step)
+
+    def stamps(self, start: int, stop: int) -> Any:
+        """Stamps of the steps from `start` to `stop`."""
+        return np.arange(start, stop) * self.frequency + self.start
+
+    def name(self, position: int) -> str:
+        """How messages call a step."""
+        return f"step {position * self.frequency + self.start}"
+
+    def positions(self, stamps: Any, series: str) -> NDArray:
+        """Steps of `stamps`, counted from the first step of the axis.
+
+        Raises
+        ------
+        ValueError
+            If a stamp does not lie on the grid.
+        """
+        offset = np.asarray(stamps) - self.start
+        positions, rest = np.divmod(offset, self.frequency)
+        if rest.any():
+            at = int(np.argmax(rest != 0))
+            raise ValueError(
+                f"series {series}: the stamp {np.asarray(stamps)[at]} does not lie on the grid of step "
+                f"{self.frequency} that starts at {self.start}; resample the series to one frequency"
+            )
+        return positions.astype(np.int64)
+
+    def index(self, start: int, stop: int) -> Any:
+        """Index for the steps from `start` to `stop`, as the input had one."""
+        import pandas as pd
+
+        first = self.start + start * self.frequency
+        return pd.RangeIndex(first, self.start + stop * self.frequency, self.frequency)
+
+
+class StampAxis:
+    """Steps named by a pandas DatetimeIndex or PeriodIndex of a frequency."""
+
+    def __init__(self, first: Any, frequency: Any, name: Any = None) -> None:
+        self.first, self.frequency, self.index_name = first, frequency, name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StampAxis) and (self.first, self.frequency) == (other.first, other.frequency)
+
+    def __hash__(self) -> int:
+        return hash((self.first, self.frequency))
+
+    @property
+    def periods(self) -> bool:
+        """Whether stamps are periods."""
+        import pandas as pd
+
+        return isinstance(self.first, pd.Period)
+
+    def index(self, start: int, stop: int) -> Any:
+        """Index of the steps from `start` to `stop`."""
+        import pandas as pd
+
+        if self.periods:
+            whole = pd.period_range(
+                self.first + start, periods=max(stop - start, 0), freq=self.frequency, name=self.index_name
+            )
+            return whole
+        return pd.date_range(
+            self.first + start * self.frequency,
+            periods=max(stop - start, 0),
+            freq=self.frequency,
+            name=self.index_name,
+        )
+
+    stamps = index
+
+    def name(self, position: int) -> str:
+        """How messages call a step."""
+        return str(self.index(position, position + 1)[0])
+
+    def positions(self, stamps: Any, series: str) -> NDArray:
+        """Steps of `stamps`, counted from the first step of the axis."""
+        import pandas as pd
+
+        stamps = pd.PeriodIndex(stamps) if self.periods else pd.DatetimeIndex(stamps)
+        if self.periods:
+            if stamps.freq != self.frequency:
+                raise ValueError(
+                    f"series {series} has the frequency {stamps.freqstr}, expected is {self.first.freqstr}: resample it"
+                )
+            return (stamps.asi8 - self.first.ordinal).astype(np.int64)
+        if (stamps.tz is None) != (self.first.tz is None):
+            raise ValueError(
+                f"series {series}: the stamp {stamps[0]} has {'no ' if stamps.tz is None else 'a '}time zone, unlike "
+                f"{self.first}; use tz_localize or tz_convert so that all have the same"
+            )
+        fixed = _nanoseconds(self.frequency)
+        if fixed:
+            offset = (stamps.as_unit("ns") - self.first.as_unit("ns")).asi8 if len(stamps) else np.zeros(0)
+            positions, rest = np.divmod(offset, fixed)
+            off = rest != 0
+        else:
+            low, high = min(stamps.min(), self.first), max(stamps.max(), self.first)
+            grid = pd.date_range(low, high, freq=self.frequency)
+            positions = grid.get_indexer(stamps)
+            off = positions < 0
+            positions = positions - grid.get_indexer([self.first])[0]
+        if off.any():
+            raise ValueError(
+                f"series {series}: the stamp {stamps[int(np.argmax(off))]} does not lie on the grid of frequency "
+                f"{self.frequency.freqstr!r} that starts at {self.first}; resample the series to one frequency, or pass "
+                "freq="
+            )
+        return positions.astype(np.int64)
+
+
+def _nanoseconds(frequency: Any) -> int | None:
+    """Length of a step, None where it depends on the calendar."""
+    try:
+        return int(frequency.nanos)
+    except (ValueError, AttributeError):
+        return None
+
+
+def season_of_frequency(axis: Any) -> int:
+    """Steps in the season that usually belongs to a frequency: 12 for months, 24 for hours, 7 for days, 1 if unknown."""
+    if isinstance(axis, RangeAxis):
+        return 1
+    fixed = _nanoseconds(axis.frequency)
+    if fixed:
+        day = 86_400_000_000_000
+        if fixed < day:
+            return day // fixed if day % fixed == 0 and day // fixed <= 288 else 1
+        return 7 if fixed == day else 52 if fixed == 7 * day else 1
+    name = axis.frequency.name if hasattr(axis.frequency, "name") else str(axis.frequency)
+    if getattr(axis.frequency, "n", 1) != 1:
+        return 1
+    return _SEASONS.get(name[:1], 1)
+
+
+def read_axis(index: Any, freq: Any, series: str) -> RangeAxis | StampAxis:
+    """Find the grid on which an index lies; gaps are allowed.
+
+    Parameters
+    ----------
+    index : pandas index or array of integers or stamps
+        In rising order.
+    freq : str, optional
+        Frequency, where it can't be told.
+    series : str
+        Name of the series, for messages.
+
+    Raises
+    ------
+    ValueError
+        If stamps are unsorted or doubled, or have no common frequency.
+    """
+    import pandas as pd
+
+    index = pd.Index(index)
+    if isinstance(index, pd.MultiIndex) or (index.dtype.kind not in "iuM" and not _has_stamps(index)):
+        raise ValueError(
+            f"series {series} has an index of dtype {index.dtype}: give a DatetimeIndex, PeriodIndex or RangeIndex "
+            "(pandas.to_datetime makes stamps of text)"
+        )
+    if index.hasnans:
+        raise ValueError(
+            f"series {series}: the stamp of row {int(np.argmax(index.isna()))} is missing; drop the row"
+        )
+    check_order(index, series)
+    if index.dtype.kind in "iu":
+        steps = np.diff(index.to_numpy())
+        step = int(freq) if freq is not None else int(np.gcd.reduce(steps)) if len(steps) else 1
+        if freq is None and len(steps) and _most_common(steps) != step:
+            raise ValueError(
+                f"series {series} has steps of {step} and of {_most_common(steps)}: its frequency is mixed; resample it, "
+                "or pass freq="
+            )
+        return RangeAxis(int(index[0]), step)
+    if isinstance(index, pd.PeriodIndex):
+        return StampAxis(index[0], index.freq, index.name)
+    if freq is not None:
+        frequency = pd.tseries.frequencies.to_offset(freq)
+    else:
+        frequency = index.freq if isinstance(index, pd.DatetimeIndex) and index.freq else _infer(index)
+    if frequency is None:
+        raise ValueError(
+            f"series {series}: no frequency fits its {len(index)} stamps, which start at {index[0]}; pass freq=, such as "
+            "'h', 'D' or 'MS', or resample the series"
+        )
+    return StampAxis(index[0], frequency, index.name)
+
+
+def _has_stamps(index: Any) -> bool:
+    import pandas as pd
+
+    return isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex))
+
+
+def check_order(index: Any, series: str) -> None:
+    """Raise unless stamps rise, each once."""
+    if index.is_monotonic_increasing and index.is_unique:
+        return
+    if not index.is_unique:
+        stamp = index[int(np.argmax(index.duplicated()))]
+        raise ValueError(
+            f"series {series} has the stamp {stamp} more than once; aggregate the rows, or where a clock was put back, "
+            "use tz_localize(..., ambiguous='infer') or UTC"
+        )
+    at = int(np.argmin(np.diff(index.asi8 if hasattr(index, "asi8") else index.to_numpy())))
+    raise ValueError(
+        f"series {series} is not sorted: the stamp {index[at + 1]} stands after {index[at]}; call sort_index() (or "
+        "sort_values of the stamps' column) first"
+    )
+
+
+def _infer(index: Any) -> Any:
+    """The frequency of stamps, of which some may be missing; None if there is none."""
+    import pandas as pd
+
+    to_offset = pd.tseries.frequencies.to_offset
+    if len(index) < 2:
+        return None
+    if len(index) >= 3:
+        name = pd.infer_freq(index)
+        if name is not None:
+            return to_offset(name)
+    steps = np.diff(index.as_unit("ns").asi8)
+    least = int(steps.min())
+    day = 86_400_000_000_000
+    if least >= 5 * day:
+        local = index.tz_localize(None) if index.tz is not None else index
+        for name in _CALENDAR:
+            offset = to_offset(name)
+            if name != "B" and bool(all(offset.is_on_offset(stamp) for stamp in local)):
+                grid = len(pd.date_range(local[0], local[-1], freq=offset))
+                if grid <= 4 * len(index):
+                    return offset
+    if (steps % least).any() or _most_common(steps) != least:
+        return None
+    return pd.offsets.Day(least // day) if least % day == 0 else to_offset(pd.Timedelta(least, unit="ns"))
+
+
+def _most_common(steps: NDArray) -> int:
+    sizes, counts = np.unique(steps, return_counts=True)
+    return int(sizes[counts.argmax()])

@@ -1,0 +1,259 @@
+"""What a forecaster is told beside the series: covariates known ahead or not, static ones, the calendar."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn.forecasting.axes import StampAxis, check_order
+from fastrnn.forecasting.frames import Columns, Panel
+
+__all__ = ["CovariatePlan", "StaticEncoder", "calendar_features", "read_covariates"]
+
+_DAY = 86_400_000_000_000
+
+
+def calendar_features(axis: Any, start: int, stop: int) -> NDArray:
+    """Return sine and cosine of the time of day and of the year, and the day of the week: (n_steps, 11).
+
+    What the frequency does not resolve is constant, and so without effect.
+    """
+    import pandas as pd
+
+    if not isinstance(axis, StampAxis):
+        raise ValueError(
+            "calendar=True needs stamps: give y with a DatetimeIndex or PeriodIndex, or a long frame with dates"
+        )
+    index = axis.index(start, stop)
+    if isinstance(index, pd.PeriodIndex):
+        index = index.to_timestamp()
+    local = index.tz_localize(None) if index.tz is not None else index
+    day = 2 * np.pi * ((local.as_unit("ns").asi8 % _DAY) / _DAY)
+    year = 2 * np.pi * (local.dayofyear.to_numpy() - 1) / 366
+    week = local.dayofweek.to_numpy()[:, None] == np.arange(7)
+    return np.column_stack([np.sin(day), np.cos(day), np.sin(year), np.cos(year), week])
+
+
+@dataclass
+class CovariatePlan:
+    """Which columns there are, and how they are scaled.
+
+    Attributes
+    ----------
+    names : list
+        Of the columns of X.
+    past : list of bool
+        Whether a column is known for the past only.
+    horizon : int
+    mean, spread : ndarray of shape (n_columns,)
+    """
+
+    names: list[Any]
+    past: list[bool]
+    horizon: int
+    mean: NDArray = field(default_factory=lambda: np.zeros(0))
+    spread: NDArray = field(default_factory=lambda: np.ones(0))
+
+    @property
+    def n_ahead(self) -> int:
+        """Steps of the future that features look at."""
+        return 0 if all(self.past) else self.horizon
+
+    def fit(self, columns: Sequence[NDArray]) -> CovariatePlan:
+        """Learn mean and spread of each column."""
+        rows = np.concatenate(columns)
+        count = np.maximum((~np.isnan(rows)).sum(axis=0), 1)
+        self.mean = np.nansum(rows, axis=0) / count
+        spread = np.sqrt(np.nansum((rows - self.mean) ** 2, axis=0) / count)
+        self.spread = np.where(spread > 0, spread, 1.0)
+        return self
+
+    def features(self, x: NDArray, start: int, stop: int) -> NDArray:
+        """Features of the steps from `start` to `stop`: the value now, and of columns known ahead those of the future.
+
+        What is not known is zero, the mean.
+        """
+        now = np.zeros((stop - start + self.n_ahead, x.shape[1]))
+        part = (x[start : stop + self.n_ahead] - self.mean) / self.spread
+        now[: len(part)] = np.nan_to_num(part)
+        known = [i for i, past in enumerate(self.past) if not past]
+        parts = [now[: stop - start]]
+        if known:
+            ahead = np.lib.stride_tricks.sliding_window_view(now[1:, known], self.horizon, axis=0)
+            parts.append(ahead.reshape(stop - start, -1))
+        return np.concatenate(parts, axis=1)
+
+
+class StaticEncoder:
+    """Numbers and categories of a series as features: numbers scaled, categories one column for each."""
+
+    def fit(self, table: Mapping[Any, Mapping[Any, Any]]) -> StaticEncoder:
+        """Learn from ``{series: {column: value}}``."""
+        rows = list(table.values())
+        self.columns = list(rows[0])
+        self.categories: dict[Any, list[Any]] = {}
+        self.scales: dict[Any, tuple[float, float]] = {}
+        for column in self.columns:
+            values = [row[column] for row in rows]
+            if all(isinstance(v, (int, float, np.integer, np.floating)) for v in values):
+                numbers = np.asarray(values, np.float64)
+                if not np.isfinite(numbers).all():
+                    raise ValueError(f"the static column {column!r} holds NaN or infinity; fill it first")
+                self.scales[column] = (float(numbers.mean()), float(numbers.std()) or 1.0)
+            else:
+                self.categories[column] = sorted(set(values), key=str)
+        return self
+
+    def transform(self, name: Any, row: Mapping[Any, Any]) -> NDArray:
+        """Features of one series."""
+        out: list[float] = []
+        for column in self.columns:
+            value = row[column]
+            if column in self.scales:
+                mean, spread = self.scales[column]
+                out.append((float(value) - mean) / spread)
+            else:
+                known = self.categories[column]
+                if value not in known:
+                    raise ValueError(
+                        f"series {name!r} has {column}={value!r}, a category that was not seen in fit (seen: "
+                        f"{', '.join(map(repr, known[:8]))}); map it to one of these, or fit again with it"
+                    )
+                out += [float(value == k) for k in known]
+        return np.asarray(out)
+
+
+def read_static(static: Any, names: Sequence[Any], columns: Columns) -> dict[Any, dict[Any, Any]]:
+    """Return ``{series: {column: value}}`` from a frame with the ids as index or column, a dict, or an array."""
+    if type(static).__module__.startswith("polars"):
+        static = {row.pop(columns.id): row for row in static.to_dicts()}
+    elif type(static).__module__.startswith("pandas"):
+        frame = static.set_index(columns.id) if columns.id in static.columns else static
+        static = frame.to_dict(orient="index")
+    elif not isinstance(static, Mapping):
+        array = np.asarray(static)
+        array = array[:, None] if array.ndim == 1 else array
+        if array.ndim != 2 or len(array) != len(names):
+            raise ValueError(
+                f"static has shape {array.shape}; it needs a row for each of {len(names)} series"
+            )
+        static = {name: dict(enumerate(row.tolist())) for name, row in zip(names, array, strict=True)}
+    for name in names:
+        if name not in static:
+            raise ValueError(f"static has no row for the series {name!r}; give one for each series")
+    return {name: dict(static[name]) for name in names}
+
+
+def read_covariates(
+    X: Any, panel: Panel, wanted: list[Any] | None = None
+) -> tuple[list[Any], list[tuple[int, NDArray]]]:
+    """Read the covariates of each series of a panel.
+
+    Parameters
+    ----------
+    X : array, list of arrays, or frame
+        For arrays (n_steps, n_columns) the first row belongs to the first step of the panel; frames are laid on the axes
+        by their stamps. One for all series, a list, or a long frame with the ids.
+    panel : Panel
+    wanted : list, optional
+        Columns that must be there.
+
+    Returns
+    -------
+    names : list
+        Of the columns.
+    rows : list of (start, ndarray of shape (n_steps, n_columns))
+        `start` is the position of the first row on the axis of the series.
+    """
+    module = type(X).__module__.split(".")[0]
+    columns = panel.columns
+    if module == "polars":
+        import pandas as pd
+
+        X = pd.DataFrame({name: X[name].to_numpy() for name in X.columns})
+        module = "pandas"
+    if module != "pandas":
+        parts = list(X) if isinstance(X, (list, tuple)) else [X] * len(panel.names)
+        if len(parts) != len(panel.names):
+            raise ValueError(
+                f"X holds {len(parts)} arrays, y has {len(panel.names)} series; give one for each"
+            )
+        rows = [
+            (start, _table(part, name))
+            for part, name, start in zip(parts, panel.names, panel.starts, strict=True)
+        ]
+        names: list[Any] = list(range(rows[0][1].shape[1]))
+        for name, (_, table) in zip(panel.names, rows, strict=True):
+            if table.shape[1] != len(names):
+                raise ValueError(
+                    f"X of series {name!r} has {table.shape[1]} columns, that of the first has {len(names)}"
+                )
+        return _checked(names, rows, wanted)
+    if X.__class__.__name__ == "Series":
+        X = X.to_frame()
+    if columns.time in X.columns and columns.id in X.columns:
+        groups = dict(list(X.groupby(columns.id, sort=False)))
+        names = [c for c in X.columns if c not in (columns.id, columns.time, columns.target)]
+        rows = []
+        for name, axis in zip(panel.names, panel.axes, strict=True):
+            if name not in groups:
+                raise ValueError(f"X has no rows for the series {name!r}")
+            part = groups[name]
+            rows.append(_on_axis(part[columns.time], part[names], axis, name))
+        return _checked(names, rows, wanted)
+    names = list(X.columns)
+    shared: dict[Any, tuple[int, NDArray]] = {}
+    rows = []
+    for name, axis in zip(panel.names, panel.axes, strict=True):
+        if id(axis) not in shared:
+            shared[id(axis)] = _on_axis(X.index, X, axis, name)
+        rows.append(shared[id(axis)])
+    return _checked(names, rows, wanted)
+
+
+def _table(part: Any, name: Any) -> NDArray:
+    array = np.asarray(part)
+    array = array[:, None] if array.ndim == 1 else array
+    if array.ndim != 2 or array.dtype.kind not in "fiub":
+        raise ValueError(
+            f"X of series {name!r} has shape {array.shape} and dtype {array.dtype}; give numbers, (n_steps, n_columns)"
+        )
+    array = array.astype(np.float64)
+    if np.isinf(array).any():
+        at = np.argwhere(np.isinf(array))[0]
+        raise ValueError(
+            f"X of series {name!r} is infinite at step {at[0]}, column {at[1]}; make it finite or NaN"
+        )
+    return array
+
+
+def _on_axis(stamps: Any, frame: Any, axis: Any, name: Any) -> tuple[int, NDArray]:
+    import pandas as pd
+
+    for column in frame.columns:
+        if frame[column].dtype.kind not in "fiub":
+            raise ValueError(
+                f"the column {column!r} of X has dtype {frame[column].dtype}; encode it as numbers "
+                "(pandas.get_dummies), or give what is constant for a series as static="
+            )
+    index = pd.Index(stamps)
+    check_order(index, f"{name!r} (in X)")
+    positions = axis.positions(index, f"{name!r} (in X)")
+    start = int(positions[0])
+    table = np.full((int(positions[-1]) - start + 1, frame.shape[1]), np.nan)
+    table[positions - start] = _table(frame.to_numpy(np.float64), name)
+    return start, table
+
+
+def _checked(names: list, rows: list, wanted: list | None) -> tuple[list, list]:
+    if wanted is None or names == wanted:
+        return names, rows
+    missing = [c for c in wanted if c not in names]
+    if missing:
+        raise ValueError(f"X has no column {missing[0]!r}, which it had in fit; give the columns {wanted}")
+    order = [names.index(c) for c in wanted]
+    return list(wanted), [(start, table[:, order]) for start, table in rows]

@@ -1,0 +1,322 @@
+r"""What the network's outputs mean: numbers, quantiles, or the parameters of a distribution; and the losses of each.
+
+A *head* reads the raw outputs of an origin, of shape (..., horizon, n_outputs), in the units of the relative targets z
+of :mod:`fastrnn.forecasting.targets`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special, stats
+
+from fastrnn.losses import Loss
+
+__all__ = ["DISTRIBUTIONS", "Head", "HorizonLoss", "make_head"]
+
+#: The least spread of a normal or t distribution, in units of the target's scale.
+_LEAST_SPREAD = 1e-3
+
+
+class HorizonLoss(Loss):
+    """Loss of the forecasts of an origin: the mean over its horizons, of which missing ones count as zero.
+
+    Targets are NaN where they are missing, so nothing is learnt there.
+
+    Parameters
+    ----------
+    head : Head
+    """
+
+    default_name = "horizon_loss"
+    _config_names = ()
+
+    def __init__(self, head: Head) -> None:
+        super().__init__()
+        self.head = head
+
+    def targets(self, y_true: Any, y_pred: NDArray) -> NDArray:
+        return np.asarray(y_true)
+
+    def _parts(self, y_true: NDArray, y_pred: NDArray) -> tuple[NDArray, NDArray, NDArray | None, NDArray]:
+        head = self.head
+        raw = y_pred.reshape(*y_pred.shape[:-1], head.horizon, head.n_outputs)
+        z, scale = y_true, None
+        if head.needs_scale:
+            z, scale = y_true[..., :-1], np.maximum(y_true[..., -1:], y_true.dtype.type(1e-6))
+        known = ~np.isnan(z)
+        return raw, np.where(known, z, z.dtype.type(0)), scale, known
+
+    def values(self, y_true: NDArray, y_pred: NDArray) -> NDArray:
+        raw, z, scale, known = self._parts(y_true, y_pred)
+        values = self.head.losses(z, raw, scale) * known
+        return values.sum(axis=-1) / values.dtype.type(self.head.horizon)
+
+    def gradient(self, y_true: NDArray, y_pred: NDArray) -> NDArray:
+        raw, z, scale, known = self._parts(y_true, y_pred)
+        grad = self.head.gradients(z, raw, scale)
+        grad *= known[..., None] / grad.dtype.type(self.head.horizon)
+        return np.ascontiguousarray(grad.reshape(y_pred.shape), dtype=y_pred.dtype)
+
+
+class Head:
+    """Numbers, trained on the absolute or squared error.
+
+    Parameters
+    ----------
+    horizon : int
+    loss : {"absolute_error", "squared_error"}
+    """
+
+    n_outputs = 1
+    #: Whether the loss needs the scale of the targets, as a last column.
+    needs_scale = False
+    #: Whether values must be whole numbers that are not negative.
+    counts = False
+    has_distribution = False
+
+    def __init__(self, horizon: int, loss: str = "absolute_error") -> None:
+        self.horizon, self.loss = horizon, loss
+
+    def losses(self, z: NDArray, raw: NDArray, scale: NDArray | None) -> NDArray:
+        """Loss of each horizon, of the shape of z."""
+        error = raw[..., 0] - z
+        return np.abs(error) if self.loss == "absolute_error" else error * error
+
+    def gradients(self, z: NDArray, raw: NDArray, scale: NDArray | None) -> NDArray:
+        """Derivative of each horizon's loss with respect to its raw outputs."""
+        error = raw - z[..., None]
+        return np.sign(error) if self.loss == "absolute_error" else 2 * error
+
+    def point(self, raw: NDArray) -> NDArray:
+        """Forecast of each horizon."""
+        return raw[..., 0]
+
+
+class QuantileHead(Head):
+    """Quantiles that never cross, trained on the pinball loss.
+
+    The middle one is a number, each of the others lies a softplus beyond its inner neighbour.
+
+    Parameters
+    ----------
+    horizon : int
+    levels : sequence of float
+        Rising.
+    """
+
+    def __init__(self, horizon: int, levels: Sequence[float]) -> None:
+        super().__init__(horizon)
+        self.levels = np.asarray(levels, np.float64)
+        self.n_outputs = len(levels)
+        self.middle = int(np.argmin(np.abs(self.levels - 0.5)))
+
+    def quantiles_of(self, raw: NDArray) -> NDArray:
+        """Turn raw outputs into the quantiles of `levels`, rising along the last axis."""
+        c = self.middle
+        steps = np.logaddexp(raw, raw.dtype.type(0))
+        out = np.empty_like(raw)
+        out[..., c] = raw[..., c]
+        for i in range(c + 1, self.n_outputs):
+            out[..., i] = out[..., i - 1] + steps[..., i]
+        for i in range(c - 1, -1, -1):
+            out[..., i] = out[..., i + 1] - steps[..., i]
+        return out
+
+    def losses(self, z, raw, scale):
+        error = z[..., None] - self.quantiles_of(raw)
+        levels = self.levels.astype(raw.dtype)
+        return np.maximum(levels * error, (levels - 1) * error).mean(axis=-1)
+
+    def gradients(self, z, raw, scale):
+        levels = self.levels.astype(raw.dtype)
+        slope = np.where(z[..., None] > self.quantiles_of(raw), -levels, 1 - levels) / raw.dtype.type(
+            self.n_outputs
+        )
+        c, rate = self.middle, special.expit(raw)
+        grad = np.empty_like(raw)
+        grad[..., c] = slope.sum(axis=-1)
+        outer = np.cumsum(slope[..., ::-1], axis=-1)[..., ::-1]
+        grad[..., c + 1 :] = outer[..., c + 1 :] * rate[..., c + 1 :]
+        grad[..., :c] = -np.cumsum(slope, axis=-1)[..., :c] * rate[..., :c]
+        return grad
+
+    def point(self, raw):
+        return raw[..., self.middle]
+
+
+class NormalHead(Head):
+    r"""Normal distribution: :math:`\mu = r_0,\ \sigma = \operatorname{softplus}(r_1) + 0.001`."""
+
+    n_outputs = 2
+    has_distribution = True
+
+    def parameters(self, raw: NDArray) -> tuple[NDArray, ...]:
+        """Location and spread (and degrees of freedom)."""
+        return raw[..., 0], np.logaddexp(raw[..., 1], raw.dtype.type(0)) + raw.dtype.type(_LEAST_SPREAD)
+
+    def losses(self, z, raw, scale):
+        mean, spread = self.parameters(raw)
+        u = (z - mean) / spread
+        return raw.dtype.type(0.5) * u * u + np.log(spread)
+
+    def gradients(self, z, raw, scale):
+        mean, spread = self.parameters(raw)
+        u = (z - mean) / spread
+        rate = special.expit(raw[..., 1])
+        return np.stack([-u / spread, (1 - u * u) / spread * rate], axis=-1)
+
+    def ppf(self, p: Any, raw: NDArray, scale: Any) -> NDArray:
+        """Quantile function, in units of z; p broadcasts with the horizons."""
+        mean, spread = self.parameters(raw.astype(np.float64))
+        return stats.norm.ppf(p, mean, spread)
+
+    def cdf(self, z: NDArray, raw: NDArray, scale: Any) -> NDArray:
+        """Distribution function, in units of z."""
+        mean, spread = self.parameters(raw.astype(np.float64))
+        return stats.norm.cdf(z, mean, spread)
+
+
+class StudentTHead(NormalHead):
+    r"""Student's t distribution, of :math:`\nu = 2 + \operatorname{softplus}(r_2)` degrees of freedom."""
+
+    n_outputs = 3
+
+    def parameters(self, raw):
+        mean, spread = NormalHead.parameters(self, raw)
+        return mean, spread, 2 + np.logaddexp(raw[..., 2], raw.dtype.type(0))
+
+    def losses(self, z, raw, scale):
+        mean, spread, nu = self.parameters(raw)
+        u = (z - mean) / spread
+        log_norm = special.gammaln(nu / 2) - special.gammaln((nu + 1) / 2) + 0.5 * np.log(nu * np.pi)
+        return (log_norm + np.log(spread) + (nu + 1) / 2 * np.log1p(u * u / nu)).astype(raw.dtype)
+
+    def gradients(self, z, raw, scale):
+        mean, spread, nu = self.parameters(raw)
+        u = (z - mean) / spread
+        pull = (nu + 1) * u / (nu + u * u)
+        d_spread = (1 - u * pull) / spread
+        d_nu = 0.5 * (
+            special.digamma(nu / 2)
+            - special.digamma((nu + 1) / 2)
+            + 1 / nu
+            + np.log1p(u * u / nu)
+            - pull * u / nu
+        )
+        rates = special.expit(raw[..., 1]), special.expit(raw[..., 2])
+        return np.stack([-pull / spread, d_spread * rates[0], d_nu * rates[1]], axis=-1).astype(raw.dtype)
+
+    def ppf(self, p, raw, scale):
+        mean, spread, nu = self.parameters(raw.astype(np.float64))
+        return stats.t.ppf(p, nu, mean, spread)
+
+    def cdf(self, z, raw, scale):
+        mean, spread, nu = self.parameters(raw.astype(np.float64))
+        return stats.t.cdf(z, nu, mean, spread)
+
+
+class PoissonHead(Head):
+    r"""Poisson distribution of counts, of mean :math:`m = \sigma \operatorname{softplus}(r_0 + c)`, m = σ at r = 0.
+
+    σ is the scale of the target: the mean of the series up to the origin.
+    """
+
+    needs_scale = True
+    counts = True
+    has_distribution = True
+    _offset = float(np.log(np.e - 1))
+
+    def ratio(self, raw: NDArray) -> NDArray:
+        """Mean in units of the scale."""
+        return np.logaddexp(raw[..., 0] + raw.dtype.type(self._offset), raw.dtype.type(0)) + raw.dtype.type(
+            1e-6
+        )
+
+    def losses(self, z, raw, scale):
+        mean, y = scale * self.ratio(raw), scale * z
+        return (mean - y * np.log(mean) + special.gammaln(y + 1)).astype(raw.dtype)
+
+    def _d_ratio(self, raw: NDArray) -> NDArray:
+        return special.expit(raw[..., 0] + raw.dtype.type(self._offset))
+
+    def gradients(self, z, raw, scale):
+        ratio = self.ratio(raw)
+        return ((scale - scale * z / ratio) * self._d_ratio(raw))[..., None].astype(raw.dtype)
+
+    def point(self, raw):
+        return self.ratio(raw)
+
+    def ppf(self, p, raw, scale):
+        return stats.poisson.ppf(p, scale * self.ratio(raw.astype(np.float64))) / scale
+
+    def cdf(self, z, raw, scale):
+        return stats.poisson.cdf(np.rint(z * scale), scale * self.ratio(raw.astype(np.float64)))
+
+
+class NegativeBinomialHead(PoissonHead):
+    r"""Negative binomial distribution: mean m as for Poisson, variance :math:`m + m^2 / a`, with
+    :math:`a = \operatorname{softplus}(r_1) + 0.01`.
+    """
+
+    n_outputs = 2
+
+    def shape_of(self, raw: NDArray) -> NDArray:
+        """Shape a: the smaller, the more spread."""
+        return np.logaddexp(raw[..., 1], raw.dtype.type(0)) + raw.dtype.type(0.01)
+
+    def losses(self, z, raw, scale):
+        mean, y, a = scale * self.ratio(raw), scale * z, self.shape_of(raw)
+        return (
+            special.gammaln(a)
+            - special.gammaln(a + y)
+            + special.gammaln(y + 1)
+            + (a + y) * np.log(a + mean)
+            - a * np.log(a)
+            - y * np.log(mean)
+        ).astype(raw.dtype)
+
+    def gradients(self, z, raw, scale):
+        ratio, a = self.ratio(raw), self.shape_of(raw)
+        mean, y = scale * ratio, scale * z
+        d_mean = (a + y) / (a + mean) - y / mean
+        d_a = (
+            special.digamma(a)
+            - special.digamma(a + y)
+            + np.log(a + mean)
+            + (a + y) / (a + mean)
+            - np.log(a)
+            - 1
+        )
+        return np.stack(
+            [d_mean * scale * self._d_ratio(raw), d_a * special.expit(raw[..., 1])], axis=-1
+        ).astype(raw.dtype)
+
+    def _scipy(self, raw: NDArray, scale: Any) -> tuple[NDArray, NDArray]:
+        raw = raw.astype(np.float64)
+        a = self.shape_of(raw)
+        return a, a / (a + scale * self.ratio(raw))
+
+    def ppf(self, p, raw, scale):
+        return stats.nbinom.ppf(p, *self._scipy(raw, scale)) / scale
+
+    def cdf(self, z, raw, scale):
+        return stats.nbinom.cdf(np.rint(z * scale), *self._scipy(raw, scale))
+
+
+DISTRIBUTIONS = {
+    "normal": NormalHead,
+    "student_t": StudentTHead,
+    "poisson": PoissonHead,
+    "negative_binomial": NegativeBinomialHead,
+}
+
+
+def make_head(horizon: int, loss: str, quantiles: Sequence[float] | None, distribution: str | None) -> Head:
+    """Return the head that the forecaster's arguments name."""
+    if distribution is not None:
+        return DISTRIBUTIONS[distribution](horizon)
+    return Head(horizon, loss) if quantiles is None else QuantileHead(horizon, quantiles)

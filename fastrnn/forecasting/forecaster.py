@@ -1,0 +1,481 @@
+"""The forecaster: one recurrent network for one or thousands of series."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from fastrnn.forecasting import network
+from fastrnn.forecasting.axes import season_of_frequency
+from fastrnn.forecasting.backtest import Backtest, backtest
+from fastrnn.forecasting.covariates import CovariatePlan, StaticEncoder, read_covariates, read_static
+from fastrnn.forecasting.distributions import DISTRIBUTIONS, make_head
+from fastrnn.forecasting.frames import Panel, write_panel
+from fastrnn.forecasting.metrics import naive_scale
+from fastrnn.forecasting.parameters import ForecasterParameters
+from fastrnn.forecasting.series import FeaturePlan
+from fastrnn.forecasting.states import ForecasterStates, subset
+from fastrnn.forecasting.targets import SeriesHistory, TargetPlan, references_for
+from fastrnn.forecasting.uncertainty import Uncertainty
+
+__all__ = ["RNNForecaster"]
+
+#: From this many series on the network is shown what tells them apart, and dropout="auto" is 0, not 0.5.
+_MANY_SERIES = 20
+
+
+@dataclass(eq=False, repr=False)
+class RNNForecaster(ForecasterStates, Uncertainty, ForecasterParameters):
+    """Recurrent network that forecasts one or many series.
+
+    One network is trained on all series. Each time step of each series is an origin from which `horizon` steps are
+    forecast, so one pass over the data trains all of them, and one pass gives a backtest from all origins. What is
+    learnt is how the future differs from a simple forecast; see :mod:`fastrnn.forecasting.targets`.
+
+    Parameters
+    ----------
+    horizon : int
+        Steps ahead.
+    season_length : int or tuple of int, optional
+        Steps in a season, or in several. By default what is usual for the frequency of the index: 12 for months, 24 for
+        hours; 1 for arrays. A season of a day brings the week along: of 24 steps also 168 are tried.
+    quantiles : tuple of float, optional
+        Forecast these quantiles, which never cross; the loss is the pinball loss.
+    distribution : {"normal", "student_t", "poisson", "negative_binomial"}, optional
+        Forecast a distribution; the loss is the negative log-likelihood. The last two are for counts.
+    target : {"auto", "last", "season", "smooth", "drift"}, default="auto"
+        What is taken out of the future: the last value; or that and the value one season before, a mean over the same
+        step of earlier seasons, or the value one season before with the growth over a season; "auto": all. Of several,
+        the one with the smallest error up to the origin is used.
+    logarithm : bool or "auto", default="auto"
+        Work on logarithms. "auto": if all values in `fit` are positive.
+    loss : {"absolute_error", "squared_error"}, default="absolute_error"
+        Without quantiles and distribution.
+    lags : tuple of int, optional
+        Earlier values that the network is shown at each step, beside those that its states remember.
+    past_covariates : tuple, optional
+        Columns of X that are not known ahead.
+    calendar : bool, default=False
+        Show the network the time of day, the day of the week and the time of the year.
+    cell : {"gru", "lstm", "simple_rnn", "peephole_lstm", "janet", "indrnn"}, default="gru"
+        Kind of the recurrent layers.
+    units : int or tuple of int, default=48
+        Width of the recurrent layer; a tuple stacks several.
+    dropout : float or "auto", default="auto"
+        As in :class:`fastrnn.RNNRegressor`; "auto": 0.5 for less than 20 series, else 0.
+    recurrent_dropout : float, default=0.0
+        As there.
+    solver : {"adam", "rmsprop", "sgd", "adagrad"} or optimizer, default="adam"
+    learning_rate : {"cosine", "constant"}, default="cosine"
+        Whether the step size falls to zero within one `fit`.
+    learning_rate_init : float, default=0.003
+    batch_size : int, default=32
+        Sequences in a batch. Long series are cut into about as many.
+    truncated_bptt_steps : int, default=192
+        Sequences are trained on in pieces of this length, between which states go on and gradients stop.
+    max_iter : int or "auto", default="auto"
+        Epochs; "auto": as many as make 800 updates, fewer for few steps, at least 4.
+    shuffle : bool, default=True
+    random_state : int, RandomState or None, default=None
+    verbose : bool or int, default=False
+        Show a progress bar.
+    warm_start : bool, default=False
+        Let `fit` go on from the weights of the fit before.
+    early_stopping : bool, default=False
+        Hold the last steps of each series back, stop when the loss on them no longer falls, and keep the best weights.
+    validation_fraction : float, default=0.1
+        Fraction of each series that is held back, at least `horizon` steps.
+    n_iter_no_change : int, default=10
+        Epochs without improvement after which early stopping ends.
+    clipnorm : float or None, default=1.0
+    freq : str, optional
+        Frequency of the stamps where it can't be told from them.
+    id_col, time_col, target_col : str
+        Columns of long frames.
+    dtype : {"float32", "float64"}, default="float32"
+    n_jobs : int or None, default=None
+        Threads; None: the cores that are free.
+
+    Attributes
+    ----------
+    model_ : fastrnn.Sequential
+    n_series_ : int
+    seasons_ : tuple of int
+    dropout_ : float
+    log_ : bool
+        Whether logarithms are taken.
+    loss_curve_ : list of float
+    n_iter_ : int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.forecasting import RNNForecaster
+    >>> wave = 10 + np.sin(np.arange(200) * 2 * np.pi / 12)
+    >>> forecaster = RNNForecaster(12, season_length=12, max_iter=2, random_state=0).fit(wave)
+    >>> forecaster.predict().shape
+    (12,)
+    """
+
+    # -- fitting
+
+    def fit(self, y: Any, X: Any = None, static: Any = None, callbacks: Any = None) -> RNNForecaster:
+        """Train on series.
+
+        Parameters
+        ----------
+        y : array, list of arrays, pandas Series or DataFrame, or polars DataFrame
+            One series (n_steps,), several of equal length (n_steps, n_series), a list of arrays of any lengths; a Series
+            or wide frame with a DatetimeIndex, PeriodIndex or RangeIndex; or a long frame with a column for the id, the
+            time and the value. NaN and gaps are missing steps.
+        X : array, list of arrays, or frame, optional
+            Covariates (n_steps, n_columns), for all series or, as a list or long frame, for each. Known ahead unless
+            `past_covariates` names them.
+        static : frame, dict or array, optional
+            Numbers and categories that describe each series.
+        callbacks : list of Callback, optional
+            Of :mod:`fastrnn.callbacks`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If the input is not valid; nothing is changed then.
+        """
+        self._check_parameters()
+        panel = self._read(y)
+        longest = max(map(len, panel.values))
+        if longest <= self.horizon:
+            raise ValueError(
+                f"horizon={self.horizon} is not shorter than the longest series, which has {longest} steps; give longer "
+                "series or a smaller horizon"
+            )
+        new = copy.copy(self)
+        new.seasons_ = self._seasons(panel, longest)
+        counts = self.distribution is not None and DISTRIBUTIONS[self.distribution].counts
+        positive = all((v[~np.isnan(v)] > 0).all() for v in panel.values)
+        new.log_ = bool(positive and not counts) if self.logarithm == "auto" else bool(self.logarithm)
+        new._head = make_head(self.horizon, self.loss, self.quantiles, self.distribution)
+        references = references_for(new.seasons_, self.target)
+        targets = TargetPlan(
+            self.horizon,
+            references,
+            new.log_,
+            zero_based=counts,
+            season=new.seasons_[0],
+            compare=len(panel.values) >= _MANY_SERIES,
+        )
+        new._read_plans(panel, X, static, targets)
+        new._series = new._make_series(panel, X, static)
+        for name, series in zip(panel.names, new._series, strict=True):
+            if not np.isfinite(series.history.last_value):
+                warnings.warn(
+                    f"series {name!r} has no known value; its forecast is the median of the other series",
+                    stacklevel=2,
+                )
+        last = [s.history.last_value for s in new._series]
+        new._fallback = float(np.nanmedian(last)) if np.isfinite(last).any() else 0.0
+        if not np.isfinite(last).any():
+            raise ValueError("all series are missing throughout; there is nothing to learn from")
+        new._panel = Panel(panel.kind, panel.names, [], panel.axes, panel.columns)
+        new.n_series_ = len(new._series)
+        many = new.n_series_ >= _MANY_SERIES
+        new.dropout_ = self.dropout if self.dropout != "auto" else 0.0 if many else 0.5
+        new._train(callbacks, self.max_iter, fresh=not (self.warm_start and hasattr(self, "model_")))
+        new._settle()
+        self.__dict__ = new.__dict__
+        return self
+
+    def _seasons(self, panel: Panel, longest: int) -> tuple[int, ...]:
+        given = self.season_length
+        first = season_of_frequency(panel.axes[0]) if given is None else given
+        seasons = tuple(first) if isinstance(first, (tuple, list)) else (int(first),)
+        if given is not None and max(seasons) >= longest:
+            raise ValueError(
+                f"season_length={given!r} is not shorter than the longest series, which has {longest} steps"
+            )
+        if len(seasons) == 1 and seasons[0] % 24 == 0 and not isinstance(given, (tuple, list)):
+            seasons = (seasons[0], 7 * seasons[0])
+        kept = tuple(m for m in seasons if 2 * m <= longest)
+        return kept or (1,)
+
+    def _read_plans(self, panel: Panel, X: Any, static: Any, targets: TargetPlan) -> None:
+        """Set what of covariates is known before the series are made."""
+        plan = None
+        if X is not None:
+            names, rows = read_covariates(X, panel)
+            past = set(self.past_covariates or ())
+            unknown = past - set(names)
+            if unknown:
+                raise ValueError(
+                    f"past_covariates names {sorted(map(str, unknown))}, which X does not have: {names}"
+                )
+            plan = CovariatePlan(names, [n in past for n in names], self.horizon).fit([r for _, r in rows])
+        elif self.past_covariates:
+            raise ValueError(
+                f"past_covariates={self.past_covariates!r} names columns of X, but X was not given"
+            )
+        self._encoder = None
+        n_static = 0
+        if static is not None:
+            table = read_static(static, panel.names, panel.columns)
+            self._encoder = StaticEncoder().fit(table)
+            n_static = len(self._encoder.transform(panel.names[0], table[panel.names[0]]))
+        empty = np.zeros(0, np.float32)
+        self._plan = FeaturePlan(targets, tuple(self.lags or ()), plan, self.calendar, n_static, empty, empty)
+
+    def _train(
+        self, callbacks: Any, max_iter: int | str, fresh: bool, since: list[int] | None = None
+    ) -> None:
+        """Fit the network to all origins, or to those from `since` on."""
+        rng = check_random_state(self.random_state)
+        seed = int(rng.randint(2**31))
+        piece, lengths = self.truncated_bptt_steps, [len(s.history) for s in self._series]
+        if since is None:
+            spans = network.spans_of(lengths, self.batch_size, piece)
+        else:
+            spans = [
+                network.Span(i, max(begin - piece, 0), length, begin)
+                for i, (begin, length) in enumerate(zip(since, lengths, strict=True))
+                if length > begin
+            ]
+        raw = [self._plan.raw(self._series[s.series], s.start, s.stop) for s in spans]
+        if fresh:
+            self._plan = self._plan.fit(raw)
+        for part in raw:
+            part -= self._plan.mean
+            part *= self._plan.spread
+        y, held_out = self._targets(spans)
+        epochs, updates = network.n_epochs(max_iter, spans, self)
+        if fresh:
+            self.model_ = network.build(self, raw[0].shape[1], self._head, seed)
+            self.loss_curve_: list[float] = []
+        else:
+            self.model_ = self.model_.copy()
+            self.loss_curve_ = list(self.loss_curve_)
+        if fresh or since is None:
+            network.compile_model(self.model_, self, self._head, epochs * updates)
+        history = network.train(self.model_, self, (raw, y), held_out, epochs, callbacks)
+        self.loss_curve_ += [float(v) for v in history.history["loss"]]
+        self.validation_curve_ = [float(v) for v in history.history.get("val_loss", [])] or None
+        self.n_iter_ = len(self.loss_curve_)
+
+    def _targets(self, spans: list[network.Span]) -> tuple[list[NDArray], list[NDArray] | None]:
+        """Targets of each span for training, and those that are held out."""
+        y, held = [], []
+        for span in spans:
+            history = self._series[span.series].history
+            z = history.targets(span.start, span.stop)
+            z[: span.first_origin - span.start] = np.nan
+            if self.early_stopping:
+                n_held = max(self.horizon, math.ceil(self.validation_fraction * len(history)))
+                reaches = np.arange(span.start, span.stop)[:, None] + np.arange(1, self.horizon + 1)
+                later = reaches >= max(len(history) - n_held, 1)
+                held.append(self._with_scale(np.where(later, z, np.float32(np.nan)), history, span))
+                z[later] = np.nan
+            y.append(self._with_scale(z, history, span))
+        if not any(np.isfinite(z).any() for z in y):
+            raise ValueError(
+                f"no origin has a known target: the series are too short for horizon={self.horizon}, or early_stopping "
+                "holds all of them back"
+            )
+        return y, held if self.early_stopping else None
+
+    def _with_scale(self, z: NDArray, history: SeriesHistory, span: network.Span) -> NDArray:
+        if not self._head.needs_scale:
+            return z
+        scale = history.scale(np.arange(span.start, span.stop)).astype(np.float32)
+        return np.concatenate([z, scale[:, None]], axis=1)
+
+    def partial_fit(self, y: Any, X: Any = None, static: Any = None) -> RNNForecaster:
+        """Append new steps and train on them: one pass over the origins whose future they complete.
+
+        Parameters
+        ----------
+        y, X, static
+            As in `update`; before `fit`, as there.
+
+        Returns
+        -------
+        self
+        """
+        if not self.__sklearn_is_fitted__():
+            first = copy.copy(self)
+            first.max_iter = 1
+            first.fit(y, X, static)
+            first.max_iter = self.max_iter
+            self.__dict__ = first.__dict__
+            return self
+        new = copy.copy(self)
+        new._series = [s.copy() for s in self._series]
+        new._states = [[a.copy() for a in layer] for layer in self._states]
+        new._panel = copy.copy(self._panel)
+        new._stream, new._outputs = None, self._outputs.copy()
+        since = {s.name: max(len(s.history) - self.horizon, 0) for s in self._series}
+        new.update(y, X, static)
+        new._train(None, 1, fresh=False, since=[since.get(s.name, 0) for s in new._series])
+        new._settle()
+        self.__dict__ = new.__dict__
+        return self
+
+    # -- forecasting
+
+    def predict(self, horizon: int | None = None, X: Any = None) -> Any:
+        """Forecast the steps that follow.
+
+        Parameters
+        ----------
+        horizon : int, optional
+            At most the `horizon` of `fit`, which is the default.
+        X : optional
+            The covariates known ahead, a row for each step to come.
+
+        Returns
+        -------
+        object
+            Of the kind of y in `fit`: (horizon,), (horizon, n_series), a list of arrays, a Series or frame with the index
+            of the future. With `quantiles` one more axis, or columns "q0.1" and so on.
+        """
+        raw, horizon = self._raw(horizon, X)
+        if self.quantiles is not None:
+            return self._write(self._head.quantiles_of(raw), horizon, [f"q{q:g}" for q in self.quantiles])
+        return self._write(self._head.point(raw), horizon, [self.target_col])
+
+    def _raw(self, horizon: int | None, X: Any) -> tuple[NDArray, int]:
+        """Raw outputs of the network for all series, (n_series, horizon, n_outputs), and the steps that are wanted."""
+        check_is_fitted(self)
+        horizon = self._check_horizon(horizon)
+        outputs = self._outputs
+        if self._plan.covariates is not None:
+            outputs = self._outputs_ahead(horizon, X)
+        elif X is not None:
+            raise ValueError("X is given, but the forecaster was fitted without covariates")
+        return outputs.reshape(len(self._series), self._head.horizon, self._head.n_outputs), horizon
+
+    def _check_horizon(self, horizon: int | None) -> int:
+        most = self._head.horizon
+        if horizon is None:
+            return most
+        if (
+            isinstance(horizon, bool)
+            or not isinstance(horizon, (int, np.integer))
+            or not 1 <= horizon <= most
+        ):
+            raise ValueError(
+                f"horizon={horizon!r}: give an integer from 1 to {most}, the horizon of fit; for more, fit with a longer one"
+            )
+        return int(horizon)
+
+    def _values(self, z: NDArray, horizon: int) -> list[NDArray]:
+        """Turn outputs z of each series, (n_series, horizon, ...), into values."""
+        out = []
+        for series, part in zip(self._series, z, strict=True):
+            values = series.history.invert(np.array([len(series.history) - 1]), part[None])[0]
+            if not np.isfinite(series.history.last_value):
+                values = np.full_like(values, self._fallback)
+            out.append(values[:horizon])
+        return out
+
+    def _write(self, z: NDArray, horizon: int, labels: list[str]) -> Any:
+        ends = [len(s.history) for s in self._series]
+        return write_panel(self._panel, ends, self._values(z, horizon), labels)
+
+    # -- judging
+
+    def backtest(
+        self,
+        y: Any,
+        X: Any = None,
+        static: Any = None,
+        *,
+        start: Any = None,
+        step: int = 1,
+        horizon: int | None = None,
+        refit: bool = False,
+    ) -> Backtest:
+        """Forecast from many origins in one pass over the series, without training.
+
+        Parameters
+        ----------
+        y, X, static
+            As in `fit`: whole series, from their beginning on.
+        start : int, float or stamp, optional
+            The first step that is forecast: a number of steps (negative: from the end), a fraction of each series, or a
+            stamp. By default `horizon` steps before the end.
+        step : int, default=1
+            Steps between two origins.
+        horizon : int, optional
+            Steps ahead, at most the `horizon` of `fit`.
+        refit : bool, default=False
+            Fit a clone on what lies before each origin instead.
+
+        Returns
+        -------
+        Backtest
+
+        Notes
+        -----
+        Without `refit`, forecasts depend on the network as it is: fit it on the steps before `start` for an honest
+        judgement. No forecast depends on a step after its origin.
+        """
+        check_is_fitted(self)
+        return backtest(self, y, X, static, start=start, step=step, horizon=horizon, refit=refit)
+
+    def score(self, y: Any, X: Any = None) -> float:
+        """Return the negative mean absolute scaled error of the forecasts of `y`, the steps that follow those known.
+
+        Where y is longer than the horizon, forecasts are made every `horizon` steps. The errors are scaled by those of
+        the seasonal naive forecast on the steps known now; the mean is over the series.
+
+        Parameters
+        ----------
+        y, X
+            As in `update`.
+
+        Returns
+        -------
+        float
+        """
+        check_is_fitted(self)
+        panel, rows, fresh = self._read_update(y, X, None)
+        if fresh:
+            raise ValueError(f"series {fresh[0].name!r} was not in fit; it can't be scored")
+        judged = copy.copy(self)
+        judged._series = [s.copy() for s in self._series]
+        judged._states = [[a.copy() for a in layer] for layer in self._states]
+        judged._stream, judged._outputs = None, self._outputs.copy()
+        scales = {s.name: naive_scale(s.history.values(), self.seasons_[0]) for s in self._series}
+        errors: dict[Any, list[NDArray]] = {name: [] for name in panel.names}
+        index = {s.name: i for i, s in enumerate(self._series)}
+        for begin in range(0, max(map(len, panel.values)), self.horizon):
+            part = [v[begin : begin + self.horizon] for v in panel.values]
+            for i, row in enumerate(rows):
+                if row is not None:
+                    series = judged._series[index[panel.names[i]]]
+                    series.x = series.lay_covariates(row, known=len(series.history))
+            raw = judged._raw(None, None)[0]
+            forecasts = judged._values(judged._head.point(raw), self.horizon)
+            for name, truth, start in zip(panel.names, part, panel.starts, strict=True):
+                gap = start - len(self._series[index[name]].history) if begin == 0 else 0
+                ahead = forecasts[index[name]][gap : gap + len(truth)]
+                errors[name].append(np.abs(truth[: len(ahead)] - ahead))
+            left = [i for i, v in enumerate(part) if len(v)]
+            steps = subset(panel, left)
+            steps.values = [part[i] for i in left]
+            steps.starts = [panel.starts[i] + begin for i in left]
+            judged._append(steps, [rows[i] for i in left])
+        with np.errstate(invalid="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            mases = [np.nanmean(np.concatenate(e)) / scales[name] for name, e in errors.items()]
+            return -float(np.nanmean(mases))

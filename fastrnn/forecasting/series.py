@@ -1,0 +1,132 @@
+"""One series inside a forecaster: its history and covariates, and the features that the network is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn.forecasting.covariates import CovariatePlan, calendar_features
+from fastrnn.forecasting.frames import Axis
+from fastrnn.forecasting.targets import SeriesHistory, TargetPlan
+
+__all__ = ["FeaturePlan", "Series", "check_values"]
+
+
+@dataclass
+class Series:
+    """A series and what is known beside it.
+
+    Attributes
+    ----------
+    name : object
+    axis : Axis
+    history : SeriesHistory
+    x : ndarray of shape (n_known, n_columns) or None
+        Covariates from the first step on; may reach into the future.
+    static : ndarray or None
+    behind : int
+        Steps at the end that the network's states don't hold yet, because their covariates ahead are not all known.
+    """
+
+    name: Any
+    axis: Axis
+    history: SeriesHistory
+    x: NDArray | None = None
+    static: NDArray | None = None
+    behind: int = 0
+
+    def copy(self) -> Series:
+        """Return a copy whose history is its own."""
+        return Series(self.name, self.axis, self.history.copy(), self.x, self.static, self.behind)
+
+    def lay_covariates(self, row: tuple[int, NDArray], known: int) -> NDArray:
+        """Covariates with `row`, a position and rows, put in; steps from `known` on were not known before."""
+        start, rows = row
+        stop = start + len(rows)
+        before = np.full((0, rows.shape[1]), np.nan) if self.x is None else self.x[:known]
+        out = np.full((max(stop, len(before)), rows.shape[1]), np.nan)
+        out[: len(before)] = before
+        first = max(start, 0)
+        out[first:stop] = rows[first - start :]
+        return out
+
+
+class FeaturePlan(NamedTuple):
+    """How the features of a step are put together, and scaled.
+
+    Attributes
+    ----------
+    targets : TargetPlan
+    lags : tuple of int
+        Earlier values that features hold, beside those of the plan.
+    covariates : CovariatePlan or None
+    calendar : bool
+    n_static : int
+    mean, spread : ndarray of float32
+        Of the features in fit; empty before.
+    """
+
+    targets: TargetPlan
+    lags: tuple[int, ...]
+    covariates: CovariatePlan | None
+    calendar: bool
+    n_static: int
+    mean: NDArray
+    spread: NDArray
+
+    def raw(self, series: Series, start: int, stop: int) -> NDArray:
+        """Features of the steps from `start` to `stop` before scaling."""
+        parts = [series.history.features(start, stop)]
+        if self.lags:
+            parts.append(series.history.lagged(self.lags, start, stop))
+        if self.covariates is not None:
+            assert series.x is not None
+            parts.append(self.covariates.features(series.x, start, stop))
+        if self.calendar:
+            parts.append(calendar_features(series.axis, start, stop))
+        if series.static is not None:
+            parts.append(np.broadcast_to(series.static, (stop - start, len(series.static))))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1, dtype=np.float32)
+
+    def scaled(self, series: Series, start: int, stop: int) -> NDArray:
+        """Features as the network takes them."""
+        out = self.raw(series, start, stop)
+        out -= self.mean
+        out *= self.spread
+        return out
+
+    def fit(self, features: list[NDArray]) -> FeaturePlan:
+        """Learn mean and inverse spread of each feature."""
+        n = sum(map(len, features))
+        mean = sum(f.sum(axis=0, dtype=np.float64) for f in features) / n
+        square = sum(((f - mean.astype(np.float32)) ** 2).sum(axis=0, dtype=np.float64) for f in features) / n
+        spread = np.sqrt(square)
+        inverse = np.where(spread > 1e-6, 1 / np.maximum(spread, 1e-6), 1.0)
+        return self._replace(mean=mean.astype(np.float32), spread=inverse.astype(np.float32))
+
+
+def check_values(values: NDArray, start: int, axis: Axis, name: Any, log: bool, counts: bool) -> None:
+    """Raise if a value can't be had with a logarithm or by a distribution of counts.
+
+    Raises
+    ------
+    ValueError
+    """
+    if log and (values <= 0).any():
+        at = int(np.argmax(values <= 0))
+        raise ValueError(
+            f"series {name!r} is {values[at]} at {axis.name(start + at)}, and the forecaster takes logarithms; set "
+            "logarithm=False, or make it NaN to mark a missing step"
+        )
+    if counts:
+        known = np.where(np.isnan(values), 0, values)
+        wrong = (known < 0) | (known != np.rint(known))
+        if wrong.any():
+            at = int(np.argmax(wrong))
+            raise ValueError(
+                f"series {name!r} is {values[at]} at {axis.name(start + at)}, and a distribution of counts takes whole "
+                "numbers from 0 on; use distribution='normal' or 'student_t'"
+            )

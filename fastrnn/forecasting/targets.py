@@ -1,0 +1,459 @@
+r"""Relative targets: what the network learns is the future of a series beside a simple forecast of it.
+
+At every origin t a *reference* :math:`b_{t,k}` is taken out of the value k steps ahead, and the rest is divided by a
+scale :math:`\sigma_t`:
+
+.. math:: z_{t,k} = (s_{t+k} - b_{t,k}) / \sigma_t, \qquad s = y \text{ or } \log y
+
+References are the last value; the value one season before, for each season; a mean over the same step of earlier
+seasons, in which weights fall by a factor of 0.7 from season to season; and the value one season before moved on by the
+mean growth over one season. At each origin that one is used which had the smallest mean absolute error up to there, and
+this error is the scale. So both depend on the past alone, and :math:`y = s^{-1}(b_{t,k} + \sigma_t z_{t,k})` undoes them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Reference", "SeriesHistory", "TargetPlan", "references_for"]
+
+#: A scale is at least this fraction of the mean absolute one-step change: a season that repeats exactly has no error.
+_LEAST_SCALE = 0.01
+#: Features are cut off here, in units of the scale.
+_LARGEST_FEATURE = 20.0
+#: Weight of the newest season in the mean over seasons.
+_NEWEST = 0.3
+#: Errors that a seasonal reference must have, in steps, before it is chosen.
+_STEPS_TO_TRUST = 24
+
+
+class Reference(NamedTuple):
+    """A simple forecast: `kind` is "last", "season", "smooth" or "drift"; `lag` the steps of a season (1 for "last")."""
+
+    kind: str
+    lag: int
+
+
+class TargetPlan(NamedTuple):
+    """How targets are made relative.
+
+    Attributes
+    ----------
+    horizon : int
+        Steps ahead.
+    references : tuple of Reference
+        Those to choose from.
+    log : bool
+        Whether s is the logarithm of y.
+    zero_based : bool
+        Take nothing out, and divide by the mean of the series up to the origin. For counts.
+    season : int
+        Lag of the seasonal naive forecast, with which others are compared.
+    compare : bool
+        Show the network what hardly changes within a series. Where there are many series it tells them apart; of a few,
+        the network would learn by it at which time each step lay.
+    """
+
+    horizon: int
+    references: tuple[Reference, ...]
+    log: bool = False
+    zero_based: bool = False
+    compare: bool = False
+    season: int = 1
+
+    @property
+    def lags(self) -> tuple[int, ...]:
+        """Lags at which values are compared: 1 and the seasons."""
+        return tuple(sorted({1, self.season, *(r.lag for r in self.references)}))
+
+    @property
+    def probes(self) -> tuple[int, ...]:
+        """Steps ahead at which the references' errors are measured: the first, the middle and the last."""
+        return tuple(sorted({1, -(-self.horizon // 2), self.horizon}))
+
+    @property
+    def seasonal(self) -> tuple[int, ...]:
+        """Numbers of the references of kind "season"."""
+        return tuple(i for i, r in enumerate(self.references) if r.kind == "season")
+
+
+def references_for(seasons: tuple[int, ...], target: str) -> tuple[Reference, ...]:
+    """Return the references that `target` ("auto", "last", "season", "smooth" or "drift") names."""
+    seasonal = tuple(Reference("season", m) for m in seasons if m > 1)
+    smooth = tuple(Reference("smooth", m) for m in seasons if m > 1)
+    drift = tuple(Reference("drift", m) for m in seasons[:1] if m > 1)
+    last = (Reference("last", 1),)
+    if target == "last" or not seasonal:
+        return last
+    return {
+        "auto": last + seasonal + smooth + drift,
+        "season": last + seasonal,
+        "smooth": last + smooth,
+        "drift": last + drift,
+    }[target]
+
+
+class SeriesHistory:
+    """One series, all that its references need, and both for as many steps as have been given.
+
+    Everything at step t is computed from the steps up to t, in the order of time. So it makes no difference, to the bit,
+    whether the steps came in one call or in many.
+
+    Parameters
+    ----------
+    plan : TargetPlan
+    """
+
+    def __init__(self, plan: TargetPlan) -> None:
+        self.plan = plan
+        self.n = 0
+        n_refs, n_lags = len(plan.references), len(plan.lags)
+        self._capacity = 0
+        self._s = np.empty(0)
+        # Values at each lag, gaps taken over from one lag before; running sums; growth over one season.
+        self._filled = np.empty((n_lags, 0))
+        self._growth_sum = np.empty((n_refs, 0))
+        self._growth = np.empty((n_refs, 0))
+        self._smooth = np.empty((n_refs, 0))
+        self._level_sum = np.empty(0)
+        self._ratios = np.empty((n_refs, 0))
+        self._choice = np.empty(0, np.int64)
+        self._scale = np.empty(0)
+        self._trusted = np.empty(0, bool)
+        # Sums and counts of the references' errors, of one-step changes, and of sizes.
+        self._sums, self._counts = np.zeros(n_refs + 2), np.zeros(n_refs + 2)
+        self._lag_row = {lag: i for i, lag in enumerate(plan.lags)}
+        self._ahead = np.arange(1, plan.horizon + 1)
+
+    _GROWING = (
+        "_s",
+        "_filled",
+        "_growth_sum",
+        "_growth",
+        "_smooth",
+        "_level_sum",
+        "_ratios",
+        "_choice",
+        "_scale",
+        "_trusted",
+    )
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getstate__(self) -> dict:
+        state = dict(self.__dict__)
+        for name in self._GROWING:
+            state[name] = state[name][..., : self.n].copy()
+        state["_capacity"] = self.n
+        return state
+
+    def copy(self) -> SeriesHistory:
+        """Return an independent copy."""
+        new = object.__new__(type(self))
+        new.__dict__.update(self.__getstate__())
+        new._sums, new._counts = self._sums.copy(), self._counts.copy()
+        return new
+
+    def _reserve(self, n: int) -> None:
+        if n <= self._capacity:
+            return
+        self._capacity = max(n, 2 * self._capacity)
+        for name in self._GROWING:
+            old = getattr(self, name)
+            new = np.empty((*old.shape[:-1], self._capacity), old.dtype)
+            new[..., : self.n] = old[..., : self.n]
+            setattr(self, name, new)
+
+    # -- steps come in
+
+    def extend(self, y: NDArray) -> None:
+        """Append values; NaN is a missing step.
+
+        Parameters
+        ----------
+        y : ndarray of float64, shape (n_new,)
+            Positive where the plan takes logarithms.
+        """
+        start, stop = self.n, self.n + len(y)
+        self._reserve(stop)
+        self._s[start:stop] = np.log(y) if self.plan.log else y
+        self.n = stop
+        self._fill(start, stop)
+        last = self._filled[0]
+        self._level_sum[start:stop] = _running(
+            self._level_sum[start - 1] if start else 0.0, np.nan_to_num(last[start:stop])
+        )
+        for r, reference in enumerate(self.plan.references):
+            if reference.kind == "drift":
+                self._grow(r, reference.lag, start, stop)
+            elif reference.kind == "smooth":
+                self._average(r, reference.lag, start, stop)
+        self._judge(start, stop)
+
+    def _fill(self, start: int, stop: int) -> None:
+        """Fill each gap with the last known value that lies whole lags before it."""
+        missing = np.isnan(self._s[start:stop])
+        self._filled[:, start:stop] = self._s[start:stop]
+        if not missing.any():
+            return
+        for row, lag in enumerate(self.plan.lags):
+            filled = self._filled[row]
+            if lag == 1:
+                at = np.where(missing, -1, np.arange(start, stop))
+                at = np.maximum.accumulate(at)
+                before = filled[start - 1] if start else np.nan
+                filled[start:stop] = np.where(at < 0, before, self._s[np.maximum(at, 0)])
+                continue
+            for a in range(start, stop, lag):
+                b = min(a + lag, stop)
+                first = max(a - lag, 0)  # where the values of one lag before begin
+                part = filled[a:b]
+                skip = first - (a - lag)
+                gap = np.isnan(part[skip:])
+                part[skip:][gap] = filled[first : b - lag][gap] if b > lag else np.nan
+
+    def _grow(self, r: int, lag: int, start: int, stop: int) -> None:
+        """Mean change over one season, averaged over all steps so far."""
+        filled = self._filled[self._lag_row[lag]]
+        change = np.zeros(stop - start)
+        first = max(start, lag)
+        if stop > first:
+            change[first - start :] = np.nan_to_num(filled[first:stop] - filled[first - lag : stop - lag])
+        sums = self._growth_sum[r]
+        sums[start:stop] = _running(sums[start - 1] if start else 0.0, change)
+        growth = self._growth[r]
+        growth[start:stop] = np.nan
+        first = max(start, 2 * lag - 1)
+        if stop > first:
+            growth[first:stop] = sums[first:stop] / (np.arange(first, stop) - lag + 1)
+
+    def _average(self, r: int, lag: int, start: int, stop: int) -> None:
+        """Mean over the same step of all seasons so far, the newest weighing most; missing steps leave it as it is."""
+        smooth = self._smooth[r]
+        for a in range(start, stop, lag):
+            b = min(a + lag, stop)
+            new, part = self._s[a:b], smooth[a:b]
+            part[...] = new
+            first = max(a - lag, 0)
+            skip = first - (a - lag)
+            if b > a + skip:
+                before = smooth[first : b - lag]
+                mean = before + _NEWEST * (new[skip:] - before)
+                part[skip:] = np.where(np.isnan(mean), np.where(np.isnan(before), new[skip:], before), mean)
+
+    def _judge(self, start: int, stop: int) -> None:
+        """Sum up the errors of the references, choose one for each origin, and set its scale."""
+        plan, s = self.plan, self._s
+        n_refs, n_new = len(plan.references), stop - start
+        steps = np.arange(start, stop)
+        errors, counts = np.zeros((n_refs + 2, n_new)), np.zeros((n_refs + 2, n_new))
+        for r in range(n_refs):
+            for k in plan.probes:
+                first = max(start, k)
+                if first >= stop:
+                    continue
+                error = np.abs(s[first:stop] - self._base(r, steps[first - start :] - k, k))
+                known = ~np.isnan(error)
+                errors[r, first - start :] += np.where(known, error, 0.0)
+                counts[r, first - start :] += known
+        first = max(start, 1)
+        if stop > first:
+            change = np.abs(s[first:stop] - self._filled[0, first - 1 : stop - 1])
+            known = ~np.isnan(change)
+            errors[n_refs, first - start :] = np.where(known, change, 0.0)
+            counts[n_refs, first - start :] = known
+        size = np.abs(s[start:stop])
+        known = ~np.isnan(size)
+        errors[n_refs + 1], counts[n_refs + 1] = np.where(known, size, 0.0), known
+        errors[:, 0] += self._sums
+        counts[:, 0] += self._counts
+        sums, counts = np.cumsum(errors, axis=1), np.cumsum(counts, axis=1)
+        self._sums, self._counts = sums[:, -1].copy(), counts[:, -1].copy()
+        means = sums / np.maximum(counts, 1)
+        self._choose(means, counts, start, stop)
+
+    def _choose(self, means: NDArray, counts: NDArray, start: int, stop: int) -> None:
+        plan = self.plan
+        n_refs = len(plan.references)
+        least = np.array(
+            [
+                1 if r.kind == "last" else min(r.lag, _STEPS_TO_TRUST) * len(plan.probes)
+                for r in plan.references
+            ]
+        )
+        usable = counts[:n_refs] >= least[:, None]
+        candidates = np.where(usable, means[:n_refs], np.inf)
+        choice = candidates.argmin(axis=0)
+        change, size = means[n_refs], means[n_refs + 1]
+        if plan.zero_based:
+            scale = np.where(size > 0, size, 1.0)
+        else:
+            error = candidates[choice, np.arange(stop - start)]
+            error = np.where(np.isfinite(error), error, 0.0)
+            scale = np.maximum(error, _LEAST_SCALE * change)
+            scale = np.where(scale > 0, scale, np.where(size > 0, 1e-6 * size, 1.0))
+        self._choice[start:stop] = choice
+        self._scale[start:stop] = scale
+        self._trusted[start:stop] = (
+            counts[0] >= 2 * len(plan.probes) if not plan.zero_based else counts[-1] >= 2
+        )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios = np.log(means[:n_refs] / scale)
+        self._ratios[:, start:stop] = np.where(usable & np.isfinite(ratios), np.clip(ratios, -5.0, 5.0), 0.0)
+
+    def _base(self, r: int, origins: NDArray, ahead: NDArray | int) -> NDArray:
+        """Reference r for the steps `ahead` of `origins`, which broadcast; NaN where it can't be told."""
+        kind, lag = self.plan.references[r]
+        if kind == "last":
+            return self._filled[0][origins] + np.zeros(np.shape(ahead))
+        seasons = -(-ahead // lag)
+        at = origins + (ahead - seasons * lag)
+        values = self._smooth[r] if kind == "smooth" else self._filled[self._lag_row[lag]]
+        base = np.where(at >= 0, values[np.maximum(at, 0)], np.nan)
+        return base + seasons * self._growth[r][origins] if kind == "drift" else base
+
+    # -- what the network sees, learns, and says
+
+    def base(self, origins: NDArray) -> NDArray:
+        """Return the chosen references, of shape (n_origins, horizon); NaN only before the first value."""
+        if self.plan.zero_based:
+            return np.zeros((len(origins), self.plan.horizon))
+        choice = self._choice[origins]
+        last = self._filled[0][origins][:, None]
+        out = np.repeat(last, self.plan.horizon, axis=1)
+        for r in np.unique(choice):
+            rows = choice == r
+            base = self._base(r, origins[rows][:, None], self._ahead)
+            out[rows] = np.where(np.isnan(base), last[rows], base)
+        return out
+
+    def scale(self, origins: NDArray) -> NDArray:
+        """Return the scales, of shape (n_origins,), in units of s."""
+        return self._scale[origins]
+
+    def choice(self, origin: int) -> Reference:
+        """Return the reference that is used at an origin."""
+        return self.plan.references[self._choice[origin]]
+
+    def targets(self, start: int, stop: int) -> NDArray:
+        """Return z for the origins from `start` to `stop`: float32 of shape (n, horizon).
+
+        NaN where the value is missing or not known yet, and at origins that are too early to have a scale.
+        """
+        horizon = self.plan.horizon
+        ahead = np.full(stop - start + horizon - 1, np.nan)
+        known = self._s[start + 1 : min(stop + horizon, self.n)]
+        ahead[: len(known)] = known
+        future = np.lib.stride_tricks.sliding_window_view(ahead, horizon)
+        origins = np.arange(start, stop)
+        z = (future - self.base(origins)) / self._scale[start:stop, None]
+        z[~self._trusted[start:stop]] = np.nan
+        return z.astype(np.float32)
+
+    def features(self, start: int, stop: int) -> NDArray:
+        """Return what the network is told at the steps from `start` to `stop`: float32 (n, n_features).
+
+        Changes against each lag, whether the step is known, the level against the last seasons, and what the seasonal
+        references forecast beside each other. With `compare` also what hardly changes within a series: its scale, its
+        long-run mean, its growth, and how well each reference has done.
+        """
+        plan = self.plan
+        origins = np.arange(start, stop)
+        scale = self._scale[start:stop]
+        columns = [~np.isnan(self._s[start:stop])]
+        for row, lag in enumerate(plan.lags):
+            columns.append(self._change(row, lag, start, stop) / scale)
+            if lag > 1:
+                columns.append(self._above_mean(lag, start, stop) / scale)
+        if plan.compare:
+            columns += [self._above_mean(0, start, stop) / scale, np.log(scale), *self._ratios[:, start:stop]]
+            columns += [self._choice[start:stop] == r for r in range(len(plan.references))]
+            columns += [
+                self._growth[r][start:stop] / scale
+                for r, ref in enumerate(plan.references)
+                if ref.kind == "drift"
+            ]
+        parts = [np.stack(columns, axis=1)]
+        before = self._base(0, origins[:, None], self._ahead)
+        for r in plan.seasonal:
+            # Beyond one season a reference repeats itself.
+            n_ahead = min(plan.horizon, plan.references[r].lag)
+            after = self._base(r, origins[:, None], self._ahead)
+            parts.append((after - before)[:, :n_ahead] / scale[:, None])
+            before = after
+        out = np.concatenate(parts, axis=1)
+        out[np.isnan(out)] = 0.0
+        return np.clip(out, -_LARGEST_FEATURE, _LARGEST_FEATURE, out=out).astype(np.float32)
+
+    def _change(self, row: int, lag: int, start: int, stop: int) -> NDArray:
+        """Change of s within `lag` steps, NaN where it can't be told."""
+        out = np.full(stop - start, np.nan)
+        first = max(start, lag)
+        if stop > first:
+            out[first - start :] = self._s[first:stop] - self._filled[row, first - lag : stop - lag]
+        return out
+
+    def _above_mean(self, lag: int, start: int, stop: int) -> NDArray:
+        """Last value minus the mean of the last `lag` steps (of all if 0), NaN where it can't be told."""
+        out = np.full(stop - start, np.nan)
+        first = max(start, lag)
+        if stop > first:
+            level, sums = self._filled[0], self._level_sum
+            total = sums[first:stop] - sums[first - lag : stop - lag] if lag else sums[first:stop]
+            out[first - start :] = level[first:stop] - total / (lag or np.arange(first, stop) + 1)
+        return out
+
+    def lagged(self, lags: tuple[int, ...], start: int, stop: int) -> NDArray:
+        """Return earlier values beside the last one, in units of the scale: float32 (n, n_lags)."""
+        out = np.zeros((stop - start, len(lags)))
+        level = self._filled[0]
+        for i, lag in enumerate(lags):
+            first = max(start, lag)
+            if stop > first:
+                difference = level[first - lag : stop - lag] - level[first:stop]
+                out[first - start :, i] = difference / self._scale[first:stop]
+        out[np.isnan(out)] = 0.0
+        return np.clip(out, -_LARGEST_FEATURE, _LARGEST_FEATURE).astype(np.float32)
+
+    def invert(self, origins: NDArray, z: NDArray) -> NDArray:
+        """Undo the target: z of shape (n_origins, horizon) or (n_origins, horizon, n_outputs) become values of y."""
+        base, scale = self.base(origins), self._scale[origins][:, None]
+        if z.ndim == 3:
+            base, scale = base[..., None], scale[..., None]
+        s = base + scale * z.astype(np.float64)
+        return np.exp(s) if self.plan.log else s
+
+    def naive(self, origins: NDArray, lag: int) -> NDArray:
+        """Return the seasonal naive forecasts in units of y, of shape (n_origins, horizon)."""
+        last = self._filled[0][origins][:, None]
+        seasons = -(-self._ahead // lag)
+        at = origins[:, None] + (self._ahead - seasons * lag)
+        row = self._lag_row.get(lag)
+        if row is None:
+            raise ValueError(f"lag={lag} is none of the lags {self.plan.lags}")
+        base = np.where(at >= 0, self._filled[row][np.maximum(at, 0)], np.nan)
+        s = np.where(np.isnan(base), last, base)
+        return np.exp(s) if self.plan.log else s
+
+    def values(self, start: int = 0, stop: int | None = None) -> NDArray:
+        """Return y as it was given, NaN where it is missing."""
+        s = self._s[start : self.n if stop is None else stop]
+        return np.exp(s) if self.plan.log else s.copy()
+
+    @property
+    def last_value(self) -> float:
+        """Last known value of y; NaN if there is none."""
+        if not self.n:
+            return math.nan
+        s = float(self._filled[0, self.n - 1])
+        return math.exp(s) if self.plan.log else s
+
+
+def _running(before: float, new: NDArray) -> NDArray:
+    """Running sums that go on from `before`, added in the order of time."""
+    return np.cumsum(np.concatenate(([before], new)))[1:]
