@@ -1,4 +1,33 @@
 """Training, evaluation and prediction of models: batches, one step, epochs, what a failed call restores.
 
 Models and estimators call it; it calls layers, losses, metrics and optimizers, and knows no particular model.
+
+Where a batch goes, from ``RNNClassifier.fit`` to the compiled kernel, one line for each function called::
+
+    estimators/base.py       BaseRNN.fit            takes X and y
+                             BaseRNN._fit           checks and encodes them, builds the network
+                             BaseRNN._many_epochs   says when to stop and what to validate on
+    training/loop.py         run_epochs             runs epochs, validates, keeps good weights, calls callbacks
+                             _run_batches           cuts an epoch into batches
+    training/step.py         Trainer.train          makes one update from a batch, or from each piece of it
+                             Trainer._update        loss, gradient, optimizer, metrics
+                             Trainer.judge          outputs and loss, gradient of the outputs
+    models/sequential.py     Sequential.run         adds the penalties on weights
+    models/passes.py         forward                runs the layers one after the other
+    layers/recurrent.py      Recurrent.forward      weights, states and dropout masks of one layer
+    engine/recurrence/run.py forward                plans the pass, takes memory
+                             _run                   packs weights, shares rows among threads
+    engine/runtime/linking.py launch                calls the kernel
+
+A model's ``fit`` joins at `run_epochs`, ``train_on_batch`` at `Trainer.train`. The gradient comes back the same way::
+
+    training/step.py         Trainer._update        has the gradient of the outputs from `Trainer.judge`
+    models/sequential.py     Sequential.back        adds the gradients of the penalties
+    models/passes.py         backward               goes through the layers from the last one down
+    layers/recurrent.py      Recurrent.backward     gradients of outputs and last states of one layer
+    engine/recurrence/run.py backward               plans the pass, takes memory
+                             _run, then `launch`    calls the kernel
+
+The layers have written the gradients of their weights into ``model.grads``, and `Trainer._update` hands that vector to
+the optimizer.
 """
