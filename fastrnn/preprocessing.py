@@ -79,7 +79,7 @@ class StandardScaler3D(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, au
 
     def partial_fit(self, X: Any, y: Any = None) -> StandardScaler3D:
         """Go on with further sequences, as if all had been given to `fit` at once."""
-        return self._fit(X, reset=not hasattr(self, "n_steps_seen_"))
+        return self._fit(X, reset="n_steps_seen_" not in vars(self))
 
     def _fit(self, X: Any, reset: bool) -> StandardScaler3D:
         sequences = read_sequences(X)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from typing import Any, overload
 
 import numpy as np
@@ -216,7 +216,7 @@ def pad_sequences(
         raise ValueError(f"maxlen={maxlen!r} leaves no step; pass at least 1, or None for the longest length")
     rows = list(sequences)
     for i, row in enumerate(rows):
-        if not hasattr(row, "__len__"):
+        if not isinstance(row, Sized):
             raise ValueError(f"sequences[{i}] is {row!r}, which has no length; pass a list of sequences")
     if maxlen is None:
         maxlen = max((len(row) for row in rows), default=0)

@@ -9,22 +9,19 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "fastrnn"
-MOST_ARGUMENTS, MOST_LINES, MOST_PROBES = 9, 499, 60
+MOST_ARGUMENTS, MOST_LINES, MOST_PROBES = 9, 500, 60
 
 #: Public functions whose arguments are Keras's, which gives them by position.
 KERAS = {
     "AUC.__init__",
     "Dense.__init__",
     "Embedding.__init__",
-    "Model.compile",
     "Model.fit",
     "Optimizer.__init__",
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))
-ABOVE_THE_ENGINE = [
-    path for path in FILES if path.relative_to(PACKAGE).parts[0] not in ("engine", "cells")
-]
+ABOVE_THE_ENGINE = [path for path in FILES if path.relative_to(PACKAGE).parts[0] not in ("engine", "cells")]
 
 
 def name_of(path):

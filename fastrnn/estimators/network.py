@@ -9,6 +9,7 @@ import numpy as np
 
 from fastrnn import layers, regularizers
 from fastrnn.engine.runtime.threads import resolve
+from fastrnn.layers.stacked import is_kernel_class
 from fastrnn.models.sequential import Sequential
 from fastrnn.optimizers import SGD, Adagrad, Adam, RMSprop
 from fastrnn.sequences import Ragged
@@ -55,7 +56,7 @@ def units_of(units: Any) -> tuple[Any, ...]:
 
 def is_kernel(cell: Any) -> bool:
     """Whether it is a cell of the engine, as a class or with its numbers."""
-    return "n_units" in getattr(cell, "_fields", ()) and callable(cell.traits)
+    return is_kernel_class(cell if isinstance(cell, type) else type(cell))
 
 
 def kernel_of(cell: Any, width: int) -> Any:

@@ -192,7 +192,7 @@ class RNNForecaster(ForecasterStates, Uncertainty, ForecasterParameters):
         new.n_series_ = len(new._series)
         many = new.n_series_ >= _MANY_SERIES
         new.dropout_ = self.dropout if self.dropout != "auto" else 0.0 if many else 0.5
-        new._train(callbacks, self.max_iter, fresh=not (self.warm_start and hasattr(self, "model_")))
+        new._train(callbacks, self.max_iter, fresh=not (self.warm_start and "model_" in vars(self)))
         new._settle()
         self.__dict__ = new.__dict__
         return self

@@ -97,7 +97,7 @@ def build(p: Any, n_features: int, head: Head, seed: int) -> Sequential:
     stack.append(layers.Dense(head.horizon * head.n_outputs, kernel_initializer="zeros", dtype=p.dtype))
     model = Sequential(stack, seed=seed)
     for layer in model.layers:
-        if p.n_jobs is not None and hasattr(layer, "n_threads"):
+        if p.n_jobs is not None and layer.has_states:
             layer.n_threads = p.n_jobs if p.n_jobs > 0 else None
     return model
 

@@ -104,7 +104,7 @@ class ForecasterStates:
         return {**state, "_stream": None} if "_stream" in state else state
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "model_") and hasattr(self, "_states")
+        return vars(self).keys() >= {"model_", "_states"}
 
     def update(self, y: Any, X: Any = None, static: Any = None) -> Any:
         """Append new steps: states go on, in the time of the new steps; weights stay as they are.

@@ -49,9 +49,14 @@ def check_cell_contract(cell: Any, name: str = "cell") -> None:
         raise ValueError(f"{name}={cell!r} has state_size={cell.state_size!r}: give at least one state")
 
 
+def is_kernel_class(cls: type) -> bool:
+    """Whether `cls` is a class of cells of the engine: a NamedTuple with a method `traits`."""
+    return issubclass(cls, tuple) and callable(getattr(cls, "traits", None))
+
+
 def is_kernel(cell: Any) -> bool:
-    """Whether `cell` is a cell of the engine: a NamedTuple with a method `traits`."""
-    return isinstance(cell, tuple) and callable(getattr(cell, "traits", None))
+    """Whether `cell` is a cell of the engine."""
+    return is_kernel_class(type(cell))
 
 
 def as_cell(cell: Any, dtype: Any = None, name: str = "cell") -> Any:

@@ -44,6 +44,13 @@ class Network:
         :func:`fastrnn.set_random_seed`.
     """
 
+    #: Tells models from other objects, where their class can't be imported.
+    is_network = True
+    #: Whether the input's shape is a guess that the data may overrule.
+    _guessed = False
+    #: Number of time steps that a model which writes sequences writes by default.
+    n_steps: int | None = None
+
     def __init__(
         self,
         trainable: bool = True,

@@ -72,7 +72,6 @@ class Sequential(Model):
         seed: int | np.random.SeedSequence | None = None,
     ) -> None:
         super().__init__(trainable, name, seed)
-        # Whether the input's shape is a guess that the data may overrule.
         self._guessed = False
         if isinstance(layers, Layer) or not (layers is None or isinstance(layers, Iterable)):
             raise TypeError(f"layers={layers!r}: give a list of layers")

@@ -19,6 +19,7 @@ from fastrnn.callbacks import History
 from fastrnn.engine.kernels.vecmath import name_of, resolve
 from fastrnn.layers import deserialize
 from fastrnn.layers.base import Layer
+from fastrnn.layers.stacked import is_kernel_class
 from fastrnn.registry import Configurable, custom_object, serialize
 from fastrnn.saving.codec import Decoder, Encoder, Kind, by_name, custom_name, register
 
@@ -119,7 +120,7 @@ def _decode_optimizer(data: dict[str, Any], decoder: Decoder) -> Any:
 
 
 def _is_kernel(value: Any) -> bool:
-    return "n_units" in getattr(value, "_fields", ()) and callable(getattr(value, "traits", None))
+    return is_kernel_class(value if isinstance(value, type) else type(value))
 
 
 _CODES = ("activation", "recurrent_activation")
@@ -160,7 +161,7 @@ def _decode_kernel(data: dict[str, Any], decoder: Decoder) -> Any:
 
 def is_model(value: Any) -> bool:
     """Whether an object is a model, which has layers, weights and a way to be trained."""
-    return hasattr(value, "layers") and hasattr(value, "get_compile_config") and hasattr(value, "get_config")
+    return getattr(type(value), "is_network", False)
 
 
 def _encode_model(model: Any, encoder: Encoder, path: str) -> dict[str, Any]:
@@ -175,7 +176,7 @@ def _encode_model(model: Any, encoder: Encoder, path: str) -> dict[str, Any]:
         f"{i}{place}": {
             "trainable": getattr(part, "_own_trainable", part.trainable),
             "generator": encoder(part._rng_, f"{path}/layers/{i}{place}/generator"),
-            "states": encoder(getattr(part, "states", None), f"{path}/layers/{i}{place}/states"),
+            "states": encoder(part.states, f"{path}/layers/{i}{place}/states"),
         }
         for i, layer in enumerate(model.layers)
         for place, part in _layer_tree(layer)
@@ -186,8 +187,8 @@ def _encode_model(model: Any, encoder: Encoder, path: str) -> dict[str, Any]:
         "config": encoder(model.get_config(), f"{path}/config"),
         "trainable": model.trainable,
         "input_shape": encoder(tuple(model._shapes[0]), path) if model.built else None,
-        "guessed": getattr(model, "_guessed", False),
-        "n_steps": getattr(model, "n_steps", None),
+        "guessed": model._guessed,
+        "n_steps": model.n_steps,
         "seed": encoder(model._seed, f"{path}/seed"),
         "generator": encoder(model._rng, f"{path}/generator"),
         "weights": weights,
@@ -209,8 +210,7 @@ def _decode_model(data: dict[str, Any], decoder: Decoder) -> Any:
         _set_weights(model, [decoder.tensor(name) for name in data["weights"]])
     elif data["weights"]:
         raise ValueError("a model without an input shape has weights")
-    if hasattr(model, "_guessed"):
-        model._guessed = bool(data["guessed"])
+    model._guessed = bool(data["guessed"])
     if data["n_steps"] is not None:
         model.n_steps = int(data["n_steps"])
     parts = {
@@ -247,7 +247,7 @@ def _set_part(part: Layer, data: dict[str, Any], decoder: Decoder) -> None:
     if generator is not None and not isinstance(generator, np.random.Generator):
         raise TypeError("a layer's random numbers are none")
     part._rng_ = generator
-    if states is not None and not isinstance(getattr(type(part), "states", None), property):
+    if states is not None and not isinstance(type(part).states, property):
         part.states = states  # those of a wrapper are its children's
 
 
