@@ -41,7 +41,7 @@ __all__ = [
 
 
 class _Monitor(Callback):
-    """What callbacks that watch one quantity share."""
+    """Base class of callbacks that watch one entry of the epochs' logs."""
 
     def __init__(self, monitor: str, mode: str, min_delta: float = 0.0) -> None:
         super().__init__()
@@ -51,13 +51,27 @@ class _Monitor(Callback):
         self.mode = choice(mode, "mode", ("auto", "min", "max"))
         self.min_delta = abs(number(min_delta, "min_delta"))
         self.best = math.nan
+        self._larger_is_better = mode == "max"
 
-    @property
-    def _larger_is_better(self) -> bool:
-        if self.mode != "auto":
-            return self.mode == "max"
+    def _set_direction(self, must: bool) -> None:
+        """Ask the model's metrics, with ``mode="auto"``, whether a larger value is better.
+
+        With `must`, raise also where no metric has the monitored name: a callback may have written the value.
+        """
         name = self.monitor.removeprefix("val_")
-        return name.endswith(("acc", "accuracy", "auc", "AUC", "recall", "precision"))
+        if self.mode != "auto" or name == "loss":
+            return
+        objective = self.model.trainer.objective
+        direction = objective.direction(name)
+        if direction is None and (must or objective.has_metric(name)):
+            raise ValueError(
+                f"{type(self).__name__}: mode='auto' can't tell whether a larger or a smaller {self.monitor!r} is better: "
+                "give mode='max' or mode='min'"
+            )
+        self._larger_is_better = direction == "max"
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self._set_direction(must=False)
 
     def _better(self, value: float, than: float) -> bool:
         if math.isnan(than):
@@ -66,7 +80,9 @@ class _Monitor(Callback):
 
     def _value(self, logs: Logs | None) -> float | None:
         value = (logs or {}).get(self.monitor)
-        if value is None:
+        if value is not None:
+            self._set_direction(must=True)
+        else:
             warnings.warn(
                 f"{type(self).__name__}: monitor={self.monitor!r} is not among {sorted(logs or {})}, so it does nothing",
                 stacklevel=2,
@@ -117,6 +133,7 @@ class EarlyStopping(_Monitor):
         self.start_from_epoch = integer(start_from_epoch, "start_from_epoch", 0)
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
+        super().on_train_begin(logs)
         self.wait = self.stopped_epoch = self.best_epoch = 0
         self.best = math.nan
         self.best_weights: np.ndarray | None = None
@@ -291,6 +308,7 @@ class ReduceLROnPlateau(_Monitor):
         self.cooldown, self.min_lr = integer(cooldown, "cooldown", 0), number(min_lr, "min_lr", 0)
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
+        super().on_train_begin(logs)
         _check_settable(self)
         self.wait = self.cooldown_counter = 0
         self.best = math.nan

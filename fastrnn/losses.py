@@ -1,22 +1,30 @@
 """Losses and their gradients.
 
-A loss turns targets and predictions of shape ``(batch, [time,] outputs)`` into one value for each item (a sample, or
-a time step of one), weights the values, and averages them. Cross-entropies that follow their matching activation
-(sigmoid, softmax) are computed from what stands before it, which stays exact where the probability saturates.
+A loss computes one number for each item (a sample, or a time step of a sample) from targets and predictions of shape
+``(batch, [time,] outputs)``, and averages these numbers with their weights. Cross-entropies that follow their matching
+activation (sigmoid, softmax) are computed from the activation's input, which is exact where probabilities saturate.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fastrnn.checks import choice, flag, integer, number
-from fastrnn.engine.kernels.losses import squared_error
-from fastrnn.engine.runtime.memory import recycler
+from fastrnn.engine.kernels.losses import squared_error_of_layout
 from fastrnn.registry import Configurable, Registry
-from fastrnn.targets import align_targets, class_targets, item_weights, loss_divisor, one_hot_targets
+from fastrnn.targets import (
+    align_targets,
+    class_targets,
+    fill_missing,
+    item_factors,
+    item_weights,
+    loss_divisor,
+    one_hot_targets,
+)
 
 __all__ = [
     "BinaryCrossentropy",
@@ -33,7 +41,7 @@ __all__ = [
 
 #: Probabilities are kept this far from 0 and 1 before their logarithm is taken.
 EPSILON = 1e-7
-#: From so many predictions on a kernel is quicker than NumPy, whose first call is free.
+#: From this number of predictions on a compiled kernel is faster than NumPy.
 _LARGE = 1 << 8
 _REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "mean_with_sample_weight")
 
@@ -41,23 +49,25 @@ _REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "mean_with_sample_weight")
 class Loss(Configurable):
     """Base class of losses.
 
-    A subclass gives ``values(y_true, y_pred)``, one value for each item, and ``gradient(y_true, y_pred)``, the
-    derivative of each value to the predictions of its item; both get arrays of equal shape.
+    A subclass defines ``values(y_true, y_pred)``, one number for each item, and ``gradient(y_true, y_pred)``, the
+    derivative of each number with respect to the predictions of its item. Both get arrays of shape ``(batch, [time,]
+    outputs)`` and return arrays of shapes ``(batch, [time])`` and ``(batch, [time,] outputs)``.
 
     Parameters
     ----------
     reduction : {"sum_over_batch_size", "mean", "sum", "mean_with_sample_weight"}
-        How the values become one. The first two are the same: the sum over the number of items.
+        How the values of the items become one number: their mean (the first two), their sum, or their sum divided by
+        the sum of the weights. Items that a mask leaves out do not count.
     name : str, optional
     dtype : optional
-        Of Keras; the dtype is that of the predictions.
+        An argument of Keras without effect: losses have the dtype of the predictions.
     """
 
     _config_names: tuple[str, ...] = ("reduction", "name")
     #: Activation behind which the loss can be computed from what comes before it.
     logit_activation: str | None = None
     default_name = "loss"
-    #: At most so many threads; None: those that are free to this process.
+    #: Largest number of threads to use; None: the cores that this process may use.
     n_threads: int | None = None
 
     def __init__(
@@ -93,7 +103,8 @@ class Loss(Configurable):
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None) -> float:
         """Return the loss of a batch."""
-        y_pred = _predictions(y_pred)
+        y_pred = np.asarray(y_pred)
+        y_pred = y_pred if y_pred.dtype.kind == "f" else y_pred.astype(np.float32)
         return self.value(y_true, y_pred, sample_weight, mask)
 
     def value(
@@ -105,9 +116,9 @@ class Loss(Configurable):
         logits: np.ndarray | None = None,
     ) -> float:
         """Return the loss, from `logits` if they are given."""
-        y_true = self.targets(y_true, y_pred)
+        y_true, factor = self._targets_and_factor(y_true, y_pred, sample_weight, mask)
         values = self.values(y_true, y_pred) if logits is None else self.logit_values(y_true, logits)
-        return _total(values, self._factor(y_true, values.shape, values.dtype, sample_weight, mask))
+        return _total(values, factor)
 
     def value_and_grad(
         self,
@@ -118,9 +129,29 @@ class Loss(Configurable):
         logits: np.ndarray | None = None,
     ) -> tuple[float, np.ndarray]:
         """Return the loss and its gradient, with respect to `logits` if they are given, else to `y_pred`."""
-        y_true = self.targets(y_true, y_pred)
-        factor = self._factor(y_true, y_pred.shape[:-1], y_pred.dtype, sample_weight, mask)
+        y_true, factor = self._targets_and_factor(y_true, y_pred, sample_weight, mask)
         return self._weighted(y_true, y_pred, factor, logits)
+
+    def _targets_and_factor(
+        self, y_true: Any, y_pred: np.ndarray, sample_weight: Any, mask: Any
+    ) -> tuple[np.ndarray, Any]:
+        """Targets as `values` takes them, and what the items' losses are multiplied by."""
+        shape = y_pred.shape[:-1]
+        y_true = self.targets(fill_missing(y_true, shape, sample_weight, mask), y_pred)
+        mask = self._counted(y_true, mask)
+        return y_true, item_factors(self.reduction, shape, y_pred.dtype, sample_weight, mask)
+
+    def batch_weight(
+        self, y_true: Any, y_pred: np.ndarray, sample_weight: Any = None, mask: Any = None
+    ) -> float:
+        """Return what the loss of a batch is multiplied by in a mean over batches.
+
+        It is the number that the sum over the items was divided by, so that the mean does not depend on how the data
+        are cut into batches. With ``reduction="sum"`` it is the number of samples.
+        """
+        if self.reduction == "sum":
+            return float(len(y_pred))
+        return loss_divisor(self.reduction, y_pred.shape[:-1], sample_weight, mask)
 
     def _weighted(
         self, y_true: np.ndarray, y_pred: np.ndarray, factor: Any, logits: np.ndarray | None
@@ -132,35 +163,16 @@ class Loss(Configurable):
             values, grad = self.logit_values(y_true, logits), self.logit_gradient(y_true, logits, y_pred)
         grad *= factor[..., None] if isinstance(factor, np.ndarray) else grad.dtype.type(factor)
         if isinstance(factor, np.ndarray) and not np.isfinite(values).all():
-            grad[factor == 0] = 0  # what doesn't count may be anything
+            grad[factor == 0] = 0  # an item that does not count may have any value
         return _total(values, factor), grad
-
-    def _factor(
-        self, y_true: np.ndarray, shape: tuple[int, ...], dtype: Any, sample_weight: Any, mask: Any
-    ) -> Any:
-        """What to multiply the items' losses and gradients by: a number, or an array of the items' `shape`."""
-        counts = self._counted(y_true, mask)
-        divisor = loss_divisor(self.reduction, shape, sample_weight, counts)
-        weights = item_weights(shape, sample_weight, counts, dtype)
-        if weights is None:
-            return 1.0 / divisor
-        weights = np.broadcast_to(weights, shape)
-        return weights * dtype.type(1 / divisor) if divisor else np.zeros_like(weights)
 
     def _counted(self, y_true: np.ndarray, mask: Any) -> Any:
         """Which items count, by the mask and by the targets; None if all do."""
-        ignored = self._ignored(y_true)
-        if ignored is None:
-            return mask
-        return ~ignored if mask is None else ~ignored & mask
-
-    def _ignored(self, y_true: np.ndarray) -> np.ndarray | None:
-        """Items that don't count, or None."""
-        return None
+        return mask
 
 
 def _total(values: np.ndarray, factor: Any) -> float:
-    """The sum of values times factor; a value of factor 0 may be anything."""
+    """The sum of values times factor; values of factor 0 may be infinite or NaN."""
     if isinstance(factor, np.ndarray):
         total = float((values * factor).sum())
         return total if math.isfinite(total) else float(np.where(factor == 0, 0, values * factor).sum())
@@ -168,15 +180,10 @@ def _total(values: np.ndarray, factor: Any) -> float:
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    """The mean over the last axis, at a third of what ``values.mean`` costs for a small batch."""
+    """The mean over the last axis. For a small batch it takes a third of the time of ``values.mean``."""
     if values.shape[-1] == 1:
         return values[..., 0]
     return np.add.reduce(values, axis=-1) * values.dtype.type(1 / values.shape[-1])
-
-
-def _predictions(y_pred: Any) -> np.ndarray:
-    y_pred = np.asarray(y_pred)
-    return y_pred if y_pred.dtype.kind == "f" else y_pred.astype(np.float32)
 
 
 class MeanSquaredError(Loss):
@@ -196,18 +203,7 @@ class MeanSquaredError(Loss):
     def _weighted(self, y_true, y_pred, factor, logits):
         if y_pred.size < _LARGE or y_pred.ndim > 3 or y_pred.dtype.char not in "fd":
             return super()._weighted(y_true, y_pred, factor, logits)
-        true, pred, factor = y_true, y_pred, np.array(factor, y_pred.dtype, copy=None, ndmin=2)
-        if pred.ndim < 3:
-            true, pred = (a.reshape((1,) * (3 - a.ndim) + a.shape) for a in (true, pred))
-        # Outputs of a recurrent layer lie in memory step by step: so will their gradients.
-        swapped = not pred.flags.c_contiguous and pred.strides[1] > pred.strides[0]
-        if swapped:
-            true, pred, factor = true.swapaxes(0, 1), pred.swapaxes(0, 1), factor.swapaxes(0, 1)
-        pred, factor = np.ascontiguousarray(pred), np.ascontiguousarray(factor)
-        grad = recycler.take(pred.shape, pred.dtype)
-        loss = squared_error(true, pred, factor, grad, self.n_threads)
-        grad = grad.swapaxes(0, 1) if swapped else grad
-        return loss, grad if y_pred.ndim == 3 else grad.reshape(y_pred.shape)
+        return squared_error_of_layout(y_true, y_pred, factor, self.n_threads)
 
 
 class MeanAbsoluteError(Loss):
@@ -257,6 +253,9 @@ class Huber(Loss):
 
 class _Crossentropy(Loss):
     _config_names = ("from_logits", "label_smoothing", "axis", "reduction", "name")
+    #: As `values` and `gradient`, from probabilities.
+    probability_values: Callable[..., np.ndarray]
+    probability_gradient: Callable[..., np.ndarray]
 
     def __init__(
         self,
@@ -278,7 +277,7 @@ class _Crossentropy(Loss):
             self.logit_activation = None
 
     def smoothed(self, y_true: np.ndarray, n_choices: int) -> np.ndarray:
-        """Targets moved towards ``1 / n_choices`` by a share of `label_smoothing`."""
+        """Return ``y_true * (1 - label_smoothing) + label_smoothing / n_choices``."""
         if not self.label_smoothing:
             return y_true
         kind = y_true.dtype.type
@@ -301,12 +300,6 @@ class _Crossentropy(Loss):
 
         sigmoid = type(self).logit_activation == "sigmoid"
         return special.expit(logits) if sigmoid else special.softmax(logits, axis=-1)
-
-    def probability_values(self, y_true, y_pred):
-        raise NotImplementedError
-
-    def probability_gradient(self, y_true, y_pred):
-        raise NotImplementedError
 
 
 # scipy.special.log_softmax gives the same numbers. For a batch of 32 rows of 10 classes it takes twice the time.
@@ -335,8 +328,7 @@ class BinaryCrossentropy(_Crossentropy):
     logit_activation = "sigmoid"
 
     def targets(self, y_true, y_pred):
-        y_true = align_targets(y_true, y_pred)
-        return self.smoothed(y_true, 2)
+        return self.smoothed(align_targets(y_true, y_pred), 2)
 
     def logit_values(self, y_true, logits):
         values = np.log1p(np.exp(-np.abs(logits)))
@@ -377,8 +369,7 @@ class CategoricalCrossentropy(_Crossentropy):
     logit_activation = "softmax"
 
     def targets(self, y_true, y_pred):
-        y_true = one_hot_targets(y_true, y_pred, self.name)
-        return self.smoothed(y_true, y_true.shape[-1])
+        return self.smoothed(one_hot_targets(y_true, y_pred, self.name), y_pred.shape[-1])
 
     def logit_values(self, y_true, logits):
         return -(y_true * _log_softmax(logits)).sum(axis=-1)
@@ -431,8 +422,17 @@ class SparseCategoricalCrossentropy(_Crossentropy):
     def targets(self, y_true, y_pred):
         return class_targets(y_true, y_pred, self.name, self.ignore_class)
 
-    def _ignored(self, y_true):
-        return None if self.ignore_class is None else y_true == self.ignore_class
+    def _counted(self, y_true, mask):
+        if self.ignore_class is None:
+            return mask
+        counted = y_true != self.ignore_class
+        return counted if mask is None else counted & mask
+
+    def batch_weight(self, y_true, y_pred, sample_weight=None, mask=None):
+        if self.ignore_class is not None:
+            y_true = self.targets(fill_missing(y_true, y_pred.shape[:-1], sample_weight, mask), y_pred)
+            mask = self._counted(y_true, mask)
+        return super().batch_weight(y_true, y_pred, sample_weight, mask)
 
     def _at(self, y_true, n_classes):
         """Index of each item's class in an array with a last axis of classes."""

@@ -1,7 +1,10 @@
-"""Metrics, accumulated batch by batch."""
+"""Metrics: what training and evaluation report, accumulated over batches."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +13,7 @@ import numpy as np
 from fastrnn import losses
 from fastrnn.checks import choice, flag, integer, number
 from fastrnn.registry import Configurable, Registry, snake_case
-from fastrnn.targets import align_targets, item_weights
+from fastrnn.targets import align_targets, fill_missing, item_weights
 
 __all__ = [
     "AUC",
@@ -29,28 +32,44 @@ __all__ = [
     "SparseCategoricalCrossentropy",
     "get",
     "resolve",
+    "update",
 ]
 
 
 class Metric(Configurable):
-    """Base class: a subclass gives ``update_state``, ``result`` and ``reset_state``.
+    """Base class of metrics.
+
+    A subclass defines ``update_state(y_true, y_pred, sample_weight=None)``, ``result()`` and ``reset_state()``. If its
+    `update_state` has a parameter `mask` too, it gets the mask, otherwise weights that are 0 where the mask is False.
 
     Parameters
     ----------
     name : str, optional
         Key in histories; by default the class name in snake case.
     dtype : optional
-        Of Keras; sums are kept in float64.
+        An argument of Keras without effect: sums are kept in float64.
     """
 
     _config_names: tuple[str, ...] = ("name",)
+    #: Whether a larger ("max") or a smaller ("min") result is better. Callbacks with ``mode="auto"`` need it; None: they
+    #: ask for their `mode`.
+    direction: str | None = None
 
     def __init__(self, name: str | None = None, dtype: Any = None) -> None:
         self.name = name or snake_case(type(self).__name__)
         self.dtype = dtype
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None) -> None:
-        """Take in a batch."""
+        """Take in a batch.
+
+        Parameters
+        ----------
+        y_true : array_like of shape (batch, [time,] outputs), or (batch, [time]) for integer classes
+        y_pred : array_like of shape (batch, [time,] outputs)
+        sample_weight : array_like of shape (batch,) or (batch, time), optional
+        mask : array of bool of shape (batch,) or (batch, time), optional
+            False where an item does not count.
+        """
         raise NotImplementedError
 
     def result(self) -> float:
@@ -62,12 +81,38 @@ class Metric(Configurable):
         raise NotImplementedError
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None) -> float:
-        self.update_state(y_true, y_pred, sample_weight, mask)
+        update(self, y_true, y_pred, sample_weight, mask)
         return self.result()
 
 
+def update(metric: Metric, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None) -> None:
+    """Let a metric take in a batch, with the arguments that its `update_state` has.
+
+    Parameters are those of :meth:`Metric.update_state`. Targets that do not count may be NaN; the metric gets 0.
+    """
+    y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
+    items = y_pred.shape[:-1]
+    y_true = fill_missing(y_true, items, sample_weight, mask)
+    if _takes_mask(type(metric).update_state):
+        metric.update_state(y_true, y_pred, sample_weight, mask)
+        return
+    if mask is not None:
+        sample_weight = item_weights(items, sample_weight, mask, np.float64)
+    metric.update_state(y_true, y_pred, sample_weight)
+
+
+@functools.lru_cache(maxsize=64)
+def _takes_mask(function: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(function).parameters
+    return "mask" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
 class Mean(Metric):
-    """Weighted mean of values; a subclass gives ``values(y_true, y_pred)``, one or more for each sample."""
+    """Weighted mean of one number for each item, or one for the batch.
+
+    An item is a sample, or a time step of a sample where there is an output for each step. Every item counts alike, so
+    the mean does not depend on how the data are cut into batches. A subclass defines ``values(y_true, y_pred)``.
+    """
 
     def __init__(self, name: str | None = None, dtype: Any = None) -> None:
         super().__init__(name, dtype)
@@ -77,44 +122,63 @@ class Mean(Metric):
         self.total = 0.0
         self.count = 0.0
 
-    def add(self, values: np.ndarray, sample_weight: Any = None, mask: Any = None) -> None:
-        """Take in the values of a batch. Each sample counts alike, whatever its number of steps."""
-        n = len(values)
-        if n == 0:
-            return
-        if sample_weight is None and mask is None:
-            total = (
+    def add(self, values: Any, sample_weight: Any = None, mask: Any = None) -> None:
+        """Take in the values of a batch.
+
+        Parameters
+        ----------
+        values : array_like of shape (batch, ...)
+            A number for each item, or several.
+        sample_weight : array_like of shape (batch,) or (batch, time), optional
+        mask : array of bool of shape (batch,) or (batch, time), optional
+            False where an item does not count. Its value may be NaN.
+        """
+        values = np.asarray(values)
+        weights = item_weights(values.shape, sample_weight, mask, np.float64)
+        if weights is None:
+            self.total += float(
                 np.count_nonzero(values)
                 if values.dtype == bool
-                else float(np.add.reduce(values, axis=None, dtype=np.float64))
+                else np.add.reduce(values, axis=None, dtype=np.float64)
             )
-            self.total += total * (n / values.size)
-            self.count += n
+            self.count += values.size
             return
-        # Values of one step are averaged as far as the weights don't tell them apart.
-        ndim = max(np.ndim(sample_weight), np.ndim(mask))
-        if values.ndim > ndim:
-            values = values.mean(axis=tuple(range(ndim, values.ndim)))
-        weights = item_weights(values.shape, sample_weight, mask, np.float64)
-        assert weights is not None
         weights = np.broadcast_to(weights, values.shape)
-        per_sample = values.size / n
-        self.total += float((values * weights).sum()) / per_sample
-        self.count += float(weights.sum()) / per_sample
+        total = float((values * weights).sum())
+        self.total += total if math.isfinite(total) else float((values * weights)[weights != 0].sum())
+        self.count += float(weights.sum())
 
-    def values(self, y_true: Any, y_pred: np.ndarray) -> np.ndarray:
-        """Return what is averaged."""
+    def values(self, y_true: Any, y_pred: np.ndarray) -> Any:
+        """Return what is averaged: an array of shape (batch, ...), or one number for the batch."""
         raise NotImplementedError
 
     def update_state(self, y_true, y_pred, sample_weight=None, mask=None):
-        self.add(self.values(np.asarray(y_true), np.asarray(y_pred)), sample_weight, mask)
+        y_pred = np.asarray(y_pred)
+        values = np.asarray(self.values(np.asarray(y_true), y_pred))
+        if values.ndim == 0:
+            # It counts as every item of the batch would.
+            values = np.broadcast_to(values, y_pred.shape[:-1])
+        self.add(values, sample_weight, mask)
 
     def result(self) -> float:
         return self.total / self.count if self.count else 0.0
 
 
 class MeanMetricWrapper(Mean):
-    """Mean of what a function of yours, ``fn(y_true, y_pred)``, returns for each sample."""
+    """Mean of what a function of yours returns.
+
+    Parameters
+    ----------
+    fn : callable
+        ``fn(y_true, y_pred, **kwargs)`` gets arrays of a batch and returns an array of shape (batch, ...), or one number,
+        the batch's mean. One number can't tell which items a mask leaves out, so that it includes padding.
+    name : str, optional
+        By default the name of `fn`.
+    dtype : optional
+        As for :class:`Metric`.
+    **kwargs
+        Further arguments of `fn`.
+    """
 
     def __init__(
         self, fn: Callable[..., Any], name: str | None = None, dtype: Any = None, **kwargs: Any
@@ -123,19 +187,29 @@ class MeanMetricWrapper(Mean):
         self.fn, self.kwargs = fn, kwargs
 
     def values(self, y_true, y_pred):
-        return np.asarray(self.fn(y_true, y_pred, **self.kwargs))
+        return self.fn(y_true, y_pred, **self.kwargs)
 
 
 class Accuracy(Mean):
-    """Share of predictions that equal their targets."""
+    """Fraction of the predictions that equal their targets."""
+
+    direction = "max"
 
     def values(self, y_true, y_pred):
         return align_targets(y_true, y_pred) == y_pred
 
 
 class BinaryAccuracy(Mean):
-    """Share of outputs on the right side of `threshold`."""
+    """Fraction of the outputs that are above `threshold` where the target is 1, and not where it is 0.
 
+    Parameters
+    ----------
+    name, dtype
+        As for :class:`Metric`.
+    threshold : float
+    """
+
+    direction = "max"
     _config_names = ("name", "threshold")
 
     def __init__(
@@ -149,14 +223,18 @@ class BinaryAccuracy(Mean):
 
 
 class CategoricalAccuracy(Mean):
-    """Share of items whose largest output is that of the one-hot target."""
+    """Fraction of the items whose largest output is that of the one-hot target."""
+
+    direction = "max"
 
     def values(self, y_true, y_pred):
         return y_true.argmax(axis=-1) == y_pred.argmax(axis=-1)
 
 
 class SparseCategoricalAccuracy(Mean):
-    """Share of items whose largest output is that of the integer target."""
+    """Fraction of the items whose largest output is that of the integer target."""
+
+    direction = "max"
 
     def values(self, y_true, y_pred):
         if y_true.ndim == y_pred.ndim and y_true.shape[-1] == 1:
@@ -165,8 +243,9 @@ class SparseCategoricalAccuracy(Mean):
 
 
 class _LossMetric(Mean):
-    """The mean of a loss; arguments of the loss may be given."""
+    """The mean of a loss; further arguments are those of the loss."""
 
+    direction = "min"
     _loss: type[losses.Loss]
 
     def __init__(self, name: str | None = None, dtype: Any = None, **kwargs: Any) -> None:
@@ -246,6 +325,7 @@ class AUC(Metric):
     Davis & Goadrich (2006), The relationship between precision-recall and ROC curves, ICML.
     """
 
+    direction = "max"
     _config_names = (
         "num_thresholds",
         "curve",
@@ -386,19 +466,16 @@ _registry = Registry(
     ],
     {
         "acc": Accuracy,
-        "bce": BinaryCrossentropy,
-        "BCE": BinaryCrossentropy,
-        "mae": MeanAbsoluteError,
-        "MAE": MeanAbsoluteError,
-        "mse": MeanSquaredError,
-        "MSE": MeanSquaredError,
+        **dict.fromkeys(("bce", "BCE"), BinaryCrossentropy),
+        **dict.fromkeys(("mae", "MAE"), MeanAbsoluteError),
+        **dict.fromkeys(("mse", "MSE"), MeanSquaredError),
         "rmse": RootMeanSquaredError,
     },
 )
 
 
 def get(identifier: Any, argument: str = "metric") -> Any:
-    """Return the metric that `identifier` names; a function of yours becomes the mean of what it returns."""
+    """Return the metric that `identifier` names; a function becomes the mean of what it returns."""
     metric = _registry.get(identifier, argument)
     if metric is None or isinstance(metric, Metric):
         return metric
@@ -406,9 +483,9 @@ def get(identifier: Any, argument: str = "metric") -> Any:
 
 
 def resolve(identifier: Any, y_true: np.ndarray, y_pred: np.ndarray) -> Any:
-    """As :func:`get`, where ``"accuracy"`` becomes the kind of accuracy that targets and predictions call for.
+    """As :func:`get`; ``"accuracy"`` becomes the accuracy that fits the shapes of targets and predictions.
 
-    A metric that was named by a string has that string for its name.
+    A metric given as a string has that string for its name.
     """
     if isinstance(identifier, str) and identifier.lower() in ("accuracy", "acc"):
         y_true = np.asarray(y_true)

@@ -10,7 +10,16 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["align_targets", "class_targets", "item_weights", "loss_divisor", "one_hot_targets"]
+__all__ = [
+    "align_targets",
+    "class_targets",
+    "fill_missing",
+    "item_factors",
+    "item_weights",
+    "loss_divisor",
+    "missing_items",
+    "one_hot_targets",
+]
 
 
 def align_targets(y_true: Any, y_pred: np.ndarray) -> np.ndarray:
@@ -80,7 +89,45 @@ def loss_divisor(reduction: str, shape: tuple[int, ...], sample_weight: Any, mas
     if mask is None:
         return float(max(n, 1))
     # Only steps that count are averaged over, whatever their weights.
-    return n * (np.count_nonzero(mask) / max(np.size(mask), 1))
+    return float(n * np.count_nonzero(mask) / max(np.size(mask), 1))
+
+
+def item_factors(reduction: str, shape: tuple[int, ...], dtype: Any, sample_weight: Any, mask: Any) -> Any:
+    """What the items' losses are multiplied by before they are summed: a number, or an array of `shape`.
+
+    Parameters are those of :func:`loss_divisor`, and the dtype of the array.
+    """
+    divisor = loss_divisor(reduction, shape, sample_weight, mask)
+    weights = item_weights(shape, sample_weight, mask, dtype)
+    if weights is None:
+        return 1.0 / divisor
+    weights = np.broadcast_to(weights, shape)
+    return weights * dtype.type(1 / divisor) if divisor else np.zeros_like(weights)
+
+
+def missing_items(y_true: Any, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Which items of `shape` have NaN for a target; None if there are no such items."""
+    y_true = np.asarray(y_true)
+    if y_true.dtype.kind != "f" or y_true.shape[: len(shape)] != shape:
+        return None
+    missing = np.isnan(y_true).reshape(*shape, -1).any(axis=-1)
+    return missing if missing.any() else None
+
+
+def fill_missing(y_true: Any, shape: tuple[int, ...], sample_weight: Any, mask: Any) -> Any:
+    """`y_true` with 0 in place of NaN where an item does not count: its weight is 0, or its mask False.
+
+    A target that does not count may be missing. As a number, NaN would go through every sum.
+    """
+    if sample_weight is None and mask is None:
+        return y_true
+    missing = missing_items(y_true, shape)
+    if missing is None:
+        return y_true
+    missing &= np.broadcast_to(item_weights(shape, sample_weight, mask, np.float64) == 0, shape)
+    filled = np.array(y_true)
+    filled[missing] = np.nan_to_num(filled[missing], posinf=np.inf, neginf=-np.inf)
+    return filled
 
 
 def one_hot_targets(y_true: Any, y_pred: np.ndarray, loss: str) -> np.ndarray:
@@ -121,6 +168,8 @@ def class_targets(y_true: Any, y_pred: np.ndarray, loss: str, ignore_class: int 
         )
     if y_true.dtype.kind not in "biuf":
         raise TypeError(f"y has dtype {y_true.dtype}: give classes as integers")
+    if y_true.dtype.kind == "f" and np.isnan(y_true).any():
+        raise ValueError("y holds NaN: give every item that counts a class")
     y_true = y_true.astype(np.intp, copy=False)
     n_classes = y_pred.shape[-1]
     counted = y_true if ignore_class is None else y_true[y_true != ignore_class]

@@ -195,10 +195,17 @@ def test_monitor_that_is_missing_warns(xy):
 
 
 def test_accuracy_is_better_when_larger():
-    better = callbacks.EarlyStopping("val_accuracy")._better
-    assert better(0.9, 0.8)
-    assert not better(0.7, 0.8)
-    assert callbacks.EarlyStopping("val_loss")._better(0.7, 0.8)
+    model = make()
+    model.compile("sgd", "mse", metrics=["accuracy"])
+    better = {}
+    for monitor in ("val_accuracy", "val_loss"):
+        callback = callbacks.EarlyStopping(monitor)
+        callback.set_model(model)
+        callback.on_train_begin()
+        better[monitor] = callback._better
+    assert better["val_accuracy"](0.9, 0.8)
+    assert not better["val_accuracy"](0.7, 0.8)
+    assert better["val_loss"](0.7, 0.8)
 
 
 def test_reduce_on_plateau(xy):

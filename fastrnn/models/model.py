@@ -256,7 +256,8 @@ class Model(Network):
         verbose = 1 if verbose == "auto" else int(verbose)
         steps = data.n_batches if steps_per_epoch is None else steps_per_epoch
         calls = CallbackList(
-            [history, *callbacks, *([Progress(verbose)] if verbose else [])],
+            # The history comes after the callbacks, so that it records what they write into the logs.
+            [*callbacks, history, *([Progress(verbose)] if verbose else [])],
             self,
             {"verbose": verbose, "epochs": epochs, "steps": steps},
         )
@@ -298,7 +299,8 @@ class Model(Network):
         if shape is not None and isinstance(self.loss, losses.Loss):
             if not isinstance(y, Ragged):
                 y = as_array(y, "y")
-            check_targets(self.loss, y, check_weights(weight), shape, self.layers[0].dtype)
+            masked = any(layer.mask_zero or layer.mask_value is not None for layer in self.layers)
+            check_targets(self.loss, y, check_weights(weight), shape, self.layers[0].dtype, masked)
 
     def attach(self, data: Batches) -> None:
         """Tell batches that continue each other whose states to reset where they start anew."""

@@ -10,7 +10,7 @@ import numpy as np
 from fastrnn import losses
 from fastrnn.checks import choice, flag, integer, is_number, number, real_array
 from fastrnn.sequences.ragged import Ragged
-from fastrnn.targets import item_weights
+from fastrnn.targets import fill_missing, item_weights, missing_items
 
 __all__ = [
     "check_class_weight",
@@ -88,11 +88,21 @@ def check_weights(sample_weight: Any) -> Any:
 
 
 def check_targets(
-    loss: Any, y: Any, sample_weight: Any, output_shape: Sequence[int | None], dtype: Any
+    loss: Any,
+    y: Any,
+    sample_weight: Any,
+    output_shape: Sequence[int | None],
+    dtype: Any,
+    masked: bool = False,
 ) -> None:
-    """Raise unless targets and weights fit outputs of `output_shape`, batch axis included."""
+    """Raise unless targets and weights fit outputs of `output_shape`, batch axis included.
+
+    Where layers mask steps (`masked`), targets may be NaN: which of them count is not known before the layers run.
+    """
     if None in output_shape[1:] or isinstance(y, Ragged):
         return
+    if masked and missing_items(y, np.shape(y)) is not None:
+        y = np.nan_to_num(y)
     if isinstance(sample_weight, Ragged):
         sample_weight = None
     # Shapes and dtypes show in one sample; whether classes exist, in all of them.
@@ -113,6 +123,6 @@ def _check_rows(
 ) -> None:
     shape: tuple[Any, ...] = (len(y), *output_shape[1:])
     outputs = np.broadcast_to(np.zeros((), dtype), shape)
-    loss.targets(y, outputs)
+    loss.targets(fill_missing(y, shape[:-1], sample_weight, None), outputs)
     if sample_weight is not None:
         item_weights(shape[:-1], sample_weight, None, dtype)

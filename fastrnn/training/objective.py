@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from fastrnn import losses, metrics
 from fastrnn.checks import is_number, number
 from fastrnn.exceptions import NotCompiledError
+from fastrnn.targets import fill_missing, item_weights, missing_items
 
 __all__ = ["Objective", "by_position"]
 
@@ -38,7 +38,7 @@ class Objective:
         names = {"metrics": _as_list(metric_names), "weighted_metrics": _as_list(weighted_names)}
         for argument, given in names.items():
             for name in given:
-                _check_metric(name, argument)
+                _as_metric(name, argument)
         self.loss, self.loss_weight = loss, loss_weight
         self._metric_names = (names["metrics"], names["weighted_metrics"])
         #: Objects for `_metric_names`, once the first targets have shown what a name such as "accuracy" means.
@@ -105,33 +105,49 @@ class Objective:
                 metric.name = f"{name}_{number}"
             seen.add(metric.name)
 
-    def add_loss(self, loss: float, n_samples: float) -> None:
-        """Add the loss of a batch to its mean over samples."""
-        self._total += loss * n_samples
-        self._count += n_samples
+    def add(self, loss: float, y: Any, y_pred: np.ndarray, weight: Any, mask: Any) -> None:
+        """Add the loss and the outputs of a batch to the running means.
 
-    def add_outputs(self, y: Any, y_pred: np.ndarray, weight: Any, mask: Any, span: float = 1.0) -> None:
-        """Add outputs to the means of the metrics.
-
-        Parameters
-        ----------
-        span : float
-            Fraction of the batch's time steps that these outputs have; metrics sum over valid steps themselves.
+        Every item counts alike, so that the means do not depend on how the data are cut into batches.
         """
-        plain = None
-        if span != 1.0:
-            plain = np.full(len(y_pred), span)
-            weight = plain if weight is None else np.asarray(weight) * span
+        n = self.loss.batch_weight(y, y_pred, weight, mask)
+        self._total += loss * n
+        self._count += n
+        counts = mask
+        if weight is not None and self._metrics:
+            # Metrics without weights leave out what can't be judged: targets that are missing, at weight 0.
+            items = y_pred.shape[:-1]
+            missing = missing_items(fill_missing(y, items, None, mask), items)
+            if missing is not None:
+                missing &= np.broadcast_to(item_weights(items, weight, None, np.float64) == 0, items)
+                counts = ~missing if mask is None else ~missing & item_weights(items, None, mask, bool)
         for metric in self._metrics:  # type: ignore[union-attr]
-            metric.update_state(y, y_pred, plain, mask)
+            metrics.update(metric, y, y_pred, None, counts)
         for metric in self._weighted:
-            metric.update_state(y, y_pred, weight, mask)
+            metrics.update(metric, y, y_pred, weight, mask)
+
+    def _named(self, name: str) -> list[Any]:
+        """Metrics of this name; before the first batch, those that the names given to `compile` stand for."""
+        given, weighted = self._metric_names
+        known = map(_as_metric, [*given, *weighted]) if self._metrics is None else self._all()
+        return [metric for metric in known if metric.name == name]
+
+    def has_metric(self, name: str) -> bool:
+        """Return whether there is a metric of this name."""
+        return bool(self._named(name))
+
+    def direction(self, name: str) -> str | None:
+        """Return whether a larger ("max") or a smaller ("min") value of the metric `name` is better.
+
+        None if there is no such metric, or if it does not say.
+        """
+        return next((metric.direction for metric in self._named(name)), None)
 
     def logs(self) -> dict[str, float]:
         """Return the means of loss and metrics by name."""
         logs = {"loss": self._total / self._count if self._count else 0.0}
         for metric in self._all():
-            logs[metric.name] = metric.result()
+            logs[metric.name] = float(metric.result())
         return logs
 
 
@@ -141,14 +157,19 @@ def by_position(logs: dict[str, float]) -> Any:
     return values[0] if len(values) == 1 else values
 
 
-def _as_list(given: Any) -> Sequence[Any]:
+def _as_list(given: Any) -> list[Any]:
     if given is None:
         return []
     return list(given) if isinstance(given, (list, tuple)) else [given]
 
 
-def _check_metric(name: Any, argument: str) -> None:
-    if name is None:
+def _as_metric(given: Any, argument: str = "metrics") -> Any:
+    """The metric that `given` stands for. "accuracy" becomes another kind of accuracy when the targets are known."""
+    if given is None:
         raise TypeError(f"{argument} holds None: give names or objects")
-    if not (isinstance(name, str) and name.lower() in ("accuracy", "acc")):
-        metrics.get(name, argument)
+    if isinstance(given, str) and given.lower() in ("accuracy", "acc"):
+        return metrics.Accuracy(given)
+    metric = metrics.get(given, argument)
+    if isinstance(given, str):
+        metric.name = given
+    return metric

@@ -166,7 +166,7 @@ class Trainer:
                 raise NonFiniteLossError(
                     f"the loss became {judged.loss}; the weights were left as they were. {HELP}."
                 )
-            if piece.span != 1.0 and judged.mask is not None and not judged.mask.any():
+            if not piece.whole and judged.mask is not None and not judged.mask.any():
                 # A layer masked all of it: moments of the optimizer must not move the weights for nothing.
                 return judged.loss
             model.back(judged.grad, judged.caches, judged.from_logits)
@@ -174,8 +174,7 @@ class Trainer:
             self.optimizer.apply(model.params, model.grads, model.plan)
             model.constrain()
             model.weights_changed()
-            self.objective.add_loss(judged.loss, len(judged.y) * piece.share)
-            self.objective.add_outputs(batch.y, judged.y, batch.weight, judged.mask, piece.span)
+            self.objective.add(judged.loss, batch.y, judged.y, batch.weight, judged.mask)
         return judged.loss
 
     @staticmethod
@@ -193,8 +192,7 @@ class Trainer:
     def test(self, model: Trainable, batch: Batch) -> None:
         """Add loss and metrics of a batch to the running means."""
         judged = self.judge(model, batch, training=False)
-        self.objective.add_loss(judged.loss, float(len(judged.y)))
-        self.objective.add_outputs(batch.y, judged.y, batch.weight, judged.mask)
+        self.objective.add(judged.loss, batch.y, judged.y, batch.weight, judged.mask)
 
     def check_weights(self, model: Trainable) -> None:
         """Raise `NonFiniteLossError` if a weight is not finite, which the loss shows at the next batch only."""

@@ -23,8 +23,8 @@ class Piece(NamedTuple):
     batch: Batch
     #: Fraction of the batch's steps that count, by which the loss of the piece counts.
     share: float = 1.0
-    #: Fraction of all steps of the batch, by which metrics count: they sum over valid steps themselves.
-    span: float = 1.0
+    #: Whether it is the whole batch.
+    whole: bool = True
 
 
 def check_pieces(layers: Sequence[Any], input_shape: Sequence[int | None], n_steps: Any) -> int:
@@ -81,9 +81,9 @@ def cut(batch: Batch, n_steps: int) -> Iterator[Piece]:
                 continue
             here = None if here.all() else here
         weights = weight[:, steps] if np.ndim(weight) > 1 else weight
-        span = (steps.stop - start) / lead[1]
-        share = span if mask is None else float(mask[:, steps].sum() / mask.sum())
-        yield Piece(Batch(x[:, steps], y[:, steps], weights, here), share, span)
+        n_steps_here = steps.stop - start
+        share = n_steps_here / lead[1] if mask is None else float(mask[:, steps].sum() / mask.sum())
+        yield Piece(Batch(x[:, steps], y[:, steps], weights, here), share, whole=False)
 
 
 @contextlib.contextmanager

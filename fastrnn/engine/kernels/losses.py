@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fastrnn.engine import tuning
@@ -9,9 +11,10 @@ from fastrnn.engine.runtime import threads
 from fastrnn.engine.runtime.handover import ALONE, share
 from fastrnn.engine.runtime.jit import jit
 from fastrnn.engine.runtime.linking import address, fetch, spill
+from fastrnn.engine.runtime.memory import recycler
 from fastrnn.engine.runtime.views import fill, plane
 
-__all__ = ["squared_error"]
+__all__ = ["squared_error", "squared_error_of_layout"]
 
 
 @jit(inner=True)
@@ -78,3 +81,35 @@ def squared_error(
     with threads.parallel_region(min(threads.resolve(n_threads), n_pieces), light=True) as team:
         _all_parts(ALONE if team is None else team, y_true, y_pred, weights, grad, sums)
     return float(sums.sum())
+
+
+def squared_error_of_layout(
+    y_true: np.ndarray, y_pred: np.ndarray, factor: Any, n_threads: int | None = None
+) -> tuple[float, np.ndarray]:
+    """The weighted sum of the mean squared errors of rows, and its gradient, for predictions in any memory order.
+
+    Parameters
+    ----------
+    y_true, y_pred : ndarray of shape (batch, [time,] outputs)
+    factor : float or ndarray of shape (batch, [time])
+        What the items' errors are multiplied by.
+    n_threads : int, optional
+        As for :func:`squared_error`.
+
+    Returns
+    -------
+    loss : float
+    grad : ndarray of the shape of `y_pred`, in its memory order
+    """
+    true, pred, weights = y_true, y_pred, np.array(factor, y_pred.dtype, copy=None, ndmin=2)
+    if pred.ndim < 3:
+        true, pred = (a.reshape((1,) * (3 - a.ndim) + a.shape) for a in (true, pred))
+    # Outputs of a recurrent layer are time-major in memory.
+    time_major = not pred.flags.c_contiguous and pred.strides[1] > pred.strides[0]
+    if time_major:
+        true, pred, weights = true.swapaxes(0, 1), pred.swapaxes(0, 1), weights.swapaxes(0, 1)
+    pred, weights = np.ascontiguousarray(pred), np.ascontiguousarray(weights)
+    grad = recycler.take(pred.shape, pred.dtype)
+    loss = squared_error(true, pred, weights, grad, n_threads)
+    grad = grad.swapaxes(0, 1) if time_major else grad
+    return loss, grad if y_pred.ndim == 3 else grad.reshape(y_pred.shape)
