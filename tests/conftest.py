@@ -46,6 +46,14 @@ def data_dir() -> Path:
 
 
 @pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A small package with an engine and a cell, for tests of the cache."""
+    from tests import small_package
+
+    return small_package.make(tmp_path)
+
+
+@pytest.fixture
 def rng(request) -> np.random.Generator:
     """A generator seeded by the test's own id: each test has its own numbers, the same on every run."""
     return np.random.default_rng(list(request.node.nodeid.encode()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -21,9 +22,9 @@ class Dispatcher(CPUDispatcher):
     """
 
     #: Makes the context in which code is compiled or loaded.
-    guard: Callable[[], Any]
+    guard: Callable[[], Any] = contextlib.nullcontext
     #: Called after a call from Python has had code compiled, before that code runs.
-    before_launch: Callable[[], None]
+    before_launch: Callable[[], None] = staticmethod(lambda: None)
 
     def compile(self, sig: Any) -> Any:
         """Compile or load the code for a tuple of argument types; it is kept in `overloads`."""

@@ -9,30 +9,19 @@ With ``NUMBA_DISABLE_JIT=1`` everything here runs as plain Python.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import inspect
-import itertools
 import os
-import pickle
-import re
-import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-import llvmlite
-import numba
-from numba.core import config
-from numba.core.caching import FunctionCache
-from numba.core.serialize import dumps
+from numba import config
 
 from fastrnn.engine.numba_private.dispatcher import Dispatcher
-
-from . import compiling
+from fastrnn.engine.runtime import cache, compiling
+from fastrnn.engine.runtime.interrupts import held
 
 __all__ = ["FASTMATH", "body_of", "implements", "inlined", "jit", "register_sources", "stub"]
 
@@ -53,21 +42,10 @@ OPTIONS: dict[str, Any] = {
     "no_cfunc_wrapper": True,
 }
 
-#: Separately compiled functions (see `linking`): name -> what provides it for a tuple of argument types.
-EXTERNALS: dict[str, Callable[[tuple], str]] = {}
-#: Their symbols, so far: symbol -> (name, argument types).
-EXTERNAL_SYMBOLS: dict[str, tuple[str, tuple]] = {}
-
-_ENGINE = Path(__file__).resolve().parent.parent
-_SOURCE_FOLDERS = (_ENGINE, _ENGINE.parent / "cells")
+Dispatcher.guard = held
 
 #: Variables that change the code which our intrinsics emit.
 _CODE_VARIABLES = ("FASTRNN_VECTOR_BITS",)
-_DAY = 86400.0
-
-_extra_sources: set[str] = set()
-_implementation_sources: dict[type, set[str]] = {}
-_warned = False
 
 
 def jit(
@@ -106,10 +84,7 @@ def jit(
         "no_cpython_wrapper": inner,
     }
     dispatcher = Dispatcher(stamped(fn, options), targetoptions=options, pipeline_class=compiling.Pipeline)
-    try:
-        dispatcher._cache = _Cache(fn)
-    except (RuntimeError, OSError) as error:
-        _warn_no_cache(error)
+    dispatcher._cache = cache.Cache(fn)
     return dispatcher
 
 
@@ -121,7 +96,7 @@ def stamped(fn: Callable, options: dict[str, Any]) -> Callable:
     """
     described = [(key, sorted(value) if isinstance(value, set) else value) for key, value in options.items()]
     described += [(name, os.environ.get(name)) for name in _CODE_VARIABLES]
-    digest = hashlib.sha256((_sources_digest() + repr(described)).encode()).hexdigest()[:12]
+    digest = hashlib.sha256((cache.sources_digest() + repr(described)).encode()).hexdigest()[:12]
     fn.__qualname__ = f"{fn.__qualname__}_{digest}"
     return fn
 
@@ -188,7 +163,7 @@ def implements(stub: Callable, cell_type: type) -> Callable[[Callable], Callable
         stub.register(cell_type)(body)  # type: ignore[attr-defined]
         source = inspect.getsourcefile(body)
         if source is not None:
-            _implementation_sources.setdefault(cell_type, set()).add(source)
+            cache.cell_sources.setdefault(cell_type, set()).add(source)
         return body
 
     return register
@@ -209,7 +184,7 @@ def register_sources(*sources: str | os.PathLike | ModuleType) -> None:
             raise ValueError(
                 f"register_sources() needs source files or modules that have one, got {source!r}"
             )
-        _extra_sources.add(str(path))
+        cache.extra_sources.add(str(path))
 
 
 def _missing(fn: Callable) -> Callable:
@@ -220,114 +195,3 @@ def _missing(fn: Callable) -> Callable:
         )
 
     return missing
-
-
-@functools.cache
-def _sources_digest() -> str:
-    # Folders inside count too: a file that is left out here would be changed without its code being compiled anew.
-    files = [path for folder in _SOURCE_FOLDERS for path in sorted(folder.rglob("*.py"))]
-    return _digest_files(files)
-
-
-def _digest_files(files: Iterable[str | os.PathLike]) -> str:
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(os.path.basename(path).encode() + b"\0")
-        try:
-            digest.update(Path(path).read_bytes())
-        except OSError:  # A frozen application has no sources, and nobody edits it.
-            digest.update(b"?")
-    return digest.hexdigest()
-
-
-def _warn_no_cache(error: Exception) -> None:
-    global _warned
-    if not _warned:
-        _warned = True
-        warnings.warn(
-            f"compiled kernels can't be kept on disk, so every new process compiles them again ({error}). "
-            "Set NUMBA_CACHE_DIR to a writable folder to change that.",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-
-
-def _cell_classes(types: Iterable[Any]) -> Iterator[type]:
-    for type_ in types:
-        yield from _cell_classes(getattr(type_, "kinds", ()))
-        cls = getattr(type_, "instance_class", None)
-        if cls is not None:
-            yield cls
-
-
-def _externals(library: Any) -> list[tuple[str, tuple]]:
-    """The separately compiled functions that compiled code refers to."""
-    module = library._final_module
-    names = [x.name for x in itertools.chain(module.functions, module.global_variables) if x.is_declaration]
-    return [EXTERNAL_SYMBOLS[name] for name in names if name in EXTERNAL_SYMBOLS]
-
-
-class _Cache(FunctionCache):
-    """Numba's cache of one function, with one file per compiled signature instead of an index.
-
-    With Numba's index two processes which compile two signatures at once can both take the name of the first
-    free data file, and a later process then runs code of the wrong signature. Here the name is a digest of
-    the key, and files appear by an atomic rename, so no order of events mixes them up. The key also covers
-    the files of those cells which the signature names, which may live outside this package.
-    """
-
-    def __init__(self, py_func: Callable) -> None:
-        super().__init__(py_func)
-        self._stamp = repr((numba.__version__, llvmlite.__version__, self._impl.locator.get_source_stamp()))
-
-    def _path(self, sig: Any, codegen: Any) -> str:
-        sources = {
-            s for cls in _cell_classes(sig) for s in _implementation_sources.get(cls, ())
-        } | _extra_sources
-        outside = [s for s in sources if not any(map(Path(s).resolve().is_relative_to, _SOURCE_FOLDERS))]
-        key = repr((self._stamp, self._index_key(sig, codegen), _digest_files(sorted(outside))))
-        name = f"{self._impl.filename_base}.{hashlib.sha256(key.encode()).hexdigest()[:24]}.nbc"
-        return os.path.join(self._cache_path, name)
-
-    def _load_overload(self, sig: Any, target_context: Any) -> Any:
-        if not self._enabled:
-            return None
-        path = self._path(sig, target_context.codegen())
-        try:
-            with open(path, "rb") as file:
-                symbols, reduced = pickle.load(file)
-            for name, arguments in symbols:
-                EXTERNALS[name](arguments)
-            result = self._impl.rebuild(target_context, reduced)
-            if time.time() - os.path.getmtime(path) > _DAY / 2:
-                os.utime(path)  # _prune() goes by age: this one is in use.
-        except Exception:  # Missing, cut short, or of classes that have moved: whatever it is, compile anew.
-            return None
-        return result if tuple(result.signature.args) == tuple(sig) else None
-
-    def _save_overload(self, sig: Any, data: Any) -> None:
-        if not self._enabled or not self._impl.check_cachable(data):
-            return
-        payload = dumps((_externals(data.library), self._impl.reduce(data)))
-        path = self._path(sig, data.codegen)
-        try:
-            self._impl.locator.ensure_cache_path()
-            with self._cache_file._open_for_write(path) as file:
-                file.write(payload)
-        except OSError as error:
-            # On Windows a file which another process reads can't be replaced, but then it is there already.
-            if not os.path.exists(path):
-                _warn_no_cache(error)
-        else:
-            self._prune()
-
-    def _prune(self) -> None:
-        """Remove this function's files that belong to other sources and weren't used for a day."""
-        stem, _, rest = self._impl.filename_base.rpartition("_")
-        digest = rest.partition("-")[0]
-        pattern = re.compile(re.escape(stem) + r"_(?!" + digest + r")[0-9a-f]{12}-\d+\.py.*\.nbc")
-        for entry in os.scandir(self._cache_path):
-            if pattern.fullmatch(entry.name):
-                with contextlib.suppress(OSError):
-                    if time.time() - entry.stat().st_mtime > _DAY:
-                        os.unlink(entry.path)

@@ -5,7 +5,7 @@ level of calls. That is right for small bodies and ruinous for big ones: the reg
 kernel more than all the rest of it. A function decorated
 with :func:`separate` is compiled and cached once per signature; its address is
 given to LLVM's linker under a symbol, and kernels hold an external reference to that symbol. A kernel loaded from
-disk has its references provided before it is linked (`jit._Cache` asks for that).
+disk has its references provided before it is linked (`cache` asks for that).
 
 A function decorated with :func:`on_demand` is compiled only when a call needs it: what only some networks use costs the
 others nothing. Its symbol stands for a slot that holds its address. Which of these functions a call needs follows from
@@ -28,6 +28,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
 from fastrnn.engine.numba_private.dispatcher import Dispatcher, address_of_code, compiler_lock
+from fastrnn.engine.runtime import cache
 from fastrnn.engine.runtime import jit as _jit
 from fastrnn.engine.runtime.interrupts import held
 
@@ -65,10 +66,10 @@ def _provider(
             binding.add_symbol(symbol, target(dispatcher, arguments))
             symbols[arguments] = symbol
             _names[_number(symbol)] = name
-            _jit.EXTERNAL_SYMBOLS[symbol] = (name, arguments)
+            cache.EXTERNAL_SYMBOLS[symbol] = (name, arguments)
         return symbols[arguments]
 
-    _jit.EXTERNALS[name] = provide
+    cache.EXTERNALS[name] = provide
     return provide
 
 
@@ -210,7 +211,6 @@ def _fill_announced() -> None:
         slots.fill(_announced.item_size)
 
 
-Dispatcher.guard = held
 Dispatcher.before_launch = staticmethod(_fill_announced)
 
 

@@ -1,0 +1,41 @@
+"""Compiled functions as bytes, and back: what the cache on disk keeps."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from numba.core.compiler import CompileResult
+from numba.core.serialize import dumps
+
+__all__ = ["cachable", "code_key", "declared_names", "dumps", "rebuilt", "reduced"]
+
+
+def reduced(result: Any) -> Any:
+    """What can be pickled of a compiled function, its machine code included."""
+    return result._reduce()
+
+
+def rebuilt(context: Any, data: Any) -> Any:
+    """The compiled function of which `data` was kept; its machine code is linked."""
+    return CompileResult._rebuild(context, *data)
+
+
+def cachable(result: Any) -> bool:
+    """Whether the machine code holds in other processes: it refers to no object of this one."""
+    return not result.library.has_dynamic_globals and all(loop.can_cache for loop in result.lifted)
+
+
+def code_key(function: Callable, signature: Any, codegen: Any) -> tuple:
+    """What the machine code depends on, besides source files: argument types, CPU, bytecode, enclosed variables."""
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    code = hashlib.sha256(function.__code__.co_code).hexdigest()
+    return signature, codegen.magic_tuple(), code, hashlib.sha256(dumps(cells) if cells else b"").hexdigest()
+
+
+def declared_names(result: Any) -> list[str]:
+    """Names of the functions and variables that the machine code refers to and does not contain."""
+    module = result.library._final_module
+    return [x.name for x in itertools.chain(module.functions, module.global_variables) if x.is_declaration]

@@ -1,0 +1,306 @@
+"""Compiled functions on disk: one file for each function and tuple of argument types, which later processes load.
+
+The name of a file is a digest of all that its code depends on: the source files of the engine and of the cells, the compile
+options, the versions of Numba and llvmlite, the CPU, the argument types. A file appears by an atomic rename, so processes
+that compile the same function at once don't disturb each other. It begins with a checksum of the rest, which is verified
+before anything of it is used; a function whose file is damaged is compiled again, and the file is replaced.
+
+A file is looked for in several folders: that of the environment variable ``NUMBA_CACHE_DIR``, the ``__pycache__`` beside the
+source file, and a folder of the user. A complete cache serves on a read-only file system, too. New files go to the first of
+these folders that can be written to. Since loading a file means executing it, neither a folder nor a file is used that other
+users may write to or that belongs to another user, unless that is the superuser.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import inspect
+import os
+import pickle
+import re
+import stat
+import sys
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+
+from fastrnn.engine.numba_private.storage import cachable, code_key, declared_names, dumps, rebuilt, reduced
+
+__all__ = ["EXTERNALS", "EXTERNAL_SYMBOLS", "Cache", "cell_sources", "extra_sources", "sources_digest"]
+
+#: Separately compiled functions (see `linking`): name -> what provides it for a tuple of argument types.
+EXTERNALS: dict[str, Callable[[tuple], str]] = {}
+#: Their symbols, so far: symbol -> (name, argument types).
+EXTERNAL_SYMBOLS: dict[str, tuple[str, tuple]] = {}
+
+#: The files of the bodies of each class of cells, and further files that code depends on.
+cell_sources: dict[type, set[str]] = {}
+extra_sources: set[str] = set()
+
+_ENGINE = Path(__file__).resolve().parents[1]
+_SOURCE_FOLDERS = (_ENGINE, _ENGINE.parent / "cells")
+
+_HEAD = b"fastrnn compiled 1\n"
+_CHECKSUM_BYTES = hashlib.sha256().digest_size
+_DAY = 86400.0
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# What code depends on
+
+
+@functools.cache
+def sources_digest() -> str:
+    """A digest of all source files of the engine and of the cells."""
+    # Folders inside count too: a file that is left out here would be changed without its code being compiled anew.
+    return _digest_files(path for folder in _SOURCE_FOLDERS for path in sorted(folder.rglob("*.py")))
+
+
+def _digest_files(files: Iterable[str | os.PathLike]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(os.path.basename(path).encode() + b"\0")
+        try:
+            digest.update(Path(path).read_bytes())
+        except OSError:  # A frozen application has no sources, and nobody edits it.
+            digest.update(b"?")
+    return digest.hexdigest()
+
+
+def _cell_classes(types: Iterable[Any]) -> Iterator[type]:
+    for type_ in types:
+        yield from _cell_classes(getattr(type_, "kinds", ()))
+        cls = getattr(type_, "instance_class", None)
+        if cls is not None:
+            yield cls
+
+
+def _source_stamp(function: Callable) -> str | None:
+    """A digest of the function's own source; None if there is none."""
+    path = inspect.getfile(function)
+    if os.path.exists(path):
+        return _digest_files([path])
+    if getattr(sys, "frozen", False):
+        return _digest_files([sys.executable])
+    try:
+        return hashlib.sha256(inspect.getsource(function).encode()).hexdigest()  # entered in a notebook
+    except OSError:
+        return None
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Folders and files
+
+
+def _user_folder() -> Path:
+    """Where the operating system wants programs to keep what they can make again."""
+    if os.name == "nt":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "fastrnn" / "Cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "fastrnn"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastrnn"
+
+
+def _folders(function: Callable) -> list[Path]:
+    """Folders for the files of a function, in the order in which they are tried."""
+    path = os.path.abspath(inspect.getfile(function))
+    folder = os.path.dirname(path)
+    name = os.path.basename(folder) + "_" + hashlib.sha256(folder.encode()).hexdigest()[:40]
+    if not os.path.exists(path):
+        name = "interactive"  # the path is another in each session
+    found = []
+    if numba.config.CACHE_DIR:
+        found.append(Path(numba.config.CACHE_DIR) / name)
+    if os.path.exists(path):
+        found.append(Path(folder) / "__pycache__")
+    with contextlib.suppress(RuntimeError):  # nobody's home
+        found.append(_user_folder() / name)
+    return found
+
+
+def _private_group(gid: int) -> bool:
+    """Whether a group is one that only this user is in, as many systems make for each user."""
+    try:
+        import grp
+        import pwd
+
+        group, user = grp.getgrgid(gid), pwd.getpwuid(os.geteuid())
+    except (ImportError, KeyError):
+        return False
+    return group.gr_name == user.pw_name and set(group.gr_mem) <= {user.pw_name}
+
+
+def distrusted(status: os.stat_result) -> str:
+    """Why a folder or file with this status is not to be used; empty if there is no reason."""
+    if not hasattr(
+        os, "geteuid"
+    ):  # On Windows, access lists say who may write; a user's folders are his by default.
+        return ""
+    if status.st_uid not in (0, os.geteuid()):
+        return f"it belongs to another user (number {status.st_uid})"
+    if status.st_mode & stat.S_IWOTH or (status.st_mode & stat.S_IWGRP and not _private_group(status.st_gid)):
+        return f"others may write to it (mode {stat.S_IMODE(status.st_mode):o})"
+    return ""
+
+
+_warned: set[str] = set()
+
+
+def warn_once(kind: str, message: str) -> None:
+    """Warn, if no warning of this kind was given before."""
+    if kind not in _warned:
+        _warned.add(kind)
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+
+def _warn_distrusted(path: Path | str, reason: str) -> None:
+    warn_once(
+        "distrusted",
+        f"compiled kernels in {path} are not used, because {reason}: they are looked for in other folders and compiled "
+        "where they aren't found. Change its owner or mode, or set NUMBA_CACHE_DIR to a folder of your own.",
+    )
+
+
+def _usable(folder: Path) -> bool:
+    """Whether a folder exists and is trusted."""
+    try:
+        reason = distrusted(os.stat(folder))
+    except OSError:
+        return False
+    if reason:
+        _warn_distrusted(folder, reason)
+    return not reason
+
+
+def _read(path: Path) -> bytes | None:
+    """The content of a file behind its checksum; None if there is none that can be used."""
+    try:
+        with open(path, "rb") as file:
+            reason = distrusted(os.fstat(file.fileno()))
+            if reason:
+                _warn_distrusted(path, reason)
+                return None
+            data = file.read()
+    except OSError:
+        return None
+    begin = len(_HEAD) + _CHECKSUM_BYTES
+    content = memoryview(data)[begin:]
+    if data[:begin] != _HEAD + hashlib.sha256(content).digest():
+        warn_once(
+            "damaged",
+            f"the compiled kernel in {path} is damaged: it is compiled again, and the file is replaced.",
+        )
+        return None
+    with contextlib.suppress(OSError):
+        if time.time() - os.path.getmtime(path) > _DAY / 2:
+            os.utime(path)  # _prune() goes by age: this one is in use.
+    return data[begin:]
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file with its checksum, all at once."""
+    os.makedirs(path.parent, mode=0o755, exist_ok=True)
+    if not _usable(path.parent):
+        raise PermissionError(f"{path.parent} is not trusted")
+    temporary = f"{path}.tmp.{uuid.uuid4().hex[:16]}"
+    try:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644)
+        with open(handle, "wb") as file:
+            file.write(_HEAD + hashlib.sha256(content).digest() + content)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+# --------------------------------------------------------------------------------------------------------------------
+
+
+class Cache:
+    """The files of one function, as Numba's dispatchers ask for them."""
+
+    def __init__(self, function: Callable) -> None:
+        self._function = function
+        source = _source_stamp(function)
+        self._folders = _folders(function) if source else []
+        self._stamp = repr((numba.__version__, llvmlite.__version__, source))
+        module = os.path.splitext(os.path.basename(inspect.getfile(function)))[0]
+        name = f"{module}.{function.__qualname__}".replace("<", "").replace(">", "")
+        self._base = f"{name}-{function.__code__.co_firstlineno}.py{sys.version_info[0]}{sys.version_info[1]}"
+
+    @property
+    def cache_path(self) -> str:
+        """The first of the folders."""
+        return str(self._folders[0]) if self._folders else ""
+
+    def _name(self, signature: Any, codegen: Any) -> str:
+        sources = {s for cls in _cell_classes(signature) for s in cell_sources.get(cls, ())} | extra_sources
+        outside = [s for s in sources if not any(map(Path(s).resolve().is_relative_to, _SOURCE_FOLDERS))]
+        key = repr(
+            (self._stamp, code_key(self._function, signature, codegen), _digest_files(sorted(outside)))
+        )
+        return f"{self._base}.{hashlib.sha256(key.encode()).hexdigest()[:24]}.nbc"
+
+    def load_overload(self, signature: Any, context: Any) -> Any:
+        """The compiled function for a tuple of argument types, or None if it has to be compiled."""
+        context.refresh()
+        name = self._name(signature, context.codegen())
+        for folder in self._folders:
+            content = _read(folder / name) if _usable(folder) else None
+            if content is None:
+                continue
+            try:
+                symbols, data = pickle.loads(content)
+            except (ImportError, AttributeError):  # of classes that have moved since
+                continue
+            if all(external in EXTERNALS for external, _ in symbols):
+                for external, arguments in symbols:
+                    EXTERNALS[external](arguments)
+                return rebuilt(context, data)
+        return None
+
+    def save_overload(self, signature: Any, result: Any) -> None:
+        """Keep a compiled function, in the first folder that can be written to."""
+        if not cachable(result):
+            return
+        externals = [EXTERNAL_SYMBOLS[name] for name in declared_names(result) if name in EXTERNAL_SYMBOLS]
+        content = dumps((externals, reduced(result)))
+        name = self._name(signature, result.codegen)
+        problem: Any = "they have no source file"
+        for folder in self._folders:
+            try:
+                _write(folder / name, content)
+            except OSError as error:
+                # On Windows a file which another process reads can't be replaced, but then it is there already.
+                if os.name == "nt" and os.path.exists(folder / name):
+                    return
+                problem = error
+            else:
+                self._prune(folder)
+                return
+        warn_once(
+            "unwritable",
+            f"compiled kernels can't be kept on disk, so every new process compiles them again ({problem}). "
+            "Set NUMBA_CACHE_DIR to a writable folder to change that.",
+        )
+
+    def _prune(self, folder: Path) -> None:
+        """Remove this function's files that belong to other sources and weren't used for a day."""
+        stem, _, rest = self._base.rpartition("_")
+        digest = rest.partition("-")[0]
+        pattern = re.compile(re.escape(stem) + r"_(?!" + digest + r")[0-9a-f]{12}-\d+\.py.*\.nbc")
+        with contextlib.suppress(OSError):  # a folder that can't be listed
+            for entry in os.scandir(folder):
+                if pattern.fullmatch(entry.name):
+                    with contextlib.suppress(OSError):
+                        if time.time() - entry.stat().st_mtime > _DAY:
+                            os.unlink(entry.path)
