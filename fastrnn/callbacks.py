@@ -163,8 +163,7 @@ class EarlyStopping(_Monitor):
         if self.restore_best_weights and self.best_weights is not None:
             if self.verbose:
                 print(f"Weights of the best epoch restored: {self.best_epoch + 1}")
-            self.model.params[...] = self.best_weights
-            self.model.weights_changed()
+            self.model.params = self.best_weights
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "model": None}

@@ -71,8 +71,24 @@ def test_layers_share_one_vector(rng):
             assert np.shares_memory(w, model.params)
             assert np.shares_memory(layer._grads[name], model.grads)
     values = rng.normal(size=total)
-    model.params[...] = values
+    model.params = values
     np.testing.assert_array_equal(np.concatenate([w.ravel() for w in model.get_weights()]), values)
+
+
+def test_params_refuse_writes_that_kernels_would_not_see(rng):
+    model = Sequential([layers.GRU(4), layers.Dense(1)], seed=0)
+    x = rng.normal(size=(5, 6, 3)).astype(np.float32)
+    before = model.predict(x)
+    with pytest.raises(ValueError, match="read-only"):
+        model.params[...] *= 0.5
+    with pytest.raises(ValueError, match=r"params has shape \(3,\): the model has"):
+        model.params = np.zeros(3)
+    np.testing.assert_array_equal(model.predict(x), before)
+    twin = model.copy()
+    model.params = model.params * 0.5
+    twin.set_weights([w * 0.5 for w in twin.get_weights()])
+    np.testing.assert_array_equal(model.predict(x), twin.predict(x))
+    assert not np.array_equal(model.predict(x), before)
 
 
 def test_weights_survive_adding_a_layer(tokens):
@@ -143,17 +159,17 @@ def test_model_gradient_matches_finite_difference(end, penalised, rng):
     model.compile("sgd", loss)
     x = rng.integers(0, 20, (7, 5))
     y, weight = targets(loss, n_outputs, 7, rng), rng.uniform(0.5, 2, 7)
-    model.params[...] = rng.normal(size=model.params.size) * 0.5
+    model.params = rng.normal(size=model.params.size) * 0.5
     value = model.compute_gradients(x, y, weight)
     grads = model.grads.copy()
     assert value == pytest.approx(model.test_on_batch(x, y, weight))
     for i in rng.choice(grads.size, 60, replace=False):
-        start = model.params[i]
+        start = model.params.copy()
         sides = []
         for step in (1e-6, -1e-6):
-            model.params[i] = start + step
+            model.params = start + step * (np.arange(start.size) == i)
             sides.append(model.test_on_batch(x, y, weight))
-        model.params[i] = start
+        model.params = start
         assert grads[i] == pytest.approx((sides[0] - sides[1]) / 2e-6, abs=1e-7)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from fastrnn import saving
-from fastrnn.checks import flag
+from fastrnn.checks import flag, real_array
 from fastrnn.engine.runtime.memory import aligned
 from fastrnn.exceptions import ModelFileError, NotBuiltError
 from fastrnn.layers.base import Layer, is_cell
@@ -179,7 +179,29 @@ class Network:
 
     @property
     def params(self) -> np.ndarray:
-        """All weights, as one vector."""
+        """All weights, as one vector.
+
+        It can't be written to in place: kernels read copies of the weights, which are made anew when the layers are told
+        of a change. Assign a whole vector instead (``model.params = values``), or call :meth:`set_weights`.
+        """
+        view = self._vectors()[0].view()
+        view.flags.writeable = False
+        return view
+
+    @params.setter
+    def params(self, values: Any) -> None:
+        vector = self.weight_vector
+        values = real_array(values, name="params")
+        if values.shape != vector.shape:
+            raise ValueError(
+                f"params has shape {values.shape}: the model has {vector.size} weights, {vector.shape}"
+            )
+        vector[...] = values
+        self.weights_changed()
+
+    @property
+    def weight_vector(self) -> np.ndarray:
+        """The vector behind `params`. Who writes to it calls :meth:`weights_changed`."""
         return self._vectors()[0]
 
     @property

@@ -62,13 +62,12 @@ class Snapshot:
 
     def __init__(self, model: Any) -> None:
         self.model, self.optimizer = model, model.optimizer
-        self.params: np.ndarray = model.params.copy()
+        self.params: np.ndarray = model.weight_vector.copy()
         self._state = self.optimizer.get_state()
 
     def restore_weights(self) -> None:
         """Put the weights back."""
-        self.model.params[...] = self.params
-        self.model.weights_changed()
+        self.model.params = self.params
 
     def restore(self) -> None:
         """Put weights and optimizer back."""

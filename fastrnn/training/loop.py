@@ -157,7 +157,7 @@ def run_epochs(model: Any, task: Task, calls: CallbackList) -> Outcome:
     except KeyboardInterrupt:
         if not (policy.keep_interrupted and outcome.epochs):
             raise
-        if weights is not None and not all_finite(model.params):
+        if weights is not None and not all_finite(model.weight_vector):
             weights.good.restore()
         outcome.interrupted = True
     finally:

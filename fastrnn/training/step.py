@@ -44,8 +44,8 @@ class Trainable(Protocol):
     plan: optimizers.Plan
 
     @property
-    def params(self) -> np.ndarray:
-        """All weights, as one vector."""
+    def weight_vector(self) -> np.ndarray:
+        """All weights, as one vector that may be written to."""
 
     @property
     def grads(self) -> np.ndarray:
@@ -171,7 +171,7 @@ class Trainer:
                 return judged.loss
             model.back(judged.grad, judged.caches, judged.from_logits)
             self._check_gradients(model)
-            self.optimizer.apply(model.params, model.grads, model.plan)
+            self.optimizer.apply(model.weight_vector, model.grads, model.plan)
             model.constrain()
             model.weights_changed()
             self.objective.add(judged.loss, batch.y, judged.y, batch.weight, judged.mask)
@@ -196,5 +196,5 @@ class Trainer:
 
     def check_weights(self, model: Trainable) -> None:
         """Raise `NonFiniteLossError` if a weight is not finite, which the loss shows at the next batch only."""
-        if not all_finite(model.params):
+        if not all_finite(model.weight_vector):
             raise NonFiniteLossError("a weight became NaN or infinite")
