@@ -18,6 +18,7 @@ from fastrnn.engine.kernels.losses import squared_error_of_layout
 from fastrnn.registry import Configurable, Registry
 from fastrnn.targets import (
     align_targets,
+    as_predictions,
     class_targets,
     fill_missing,
     item_factors,
@@ -103,9 +104,7 @@ class Loss(Configurable):
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None) -> float:
         """Return the loss of a batch."""
-        y_pred = np.asarray(y_pred)
-        y_pred = y_pred if y_pred.dtype.kind == "f" else y_pred.astype(np.float32)
-        return self.value(y_true, y_pred, sample_weight, mask)
+        return self.value(y_true, as_predictions(y_pred), sample_weight, mask)
 
     def value(
         self,

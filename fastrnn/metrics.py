@@ -13,7 +13,7 @@ import numpy as np
 from fastrnn import losses
 from fastrnn.checks import choice, flag, integer, number
 from fastrnn.registry import Configurable, Registry, snake_case
-from fastrnn.targets import align_targets, fill_missing, item_weights
+from fastrnn.targets import align_targets, as_predictions, fill_missing, item_weights
 
 __all__ = [
     "AUC",
@@ -90,7 +90,7 @@ def update(metric: Metric, y_true: Any, y_pred: Any, sample_weight: Any = None, 
 
     Parameters are those of :meth:`Metric.update_state`. Targets that do not count may be NaN; the metric gets 0.
     """
-    y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
+    y_true, y_pred = np.asarray(y_true), as_predictions(y_pred)
     items = y_pred.shape[:-1]
     y_true = fill_missing(y_true, items, sample_weight, mask)
     if _takes_mask(type(metric).update_state):
@@ -153,7 +153,7 @@ class Mean(Metric):
         raise NotImplementedError
 
     def update_state(self, y_true, y_pred, sample_weight=None, mask=None):
-        y_pred = np.asarray(y_pred)
+        y_pred = as_predictions(y_pred)
         values = np.asarray(self.values(np.asarray(y_true), y_pred))
         if values.ndim == 0:
             # It counts as every item of the batch would.
@@ -380,7 +380,7 @@ class AUC(Metric):
         self._negatives: Any = 0.0
 
     def update_state(self, y_true, y_pred, sample_weight=None, mask=None):
-        y_pred = np.asarray(y_pred)
+        y_pred = as_predictions(y_pred)
         y_true = align_targets(y_true, y_pred) != 0
         weights = item_weights(y_pred.shape[:-1], sample_weight, mask, np.float64)
         weights = (

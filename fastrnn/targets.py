@@ -12,6 +12,7 @@ import numpy as np
 
 __all__ = [
     "align_targets",
+    "as_predictions",
     "class_targets",
     "fill_missing",
     "item_factors",
@@ -20,6 +21,14 @@ __all__ = [
     "missing_items",
     "one_hot_targets",
 ]
+
+
+def as_predictions(y_pred: Any) -> np.ndarray:
+    """`y_pred` as an array of floating-point numbers of at least single precision: squares of float16 overflow."""
+    y_pred = np.asarray(y_pred)
+    if y_pred.dtype == np.float16:
+        return y_pred.astype(np.float32)
+    return y_pred if y_pred.dtype.kind == "f" else y_pred.astype(np.float64)
 
 
 def align_targets(y_true: Any, y_pred: np.ndarray) -> np.ndarray:

@@ -59,7 +59,8 @@ class RNNRegressor(RegressorMixin, BaseRNN):
         n_outputs = 1 if y.ndim == 1 else y.shape[1]
         if known and n_outputs != self.n_outputs_:
             raise ValueError(f"y has {n_outputs} outputs, but the network was made for {self.n_outputs_}.")
-        dtype = y.dtype if y.dtype.kind == "f" else np.dtype(np.float64)
+        # Predictions have the dtype of y, but not half precision, in which errors and their squares overflow.
+        dtype = {"e": np.dtype(np.float32), "f": np.dtype(np.float32)}.get(y.dtype.char, np.dtype(np.float64))
         with np.errstate(over="ignore"):
             rows = y.reshape(len(y), n_outputs).astype(self.dtype, copy=False)
         if not np.isfinite(rows).all():
@@ -70,7 +71,7 @@ class RNNRegressor(RegressorMixin, BaseRNN):
         return None
 
     def _score_outputs(self, targets: np.ndarray, out: np.ndarray, weight: np.ndarray | None) -> float:
-        return float(r2_score(targets, out, sample_weight=weight))
+        return _r2(targets, out, weight)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Make one pass over the data.
@@ -102,7 +103,7 @@ class RNNRegressor(RegressorMixin, BaseRNN):
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs), as y had in `fit`
-            With ``return_sequences=True`` laid out as X; in the floating dtype that y had in `fit`.
+            With ``return_sequences=True`` laid out as X. float32 if y was float32 or float16 in `fit`, else float64.
         """
         rows, sequences = self._rows(X)
         per_step = self._architecture["return_sequences"]
@@ -122,9 +123,14 @@ class RNNRegressor(RegressorMixin, BaseRNN):
         """
         rows, sequences = self._rows(X)
         truth, weight = self._rows_to_score(y, sample_weight, sequences.data)
-        return float(r2_score(truth, rows, sample_weight=weight))
+        return _r2(truth, rows, weight)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+
+def _r2(truth: Any, rows: np.ndarray, weight: np.ndarray | None) -> float:
+    # In float64: squares of large float16 and float32 numbers would overflow.
+    return float(r2_score(np.asarray(truth, np.float64), np.asarray(rows, np.float64), sample_weight=weight))

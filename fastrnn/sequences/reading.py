@@ -269,6 +269,9 @@ def _check_numbers(
         return values
     low, high = float(values.min()), float(values.max())
     limit = float(np.finfo(dtype or np.float64).max)
+    if values.dtype.kind == "f":
+        # As a number of a smaller dtype, the limit would be infinity, and infinity would pass.
+        limit = min(limit, float(np.finfo(values.dtype).max))
     if -limit <= low and high <= limit:  # False for NaN too
         return values
     with np.errstate(invalid="ignore"):
