@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import _check_feature_names, check_is_fitted
 
+from .checks import flag
 from .sequences import Ragged, Sequences, as_object_array, read_sequences
 
 __all__ = ["StandardScaler3D"]
@@ -17,7 +19,8 @@ class StandardScaler3D(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, au
     """Give each feature zero mean and unit variance over all samples and time steps.
 
     The transformed value is ``(x - mean) / scale``, with one mean and one scale for each feature. Padding is left out
-    of both, and stays padding.
+    of both, and stays padding. The arithmetic is that of scikit-learn's `StandardScaler`, applied to the time steps of
+    all sequences as rows.
 
     Parameters
     ----------
@@ -28,22 +31,24 @@ class StandardScaler3D(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, au
 
     Attributes
     ----------
+    scaler_ : sklearn.preprocessing.StandardScaler
+        Fitted to the time steps.
     mean_ : ndarray of shape (n_features,), float64, or None
+        None if `with_mean` is False.
     var_ : ndarray of shape (n_features,), float64, or None
-        Population variance (divided by the number of steps).
+        Population variance (divided by the number of steps). None if `with_std` is False.
     scale_ : ndarray of shape (n_features,), float64, or None
+        None if `with_std` is False.
     n_steps_seen_ : int
-        Real time steps, over all calls of `partial_fit`.
+        Time steps without padding, over all calls of `partial_fit`.
     n_features_in_ : int
-        Features of one step; for a two-dimensional X, which holds one variable, its number of columns.
+        Features of one step. For a two-dimensional X, which holds one variable, its number of columns.
 
     Notes
     -----
     Accepts what the estimators accept: (n_samples, n_timesteps, n_features), padded with NaN or not; (n_samples,
     n_timesteps) for one variable; a list or an object array of (n_timesteps_i, n_features) arrays. The result has
     the form and the floating dtype of the input.
-
-    Mean and variance are kept by the update of Chan, Golub and LeVeque, which is stable whatever the mean's size.
 
     Examples
     --------
@@ -54,12 +59,11 @@ class StandardScaler3D(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, au
     array([3.])
     """
 
+    scaler_: StandardScaler
     mean_: np.ndarray | None
     var_: np.ndarray | None
     scale_: np.ndarray | None
     n_steps_seen_: int
-    _mean: np.ndarray
-    _var: np.ndarray
 
     def __init__(self, *, with_mean: bool = True, with_std: bool = True) -> None:
         self.with_mean = with_mean
@@ -74,37 +78,44 @@ class StandardScaler3D(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, au
             Sequences, see the class.
         y : None
             Ignored.
+
+        Returns
+        -------
+        StandardScaler3D
+            The object itself.
         """
         return self._fit(X, reset=True)
 
     def partial_fit(self, X: Any, y: Any = None) -> StandardScaler3D:
-        """Go on with further sequences, as if all had been given to `fit` at once."""
-        return self._fit(X, reset="n_steps_seen_" not in vars(self))
+        """Go on with further sequences, as if all had been given to `fit` at once.
+
+        Parameters
+        ----------
+        X : array-like
+            Sequences, see the class.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        StandardScaler3D
+            The object itself.
+        """
+        return self._fit(X, reset="scaler_" not in vars(self))
 
     def _fit(self, X: Any, reset: bool) -> StandardScaler3D:
+        with_mean, with_std = flag(self.with_mean, "with_mean"), flag(self.with_std, "with_std")
         sequences = read_sequences(X)
         check_features(self, X, sequences, reset=reset)
-        data = sequences.data
-        steps = data.values if isinstance(data, Ragged) else data.reshape(-1, data.shape[-1])
-        count = len(steps)
-        mean = steps.mean(axis=0, dtype=np.float64)
-        var = np.zeros_like(mean)
-        for block in np.array_split(steps, max(1, steps.size // 2**20)):  # no float64 copy of all the data
-            var += ((block - mean) ** 2).sum(axis=0)
-        var /= count
-        if not reset:
-            before, self.n_steps_seen_ = self.n_steps_seen_, self.n_steps_seen_ + count
-            total, delta = self.n_steps_seen_, mean - self._mean
-            mean = self._mean + delta * (count / total)
-            var = (self._var * before + var * count) / total + delta**2 * (before * count / total**2)
-        else:
-            self.n_steps_seen_ = count
-        self._mean, self._var = mean, var
-        self.mean_ = mean if self.with_mean else None
-        self.var_ = var if self.with_std else None
-        # A variance that is no more than rounding of the mean belongs to a constant.
-        constant = var <= np.maximum(0, (10 * np.finfo(np.float64).eps * np.abs(mean)) ** 2)
-        self.scale_ = np.where(constant, 1.0, np.sqrt(var)) if self.with_std else None
+        scaler = StandardScaler(with_mean=with_mean, with_std=with_std) if reset else self.scaler_
+        steps = _steps_of(sequences.data)
+        # In blocks of at most 8 MB of float64: StandardScaler makes float64 copies of what it is given.
+        for block in np.array_split(steps, max(1, steps.size // 2**20)):
+            scaler.partial_fit(block)
+        self.scaler_ = scaler
+        self.mean_ = scaler.mean_ if with_mean else None
+        self.var_, self.scale_ = scaler.var_, scaler.scale_
+        self.n_steps_seen_ = int(scaler.n_samples_seen_)
         return self
 
     def transform(self, X: Any) -> Any:
@@ -120,7 +131,7 @@ class StandardScaler3D(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, au
         ndarray, list of ndarray, or Ragged
             As X: a list for a list of arrays, an array otherwise.
         """
-        return self._apply(X, lambda steps, mean, scale: (steps - mean) / scale)
+        return self._apply(X, "transform")
 
     def inverse_transform(self, X: Any) -> Any:
         """Undo :meth:`transform`.
@@ -133,21 +144,20 @@ class StandardScaler3D(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, au
         Returns
         -------
         ndarray, list of ndarray, or Ragged
+            As X.
         """
-        return self._apply(X, lambda steps, mean, scale: steps * scale + mean)
+        return self._apply(X, "inverse_transform")
 
-    def _apply(self, X: Any, formula: Any) -> Any:
+    def _apply(self, X: Any, method: str) -> Any:
         check_is_fitted(self)
         sequences = read_sequences(X)
         check_features(self, X, sequences, reset=False)
         data = sequences.data
-        dtype = data.dtype if data.dtype.kind == "f" else np.dtype(np.float64)
-        mean = np.asarray(0.0 if self.mean_ is None else self.mean_).astype(dtype)
-        scale = np.asarray(1.0 if self.scale_ is None else self.scale_).astype(dtype)
+        values = getattr(self.scaler_, method)(_steps_of(data))
         if not isinstance(data, Ragged):
-            out = formula(data, mean, scale).astype(dtype, copy=False)
+            out = values.reshape(data.shape)
             return out[:, :, 0] if sequences.is_table else out
-        scaled = data.with_values(formula(data.values, mean, scale).astype(dtype, copy=False))
+        scaled = data.with_values(values)
         if isinstance(X, Ragged):
             return scaled
         if data.n_timesteps is not None:
@@ -162,11 +172,16 @@ class StandardScaler3D(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, au
         return tags
 
 
-def check_features(estimator: Any, X: Any, sequences: Sequences, reset: bool, tokens: bool = False) -> None:
-    """Note the number of features of one step on `estimator` (`reset`), or hold X to what was noted.
+def _steps_of(data: Any) -> np.ndarray:
+    """The time steps of all sequences without padding, of shape (n_steps, n_features)."""
+    return data.values if isinstance(data, Ragged) else data.reshape(-1, data.shape[-1])
 
-    The columns of a two-dimensional table are the time steps of one variable. scikit-learn's contract is that their
-    number stays what it was in `fit`; three dimensions and lists are free to change the number of time steps.
+
+def check_features(estimator: Any, X: Any, sequences: Sequences, reset: bool, tokens: bool = False) -> None:
+    """Set the number of features of one step on `estimator` if `reset`; otherwise compare X with it.
+
+    The columns of a two-dimensional table are the time steps of one variable. scikit-learn requires that their number is
+    the same as in `fit`. In three dimensions and in lists the number of time steps may change.
     """
     if reset:
         _check_feature_names(estimator, X, reset=True)

@@ -38,7 +38,8 @@ def load():
         # Keras would place tensors on an accelerator where there is one; the oracle is the CPU.
         torch.set_default_device("cpu")
         # PyTorch keeps the 1/6 of hard_sigmoid's derivative in float32 whatever the dtype.
-        keras.src.backend.torch.nn.hard_sigmoid = lambda x: torch.clamp(x + 3, 0, 6) / 6
+        tensor = keras.ops.convert_to_tensor
+        keras.src.backend.torch.nn.hard_sigmoid = lambda x: torch.clamp(tensor(x) + 3, 0, 6) / 6
     # Keras keeps its learning rate in floatx, and everywhere but on TensorFlow it computes float64 products in float32;
     # an oracle for float64 must not. Layers name their own dtype.
     keras.config.set_floatx("float64")

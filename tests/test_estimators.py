@@ -141,11 +141,6 @@ def test_regressor_learns_single_steps(n_outputs):
 )
 def test_options_train(dense, options):
     X, y = dense
-    if options.get("bidirectional"):
-        from fastrnn import layers
-
-        if not hasattr(layers, "Bidirectional"):
-            pytest.skip("Bidirectional is not there yet")
     if options.get("return_sequences"):
         y = np.repeat(y[:, None], X.shape[1], axis=1)
     model = classifier(**{"learning_rate_init": 0.01, "max_iter": 8, **options}).fit(X, y)

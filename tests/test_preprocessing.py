@@ -110,3 +110,45 @@ def test_survives_pickling(arrays):
     again = pickle.loads(pickle.dumps(scaler))
     again.partial_fit(arrays[:1])
     assert again.n_steps_seen_ == 20
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_computes_what_the_scaler_of_scikit_learn_computes(dtype):
+    X = np.random.default_rng(0).normal([1, -2, 1e3], [2, 0.1, 1], size=(40, 50, 3)).astype(dtype)
+    steps = X.reshape(-1, 3)
+    ours, theirs = StandardScaler3D().fit(X), StandardScaler().fit(steps)
+    np.testing.assert_array_equal(ours.scale_, theirs.scale_)
+    np.testing.assert_array_equal(ours.transform(X).reshape(-1, 3), theirs.transform(steps))
+    back = ours.inverse_transform(ours.transform(X))
+    assert back.dtype == dtype
+    np.testing.assert_allclose(back, X, rtol=1e-5 if dtype == np.float32 else 1e-12, atol=1e-6)
+
+
+def test_many_steps_are_read_in_blocks():
+    # More than one block of 2**20 numbers; the result is that of all at once.
+    X = np.random.default_rng(0).normal(100, 3, size=(7, 200_000, 1)).astype(np.float32)
+    scaler = StandardScaler3D().fit(X)
+    assert scaler.n_steps_seen_ == 1_400_000
+    np.testing.assert_allclose(scaler.mean_, X.mean(dtype=np.float64), rtol=1e-12)
+    np.testing.assert_allclose(scaler.var_, X.var(dtype=np.float64), rtol=1e-10)
+
+
+def test_bad_options_and_input_leave_the_scaler_as_it_was(arrays):
+    with pytest.raises(ValueError, match="with_std='yes': give True or False"):
+        StandardScaler3D(with_std="yes").fit(arrays)
+    scaler = StandardScaler3D().fit(arrays)
+    before = pickle.dumps(scaler)
+    for bad in (np.zeros((3, 4, 2)), [], [np.zeros((2, 3)), np.zeros((2, 4))], np.full((2, 2, 3), np.inf)):
+        with pytest.raises(ValueError):
+            scaler.partial_fit(bad)
+        assert pickle.dumps(scaler) == before
+
+
+def test_inverse_transform_keeps_padding_and_lengths(arrays):
+    X = np.full((4, 9, 3), np.nan)
+    for row, a in zip(X, arrays, strict=True):
+        row[: len(a)] = a
+    scaler = StandardScaler3D().fit(arrays)
+    np.testing.assert_allclose(scaler.inverse_transform(scaler.transform(X)), X)
+    for out, a in zip(scaler.inverse_transform(scaler.transform(arrays)), arrays, strict=True):
+        np.testing.assert_allclose(out, a)
