@@ -157,10 +157,11 @@ def outputs(model: Sequential, X: Any, per_step: bool, before: States | None = N
     if per_step:
         n_rows = len(X.values) if isinstance(X, Ragged) else n_samples * X.shape[1]
     result: np.ndarray | None = None
-    data, row_states = Batches(X, batch_size=256), RowStates(model.layers, before)
+    data = Batches(X, batch_size=256)
+    row_states = RowStates(model.layers, before) if any(layer.stateful for layer in model.layers) else None
 
     def compute(x: Any, mask: Any) -> np.ndarray:
-        return model.run(Batch(x, mask=mask), False).y
+        return model.run(Batch(x, None, None, mask), False).y
 
     for batch, out in loop.outputs(model, data, compute, row_states=row_states, order=order):
         rows = batch.rows

@@ -367,7 +367,7 @@ class Model(Network):
         longest = int(x.lengths.max()) if isinstance(x, Ragged) and len(x) else None
 
         def compute(x: Any, mask: Any) -> np.ndarray:
-            return self.run(Batch(x, mask=mask), False).y
+            return self.run(Batch(x, None, None, mask), False).y
 
         data, calls = self._prediction_data(x, batch_size, callbacks, mask)
         return predict(self, data, compute, calls, integer(steps, "steps", optional=True), longest)

@@ -172,6 +172,8 @@ class Sequential(Model):
         if mask is not None:
             mask = check_mask(mask, x.shape)
         found = forward(self.layers, x, mask, training, logits_of)
+        if not self._regularized:
+            return found
         return found._replace(penalty=found.penalty + self._weight_penalty())
 
     def back(self, dy: np.ndarray, caches: Any, from_logits: bool) -> None:

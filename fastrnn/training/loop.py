@@ -182,7 +182,7 @@ def _run_batches(
             calls.batch("train_begin", i, dict)
             if row_states is not None:
                 row_states.enter(batch.rows)
-            trainer.train(model, batch._replace(x=as_input(batch.x)), n_steps)
+            trainer.train(model, Batch(as_input(batch.x), *batch[1:]), n_steps)
             if row_states is not None:
                 row_states.leave(batch.rows)
             calls.batch("train_end", i, trainer.objective.logs)
@@ -215,7 +215,7 @@ def evaluate(model: Any, data: Batches, calls: CallbackList, steps: int | None =
         if i == steps:
             break
         calls.batch("test_begin", i, dict)
-        trainer.test(model, batch._replace(x=as_input(batch.x)))
+        trainer.test(model, Batch(as_input(batch.x), *batch[1:]))
         calls.batch("test_end", i, trainer.objective.logs)
     logs = trainer.objective.logs()
     calls.call("on_test_end", logs)

@@ -179,15 +179,15 @@ class Trainer:
 
     @staticmethod
     def _check_gradients(model: Trainable) -> None:
-        parts = [model.grads[start:stop] for start, stop in model.plan.runs]
-        for table in model.plan.tables:
-            grads = model.grads[table.start : table.stop].reshape(table.shape)
-            parts.append(grads[table.rows()].ravel())
-        for part in parts:
-            if not all_finite(part):
-                raise NonFiniteLossError(
-                    f"a gradient became NaN or infinite; the weights were left as they were. {HELP}."
-                )
+        grads = model.grads
+        finite = all(all_finite(grads[start:stop]) for start, stop in model.plan.runs)
+        for table in model.plan.tables if finite else ():
+            rows = grads[table.start : table.stop].reshape(table.shape)[table.rows()]
+            finite = finite and all_finite(rows.ravel())
+        if not finite:
+            raise NonFiniteLossError(
+                f"a gradient became NaN or infinite; the weights were left as they were. {HELP}."
+            )
 
     def test(self, model: Trainable, batch: Batch) -> None:
         """Add loss and metrics of a batch to the running means."""
