@@ -6,6 +6,7 @@ from fastrnn.forecasting.metrics import coverage, interval_width, mase, naive_sc
 from fastrnn.forecasting.windows import make_windows, seasonal_naive
 
 __all__ = [
+    "ConformalIntervals",
     "RNNForecaster",
     "coverage",
     "interval_width",
@@ -24,4 +25,8 @@ def __getattr__(name: str) -> Any:
         from fastrnn.forecasting.forecaster import RNNForecaster
 
         return RNNForecaster
+    if name == "ConformalIntervals":
+        from fastrnn.forecasting.intervals import ConformalIntervals
+
+        return ConformalIntervals
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

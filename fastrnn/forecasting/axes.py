@@ -117,9 +117,13 @@ class StampAxis:
                 f"series {series}: the stamp {stamps[0]} has {'no ' if stamps.tz is None else 'a '}time zone, unlike "
                 f"{self.first}; use tz_localize or tz_convert so that all have the same"
             )
+        first = self.first
+        if stamps.tz is not None and isinstance(self.frequency, pd.offsets.Day):
+            # Days of a zone are not all of 24 hours.
+            stamps, first = stamps.tz_localize(None), first.tz_localize(None)
         fixed = _nanoseconds(self.frequency)
         if fixed:
-            offset = (stamps.as_unit("ns") - self.first.as_unit("ns")).asi8 if len(stamps) else np.zeros(0)
+            offset = (stamps.as_unit("ns") - first.as_unit("ns")).asi8 if len(stamps) else np.zeros(0)
             positions, rest = np.divmod(offset, fixed)
             off = rest != 0
         else:
@@ -155,7 +159,7 @@ def season_of_frequency(axis: Any) -> int:
         if fixed < day:
             return day // fixed if day % fixed == 0 and day // fixed <= 288 else 1
         return 7 if fixed == day else 52 if fixed == 7 * day else 1
-    name = axis.frequency.name if hasattr(axis.frequency, "name") else str(axis.frequency)
+    name = axis.frequency.rule_code
     if getattr(axis.frequency, "n", 1) != 1:
         return 1
     return _SEASONS.get(name[:1], 1)
@@ -245,9 +249,9 @@ def _infer(index: Any) -> Any:
     if len(index) < 2:
         return None
     if len(index) >= 3:
-        name = pd.infer_freq(index)
-        if name is not None:
-            return to_offset(name)
+        found = pd.DatetimeIndex(pd.DatetimeIndex(index, freq=None), freq="infer").freq
+        if found is not None:
+            return found
     steps = np.diff(index.as_unit("ns").asi8)
     least = int(steps.min())
     day = 86_400_000_000_000

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from fastrnn.forecasting.metrics import naive_scale
+from fastrnn.forecasting.uncertainty import spread_of
 from fastrnn.sequences import Ragged
 
 __all__ = ["Backtest", "BacktestSeries", "backtest"]
@@ -210,20 +211,20 @@ def backtest(
     for series in all_series:
         first = _first_step(start, len(series.history), series, horizon)
         origins.append(np.arange(first - 1, len(series.history) - horizon, step))
-    if refit:
-        outputs = _refitted(forecaster, panel, X, static, origins, horizon)
-    else:
-        outputs = _in_one_pass(forecaster, all_series, origins)
-    season = forecaster.seasons_[0]
     levels = tuple(float(q) for q in forecaster.quantiles or ())
+    if not levels and forecaster._head.has_distribution:
+        levels = (0.1, 0.5, 0.9)
+    if refit:
+        _check_refit(X, static, origins)
+        outputs = _refitted(forecaster, panel, origins, horizon, levels)
+    else:
+        outputs = _in_one_pass(forecaster, all_series, origins, levels)
+    season = forecaster.seasons_[0]
     results = []
     for series, at, values, (point, quantiles) in zip(
         all_series, origins, panel.values, outputs, strict=True
     ):
         steps = at[:, None] + 1 + np.arange(horizon)
-        spread = series.history.scale(at)
-        if forecaster.log_:
-            spread = spread * np.abs(point).mean(axis=1)
         results.append(
             BacktestSeries(
                 name=series.name,
@@ -232,7 +233,7 @@ def backtest(
                 truth=values[steps],
                 forecast=point[:, :horizon],
                 naive=series.history.naive(at, season)[:, :horizon],
-                spread=spread,
+                spread=spread_of(series, at, point, forecaster.log_),
                 scale=naive_scale(values[: at[0] + 1], season),
                 quantiles=None if quantiles is None else quantiles[:, :horizon],
             )
@@ -240,7 +241,9 @@ def backtest(
     return Backtest(results, horizon, levels, forecaster.target_col, forecaster.id_col, forecaster.time_col)
 
 
-def _in_one_pass(forecaster: Any, all_series: list[Any], origins: list[NDArray]) -> list[Any]:
+def _in_one_pass(
+    forecaster: Any, all_series: list[Any], origins: list[NDArray], levels: tuple[float, ...]
+) -> list[Any]:
     head, out = forecaster._head, []
     for begin in range(0, len(all_series), 64):
         group = all_series[begin : begin + 64]
@@ -253,24 +256,28 @@ def _in_one_pass(forecaster: Any, all_series: list[Any], origins: list[NDArray])
             raw = rows[at].reshape(len(at), head.horizon, head.n_outputs)
             point = series.history.invert(at, head.point(raw))
             quantiles = None
-            if forecaster.quantiles is not None:
-                quantiles = series.history.invert(at, head.quantiles_of(raw))
+            if levels:
+                scale = series.history.scale(at)[:, None]
+                quantiles = series.history.invert(at, forecaster._quantiles_of(raw, levels, scale))
             out.append((point, quantiles))
     return out
 
 
-def _refitted(
-    forecaster: Any, panel: Any, X: Any, static: Any, origins: list[NDArray], horizon: int
-) -> list[Any]:
-    """Fit a clone on the steps up to each origin, and forecast from there."""
-    from tqdm.auto import tqdm
-
+def _check_refit(X: Any, static: Any, origins: list[NDArray]) -> None:
     if X is not None or static is not None:
         raise ValueError(
             "refit=True does not take X or static; loop over the origins and fit a clone at each"
         )
     if len({tuple(at) for at in origins}) > 1:
         raise ValueError("refit=True needs the same origins in all series; give series of equal length")
+
+
+def _refitted(
+    forecaster: Any, panel: Any, origins: list[NDArray], horizon: int, levels: tuple[float, ...]
+) -> list[Any]:
+    """Fit a clone on the steps up to each origin, and forecast from there."""
+    from tqdm.auto import tqdm
+
     points: list[list[NDArray]] = [[] for _ in origins]
     quantiles: list[list[NDArray]] = [[] for _ in origins]
     for origin in tqdm(origins[0], desc="refit", disable=not forecaster.verbose):
@@ -279,7 +286,9 @@ def _refitted(
         raw, _ = again._raw(None, None)
         for i, values in enumerate(again._values(again._head.point(raw), horizon)):
             points[i].append(values)
-        if forecaster.quantiles is not None:
-            for i, values in enumerate(again._values(again._head.quantiles_of(raw), horizon)):
+        if levels:
+            for i, values in enumerate(
+                again._values(again._quantiles_of(raw, levels, again._scales()), horizon)
+            ):
                 quantiles[i].append(values)
     return [(np.array(p), np.array(q) if q else None) for p, q in zip(points, quantiles, strict=True)]

@@ -193,6 +193,7 @@ class RNNForecaster(ForecasterStates, Uncertainty, ForecasterParameters):
         many = new.n_series_ >= _MANY_SERIES
         new.dropout_ = self.dropout if self.dropout != "auto" else 0.0 if many else 0.5
         new._train(callbacks, self.max_iter, fresh=not (self.warm_start and "model_" in vars(self)))
+        new._correlation = None
         new._settle()
         self.__dict__ = new.__dict__
         return self
@@ -387,9 +388,9 @@ class RNNForecaster(ForecasterStates, Uncertainty, ForecasterParameters):
             out.append(values[:horizon])
         return out
 
-    def _write(self, z: NDArray, horizon: int, labels: list[str]) -> Any:
+    def _write(self, z: NDArray, horizon: int, labels: list[str], values: list[NDArray] | None = None) -> Any:
         ends = [len(s.history) for s in self._series]
-        return write_panel(self._panel, ends, self._values(z, horizon), labels)
+        return write_panel(self._panel, ends, values or self._values(z, horizon), labels)
 
     # -- judging
 

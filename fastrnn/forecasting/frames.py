@@ -159,6 +159,10 @@ def _of_index(
     fresh: Axis | None = None
     for name, part in zip(names, values, strict=True):
         axis = known.get(name)
+        if axis is None and known:
+            raise ValueError(
+                f"y has the series {name!r}, which was not in fit ({list(known)[:5]}); new ones take a long frame"
+            )
         if axis is None:
             fresh = axis = fresh or read_axis(index, freq, repr(name))
         _add(panel, axis, index, part, repr(name))
