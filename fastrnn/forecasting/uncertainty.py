@@ -162,32 +162,33 @@ class Uncertainty:
 
     def _rank_correlation(self) -> NDArray:
         """Correlation of the normal scores of the residuals at the steps ahead, (horizon, horizon)."""
-        if getattr(self, "_correlation", None) is None:
-            scores = []
-            for series in self._series[:: max(len(self._series) // 50, 1)]:
-                n = len(series.history)
-                start = max(n - 2000, 0)
-                x = self._plan.scaled(series, 0, n)
-                raw = self.model_.predict(x[None], verbose=0)[0, start:]
-                raw = raw.reshape(len(raw), self._head.horizon, self._head.n_outputs)
-                z = series.history.targets(start, n).astype(np.float64)
-                scale = series.history.scale(np.arange(start, n))[:, None]
-                known = ~np.isnan(z).any(axis=1)
-                ranks = self._head.cdf(z[known], raw[known], scale[known])
-                scores.append(stats.norm.ppf(np.clip(ranks, 0.001, 0.999)))
-            rows = np.concatenate(scores)
-            horizon = self._head.horizon
-            correlation = np.eye(horizon)
-            if len(rows) > 2:
-                rows -= rows.mean(axis=0)
-                size = np.sqrt((rows**2).mean(axis=0))
-                rows /= np.where(size > 0, size, 1.0)
-                # Shrunk towards independence, so that it has a Cholesky factor however few rows there are.
-                weight = len(rows) / (len(rows) + horizon)
-                correlation = weight * (rows.T @ rows) / len(rows)
-                np.fill_diagonal(correlation, 1.0)
-            self._correlation = correlation
-        return self._correlation
+        if self._correlation is not None:
+            return self._correlation
+        scores = []
+        for series in self._series[:: max(len(self._series) // 50, 1)]:
+            n = len(series.history)
+            start = max(n - 2000, 0)
+            x = self._plan.scaled(series, 0, n)
+            raw = self.model_.predict(x[None], verbose=0)[0, start:]
+            raw = raw.reshape(len(raw), self._head.horizon, self._head.n_outputs)
+            z = series.history.targets(start, n).astype(np.float64)
+            scale = series.history.scale(np.arange(start, n))[:, None]
+            known = ~np.isnan(z).any(axis=1)
+            ranks = self._head.cdf(z[known], raw[known], scale[known])
+            scores.append(stats.norm.ppf(np.clip(ranks, 0.001, 0.999)))
+        rows = np.concatenate(scores)
+        horizon = self._head.horizon
+        correlation = np.eye(horizon)
+        if len(rows) > 2:
+            rows -= rows.mean(axis=0)
+            size = np.sqrt((rows**2).mean(axis=0))
+            rows /= np.where(size > 0, size, 1.0)
+            # Shrunk towards independence, so that it has a Cholesky factor however few rows there are.
+            weight = len(rows) / (len(rows) + horizon)
+            correlation = weight * (rows.T @ rows) / len(rows)
+            np.fill_diagonal(correlation, 1.0)
+        self._correlation = correlation
+        return correlation
 
 
 def spread_of(series: Series, origins: NDArray, point: NDArray, log: bool) -> NDArray:
