@@ -1,7 +1,7 @@
 """Callbacks of training, with Keras's hooks.
 
-A callback of your own is a subclass of :class:`Callback` that overrides some hooks. Hooks of batches cost only those who
-override them.
+A callback of your own is a subclass of :class:`Callback` that overrides some hooks. Hooks of batches are called only where
+a callback overrides them.
 """
 
 from __future__ import annotations
@@ -96,23 +96,34 @@ class EarlyStopping(_Monitor):
     Parameters
     ----------
     monitor : str
-        Key of the epoch's logs.
+        Key of the epoch's logs, such as "loss", "val_loss" or "val_" and the name of a metric.
     min_delta : float
-        What counts as an improvement.
+        Smallest change that is an improvement.
     patience : int
-        Epochs without one after which training stops.
+        Training stops after this number of epochs without an improvement.
     verbose : int
+        Whether to print when training stops and weights are restored: 0 or 1.
     mode : {"auto", "min", "max"}
+        Whether a smaller or a larger value is better. "auto" takes the loss as "min", and asks a metric for its
+        `direction`.
     baseline : float, optional
-        Improvements below it don't reset the patience.
+        An epoch that is not better than this does not reset the count of epochs without an improvement.
     restore_best_weights : bool
         End with the weights of the best epoch.
     start_from_epoch : int
-        Epochs before it are not looked at.
+        The first epoch that is compared, counted from 0.
 
     Attributes
     ----------
-    stopped_epoch, best_epoch : int
+    stopped_epoch : int
+        The epoch after which training stopped, counted from 0; 0 if it did not stop.
+    best_epoch : int
+        The epoch with the best value.
+
+    Raises
+    ------
+    ValueError
+        By `fit`, if ``mode="auto"`` and the metric does not declare a direction.
     """
 
     def __init__(
@@ -190,17 +201,22 @@ class ModelCheckpoint(_Monitor):
     Parameters
     ----------
     filepath : str or path
-        May hold fields such as ``{epoch:02d}`` and ``{val_loss:.3f}``. The model is written by its ``save``, weights by
-        ``save_weights``: a training that is killed meanwhile leaves the file before.
+        May hold fields such as ``{epoch:02d}`` and ``{val_loss:.3f}``. If the program is killed while a file is written,
+        the file of the last saving stays as it was.
     monitor : str
+        Key of the logs, with `save_best_only`.
     verbose : int
+        Whether to print when a file is written: 0 or 1.
     save_best_only : bool
+        Save only if the value is better than at the last saving.
     save_weights_only : bool
+        Save by ``model.save_weights``; by default by ``model.save``.
     mode : {"auto", "min", "max"}
+        As for :class:`EarlyStopping`.
     save_freq : "epoch" or int
-        Or the number of batches between two savings.
+        Save after each epoch, or after each `save_freq` batches.
     initial_value_threshold : float, optional
-        What the first saving must improve on, with `save_best_only`.
+        The first saving must be better than this, with `save_best_only`.
     """
 
     def __init__(
@@ -278,16 +294,21 @@ class ReduceLROnPlateau(_Monitor):
     Parameters
     ----------
     monitor : str
+        Key of the epoch's logs.
     factor : float
-        What the rate is multiplied by, below 1.
+        The rate is multiplied by it, from 0 to below 1.
     patience : int
-        Epochs without improvement after which it is.
+        The rate is lowered after this number of epochs without an improvement.
     verbose : int
+        Whether to print when the rate is lowered: 0 or 1.
     mode : {"auto", "min", "max"}
+        As for :class:`EarlyStopping`.
     min_delta : float
+        Smallest change that is an improvement.
     cooldown : int
-        Epochs to wait after a reduction.
+        Number of epochs after a reduction in which epochs without an improvement are not counted.
     min_lr : float
+        The rate is not lowered below it.
     """
 
     def __init__(
@@ -336,7 +357,15 @@ class ReduceLROnPlateau(_Monitor):
 
 
 class LearningRateScheduler(Callback):
-    """Sets the learning rate before each epoch to ``schedule(epoch, rate)`` (or ``schedule(epoch)``)."""
+    """Sets the learning rate before each epoch.
+
+    Parameters
+    ----------
+    schedule : callable
+        ``schedule(epoch, rate) -> float`` or ``schedule(epoch) -> float``, with epochs counted from 0.
+    verbose : int
+        Whether to print the rates: 0 or 1.
+    """
 
     def __init__(self, schedule: Callable[..., float], verbose: int = 0) -> None:
         super().__init__()
@@ -369,7 +398,15 @@ class LearningRateScheduler(Callback):
 
 
 class LambdaCallback(Callback):
-    """A callback made of functions, one for each hook that is named."""
+    """A callback made of functions.
+
+    Parameters
+    ----------
+    on_epoch_begin, on_epoch_end, on_train_begin, on_train_end, on_train_batch_begin, on_train_batch_end : callable
+        Called as the hooks of :class:`Callback` of these names: ``(epoch, logs)``, ``(logs)`` or ``(batch, logs)``.
+    **kwargs : callable
+        Functions for further hooks of :class:`Callback`, by name.
+    """
 
     def __init__(
         self,
@@ -408,8 +445,9 @@ class CSVLogger(Callback):
     ----------
     filename : str or path
     separator : str
+        One character.
     append : bool
-        Go on in a file that exists, rather than start it anew.
+        Append to a file that exists; by default it is overwritten.
     """
 
     def __init__(self, filename: str | os.PathLike, separator: str = ",", append: bool = False) -> None:
@@ -449,10 +487,10 @@ class CSVLogger(Callback):
 
 
 class TerminateOnNaN(Callback):
-    """Ends training quietly when the loss is NaN or infinite.
+    """Ends training without an error when the loss is NaN or infinite.
 
-    Without it `fit` raises :class:`~fastrnn.exceptions.NonFiniteLossError`. In both cases the model keeps its last good
-    weights.
+    Without it `fit` raises :class:`~fastrnn.exceptions.NonFiniteLossError`. In both cases the model goes back to its last
+    finite weights.
     """
 
     def on_non_finite_loss(self, batch: int) -> None:

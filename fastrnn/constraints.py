@@ -26,7 +26,7 @@ _EPSILON = 1e-7
 
 
 class Constraint(Configurable):
-    """Base class: a subclass gives ``__call__(w) -> ndarray``, the nearest allowed weight."""
+    """Base class: a subclass defines ``__call__(w) -> ndarray``, which returns the nearest allowed weights."""
 
     def __call__(self, w: np.ndarray) -> np.ndarray:
         return w
@@ -47,7 +47,13 @@ def _norms(w: np.ndarray, axis: Any) -> np.ndarray:
 
 
 class MaxNorm(Constraint):
-    """The norm along `axis` is at most `max_value` (Srivastava et al., 2014)."""
+    """Scales weights so that their norm along `axis` is at most `max_value` (Srivastava et al., 2014).
+
+    Parameters
+    ----------
+    max_value : float
+    axis : int or list of int
+    """
 
     _config_names = ("max_value", "axis")
 
@@ -60,14 +66,19 @@ class MaxNorm(Constraint):
 
 
 class NonNeg(Constraint):
-    """No weight is negative."""
+    """Sets negative weights to zero."""
 
     def __call__(self, w: np.ndarray) -> np.ndarray:
         return np.maximum(w, 0)
 
 
 class UnitNorm(Constraint):
-    """The norm along `axis` is 1."""
+    """Scales weights so that their norm along `axis` is 1.
+
+    Parameters
+    ----------
+    axis : int or list of int
+    """
 
     _config_names = ("axis",)
 
@@ -79,7 +90,15 @@ class UnitNorm(Constraint):
 
 
 class MinMaxNorm(Constraint):
-    """The norm along `axis` moves by `rate` towards the range from `min_value` to `max_value`."""
+    """Scales weights so that their norm along `axis` moves towards the range from `min_value` to `max_value`.
+
+    Parameters
+    ----------
+    min_value, max_value : float
+    rate : float
+        Fraction of the distance to the range that one update covers, from 0 to 1.
+    axis : int or list of int
+    """
 
     _config_names = ("min_value", "max_value", "rate", "axis")
 

@@ -42,10 +42,10 @@ _TRUNCATED_STD = 0.87962566103423978
 
 
 class Initializer(Configurable):
-    """Base class. A subclass gives ``__call__(shape, dtype, rng) -> ndarray``.
+    """Base class. A subclass defines ``__call__(shape, dtype, rng) -> ndarray`` of that shape and dtype.
 
-    An initializer made with a `seed` returns the same values at every call; one without draws from `rng`, which the
-    layer passes.
+    An initializer made with a `seed` returns the same values at every call. One without draws from `rng`, a generator
+    that the layer passes.
     """
 
     seed: int | None = None
@@ -115,7 +115,7 @@ class RandomNormal(Initializer):
 
 
 class TruncatedNormal(RandomNormal):
-    """Normal with `mean` and `stddev`; what lies more than two standard deviations away is drawn again."""
+    """Normal with `mean` and `stddev`; values more than two standard deviations from the mean are drawn again."""
 
     def __call__(self, shape, dtype="float32", rng=None):
         values = _truncated(self._generator(rng), shape)
@@ -246,7 +246,7 @@ class Orthogonal(Initializer):
         n_rows, n_columns = math.prod(shape[:-1]), shape[-1]
         normal = self._generator(rng).standard_normal((max(n_rows, n_columns), min(n_rows, n_columns)))
         q, r = np.linalg.qr(normal)
-        # The factorisation alone prefers some signs; with those of R's diagonal Q is uniform over all such matrices.
+        # With the signs of R's diagonal, Q is uniformly distributed over all such matrices.
         q *= np.sign(np.diagonal(r))
         return (self.gain * (q.T if n_rows < n_columns else q).reshape(shape)).astype(dtype)
 
@@ -366,7 +366,7 @@ def zeros_within(n_bytes: int) -> Iterator[None]:
 
 
 def call(initializer: Any, shape: tuple[int, ...], dtype: Any, rng: np.random.Generator) -> np.ndarray:
-    """Initial values from any initializer; a user's own function need not know `rng`."""
+    """Return initial values from an initializer, or from a function ``f(shape, dtype=...)`` of the user's."""
     left = _bytes_left.get()
     if left is not None:
         left[0] -= math.prod(shape) * np.dtype(dtype).itemsize

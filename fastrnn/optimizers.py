@@ -1,7 +1,7 @@
 """Optimizers over a model's flat vectors, with the arithmetic of Keras 3.15.1.
 
-An optimizer holds its own state (moments, step count) but no reference to parameters: they are passed to each update,
-so that a model and its optimizer can be copied and pickled.
+An optimizer holds its state (moments, number of updates) but no reference to parameters, which are passed to each update.
+So a model and its optimizer can be copied and pickled.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Table(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Which parts of the flat vectors an optimizer updates, and how."""
+    """Which slices of the flat vectors an optimizer updates, and how."""
 
     #: Start and stop of each weight that is updated as a whole.
     variables: list[tuple[int, int]]
-    #: The same, with neighbours joined.
+    #: The same, with adjacent slices joined.
     runs: list[tuple[int, int]]
     tables: list[Table]
 
@@ -48,9 +48,9 @@ class Optimizer(Configurable):
     Parameters
     ----------
     learning_rate : float, LearningRateSchedule or callable
-        A schedule is called with the number of updates made so far.
+        A schedule or function is called with the number of updates made so far.
     weight_decay : float, optional
-        Each update first shrinks all weights by this times the learning rate.
+        Each update first multiplies all weights by ``1 - weight_decay * learning_rate``.
     clipnorm : float, optional
         Limit of the norm of each weight's gradient.
     clipvalue : float, optional
@@ -58,7 +58,7 @@ class Optimizer(Configurable):
     global_clipnorm : float, optional
         Limit of the norm of all gradients together.
     use_ema, ema_momentum, ema_overwrite_frequency, loss_scale_factor, gradient_accumulation_steps
-        Of Keras; only the defaults are supported.
+        Arguments of Keras; only their defaults are supported.
     name : str, optional
     """
 
@@ -217,7 +217,7 @@ class Optimizer(Configurable):
         self.iterations += 1
 
     def _begin(self, rate: float) -> None:
-        """Compute what all parts of one update share."""
+        """Compute what is the same for all slices of one update."""
 
     def _update(self, p: np.ndarray, g: np.ndarray, start: int, stop: int, rate: float) -> None:
         raise NotImplementedError
@@ -226,7 +226,7 @@ class Optimizer(Configurable):
         raise NotImplementedError
 
     def _clip(self, grads: np.ndarray, plan: Plan) -> None:
-        # A gradient that is zero but for some rows is as good as those rows.
+        # Only some rows of a table's gradient differ from zero: clipping needs those rows only.
         parts = [(grads[start:stop], None) for start, stop in plan.variables]
         for table in plan.tables:
             whole, rows = grads[table.start : table.stop].reshape(table.shape), table.rows()
@@ -260,7 +260,7 @@ class SGD(Optimizer):
     momentum : float
         From 0 to 1. ``m = momentum * m - learning_rate * g; p += m``.
     nesterov : bool
-        Take the step from where the momentum leads: ``p += momentum * m - learning_rate * g``.
+        Nesterov's momentum: ``p += momentum * m - learning_rate * g``.
     **kwargs
         As for :class:`Optimizer`.
     """
@@ -271,7 +271,7 @@ class SGD(Optimizer):
         self, learning_rate: Any = 0.01, momentum: float = 0.0, nesterov: bool = False, **kwargs: Any
     ) -> None:
         super().__init__(learning_rate, **_known(self, kwargs))
-        self.momentum = _share(momentum, "momentum")
+        self.momentum = _fraction(momentum, "momentum")
         self.nesterov = flag(nesterov, "nesterov")
         if self.momentum:
             self._slots = (("momentum", 0.0),)
@@ -300,7 +300,7 @@ class RMSprop(Optimizer):
     ----------
     learning_rate : float, LearningRateSchedule or callable
     rho : float
-        Share of the running mean that is kept.
+        Factor of the running mean, from 0 to 1.
     momentum : float
     epsilon : float
         Added under the root.
@@ -322,8 +322,8 @@ class RMSprop(Optimizer):
         **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate, **_known(self, kwargs))
-        self.rho = _share(rho, "rho")
-        self.momentum = _share(momentum, "momentum")
+        self.rho = _fraction(rho, "rho")
+        self.momentum = _fraction(momentum, "momentum")
         self.epsilon = float(number(epsilon, "epsilon", 0))
         self.centered = flag(centered, "centered")
         slots = [("velocity", 0.0)]
@@ -362,7 +362,7 @@ class Adam(Optimizer):
     ----------
     learning_rate : float, LearningRateSchedule or callable
     beta_1, beta_2 : float
-        Shares of the running means that are kept.
+        Factors of the running means, from 0 to 1.
     epsilon : float
     amsgrad : bool
         Divide by the root of the largest `v` so far (Reddi et al., 2018).
@@ -382,8 +382,8 @@ class Adam(Optimizer):
         **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate, **_known(self, kwargs))
-        self.beta_1 = _share(beta_1, "beta_1")
-        self.beta_2 = _share(beta_2, "beta_2")
+        self.beta_1 = _fraction(beta_1, "beta_1")
+        self.beta_2 = _fraction(beta_2, "beta_2")
         self.epsilon = float(number(epsilon, "epsilon", 0))
         self.amsgrad = flag(amsgrad, "amsgrad")
         slots = (("momentum", 0.0), ("velocity", 0.0))
@@ -391,7 +391,7 @@ class Adam(Optimizer):
 
     @property
     def lazy(self) -> bool:
-        # The running mean of the gradient goes on moving rows that were touched once.
+        # The running mean of the gradient moves a row in every update after its first gradient.
         return False
 
     def _begin(self, rate: float) -> None:
@@ -414,7 +414,7 @@ class Adagrad(Optimizer):
     ----------
     learning_rate : float, LearningRateSchedule or callable
     initial_accumulator_value : float
-        Where the sums start.
+        Initial value of the sums.
     epsilon : float
         Added under the root.
     **kwargs
@@ -445,12 +445,12 @@ class Adagrad(Optimizer):
         update.adagrad_rows(p, g, total, rows, rate, self.epsilon)
 
 
-def _share(value: Any, name: str) -> float:
+def _fraction(value: Any, name: str) -> float:
     return float(number(value, name, 0, 1))
 
 
 def _takes_step(function: Callable) -> bool:
-    """Whether a function of the user's is called with the number of updates, or without anything."""
+    """Whether a function takes the number of updates as its argument, rather than none."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
@@ -465,7 +465,7 @@ def _takes_step(function: Callable) -> bool:
 
 
 def _known(optimizer: Optimizer, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments for the base class, or an error that names the first it doesn't know."""
+    """Return the arguments for the base class, or raise an error that names the first unknown one."""
     known = [name for name in inspect.signature(Optimizer.__init__).parameters if name != "self"]
     for key in kwargs:
         if key not in known:

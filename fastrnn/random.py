@@ -1,4 +1,4 @@
-"""Where random numbers come from: one seed for all, or one for each model."""
+"""Sources of random numbers: one seed for everything, or one for each model."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _global = np.random.SeedSequence()
 
 
 def set_random_seed(seed: int | None) -> None:
-    """Seed everything that is not given a seed of its own.
+    """Seed all objects that are made afterwards without a seed of their own.
 
     Parameters
     ----------
     seed : int or None
-        None takes fresh entropy from the system.
+        None takes a seed from the operating system.
 
     Examples
     --------
@@ -31,7 +31,7 @@ def set_random_seed(seed: int | None) -> None:
 
 
 def check_seed(seed: Any) -> Any:
-    """`seed`, if random numbers can be made from it: an integer, several, a seed sequence, or None."""
+    """Return `seed`, or raise if it is not a non-negative integer, a list of them, a seed sequence, or None."""
     try:
         if isinstance(seed, bool):
             raise TypeError
@@ -43,7 +43,7 @@ def check_seed(seed: Any) -> Any:
 
 
 def new_seed(seed: int | np.random.SeedSequence | None = None) -> np.random.SeedSequence:
-    """A seed sequence from `seed`, or the next one of the global seed's children."""
+    """Return a seed sequence made from `seed`; None makes it from the global seed."""
     if isinstance(seed, np.random.SeedSequence):
         return seed
     check_seed(seed)
@@ -51,5 +51,5 @@ def new_seed(seed: int | np.random.SeedSequence | None = None) -> np.random.Seed
 
 
 def new_generator(seed: int | np.random.SeedSequence | None = None) -> np.random.Generator:
-    """A generator from `seed`, or from the global seed."""
+    """Return a generator seeded with `seed`; None seeds it from the global seed."""
     return np.random.Generator(np.random.SFC64(new_seed(seed)))

@@ -1,4 +1,4 @@
-"""Objects by name: what ``loss="mse"`` or ``{"class_name": "L2", "config": {...}}`` stands for."""
+"""Objects by name: finds the class for ``loss="mse"`` or ``{"class_name": "L2", "config": {...}}``."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def snake_case(name: str) -> str:
 
 
 def choices(value: Any, known: Iterable[str]) -> str:
-    """List what would do, the nearest name first."""
+    """Return the end of an error message: the known name nearest to `value`, and all known names."""
     names = sorted(set(known))
     by_lower = {name.lower(): name for name in names}
     near = difflib.get_close_matches(str(value).lower(), by_lower, n=1)
@@ -84,13 +84,13 @@ class Registry:
     Parameters
     ----------
     kind : str
-        What messages call it, such as ``"loss"``.
+        Its name in messages, such as ``"loss"``.
     classes : iterable of type
-        Each is known by its name and by the name in snake case.
+        Each can be given by its name, or by that name in snake case.
     aliases : mapping
         Further names.
     accepts : function, optional
-        Tells whether an object that is given itself is of the kind.
+        Whether an object is of the kind.
     """
 
     def __init__(

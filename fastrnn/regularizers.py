@@ -1,6 +1,6 @@
 """Penalties on weights and outputs, each with its gradient.
 
-A regularizer ``r`` gives the penalty ``r(x)`` and its derivative ``r.gradient(x)``. An object of your own needs both.
+A regularizer ``r`` computes the penalty ``r(x)`` and its derivative ``r.gradient(x)``. An object of your own needs both.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
 
 
 class Regularizer(Configurable):
-    """Base class: a subclass gives ``__call__(x) -> float`` and ``gradient(x) -> ndarray``."""
+    """Base class: a subclass defines ``__call__(x) -> float`` and ``gradient(x) -> ndarray`` of the shape of `x`."""
 
     def __call__(self, x: np.ndarray) -> float:
         raise NotImplementedError
@@ -80,7 +80,7 @@ class L2(L1L2):
 
 
 def l1_l2(l1: float = 0.01, l2: float = 0.01) -> L1L2:
-    """Return an :class:`L1L2` whose defaults are not zero."""
+    """Return an :class:`L1L2`; here both factors are 0.01 by default."""
     return L1L2(l1, l2)
 
 
@@ -110,7 +110,7 @@ class OrthogonalRegularizer(Regularizer):
 
     def gradient(self, x: np.ndarray) -> np.ndarray:
         unit, norms, cosines, scale = self._parts(x)
-        # Each pair stands twice in the sum, so the derivative to a unit row has a factor of two.
+        # Each pair is in the sum twice, so the derivative with respect to a unit row has a factor of two.
         d_unit = (2 * scale) * (np.sign(cosines) @ unit)
         d_rows = (d_unit - unit * (d_unit * unit).sum(1, keepdims=True)) / norms
         return np.ascontiguousarray(d_rows if self.mode == "rows" else d_rows.T, dtype=x.dtype)

@@ -22,7 +22,7 @@ __all__ = [
 
 
 class LearningRateSchedule(Configurable):
-    """Base class: a subclass gives ``__call__(step) -> float``, where `step` counts updates from 0."""
+    """Base class: a subclass defines ``__call__(step) -> float``, the rate of update number `step`, counted from 0."""
 
     def __call__(self, step: int) -> float:
         raise NotImplementedError
@@ -34,7 +34,7 @@ def _progress(step: float, decay_steps: float, staircase: bool) -> float:
 
 
 class ExponentialDecay(LearningRateSchedule):
-    """``initial_learning_rate * decay_rate**(step / decay_steps)``; with `staircase` the power is whole."""
+    """``initial_learning_rate * decay_rate**(step / decay_steps)``; with `staircase` the power is rounded down."""
 
     _config_names = ("initial_learning_rate", "decay_steps", "decay_rate", "staircase", "name")
 
@@ -101,7 +101,11 @@ class PiecewiseConstantDecay(LearningRateSchedule):
 
 
 class PolynomialDecay(LearningRateSchedule):
-    """From the initial to the end rate within `decay_steps`, as ``(1 - step / decay_steps)**power``."""
+    """``(initial_learning_rate - end_learning_rate) * (1 - step / decay_steps)**power + end_learning_rate``.
+
+    After `decay_steps` the rate stays `end_learning_rate`. With `cycle` the decay starts again, over a multiple of
+    `decay_steps` that is at least `step`.
+    """
 
     _config_names = (
         "initial_learning_rate",
@@ -136,7 +140,10 @@ class PolynomialDecay(LearningRateSchedule):
 
 
 class CosineDecay(LearningRateSchedule):
-    """Half a cosine from the initial rate to `alpha` times it, after an optional linear warm-up.
+    """The rate falls as half a cosine from `initial_learning_rate` to `alpha` times that, within `decay_steps`.
+
+    With `warmup_target`, the rate first rises linearly from `initial_learning_rate` to `warmup_target`, within
+    `warmup_steps`, and the cosine starts from `warmup_target`.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""One time step at a time: for samples that arrive one by one, and an answer after each."""
+"""Networks that run one time step at a time, for samples that arrive one by one."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["Stream"]
 class Stream:
     """A network that advances by one time step per call and remembers its states; ``model.stream()`` makes one.
 
-    All layers run in one call of compiled code, with their arguments and weights laid out once, here. A step allocates
-    nothing. Weights are those of the moment at which the stream was made: make another one after training.
+    All layers run in one call of compiled code; their arguments and weights are prepared once, when the stream is made.
+    A step allocates no arrays. The weights are copies: make another stream after training.
 
     Parameters
     ----------
     layers : sequence of Layer
-        Built. Every one must have a meaning for one step: recurrent layers that go forward, Embedding, Dense,
-        Activation, Dropout, Masking, TimeDistributed. With `return_sequences` or without, each gives its output of the
-        step.
+        Built layers that can compute single steps: recurrent layers that go forward, Embedding, Dense, Activation,
+        Dropout, Masking, TimeDistributed of these. Each returns its output of the step, whether it has
+        `return_sequences` or not.
     input_shape : tuple
         Of the first layer, with the batch axis.
     batch_size : int
@@ -34,9 +34,9 @@ class Stream:
     Raises
     ------
     TypeError
-        If a layer has no meaning for one step, as Bidirectional, whose backward layer would have to know the future.
+        If a layer can't compute single steps, such as Bidirectional, which needs the steps to come.
     ValueError
-        If an option of a layer has none, as `go_backwards`.
+        If an option of a layer does not allow it, such as `go_backwards`.
 
     Examples
     --------
@@ -70,7 +70,7 @@ class Stream:
             x = np.zeros((self.batch_size, n_features), layers[0].dtype)
         self._shape: tuple[int, ...] = x.shape
         self._dtype = x.dtype
-        #: Values of the input that say "no sample": of Masking layers, and 0 for tokens where `mask_zero` is set.
+        #: Values of the input that mark a step as missing: of Masking layers, and token 0 with `mask_zero`.
         self._blanks = [layer.mask_value for layer in layers if layer.mask_value is not None]
         if first.mask_zero:
             self._blanks.append(0)
@@ -96,18 +96,18 @@ class Stream:
         Parameters
         ----------
         x : array_like of shape (batch_size, n_features), or (batch_size,) for tokens
-            Where it is a C-contiguous array of the model's dtype, nothing is copied in Python. A row that a Masking
-            layer (or `mask_zero`) would leave out leaves the states and the output of its sequence as they are.
+            A C-contiguous array of the model's dtype is not copied. A row that a Masking layer (or `mask_zero`) masks
+            leaves the states and the output of its sequence as they are.
 
         Returns
         -------
         ndarray of shape (batch_size, n_outputs)
-            Read-only, and overwritten by the next step: copy what you want to keep.
+            Read-only, and overwritten by the next step: copy it to keep it.
 
         Raises
         ------
         TypeError, ValueError
-            If `x` has another shape, or holds no numbers, or tokens out of range; the states are as before.
+            If `x` has the wrong shape or dtype, or tokens out of range; the states stay as they were.
         """
         if (
             x.__class__ is not np.ndarray
@@ -210,7 +210,7 @@ class Stream:
             state[:, rows] = 0
 
     def __reduce__(self) -> Any:
-        raise TypeError("a stream lives in its process: pickle the model, and stream.states if they matter")
+        raise TypeError("a stream can't be pickled: pickle the model, and stream.states if they matter")
 
     def __repr__(self) -> str:
         return f"Stream(batch_size={self.batch_size}, input {self._shape}, output {self._output.shape})"

@@ -11,10 +11,10 @@ from fastrnn.engine.kernels.padding import pad
 
 
 def as_object_array(sequences: Iterable[Any]) -> np.ndarray:
-    """Put sequences into a one-dimensional object array, which scikit-learn's tools don't look inside.
+    """Put sequences into a one-dimensional object array, which scikit-learn's tools index without reading its items.
 
-    ``np.array(list_of_arrays, dtype=object)`` gives a three-dimensional array when all lengths happen to be
-    equal; this never does.
+    ``np.array(list_of_arrays, dtype=object)`` makes a three-dimensional array if all lengths are equal; this function
+    always makes one of shape ``(n_samples,)``.
     """
     items = list(sequences)
     out = np.empty(len(items), dtype=object)
@@ -131,7 +131,7 @@ class Ragged:
         Returns
         -------
         x : ndarray of shape (n_index, max_length, n_features) or (n_index, max_length)
-            Batch-major in its indices, time-major in memory: the order in which the layers walk it.
+            Indexed (batch, time), but time-major in memory, the order in which the layers read it.
         mask : ndarray of bool, shape (n_index, max_length)
             True at real steps.
         """
@@ -153,7 +153,7 @@ class Ragged:
         return buffer.swapaxes(0, 1), mask
 
     def with_values(self, values: np.ndarray) -> Ragged:
-        """Keep lengths and layout, exchange the values."""
+        """Return a Ragged with these values and the lengths and layout of this one."""
         return Ragged(values, self.offsets, starts=self.starts, n_timesteps=self.n_timesteps)
 
     def padded_mask(self) -> np.ndarray:
@@ -164,7 +164,7 @@ class Ragged:
         return (step >= self.starts[:, None]) & (step < (self.starts + self.lengths)[:, None])
 
     def restore(self, values: np.ndarray) -> np.ndarray:
-        """Lay `values`, one row for each step, out as the input was laid out.
+        """Return `values`, one row for each step, in the layout of the input.
 
         A padded input gives an array of shape (n_samples, n_timesteps, ...), where padding holds NaN (None in
         an array of text, so an object array); a list gives an object array of n_samples arrays.

@@ -1,6 +1,6 @@
-"""Sequences of unequal length, and the conversion of what users have into what the layers take.
+"""Reads sequences as users give them, and the targets of their steps, into arrays or Ragged.
 
-Nothing here needs scikit-learn: models, estimators and transformers share it.
+Models, estimators and transformers use it; it does not need scikit-learn.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _RESHAPE = (
 
 
 class Sequences(NamedTuple):
-    """Validated sequences with what scikit-learn wants to know about their origin."""
+    """Validated sequences, and whether they were a table, which scikit-learn's checks of features need to know."""
 
     data: np.ndarray | Ragged
     """(n_samples, n_timesteps, n_features), (n_samples, n_timesteps) of tokens, or Ragged."""
@@ -59,9 +59,9 @@ def as_sequences(
         X holds tokens in ``[0, vocabulary_size)``.
     dtype : floating dtype, optional
         The dtype in which the numbers will be used: they must fit into it. Ragged results are stored in it;
-        arrays are left as they are, so that no second copy of the data comes to life.
+        arrays are not converted, which would be a second copy of the data.
     name : str, default="X"
-        What messages call it.
+        Its name in messages.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def as_sequences(
 def read_sequences(
     X: Any, *, vocabulary_size: int | None = None, dtype: Any = None, name: str = "X"
 ) -> Sequences:
-    """As :func:`as_sequences`, and say whether X was a table."""
+    """Do what :func:`as_sequences` does, and record whether X was a table."""
     tokens = vocabulary_size is not None
     if X is None:
         raise ValueError(f"Expected array-like (array or non-string sequence), got None for {name}.")
@@ -204,7 +204,7 @@ def _without_padding(X: np.ndarray, name: str) -> Ragged | None:
 
 
 def _join(X: Any, tokens: bool, name: str) -> Ragged:
-    """One Ragged out of a list of sequences, with messages that say which one is wrong."""
+    """Join a list of sequences into one Ragged; messages name the sequence that is wrong."""
     arrays: list[np.ndarray] = []
     for i, item in enumerate(X):
         try:
@@ -249,7 +249,7 @@ def _check_lengths(ragged: Ragged, name: str) -> None:
 
 
 def _place(flat: int, values: np.ndarray, ragged: Ragged | None) -> str:
-    """Where the element with that flat index is, in the user's terms."""
+    """Name sample, step and feature of the element with this flat index, for a message."""
     position = np.unravel_index(flat, values.shape)
     if ragged is None:
         sample, step, rest = position[0], position[1], position[2:]
@@ -264,7 +264,7 @@ def _place(flat: int, values: np.ndarray, ragged: Ragged | None) -> str:
 def _check_numbers(
     values: np.ndarray, dtype: Any, name: str, ragged: Ragged | None = None, is_table: bool = False
 ) -> np.ndarray:
-    """Refuse NaN, infinity and what the computation's dtype can't hold; two passes, no temporary."""
+    """Raise if a value is NaN, infinite, or too large for `dtype`. Two passes over the data, no temporary array."""
     if values.size == 0:
         return values
     low, high = float(values.min()), float(values.max())
@@ -324,14 +324,14 @@ def _check_tokens(
 
 
 def as_step_values(y: Any, X: np.ndarray | Ragged, name: str = "y") -> np.ndarray:
-    """Flatten what belongs to single steps (targets, weights) in the order of X's real steps.
+    """Flatten what is given for single steps (targets, weights) in the order of X's real steps.
 
     Parameters
     ----------
     y : array-like
         Shape (n_samples, n_timesteps) or (n_samples, n_timesteps, n_outputs) as X or as the padded array that X
         came from, or a list of arrays of shape (n_timesteps_i,) or (n_timesteps_i, n_outputs).
-        What stands at padded steps is not looked at.
+        Values at padded steps are not read.
     X : ndarray or Ragged
         The validated sequences.
 
@@ -379,7 +379,7 @@ def as_step_values(y: Any, X: np.ndarray | Ragged, name: str = "y") -> np.ndarra
 
 
 def _as_steps_array(y: Any) -> np.ndarray | None:
-    """What belongs to single steps as one array, or None when it is a collection of sequences."""
+    """What is given for single steps as one array, or None when it is a collection of sequences."""
     if not isinstance(y, np.ndarray):
         if isinstance(y, (list, tuple)) and any(isinstance(item, np.ndarray) and item.ndim for item in y):
             return None
@@ -391,7 +391,7 @@ def _as_steps_array(y: Any) -> np.ndarray | None:
 
 
 def lay_out_steps(values: np.ndarray, X: np.ndarray | Ragged) -> np.ndarray:
-    """Undo :func:`as_step_values`: `values` has one row for each real step, the result X's layout."""
+    """Undo :func:`as_step_values`: `values` has one row for each real step, the result has X's layout."""
     if isinstance(X, Ragged):
         return X.restore(values)
     return values.reshape(*X.shape[:2], *values.shape[1:])

@@ -31,9 +31,8 @@ def stateful_batches(
     (truncated backpropagation through time). A row's state starts from zero where a series starts, that is at each
     epoch and where one series follows another in the row; the other rows go on.
 
-    Series may have any lengths. Each goes into the first row that is free; where it ends, the next one begins with the
-    next batch. Rows of a batch that have fewer steps than others, or none because the series have run out, are padded
-    at the end and masked.
+    Series may have any lengths. Each is put into the first free row; where it ends, the next series begins with the next
+    batch. Rows of a batch with fewer steps than others are padded at the end and masked, rows without a series wholly.
 
     Parameters
     ----------
@@ -41,8 +40,8 @@ def stateful_batches(
         One long series is cut into `batch_size` pieces of equal length, which become the rows. Several series of unequal
         length are a list (or a Ragged) of arrays of shape (n_time_i, n_features) or (n_time_i,).
     y : array_like, optional
-        Targets of every time step, laid out as `x` but for the features: ``(n_time,)`` or ``(n_time, n_outputs)`` for one
-        series, ``(n_series, n_time, ...)`` for several, a list for a list.
+        Targets of every time step, with the time axes of `x`: ``(n_time,)`` or ``(n_time, n_outputs)`` for one series,
+        ``(n_series, n_time, ...)`` for several, a list for a list.
     n_steps : int
         Length of a batch in time.
     batch_size : int, optional
@@ -52,18 +51,18 @@ def stateful_batches(
     return_sequences : bool
         Whether the model has an output for every step; otherwise targets are those of each row's last step.
     keep_rest : bool, optional
-        Also give the last steps of a series, fewer than `n_steps`, rather than leave them out. By default only where `x`
-        holds series of unequal length.
+        Whether the last steps of a series, fewer than `n_steps`, make a batch too. By default only where `x` holds series
+        of unequal length.
     tokens : bool
         `x` holds integers for an Embedding, ``(n_time,)`` or ``(n_series, n_time)`` or a list of ``(n_time_i,)``, which
         get no axis of features.
     model : Sequential, optional
-        The model whose states are reset; ``fit``, ``evaluate`` and ``predict`` say so themselves.
+        The model whose states are reset; ``fit``, ``evaluate`` and ``predict`` set it themselves.
 
     Returns
     -------
     StatefulBatches
-        To be gone through any number of times, as ``model.fit(batches, epochs=10)`` does.
+        An iterable that can be iterated any number of times, as ``model.fit(batches, epochs=10)`` does.
 
     Raises
     ------
@@ -177,7 +176,7 @@ def _joined(rows: list[np.ndarray]) -> Any:
 
 
 def _last(rows: list[np.ndarray]) -> np.ndarray:
-    # A row without steps has no target. Its mask says so, and any value will do.
+    # A row without steps is masked, so its target may be any value.
     filler = next(row[-1] for row in rows if len(row))
     return np.stack([row[-1] if len(row) else filler for row in rows])
 
@@ -219,7 +218,7 @@ def _split(part: Any, name: str, n_rows: int | None) -> list[np.ndarray]:
 
 
 def _shape(part: Any) -> str:
-    """What a message says of the shape of a part."""
+    """Describe the shape of `x`, `y` or weights, for a message."""
     if isinstance(part, (np.ndarray, Ragged)) and part.dtype != object:
         return f"has shape {part.shape}"
     lengths = [str(np.shape(s)[0]) if np.ndim(s) else "no" for s in part]
