@@ -190,3 +190,28 @@ def test_ci_refuses_a_stage_that_it_does_not_have(ci):
     assert code == 2
     assert "no stage 'test'; there are tests, lint, peers and oldest" in said
     assert not commands
+
+
+def test_workflow_runs_ci_on_each_system():
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8"))
+    job = workflow["jobs"]["check"]
+    legs = job["strategy"]["matrix"]["include"]
+    systems = [leg["os"] for leg in legs]
+    assert {name.split("-")[0] for name in systems} == {"ubuntu", "macos", "windows"}
+    assert any(name.endswith("-arm") for name in systems)
+    assert {stage for leg in legs for stage in leg["stages"].split()} <= {"tests", "lint", "peers", "oldest"}
+    assert "" in [leg["stages"] for leg in legs]
+    declared = [c.rpartition(" ")[2] for c in PYPROJECT["project"]["classifiers"] if "Python :: 3." in c]
+    assert set(declared) == {leg["python"] for leg in legs}
+    assert job["steps"][-1]["run"] == "bash .ci/run ${{ matrix.stages }}"
+
+
+def test_pre_commit_runs_the_linters_of_ci():
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
+    entries = [hook["entry"] for repo in config["repos"] for hook in repo["hooks"]]
+    linters = re.findall(r'"(ruff[^"]*|mypy)"', (ROOT / ".ci" / "run").read_text("utf-8"))
+    assert len(linters) == 3
+    for linter in linters:
+        assert any(entry.startswith(f"python -m {linter.removesuffix(' .')}") for entry in entries), linter

@@ -6,6 +6,7 @@ its own entry.
 
 import ast
 import graphlib
+import re
 import tomllib
 from pathlib import Path
 
@@ -141,6 +142,13 @@ def test_imports_declaration_names_each_room_once_and_no_other():
     inner = {p.parent.name for p in PACKAGE.glob("engine/*/__init__.py")}
     inner |= {p.stem for p in PACKAGE.glob("engine/*.py")} - {"__init__"}
     assert sorted(room for floor in ENGINE for room in floor) == sorted(inner)
+
+
+def test_imports_declaration_is_the_list_in_contributing():
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    shown = re.search(r"<!-- floors -->\n```\n(.+?)\n```", text, re.DOTALL).group(1)
+    # Names first; two spaces or more before what they are.
+    assert [re.split(r"  +", line)[0].split() for line in shown.splitlines()] == FLOORS
 
 
 def test_imports_declaration_names_tests_of_compiled_code_that_exist():

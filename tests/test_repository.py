@@ -184,3 +184,17 @@ print(len(libraries))
     assert done.returncode == 0, done.stderr
     if int(done.stdout.split()[-1]) == 1:
         pytest.skip("the extra 'peers' is not installed")
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "benchmarks/README.md"])
+def test_documents_name_files_and_tests_that_exist(name):
+    text = (ROOT / name).read_text("utf-8")
+    paths = re.findall(r"\b(?:fastrnn|tests|examples|benchmarks)/[\w./]*\w", text)
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    here = (ROOT / name).parent
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    assert [link for link in links if not (here / link).exists()] == []
+    for path, test in re.findall(r"(tests/\w+\.py)::(\w+)", text):
+        assert f"def {test}(" in (ROOT / path).read_text("utf-8")
+    for module in re.findall(r"python -m ((?:benchmarks|tests)\.\w+)", text):
+        assert (ROOT / (module.replace(".", "/") + ".py")).exists()
