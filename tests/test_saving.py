@@ -376,6 +376,7 @@ FOREIGN = {
     "pickle": (lambda: pickle.dumps(Bomb()), "pickle"),
     "zip": (lambda: b"PK\x03\x04" + b"\0" * 40, "npz"),
     "hdf5": (lambda: b"\x89HDF\r\n\x1a\n" + b"\0" * 40, "from_keras"),
+    "onnx": (lambda: b"\x08\x08" + b"\0" * 40, "from_onnx"),
     "text": (lambda: b"hello, this is a text", "another program"),
     "empty": (lambda: b"", "empty"),
     "huge_header": (lambda: struct.pack("<Q", 2**62) + b"{}", "truncated"),

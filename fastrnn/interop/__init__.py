@@ -1,4 +1,4 @@
-"""Models to and from other libraries: Keras and PyTorch, and to plain C.
+"""Models to and from other libraries: Keras, PyTorch and ONNX, and to plain C.
 
 Each function converts weights and what is computed from them, compares both sides on random input before it returns, and
 raises `ConversionError` for what the other side lacks. What only training uses (dropout, penalties, constraints, the
@@ -14,9 +14,11 @@ from typing import Any
 
 _HOMES = {
     "from_keras": "keras",
+    "from_onnx": "onnx_reader",
     "from_torch": "torch",
     "to_c": "c",
     "to_keras": "keras",
+    "to_onnx": "onnx",
     "to_torch": "torch",
 }
 

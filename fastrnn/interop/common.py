@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from fastrnn.exceptions import ConversionError
 from fastrnn.models import Sequential
 
-__all__ = ["compare", "example_input", "extra", "refuse", "sequential_of"]
+__all__ = ["compare", "example_input", "extra", "refuse", "run_onnx", "sequential_of"]
 
 #: Largest difference that rounding explains, relative to the largest output (or 1).
 _TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
@@ -84,3 +84,22 @@ def compare(ours: Any, theirs: Any, what: str, shape: Sequence[int], verbose: bo
     if verbose:
         print(f"{what}: largest difference {difference:.3g} on random input of shape {tuple(shape)}")
     return difference
+
+
+def run_onnx(model: Any, feeds: Mapping[str, np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
+    """Outputs of an ONNX model, from onnxruntime, or from ONNX's reference where that has no kernel."""
+    runtime = extra("onnxruntime", "onnx")
+    try:
+        options = runtime.SessionOptions()
+        options.log_severity_level = 4  # what it lacks is no news: the reference follows
+        session = runtime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        return session.run(list(names), dict(feeds))
+    except Exception as first:
+        # Its errors have no common class, and what it lacks it tells of at different moments.
+        reference = extra("onnx.reference", "onnx")
+        try:
+            return reference.ReferenceEvaluator(model).run(list(names), dict(feeds))
+        except Exception as error:
+            raise ConversionError(f"the ONNX model can't be run: {first}; {error}") from error

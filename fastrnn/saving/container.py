@@ -66,6 +66,7 @@ _OTHERS = (
         "fastrnn.interop.from_keras(path). A file of torch.save: fastrnn.interop.from_torch",
     ),
     (b"\x89HDF\r\n\x1a\n", "is an HDF5 file: read models of Keras with fastrnn.interop.from_keras(path)"),
+    (b"\x08", "may be an ONNX file: read it with fastrnn.interop.from_onnx(path)"),
 )
 
 
