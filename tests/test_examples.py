@@ -15,7 +15,9 @@ EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 
 #: Those with a short run that needs no data.
 QUICK = [
-    path for path in EXAMPLES if "\"--quick\"" in (text := path.read_text()) and not re.search(r"--data|to_onnx", text)
+    path
+    for path in EXAMPLES
+    if '"--quick"' in (text := path.read_text()) and not re.search(r"--data|to_onnx", text)
 ]
 
 
@@ -151,7 +153,9 @@ def test_travel_quick_scores_alike_everywhere(tmp_path):
     """In each library that is here, probabilities differ by rounding only, and no label differs."""
     result = run(EXAMPLES[0].with_name("travel.py"), "--quick", "--out", str(tmp_path))
     assert result.returncode == 0, result.stderr
-    rows = re.findall(r"^(saved, loaded|onnxruntime|Keras|PyTorch|C) +(\d\.\de[+-]\d+) +(\d+)$", result.stdout, re.M)
+    rows = re.findall(
+        r"^(saved, loaded|onnxruntime|Keras|PyTorch|C) +(\d\.\de[+-]\d+) +(\d+)$", result.stdout, re.M
+    )
     left_out = re.findall(r"^(\w+) +left out", result.stdout, re.M)
     assert [place for place, *_ in rows] == [
         place for place in ("saved, loaded", "onnxruntime", "Keras", "PyTorch", "C") if place not in left_out

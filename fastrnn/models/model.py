@@ -256,8 +256,9 @@ class Model(Network):
         verbose = 1 if verbose == "auto" else int(verbose)
         steps = data.n_batches if steps_per_epoch is None else steps_per_epoch
         calls = CallbackList(
-            # The history comes after the callbacks, so that it records what they write into the logs.
-            [*callbacks, history, *([Progress(verbose)] if verbose else [])],
+            # The history comes before the callbacks, so that what they save has the epoch, and after them, so that it
+            # records what they write into the logs.
+            [history, *callbacks, history, *([Progress(verbose)] if verbose else [])],
             self,
             {"verbose": verbose, "epochs": epochs, "steps": steps},
         )

@@ -167,6 +167,8 @@ def _overrides(callback: Any, hook: str) -> bool:
 class History(Callback):
     """Records loss and metrics of each epoch; every `fit` returns one.
 
+    The end of an epoch may be told twice: the values of the second time replace those of the first.
+
     Attributes
     ----------
     history : dict of str to list of float
@@ -177,14 +179,24 @@ class History(Callback):
         super().__init__()
         self.history: dict[str, list[float]] = {}
         self.epoch: list[int] = []
+        #: What was recorded of the last epoch.
+        self._recorded: set[str] = set()
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self.epoch = []
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        self.epoch.append(epoch)
-        for key, value in (logs or {}).items():
-            self.history.setdefault(key, []).append(value)
+        logs = logs or {}
+        if self.epoch[-1:] != [epoch]:
+            self.epoch.append(epoch)
+            self._recorded = set()
+        for key, value in logs.items():
+            values = self.history.setdefault(key, [])
+            if key in self._recorded:
+                values[-1] = value
+            else:
+                values.append(value)
+        self._recorded.update(logs)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "model": None}
