@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["ConversionError", "ModelFileError", "NonFiniteLossError", "NotBuiltError", "NotCompiledError"]
+__all__ = [
+    "ConversionError",
+    "EquationError",
+    "ModelFileError",
+    "NonFiniteLossError",
+    "NotBuiltError",
+    "NotCompiledError",
+]
 
 
 class ConversionError(ValueError):
@@ -33,3 +40,17 @@ class NotBuiltError(ValueError):
 
 class NotCompiledError(RuntimeError):
     """The call needs a loss or an optimizer; ``compile()`` gives them."""
+
+
+class EquationError(ValueError):
+    """The equations of a cell can't be traced; the message shows the line and says what to write instead.
+
+    Attributes
+    ----------
+    line : int or None
+        Line of the user's function.
+    """
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        super().__init__(message)
+        self.line = line

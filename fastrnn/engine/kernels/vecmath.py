@@ -307,9 +307,12 @@ def prepare(activation: Any, dtype: Any = np.float32) -> int:
 # typed: cells of different kinds compare equal when their numbers do, as all NamedTuples
 @functools.lru_cache(maxsize=512, typed=True)
 def prepare_activations(cell: Any, dtype: Any) -> None:
-    """Compile the activations of a cell: those whose codes are its fields with names that end in ``activation``."""
-    for name in cell._fields:
-        if name.endswith("activation"):
+    """Compile the activations of a cell, whose codes are its `activation_fields`.
+
+    A cell without this attribute has them in the fields with names that end in ``activation``.
+    """
+    for name in getattr(cell, "activation_fields", cell._fields):
+        if hasattr(cell, "activation_fields") or name.endswith("activation"):
             prepare(getattr(cell, name), dtype)
 
 

@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from numba.core.compiler import CompileResult
-from numba.core.serialize import dumps
+from numba.core.serialize import NumbaPickler
 
 __all__ = ["cachable", "code_key", "declared_names", "dumps", "rebuilt", "reduced"]
+
+
+class _Pickler(NumbaPickler):
+    """Write some classes as their names."""
+
+    def __init__(self, file: Any, names: Mapping[type, Any]) -> None:
+        super().__init__(file, protocol=4)
+        self._names = names
+
+    def persistent_id(self, obj: Any) -> Any:
+        """The name of a class; None for what is written by value."""
+        return self._names.get(obj) if isinstance(obj, type) else None
+
+
+def dumps(value: Any, names: Mapping[type, Any] = MappingProxyType({})) -> bytes:
+    """Pickle a value as Numba does, but for the classes in `names`, which are written as what stands for them there."""
+    buffer = io.BytesIO()
+    _Pickler(buffer, names).dump(value)
+    return buffer.getvalue()
 
 
 def reduced(result: Any) -> Any:

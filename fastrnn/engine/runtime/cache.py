@@ -17,6 +17,7 @@ import contextlib
 import functools
 import hashlib
 import inspect
+import io
 import os
 import pickle
 import re
@@ -77,10 +78,29 @@ def _digest_files(files: Iterable[str | os.PathLike]) -> str:
 
 def _cell_classes(types: Iterable[Any]) -> Iterator[type]:
     for type_ in types:
-        yield from _cell_classes(getattr(type_, "kinds", ()))
+        for inner in ("kinds", "types"):  # of arguments handed over together, and of tuples
+            yield from _cell_classes(getattr(type_, inner, ()))
         cls = getattr(type_, "instance_class", None)
         if cls is not None:
             yield cls
+
+
+def _class_key(cls: type) -> tuple[str, str]:
+    return cls.__module__, cls.__qualname__
+
+
+class _Unpickler(pickle.Unpickler):
+    """Read what was written for a signature, whose cells' classes are those of this process.
+
+    Those of a script or a notebook would otherwise come back as other classes, which have no bodies.
+    """
+
+    def __init__(self, content: Any, signature: Any) -> None:
+        super().__init__(io.BytesIO(content))
+        self._classes = {_class_key(cls): cls for cls in _cell_classes(signature)}
+
+    def persistent_load(self, pid: Any) -> Any:
+        return self._classes[pid]
 
 
 def _source_stamp(function: Callable) -> str | None:
@@ -245,9 +265,10 @@ class Cache:
     def _name(self, signature: Any, codegen: Any) -> str:
         sources = {s for cls in _cell_classes(signature) for s in cell_sources.get(cls, ())} | extra_sources
         outside = [s for s in sources if not any(map(Path(s).resolve().is_relative_to, _SOURCE_FOLDERS))]
-        key = repr(
-            (self._stamp, code_key(self._function, signature, codegen), _digest_files(sorted(outside)))
-        )
+        classes = _cell_classes(signature)
+        texts = sorted({cls.source_digest() for cls in classes if hasattr(cls, "source_digest")})
+        code = code_key(self._function, signature, codegen)
+        key = repr((self._stamp, code, _digest_files(sorted(outside)), texts))
         return f"{self._base}.{hashlib.sha256(key.encode()).hexdigest()[:24]}.nbc"
 
     def load_overload(self, signature: Any, context: Any) -> Any:
@@ -259,8 +280,8 @@ class Cache:
             if content is None:
                 continue
             try:
-                symbols, data = pickle.loads(content)
-            except (ImportError, AttributeError):  # of classes that have moved since
+                symbols, data = _Unpickler(content, signature).load()
+            except (ImportError, AttributeError, KeyError):  # of classes that have moved since
                 continue
             if all(external in EXTERNALS for external, _ in symbols):
                 for external, arguments in symbols:
@@ -273,7 +294,8 @@ class Cache:
         if not cachable(result):
             return
         externals = [EXTERNAL_SYMBOLS[name] for name in declared_names(result) if name in EXTERNAL_SYMBOLS]
-        content = dumps((externals, reduced(result)))
+        names = {cls: _class_key(cls) for cls in _cell_classes(signature)}
+        content = dumps((externals, reduced(result)), names)
         name = self._name(signature, result.codegen)
         problem: Any = "they have no source file"
         for folder in self._folders:

@@ -13,7 +13,7 @@ import functools
 import hashlib
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
@@ -111,7 +111,9 @@ def stub(fn: Callable) -> Callable:
 
     @body_of(dispatch)  # looked up when a kernel is compiled: cells may register before or after this
     def pick(cell, *args):
-        cls = getattr(cell, "instance_class", None)
+        cls: Any = getattr(cell, "instance_class", None)
+        if hasattr(cls, "generated_body"):  # made by `equations`
+            return cls.generated_body(fn.__name__, _bits(args))
         body = None if cls is None else dispatch.dispatch(cls)
         return None if body is dispatch.dispatch(object) else body
 
@@ -187,8 +189,21 @@ def register_sources(*sources: str | os.PathLike | ModuleType) -> None:
         cache.extra_sources.add(str(path))
 
 
+def _bits(arguments: Iterable[Any]) -> int:
+    """Width of the numbers of the first array among arguments, or among their types."""
+    for a in arguments:
+        if hasattr(a, "dtype"):
+            return getattr(a.dtype, "bitwidth", None) or 8 * a.dtype.itemsize
+        inner = a if isinstance(a, tuple) else getattr(a, "types", ())
+        if inner and (bits := _bits(inner)):
+            return bits
+    return 0
+
+
 def _missing(fn: Callable) -> Callable:
     def missing(cell: Any, *args: Any) -> Any:
+        if hasattr(cell, "generated_body"):
+            return cell.generated_body(fn.__name__, _bits(args))(cell, *args)
         raise NotImplementedError(
             f"{fn.__name__} has no body for {type(cell).__name__}: "
             f"register one with @implements({fn.__name__}, {type(cell).__name__})"

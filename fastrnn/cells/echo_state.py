@@ -1,0 +1,26 @@
+"""The leaky echo-state cell: a reservoir whose weights are not trained (Jaeger 2001, Jaeger et al. 2007).
+
+With ``z = x @ W + h_prev @ U + b``::
+
+    h = (1 - leak) * h_prev + leak * act(z)
+
+A layer of it keeps its weights as they are drawn; what is trained is a read-out from its states, such as scikit-learn's
+``Ridge``.
+
+References
+----------
+Jaeger, H. (2001). The "echo state" approach to analysing and training recurrent neural networks. GMD report 148.
+
+Jaeger, H., Lukosevicius, M., Popovici, D. & Siewert, U. (2007). Optimization and applications of echo state networks with
+leaky-integrator neurons. Neural Networks 20(3), 335-352.
+"""
+
+from fastrnn.cells import equations, tanh
+
+__all__ = ["EchoState"]
+
+
+@equations("h")
+def EchoState(z, prev, activation=tanh, leak=0.3):
+    """A leaky unit of a reservoir, whose weights are not trained (Jaeger 2001); one state, h."""
+    return prev.h + leak * (activation(z.h) - prev.h)

@@ -1,0 +1,334 @@
+"""Write a derived step as text: two functions whose loops run over the units of each row.
+
+The text is compiled as the bodies of `step_forward` and `step_backward` (see `engine.contract`), whose parameters it uses
+by name.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from fastrnn.engine.equations.derive import Derived
+from fastrnn.engine.equations.operations import COSTLY, OPERATIONS
+from fastrnn.engine.equations.trace import Node, ordered, parents
+from fastrnn.engine.recurrence.contract import step_backward, step_forward
+
+__all__ = ["Schedule", "backward_text", "forward_text"]
+
+#: Where each kind of row lies, the k-th of its kind, in step `r` of the loop over rows.
+_ROWS = {
+    "z": "part(step.z, r, {} * u, u)",
+    "u": "part(step.hu, r, {} * u, u)",
+    "prev": "plane(step.previous, {}, r, u)",
+    "new": "plane(step.states, {}, r, u)",
+    "extra": "segment(step.extra, {} * u, u)",
+    "saved": "part(step.saved, r, {} * u, u)",
+    "ds": "plane(step.ds, {}, r, u)",
+    "dz": "part(step.dz, r, {} * u, u)",
+    "du": "part(step.du, r, {} * u, u)",
+    "dextra": "segment(step.d_extra, {} * u, u)",
+    "scratch": "part(step.scratch, {}, 0, u)",
+    "operand": "part(step.operand, r, 0, u)",
+    "left": "part(step.d_operand, r, 0, u)",
+}
+#: Rows whose gradients are added to or overwritten: what was written there is not looked up again.
+_ACCUMULATED = ("ds", "dextra")
+
+
+class Schedule(NamedTuple):
+    """How a body's loops are cut.
+
+    Attributes
+    ----------
+    functions : int
+        At most this number of costly functions a loop.
+    outputs : int
+        At most this number of rows that a loop writes.
+    at_once : int
+        Vectors that a loop works on at once; 0 leaves it to the compiler.
+    """
+
+    functions: int = 99
+    outputs: int = 99
+    at_once: int = 2
+
+
+class _Writer:
+    """The text of one body: rows, loops over them, calls on whole rows."""
+
+    def __init__(self, array: str, loop_names: str, n_scratch: int, rows_needed: dict[str, str]) -> None:
+        self.array, self.loop_names, self.scratch_limit = array, loop_names, n_scratch
+        self.n_rows = "step.z.shape[0]" if loop_names == "forward" else "step.dz.shape[0]"
+        self.rows: dict[str, str] = rows_needed
+        self.lines: list[str] = []
+        self.loops: list[str] = []
+        self.n_scratch = 0
+        self.schedule = Schedule()
+
+    def row(self, kind: str, k: int = 0) -> str:
+        name = f"{kind}{k}"
+        self.rows[name] = _ROWS[kind].format(k)
+        return name
+
+    def scratch(self) -> str:
+        if self.n_scratch == self.scratch_limit:
+            raise NotImplementedError(
+                f"these equations need more than {self.scratch_limit} rows of scratch memory: use fewer activations"
+            )
+        self.n_scratch += 1
+        return self.row("scratch", self.n_scratch - 1)
+
+    def loop(self, stores: list[tuple[str, Node]], have: dict[Node, str]) -> None:
+        """One loop that writes rows from what rows hold already."""
+        text: dict[Node, str] = {}
+        lines: list[str] = []
+        ins: list[str] = []
+        numbers: list[str] = []
+        uses = _uses([node for _, node in stores], have)
+
+        def write(node: Node) -> str:
+            if node in text:
+                return text[node]
+            if node in have:
+                ins.append(have[node])
+                text[node] = f"x{len(ins) - 1}"
+            elif node.op in ("const", "number"):
+                value = repr(node.args[0]) if node.op == "const" else f"cell.{node.args[0]}"
+                numbers.append(f"{self.array}.dtype.type({value})")
+                text[node] = f"k{len(numbers) - 1}"
+            else:
+                value = OPERATIONS[node.op].text.format(*(write(a) for a in parents(node)))
+                text[node] = value
+                if uses[node] > 1:
+                    lines.append(f"v{len(lines)} = {value}")
+                    text[node] = f"v{len(lines) - 1}"
+            return text[node]
+
+        results = [write(node) for _, node in stores]
+        name = f"{self.loop_names}_{len(self.loops)}"
+        given = [f"x{i}" for i in range(len(ins))] + [f"k{i}" for i in range(len(numbers))]
+        body = [*lines, "return " + ", ".join(results)]
+        self.loops.append("\n".join([f"def {name}({', '.join(given)}):", *_indented(body), ""]))
+        targets = _tuple(row for row, _ in stores)
+        self.lines.append(
+            f"for_each_unit({name}, {self.schedule.at_once}, u, {targets}, {_tuple(ins)}, {_tuple(numbers)})"
+        )
+
+    def write(self, stores: list[tuple[str, Node]], have: dict[Node, str]) -> None:
+        """Loops and calls that write rows, as the schedule says; `have` grows by them."""
+        self._write_calls(stores, have)
+        group: list[tuple[str, Node]] = []
+        zeros: list[str] = []  # written last: until then a row may be read
+        for row, node in stores:
+            if have.get(node) == row:
+                continue
+            if node is node.graph.zero:
+                zeros.append(f"fill({row}, 0)")
+                continue
+            together = ordered([n for _, n in [*group, (row, node)]], have)
+            costly = sum(n.op in COSTLY and n not in have for n in together)
+            if group and (costly > self.schedule.functions or len(group) >= self.schedule.outputs):
+                self._flush(group, have)
+                group = []
+            group.append((row, node))
+        if group:
+            self._flush(group, have)
+        self.lines += zeros
+
+    def _flush(self, group: list[tuple[str, Node]], have: dict[Node, str]) -> None:
+        self.loop(group, have)
+        have.update({node: row for row, node in group if not row.startswith(_ACCUMULATED)})
+
+    def _write_calls(self, stores: list[tuple[str, Node]], have: dict[Node, str]) -> None:
+        """Activations known by their codes only, and their gradients: calls on whole rows, before the loops."""
+        targets = {node: row for row, node in stores if not row.startswith(_ACCUMULATED)}
+        for node in ordered([node for _, node in stores], have):
+            if node in have or node.op not in ("act", "back"):
+                continue
+            row, x = targets.get(node) or self.scratch(), node.args[1]
+            if node.op == "act":
+                if x in targets and x not in have:
+                    self._flush([(targets[x], x)], have)
+                self.loop([(row, x)], have)
+                self.lines.append(f"activate_row(cell.{node.args[0]}, {row})")
+            else:
+                if x not in have:
+                    have[x] = self.scratch()
+                    self.loop([(have[x], x)], {k: v for k, v in have.items() if k is not x})
+                self.loop([(row, node.args[3])], have)
+                at, value = have[x], have[node.args[2]]
+                self.lines.append(f"activate_backward_row(cell.{node.args[0]}, {at}, {value}, {row}, {row})")
+            have[node] = row
+
+
+def _uses(roots: list[Node], have: dict[Node, str]) -> dict[Node, int]:
+    """How often each node is read, below the roots and above what rows hold."""
+    uses: dict[Node, int] = {}
+
+    def visit(node: Node) -> None:
+        uses[node] = uses.get(node, 0) + 1
+        if uses[node] == 1 and node not in have:
+            for a in parents(node):
+                visit(a)
+
+    for root in roots:
+        visit(root)
+    return uses
+
+
+def _tuple(items: Iterable[str]) -> str:
+    return "(" + "".join(f"{item}, " for item in items) + ")"
+
+
+def _indented(lines: Iterable[str], n: int = 1) -> list[str]:
+    return ["    " * n + line for line in lines]
+
+
+def _given(derived: Derived, w: _Writer, **kinds: Iterable[str]) -> dict[Node, str]:
+    """Rows that hold given numbers."""
+    graph = derived.traced.graph
+    return {graph.node(kind, n): w.row(kind, k) for kind, names in kinds.items() for k, n in enumerate(names)}
+
+
+def _per_unit(derived: Derived, roots: Iterable[Node], have: dict[Node, str]) -> list[Node]:
+    """Costly nodes made of parameters alone: one computation serves all rows."""
+
+    def constant(node: Node) -> bool:
+        return node.op in ("extra", "const", "number") or (
+            node.op not in ("z", "u", "prev", "ds", "left")
+            and bool(parents(node))
+            and all(map(constant, parents(node)))
+        )
+
+    nodes = ordered(roots, have)
+    found = [n for n in nodes if n.op in COSTLY and constant(n)]
+    inner = {a for n in found for a in ordered([n]) if a is not n}
+    return [n for n in found if n not in inner]
+
+
+def _assembled(name: str, stub: Callable, w: _Writer, once: list[str], lines: list[str]) -> str:
+    used = {word for line in lines for word in re.findall(r"\w+", line)}
+    rows = [f"{row} = {where}" for row, where in w.rows.items() if row in used]
+    if once:
+        used_once = {word for line in once for word in re.findall(r"\w+", line)}
+        # Rows that don't depend on r.
+        once = [f"{row} = {where}" for row, where in w.rows.items() if row in used_once] + once
+    head = [
+        f"def {name}{inspect.signature(stub)}:",
+        "    u = cell.n_units",
+        *_indented(once),
+        f"    for r in range({w.n_rows}):",
+    ]
+    return "\n".join([*w.loops, *head, *_indented([*rows, *lines], 2), ""])
+
+
+def _scratch_rows(derived: Derived) -> int:
+    return len(derived.definition.gates) + 4
+
+
+def forward_text(derived: Derived, save: Schedule, infer: Schedule) -> str:
+    """Source of the body of `step_forward`, with loops of its own where nothing is saved."""
+    definition, traced = derived.definition, derived.traced
+    w = _Writer("step.z", "forward", _scratch_rows(derived), {})
+    late = {traced.graph.node("z", name) for name in definition.late}
+    given = _given(derived, w, z=definition.gates, prev=definition.states, extra=definition.extra)
+    if definition.split:
+        given |= _given(derived, w, u=definition.gates)
+    roots = [*traced.left.values(), *traced.new]
+    once: list[str] = []
+    if not derived.rowwise:
+        once = _written_once(derived, w, roots, given)
+    n_once = w.n_scratch
+
+    def variant(phase: int, keep: bool) -> list[str]:
+        w.lines, w.n_scratch, w.schedule = [], n_once, save if keep else infer
+        have = dict(given)
+        last = phase == bool(late)
+        stores = [(w.row("new", k), node) for k, node in enumerate(traced.new)] if last else [
+            (w.row("operand"), node) for node in traced.left.values()
+        ]  # fmt: skip
+        first: list[tuple[str, Node]] = []
+        if keep:
+            rows = [(w.row("saved", k), node) for k, node in enumerate(derived.saved)]
+            early = (
+                [pair for pair in rows if bool(late & set(ordered([pair[1]]))) != bool(phase)] if late else []
+            )
+            first = [pair for pair in rows if pair not in early]
+            if phase:
+                have.update({node: row for row, node in early})
+            else:
+                early = []
+        elif infer.functions < 99:
+            costly = [n for n in ordered([n for _, n in stores], have) if n.op in COSTLY and n not in have]
+            inner = [n for n in costly if not any(m in costly for m in ordered(parents(n), have))]
+            first = [(w.scratch(), n) for n in inner[: w.scratch_limit - w.n_scratch]]
+        # Outputs together with the saved numbers that they need, so that each value is made in one place.
+        w.write([*first, *stores], have)
+        return w.lines
+
+    lines: list[str] = []
+    for phase in range(1 + bool(late)):
+        kept = variant(phase, keep=True)
+        # There are no rows of `saved` where nothing is saved.
+        saved = {row: w.rows.pop(row) for row in list(w.rows) if row.startswith("saved")}
+        words = {word for line in kept for word in re.findall(r"\w+", line)}
+        inner = [
+            "if step.save:",
+            *_indented([f"{row} = {d}" for row, d in saved.items() if row in words] + kept),
+        ]
+        inner += ["else:", *_indented(variant(phase, keep=False))]
+        lines += [f"{'el' * phase}if phase == {phase}:", *_indented(inner)] if late else inner
+    return _assembled("forward", step_forward, w, once, lines)
+
+
+def _written_once(derived: Derived, w: _Writer, roots: Iterable[Node], have: dict[Node, str]) -> list[str]:
+    """Lines before the loop over rows; `have` grows by what they compute."""
+    found = _per_unit(derived, roots, have)[: w.scratch_limit]
+    if not found:
+        return []
+    w.lines, w.schedule = [], Schedule()
+    w.write([(w.scratch(), node) for node in found], have)
+    return w.lines
+
+
+def backward_text(derived: Derived, schedule: Schedule) -> str:
+    """Source of the body of `step_backward`."""
+    definition, traced, gradients = derived.definition, derived.traced, derived.gradients
+    graph = traced.graph
+    w = _Writer("step.ds", "backward", _scratch_rows(derived), {})
+    given = _given(derived, w, prev=definition.states, extra=definition.extra)
+    given |= {graph.node("ds", s): w.row("ds", k) for k, s in enumerate(definition.states)}
+    given |= {node: w.row("new", k) for k, node in enumerate(traced.new)}
+    given |= {node: w.row("saved", k) for k, node in enumerate(derived.saved)}
+    sums = {graph.node("dextra", e): w.row("dextra", k) for k, e in enumerate(definition.extra)}
+    if definition.late:
+        given[graph.node("left")] = w.row("left")
+    once: list[str] = []
+    if not derived.rowwise:
+        once = _written_once(derived, w, gradients.values(), given)
+    n_once = w.n_scratch
+    lines: list[str] = []
+    for phase in range(1 + bool(definition.late)):
+        w.lines, w.n_scratch, w.schedule = [], n_once, schedule
+        have = given | sums
+        # Phase 1 comes first and writes the gradients of the late gates only.
+        chosen = [g for g in definition.gates if not definition.late or (g in definition.late) == bool(phase)]
+        stores = [(w.row("dz", definition.gates.index(g)), gradients["z", g]) for g in chosen]
+        if phase == 0:
+            if definition.split:
+                stores += [(w.row("du", k), gradients["u", g]) for k, g in enumerate(definition.gates)]
+            for k, e in enumerate(definition.extra):
+                total = graph.call("add", graph.node("dextra", e), gradients["extra", e])
+                stores.append((w.row("dextra", k), total))
+            last = [(w.row("ds", k), gradients["prev", s]) for k, s in enumerate(definition.states)]
+            if schedule.outputs < 99 or schedule.functions < 99:
+                w.write(stores, have)
+                stores, w.schedule = [], schedule._replace(outputs=99, functions=99)
+            # One loop writes all gradients of the states, since each may be made of all of them.
+            stores += last
+        w.write(stores, have)
+        lines += [f"{'el' * phase}if phase == {phase}:", *_indented(w.lines)] if definition.late else w.lines
+    return _assembled("backward", step_backward, w, once, lines)
