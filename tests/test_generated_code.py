@@ -19,14 +19,15 @@ import pytest
 
 from fastrnn import Sequential, layers
 from fastrnn.engine.kernels import matmul, micro_kernel
-from fastrnn.engine.recurrence import scan
+from fastrnn.engine.recurrence.backward import backward_rows
+from fastrnn.engine.recurrence.forward import forward_rows
 from fastrnn.engine.runtime.jit import DISABLED
 from tests.compiled import assembly
 
 pytestmark = pytest.mark.skipif(DISABLED, reason="nothing is compiled")
 
 LAYERS = {"SimpleRNN": layers.SimpleRNN, "GRU": layers.GRU, "LSTM": layers.LSTM}
-KERNELS = {"forward": scan.forward_rows, "backward": scan.backward_rows}
+KERNELS = {"forward": forward_rows, "backward": backward_rows}
 # Vector instructions that the arithmetic of one row needs at least: a tanh or sigmoid is a quotient of polynomials,
 # with 10 of them and more; a gate's gradient is three products and more.
 LEAST = {

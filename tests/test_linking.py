@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastrnn.engine.recurrence import scan
+from fastrnn.engine.recurrence import rows, run
 from fastrnn.engine.runtime import linking
 from fastrnn.engine.runtime.jit import DISABLED
 from fastrnn.layers import LSTM
@@ -62,20 +62,20 @@ def test_rare_function_compiles_at_the_first_call_that_needs_it(tmp_path):
             assert before == after == []
         else:
             assert "forward_rows" in before
-            assert not {"_fill", "_masked_rows"} & set(before)
-            assert "_fill" in after
+            assert not {"hide_outputs", "mask_rows"} & set(before)
+            assert "hide_outputs" in after
 
 
 def test_inner_function_tells_that_only_kernels_call_it():
-    with pytest.raises(TypeError, match="_fill.*only kernels"):
-        scan._fill(None, None, None, 0, 0)
+    with pytest.raises(TypeError, match="hide_outputs.*only kernels"):
+        rows.hide_outputs(None, None, 0, 0)
 
 
 def test_failed_compilation_is_raised_before_the_launch_and_the_next_call_is_right(monkeypatch, rng):
     layer, x = LSTM(3, seed=0, dtype="float64"), rng.normal(size=(3, 4, 2))
     mask = np.array([[1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 0, 0]], bool)
     last = layer(x)
-    slots = scan._gather_rest.slots
+    slots = rows._gather_ragged.slots
     waiting = dict(slots.empty[8])
     kept = [slot for slot in slots._all if slot not in waiting.values()]
     values = [slot.value for slot in kept]
@@ -87,7 +87,7 @@ def test_failed_compilation_is_raised_before_the_launch_and_the_next_call_is_rig
         raise MemoryError("no room for code")
 
     monkeypatch.setattr(linking, "address_of_code", fails)
-    monkeypatch.setattr(scan, "forward_pass", launches.append)
+    monkeypatch.setattr(run, "_FORWARD", (launches.append, launches.append))
     try:
         with pytest.raises(MemoryError, match="no room"):
             layer(x, mask=mask)
@@ -103,11 +103,11 @@ def test_failed_compilation_is_raised_before_the_launch_and_the_next_call_is_rig
 EMPTY = """
 import threading
 import numpy as np
-from fastrnn.engine.recurrence import scan
+from fastrnn.engine.recurrence import run
 from fastrnn.engine.runtime import linking
 from fastrnn.layers import LSTM
 
-scan.needed_forward = lambda *options: ()  # as if the engine had forgotten what a call needs
+run.needed_forward = lambda *options: ()  # as if the engine had forgotten what a call needs
 layer, x = LSTM(4, seed=0, return_sequences=True), np.ones((5, 6, 3), np.float32)
 mask = np.arange(6) < np.array([6, 4, 1, 0, 3])[:, None]
 layer(x)

@@ -96,16 +96,16 @@ def test_threads_and_pieces(n_threads, n_batch, expected, monkeypatch):
     """A thread for each pass; where the number is odd, a piece of each pass for every thread."""
     monkeypatch.setattr(threads, "resolve", lambda n: n)
     cells = [pattern("lstm", 512).kernel_cell()] * 2
-    assert plans.split_pair(cells, (n_batch, 50, 64), n_threads, 2) == (*expected, False)
-    assert plans.split_pair(cells, (n_batch, 50, 64), n_threads)[1] <= n_batch
+    assert plans.threads_of_both(cells, (n_batch, 50, 64), n_threads, 2) == (*expected, False)
+    assert plans.threads_of_both(cells, (n_batch, 50, 64), n_threads)[1] <= n_batch
 
 
 def test_small_passes_are_alone_and_long_ones_are_not(monkeypatch):
     monkeypatch.setattr(threads, "resolve", lambda n: 8)
     cells = [pattern("simple_rnn", 8).kernel_cell()] * 2
-    assert plans.split_pair(cells, (1, 10, 1), None) == (1, 1, True)
+    assert plans.threads_of_both(cells, (1, 10, 1), None) == (1, 1, True)
     # Of next to no products, but of many steps.
-    assert plans.split_pair(cells, (1, 100, 1), None) == (2, 1, True)
+    assert plans.threads_of_both(cells, (1, 100, 1), None) == (2, 1, True)
 
 
 def test_steps_are_shared_where_that_keeps_more_threads_busy(rng, monkeypatch, runs):
@@ -115,7 +115,7 @@ def test_steps_are_shared_where_that_keeps_more_threads_busy(rng, monkeypatch, r
     for n, expected in ((1, True), (2, True), (3, False), (8, False)):
         with monkeypatch.context() as patch:
             patch.setattr(threads, "resolve", lambda given, n=n: n)
-            assert plans.share_count(directions[0].cell, *shape, None) == n
+            assert plans.slice_count(directions[0].cell, *shape, None) == n
             pair = prepare_pair(directions, shape, sequences=True, merge="concat")
             assert (pair is not None) == expected
     layer = layers.Bidirectional(pattern(return_sequences=True))

@@ -11,7 +11,8 @@ from fastrnn.cells.lstm import LSTM
 from fastrnn.engine import tuning
 from fastrnn.engine.recurrence import plans
 from fastrnn.engine.recurrence.contract import traits
-from fastrnn.engine.recurrence.plans import dense_schedule, masked_schedule, thread_count
+from fastrnn.engine.recurrence.plans import thread_count
+from fastrnn.engine.recurrence.schedule import dense_schedule, masked_schedule, row_bounds
 
 
 def naive_schedule(mask):
@@ -69,7 +70,7 @@ def test_ragged_batches_share_what_does_not_depend_on_their_lengths():
         mask = np.arange(6) < np.array(lengths)[:, None]
         found.append(plans.plan_pass(LSTM(5), options, masked_schedule(mask), 1))
     first, second = found
-    assert first.plans is second.plans
+    assert first.settings is second.settings
     assert first.back is second.back
     for plan, n_steps in ((first, 13), (second, 19)):
         assert plan.saved_shape == (n_steps, 5 * traits(LSTM(5)).n_saved)
@@ -82,7 +83,7 @@ def test_threads_have_as_equal_shares_as_rows_allow(n_threads, rng):
         n_batch, n_steps = int(rng.integers(1, 20)), int(rng.integers(1, 30))
         lengths = np.sort(rng.integers(0, n_steps + 1, n_batch))[::-1]
         schedule = masked_schedule(np.arange(n_steps) < lengths[:, None])
-        bounds = plans._bounds(schedule, n_batch, n_steps, n_threads)
+        bounds = row_bounds(schedule, n_batch, n_steps, n_threads)
         assert bounds[0] == 0
         assert bounds[-1] == n_batch
         assert 2 <= len(bounds) <= n_threads + 1

@@ -36,11 +36,11 @@ def with_shares(monkeypatch, shares):
     """From now on every pass has so many; returns the list of those that were planned."""
     planned = []
 
-    def share_count(*args):
+    def slice_count(*args):
         planned.append(shares)
         return shares
 
-    monkeypatch.setattr(run, "share_count", share_count)
+    monkeypatch.setattr(run, "slice_count", slice_count)
     return planned
 
 
@@ -121,12 +121,12 @@ def test_shares_flush_denormals_on_every_thread(rng, monkeypatch):
 )
 def test_share_count(cell, n_batch, n_threads, expected, monkeypatch):
     monkeypatch.setattr(threads, "resolve", lambda n: n)
-    assert plans.share_count(cell, n_batch, 1000, 32, n_threads) == expected
+    assert plans.slice_count(cell, n_batch, 1000, 32, n_threads) == expected
 
 
 def test_share_count_of_a_short_call_is_one():
     """Its arguments stay prepared, and no thread is woken for it."""
-    assert plans.share_count(LSTM(512), 1, 1, 32, 2) == 1
+    assert plans.slice_count(LSTM(512), 1, 1, 32, 2) == 1
 
 
 @pytest.mark.parametrize("turned", [False, True])

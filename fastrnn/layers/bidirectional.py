@@ -10,7 +10,7 @@ import numpy as np
 
 from fastrnn.checks import choice, flag
 from fastrnn.engine.recurrence.both_directions import Direction, Pair, prepare_pair
-from fastrnn.engine.recurrence.plans import share_count
+from fastrnn.engine.recurrence.plans import slice_count
 from fastrnn.engine.runtime import threads
 from fastrnn.layers.arrays import RowLayout, check_mask, check_not_empty
 from fastrnn.layers.base import Layer, Shape
@@ -226,7 +226,7 @@ class Bidirectional(Wrapper):
         if n_batch > 1 or work < _SIDE_BY_SIDE_WORK or threads.resolve(self.n_threads) < 2:
             return [forward(), backward()]
         sizes = n_batch, n_steps, n_inputs, self.n_threads
-        if isinstance(child, Recurrent) and share_count(child.kernel_cell(), *sizes) > 1:
+        if isinstance(child, Recurrent) and slice_count(child.kernel_cell(), *sizes) > 1:
             return [forward(), backward()]
         done: list[Any] = [None, None]
 

@@ -20,12 +20,11 @@ from fastrnn.engine.recurrence.plans import (
     Options,
     Plan,
     dense_plan,
-    masked_schedule,
-    share_count,
-    some_and_all,
-    split_pair,
+    slice_count,
+    threads_of_both,
 )
 from fastrnn.engine.recurrence.run import pass_part
+from fastrnn.engine.recurrence.schedule import mask_extent, masked_schedule
 from fastrnn.engine.runtime import views
 from fastrnn.engine.runtime.jit import jit
 from fastrnn.engine.runtime.linking import address, fetch
@@ -82,7 +81,7 @@ class Pair:
     directions, shape, sequences, merge
         As of :func:`prepare_pair`.
     split : tuple
-        What `plans.split_pair` says.
+        What `plans.threads_of_both` says.
     """
 
     def __init__(
@@ -124,7 +123,7 @@ class Pair:
         """The same with a mask."""
         masks = [mask[:, ::-1] if d.reverse else mask for d in self._directions]
         self._schedules = [masked_schedule(m, s) for m, s in zip(masks, self._schedules, strict=True)]
-        if some_and_all(self._schedules[0], *self._shape[:2])[1]:
+        if mask_extent(self._schedules[0], *self._shape[:2])[1]:
             return self(x)
         if self._masked is None:
             self._masked = self._program(
@@ -210,9 +209,9 @@ def prepare_pair(
     """
     n_batch, n_steps, n_inputs = shape
     cells = [d.cell for d in directions]
-    split = split_pair(cells, shape, n_threads, tuning.MIN_INFERENCE_ROWS)
+    split = threads_of_both(cells, shape, n_threads, tuning.MIN_INFERENCE_ROWS)
     busy = min(split[0], 2 * split[1])
-    if any(share_count(cell, n_batch, n_steps, n_inputs, n_threads) > busy for cell in cells):
+    if any(slice_count(cell, n_batch, n_steps, n_inputs, n_threads) > busy for cell in cells):
         return None
     return Pair(directions, shape, sequences, merge, split)
 
@@ -220,10 +219,10 @@ def prepare_pair(
 def _placed(plan: Plan, spacing: int, first: int, turned: bool) -> Plan:
     """A plan whose outputs go to every so many rows of an array, from the first of them on; or turned round."""
     # Copied as plain numbers: a record takes ten times as long.
-    plans = plan.plans.view(np.int64).copy().view(plan.plans.dtype)
-    at = plans[0]
+    settings = plan.settings.view(np.int64).copy().view(plan.settings.dtype)
+    at = settings[0]
     row, step = int(at["out_row"]) * spacing, int(at["out_step"]) * spacing
     if turned:
         first, step = first + (plan.options.n_steps - 1) * step, -step
     at["out_row"], at["out_step"], at["out_first"] = row, step, first
-    return plan._replace(plans=plans)
+    return plan._replace(settings=settings)

@@ -1,4 +1,4 @@
-"""How a pass is laid out: the schedule of a mask, blocks of rows, threads, chunks of steps, sizes and offsets.
+"""How a pass is laid out: blocks of rows, threads, chunks of steps, the shapes of all arrays and what is where in them.
 
 A plan depends on sizes and options only; that of a dense batch is kept, and with it how the way back is laid out.
 """
@@ -14,89 +14,76 @@ import numpy as np
 
 from fastrnn.engine import tuning
 from fastrnn.engine.kernels.matmul import packed_size
-from fastrnn.engine.recurrence import scan
 from fastrnn.engine.recurrence.contract import traits
+from fastrnn.engine.recurrence.schedule import dense_schedule, row_bounds, unpacked
 from fastrnn.engine.runtime import threads
-from fastrnn.engine.runtime.jit import jit
 from fastrnn.engine.runtime.memory import recycler
 
 __all__ = [
+    "SETTINGS",
+    "BackPlan",
     "Blocks",
     "Options",
     "Packing",
     "Plan",
     "column_groups",
     "dense_plan",
-    "dense_schedule",
-    "masked_schedule",
     "packing",
     "plan_back",
     "plan_pass",
-    "share_count",
-    "some_and_all",
-    "split_pair",
+    "slice_count",
     "strides",
     "thread_count",
+    "threads_of_both",
 ]
 
 
-@functools.lru_cache(maxsize=256)
-def dense_schedule(n_batch: int, n_steps: int) -> np.ndarray:
-    starts = np.arange(n_steps + 1) * n_batch
-    active = np.full(n_steps + 1, n_batch)
-    active[-1] = 0
-    schedule = np.concatenate([starts, active, np.arange(n_batch), [1], np.arange(n_steps)]).astype(np.int64)
-    return schedule
+#: What the kernels need to know of a pass, as one record: a single argument, named fields.
+SETTINGS = np.dtype(
+    [
+        (name, np.int64)
+        for names in (
+            # Sizes.
+            "n_steps n_batch n_inputs n_units n_gates n_states n_saved n_extra",
+            # Traits of the cell (see `contract.Traits`), 0 or 1 where they are flags.
+            "split recurrent late operand",
+            # Dropout: the number of input masks, whether there are recurrent masks; groups of columns, one product each.
+            "input_masks recurrent_masks input_groups groups",
+            # Rows from one step to the next and from one sequence to the next, of inputs, outputs and the gradient of the
+            # inputs; `out_first` is the row of the first output.
+            "x_step x_row out_step out_row out_first dx_step dx_row",
+            # Flags: time runs backwards; masked steps repeat the output; states are a ring of two steps; save for the way
+            # back; the gradient of the inputs is wanted.
+            "reverse repeat ring save need_dx",
+            # Time steps of a chunk, rows of the largest block, slices of a split step.
+            "chunk rows n_slices",
+            # Where in a packed row the weights begin, and the size of one group of the kernels.
+            "kernel recurrent_kernel bias recurrent_bias extra kernel_size recurrent_size",
+            # Where in a thread's scratch memory each array begins.
+            "at_x at_z at_hu at_h at_ds at_operand at_masked at_scratch",
+            # Where in a thread's row of gradients each one begins.
+            "d_kernel d_recurrent d_bias d_recurrent_bias d_extra",
+        )
+        for name in names.split()
+    ]
+)
 
 
-def masked_schedule(mask: np.ndarray, schedule: np.ndarray | None = None) -> np.ndarray:
-    """The schedule of a boolean ``(n_batch, n_steps)`` mask in processing order, written to `schedule` if it is given."""
-    n_batch, n_steps = mask.shape
-    if schedule is None:
-        schedule = np.empty(2 * (n_steps + 1) + n_batch + 1 + n_batch * n_steps, np.int64)
-    _fill_schedule(mask if mask.flags.c_contiguous else mask.copy(), schedule)
-    return schedule
+def _settings(base: np.ndarray, **values: int) -> np.ndarray:
+    """A copy of an array of one record with these values in place of its own."""
+    settings = base.copy()
+    for name, value in values.items():
+        settings[0][name] = value
+    return settings
 
 
-def some_and_all(schedule: np.ndarray, n_batch: int, n_steps: int) -> tuple[bool, bool]:
-    """Whether each sequence has a step, and whether each has all: how many run at the first, and at the last."""
-    return bool(schedule[n_steps + 1] == n_batch), bool(schedule[2 * n_steps] == n_batch)
-
-
-@jit(allocates=True)
-def _fill_schedule(mask, schedule):
-    n_batch, n_steps = mask.shape
-    starts, active = schedule[: n_steps + 1], schedule[n_steps + 1 : 2 * (n_steps + 1)]
-    order = schedule[2 * (n_steps + 1) : 2 * (n_steps + 1) + n_batch]
-    schedule[2 * (n_steps + 1) + n_batch] = 0
-    times = schedule[2 * (n_steps + 1) + n_batch + 1 :]
-    # A sort by counting: first how many rows have each length, then how many have more.
-    active[:] = 0
-    lengths = np.zeros(n_batch, np.int64)
-    for b in range(n_batch):
-        for t in range(n_steps):
-            lengths[b] += mask[b, t]
-        active[lengths[b]] += 1
-    longer = 0
-    for length in range(n_steps, -1, -1):
-        active[length], longer = longer, longer + active[length]
-    place = active.copy()
-    for b in range(n_batch):
-        order[place[lengths[b]]] = b
-        place[lengths[b]] += 1
-    total = 0
-    for s in range(n_steps + 1):
-        starts[s] = total
-        total += active[s]
-    for r in range(n_batch):
-        at, rest, b = r * n_steps, r * n_steps + lengths[order[r]], order[r]
-        for t in range(n_steps):
-            if mask[b, t]:
-                times[at] = t
-                at += 1
-            else:
-                times[rest] = t
-                rest += 1
+def _placed(start: str, sizes: dict[str, int], align: int = 1) -> tuple[dict[str, int], int]:
+    """Where arrays of these sizes begin, one after the other at multiples of `align`, and the size of all."""
+    places, at = {}, 0
+    for name, size in sizes.items():
+        places[start + name] = at
+        at += -(-size // align) * align
+    return places, at
 
 
 def strides(time_major: bool, n_batch: int, n_steps: int) -> tuple[int, int]:
@@ -105,18 +92,30 @@ def strides(time_major: bool, n_batch: int, n_steps: int) -> tuple[int, int]:
 
 
 class Packing(NamedTuple):
-    """Where the weights are in a packed row: `layout` as `packing.pack_rows` takes it, and the length of the row."""
+    """Where the weights are in a packed row.
+
+    Attributes
+    ----------
+    layout : array
+        As `packing.pack_rows` takes it.
+    size : int
+        The length of the row.
+    settings : dict
+        The same for `SETTINGS`.
+    """
 
     layout: np.ndarray
     size: int
+    settings: dict[str, int]
 
 
-def _packing(sizes: list[int], input_groups: int, groups: int, turned: bool) -> Packing:
-    """Parts of these sizes one after the other."""
-    at = np.cumsum([0, *sizes])
-    return Packing(
-        np.array([*at, input_groups, groups, 1, 1, 1, turned, turned, 0, 0, 0], np.int64), int(at[-1])
-    )
+def _packing(sizes: list[int], input_groups: int, groups: int, transposed: bool) -> Packing:
+    """The kernel, the recurrent kernel, the biases and `extra`, of these sizes, one after the other."""
+    names = "kernel", "recurrent_kernel", "bias", "recurrent_bias", "extra"
+    places, size = _placed("", dict(zip(names, sizes, strict=True)))
+    group_sizes = dict(kernel_size=sizes[0] // input_groups, recurrent_size=sizes[1] // groups)
+    layout = [*places.values(), size, input_groups, groups, 1, 1, 1, transposed, transposed, 0, 0, 0]
+    return Packing(np.array(layout, np.int64), size, {**places, **group_sizes})
 
 
 # typed: cells of different kinds compare equal when their numbers do, as all NamedTuples
@@ -142,60 +141,42 @@ def column_groups(cell: Any, input_groups: int, recurrent_masks: bool) -> tuple[
     return max(1, input_groups), parts.n_gates if recurrent_masks or parts.late else 1
 
 
-def _bounds(schedule: np.ndarray, n_batch: int, n_steps: int, n_threads: int) -> list[int]:
-    """Ranges of sorted rows, one a thread, of about the same number of steps each; fewer where a range would be empty."""
-    if schedule[2 * (n_steps + 1) + n_batch] == 1:
-        return [k * n_batch // n_threads for k in range(n_threads + 1)]
-    bounds = np.empty(n_threads + 1, np.int64)
-    _fill_bounds(schedule, n_batch, n_steps, bounds)
-    return sorted({*bounds.tolist()})
-
-
-@jit
-def _fill_bounds(schedule, n_batch, n_steps, bounds):
-    n_threads = bounds.shape[0] - 1
-    bounds[0], bounds[n_threads] = 0, n_batch  # rows without a valid step come last and weigh nothing
-    own, rest, length, k = 0, schedule[n_steps], n_steps, 1
-    for r in range(n_batch):
-        while length > 0 and schedule[n_steps + 1 + length - 1] <= r:
-            length -= 1
-        # A row is the next thread's if with it this one would have more steps than each of those after it without.
-        if own > 0 and k < n_threads and (own + length) * (n_threads - k) > rest:
-            bounds[k], k, own = r, k + 1, 0
-        own, rest = own + length, rest - length
-    while k < n_threads:
-        bounds[k] = n_batch
-        k += 1
-
-
 _NO_SCHEDULE = np.empty(0, np.int64)
 
 
 class Blocks(NamedTuple):
-    """Sorted rows ``borders[i] ... borders[i + 1]`` are block i; thread k has those from ``firsts[k]`` on.
+    """How the sorted rows are cut into blocks, and the blocks given to threads.
 
-    `most` is the number of rows of the largest; `light` ones are not worth waking a thread for. Of a single block each
-    product may be cut into `shares`, for as many threads.
+    Attributes
+    ----------
+    borders, firsts : 1-D arrays
+        Rows ``borders[i] ... borders[i + 1]`` are block i; thread k has the blocks ``firsts[k] ... firsts[k + 1]``.
+    most_rows : int
+        Rows of the largest block.
+    light : bool
+        The work is not worth waking a thread for.
+    n_slices : int
+        Into how many slices each step of a single block is split, for as many threads.
     """
 
     borders: np.ndarray
     firsts: np.ndarray
-    most: int
+    most_rows: int
     light: bool
-    shares: int = 1
+    n_slices: int = 1
 
     @property
-    def n_rows(self) -> int:
+    def n_owners(self) -> int:
         """Number of threads that own rows."""
         return len(self.firsts) - 1
 
     @property
     def n_threads(self) -> int:
         """Number of threads at work."""
-        return max(self.n_rows, self.shares)
+        return max(self.n_owners, self.n_slices)
 
 
-def _blocks(bounds: np.ndarray, work: int, shares: int) -> Blocks:
+def _blocks(bounds: np.ndarray, work: int, n_slices: int) -> Blocks:
     """Cut the ranges of rows into blocks of at most `MAX_BLOCK_ROWS`, in whole tiles and of about the same size."""
     most = max(1, int(np.diff(bounds).max()))
     n_blocks = -(-most // tuning.MAX_BLOCK_ROWS)
@@ -207,7 +188,7 @@ def _blocks(bounds: np.ndarray, work: int, shares: int) -> Blocks:
     ]
     borders = np.array([*(first for _, first in starts), bounds[-1]], np.int64)
     firsts = np.searchsorted([thread for thread, _ in starts], np.arange(len(bounds)), side="left")
-    return Blocks(borders, firsts.astype(np.int64), size, work < tuning.MIN_WAKING_WORK, shares)
+    return Blocks(borders, firsts.astype(np.int64), size, work < tuning.MIN_WAKING_WORK, n_slices)
 
 
 class Options(NamedTuple):
@@ -227,16 +208,16 @@ class Options(NamedTuple):
 
 
 def _work(cell: Any, n_rows: int, n_inputs: int) -> int:
-    """Multiply-adds of so many steps."""
+    """Multiply-adds of `n_rows` time steps of one sequence."""
     return n_rows * traits(cell).n_gates * cell.n_units * (n_inputs + cell.n_units)
 
 
-def split_pair(
+def threads_of_both(
     cells: Sequence[Any], shape: tuple[int, ...], n_threads: int | None, least_rows: int = 1
 ) -> tuple[int, int, bool]:
     """How passes over a dense batch run side by side: the number of threads, pieces of each pass, whether they are light.
 
-    Steps count here besides products: a thread of its own helps a pass whose batch is too small to be cut.
+    Time steps count here besides products: a pass with a thread of its own gains even if its batch is too small to be cut.
     """
     n_batch, n_steps, n_inputs = shape
     work = sum(n_steps * tuning.STEP_WORK + _work(cell, n_batch * n_steps, n_inputs) for cell in cells)
@@ -265,10 +246,10 @@ def thread_count(
     return max(1, min(threads.resolve(n_threads), most, enough))
 
 
-def share_count(cell: Any, n_batch: int, n_steps: int, n_inputs: int, n_threads: int | None) -> int:
-    """Threads that should have a share of each step, rather than sequences of their own; 1: none should.
+def slice_count(cell: Any, n_batch: int, n_steps: int, n_inputs: int, n_threads: int | None) -> int:
+    """Number of threads that should split each step, rather than own sequences; 1 if none should.
 
-    It is the sequences that don't fill the threads' tiles evenly, such as a single one, that decide.
+    Splitting wins where the sequences do not fill the threads' tiles evenly, as a single one.
     """
     if n_threads == 1:
         return 1
@@ -286,7 +267,7 @@ def share_count(cell: Any, n_batch: int, n_steps: int, n_inputs: int, n_threads:
 class BackPlan(NamedTuple):
     """The same for the way back; ``pieces`` are the ends of the kernel's, recurrent kernel's, ... gradient in one row."""
 
-    plans: np.ndarray
+    settings: np.ndarray
     packing: Packing
     pieces: tuple[int, ...]
     grads_shape: tuple[int, int]
@@ -298,7 +279,7 @@ class Plan(NamedTuple):
 
     cell: Any
     options: Options
-    plans: np.ndarray
+    settings: np.ndarray
     packing: Packing
     schedule: np.ndarray
     blocks: Blocks
@@ -314,29 +295,29 @@ class Plan(NamedTuple):
     @property
     def dense(self) -> bool:
         """Whether every sequence runs through all time steps."""
-        return bool(self.schedule[2 * (self.options.n_steps + 1) + self.options.n_batch] == 1)
+        return unpacked(self.schedule, self.options.n_batch, self.options.n_steps).dense
 
 
 @functools.lru_cache(maxsize=512, typed=True)
-def dense_plan(cell: Any, options: Options, n_threads: int, shares: int = 1) -> Plan:
+def dense_plan(cell: Any, options: Options, n_threads: int, n_slices: int = 1) -> Plan:
     """The plan of a batch without a mask: it depends on sizes only, so it is kept."""
-    return plan_pass(cell, options, dense_schedule(options.n_batch, options.n_steps), n_threads, shares)
+    return plan_pass(cell, options, dense_schedule(options.n_batch, options.n_steps), n_threads, n_slices)
 
 
-def plan_pass(cell: Any, options: Options, schedule: np.ndarray, n_threads: int, shares: int = 1) -> Plan:
+def plan_pass(cell: Any, options: Options, schedule: np.ndarray, n_threads: int, n_slices: int = 1) -> Plan:
     """The plan of a batch with any mask: what does not depend on the schedule itself is kept.
 
-    So many threads own sequences, or have so many shares of each product.
+    `n_threads` own sequences, or each step is split into `n_slices`.
     """
     n_batch, n_steps = options[:2]
-    if shares > 1:
+    if n_slices > 1:
         n_threads = 1
-    bounds = (0, n_batch) if n_threads == 1 else tuple(_bounds(schedule, n_batch, n_steps, n_threads))
-    plan = _sizes(cell, options, bounds, shares)
+    bounds = (0, n_batch) if n_threads == 1 else tuple(row_bounds(schedule, n_batch, n_steps, n_threads))
+    plan = _sizes(cell, options, bounds, n_slices)
     if not options.save:
         return plan._replace(schedule=schedule)
     # How many steps there are is another number for nearly every ragged batch: only the shapes depend on it.
-    n_rows = int(schedule[n_steps])
+    n_rows = int(unpacked(schedule, n_batch, n_steps).starts[n_steps])
     n_states, _, n_units = plan.states_shape
     return plan._replace(
         schedule=schedule,
@@ -346,22 +327,34 @@ def plan_pass(cell: Any, options: Options, schedule: np.ndarray, n_threads: int,
 
 
 @functools.lru_cache(maxsize=512, typed=True)
-def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], shares: int) -> Plan:
+def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], n_slices: int) -> Plan:
     """A plan without its schedule and, in a pass that saves, without the number of steps that there are."""
     parts, n_units = traits(cell), cell.n_units
     n_batch, n_steps, n_inputs = options[:3]
-    blocks = _blocks(np.array(bounds), _work(cell, n_batch * n_steps, n_inputs), shares)
-    block, n_threads = blocks.most, blocks.n_rows
+    blocks = _blocks(np.array(bounds), _work(cell, n_batch * n_steps, n_inputs), n_slices)
+    block, n_threads = blocks.most_rows, blocks.n_owners
     width = parts.n_gates * cell.n_units
     input_groups, groups = column_groups(cell, options.input_groups, options.recurrent_masks)
     packed = packing(cell, n_inputs, options.input_groups, options.recurrent_masks, options.dtype)
     x_step, x_row = strides(options.time_major, n_batch, n_steps)
     out_step, out_row = strides(False, n_batch, n_steps)
-    settings = dict(
+    chunk = _chunk(n_steps, block, width + n_inputs, options.dtype)
+    scratch = n_slices * (parts.n_gates + 4) * n_units
+    arrays = dict(
+        x=chunk * block * n_inputs,
+        z=chunk * block * width,
+        hu=block * width,
+        operand=block * n_units,
+        masked=block * n_units,
+        scratch=scratch,
+    )
+    places, work = _placed("at_", arrays, 64 // options.dtype.itemsize)
+    settings = _settings(
+        np.zeros(1, SETTINGS),
         n_steps=n_steps,
         n_batch=n_batch,
         n_inputs=n_inputs,
-        n_units=cell.n_units,
+        n_units=n_units,
         n_gates=parts.n_gates,
         n_states=parts.n_states,
         n_saved=parts.n_saved,
@@ -383,18 +376,15 @@ def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], shares: int) ->
         ring=not options.save,
         save=options.save,
         rows=block,
-        shares=shares,
-        chunk=_chunk(n_steps, block, width + n_inputs, options.dtype),
-        **dict(zip(("w", "u", "b", "rb", "extra"), packed.layout.tolist(), strict=False)),
+        n_slices=n_slices,
+        chunk=chunk,
+        **packed.settings,
+        **places,
     )
-    plans = np.zeros(1, scan.PLAN)
-    for name, value in settings.items():
-        plans[0][name] = value
-    per_row = n_inputs * settings["chunk"] + width * (settings["chunk"] + 1) + 2 * n_units
     return Plan(
         cell,
         options,
-        plans,
+        settings,
         packed,
         _NO_SCHEDULE,
         blocks,
@@ -403,7 +393,7 @@ def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], shares: int) ->
         saved_shape=(0, parts.n_saved * n_units),
         out_shape=(n_batch * n_steps, n_units),
         recycle=n_batch * n_steps * n_units * options.dtype.itemsize >= recycler.smallest,
-        work_shape=(n_threads, block * per_row + shares * (parts.n_gates + 4) * n_units),
+        work_shape=(n_threads, work),
         back={},
     )
 
@@ -419,7 +409,7 @@ def plan_back(plan: Plan, need_dx: bool, d_time_major: bool) -> BackPlan:
 def _plan_back(plan: Plan, need_dx: bool, d_time_major: bool) -> BackPlan:
     options, parts, n = plan.options, traits(plan.cell), plan.cell.n_units
     n_batch, n_steps, n_inputs, dtype = options[:4]
-    width, rows = parts.n_gates * n, plan.blocks.most
+    width, rows = parts.n_gates * n, plan.blocks.most_rows
     input_groups, groups = column_groups(plan.cell, options.input_groups, options.recurrent_masks)
     sizes = [
         need_dx * input_groups * packed_size(width // input_groups, n_inputs, dtype),
@@ -429,36 +419,51 @@ def _plan_back(plan: Plan, need_dx: bool, d_time_major: bool) -> BackPlan:
         packed_size(1, parts.n_extra * n, dtype),
     ]
     packed = _packing(sizes, input_groups, groups, True)
-    pieces = np.cumsum(
-        [n_inputs * width, parts.recurrent * n * width, width, width, parts.n_extra * n]
-    ).tolist()
+    gradients = dict(
+        kernel=n_inputs * width,
+        recurrent=parts.recurrent * n * width,
+        bias=width,
+        recurrent_bias=width,
+        extra=parts.n_extra * n,
+    )
+    starts, grads_size = _placed("d_", gradients)
     chunk = _chunk(n_steps, rows, width * (1 + parts.split) + n_inputs + n, dtype)
     chunk = max(chunk, min(n_steps, -(-tuning.MIN_GRAD_ROWS // rows)))
-    plans = plan.plans.copy()
+    arrays = dict(
+        x=chunk * rows * n_inputs,
+        z=chunk * rows * width,
+        hu=parts.split * chunk * rows * width,
+        h=chunk * rows * n,
+        ds=parts.n_states * rows * n,
+        operand=rows * n,
+        masked=rows * n,
+        scratch=plan.blocks.n_slices * (parts.n_gates + 4) * n,
+    )
+    places, work = _placed("at_", arrays, 64 // dtype.itemsize)
     out_step, out_row = strides(d_time_major, n_batch, n_steps)
     dx_step, dx_row = strides(options.time_major, n_batch, n_steps)
-    settings = dict(
+    settings = _settings(
+        plan.settings,
         chunk=chunk,
         out_step=out_step,
         out_row=out_row,
         dx_step=dx_step,
         dx_row=dx_row,
         need_dx=need_dx,
-        **dict(zip(("w", "u", "b", "rb", "extra"), packed.layout.tolist(), strict=False)),
+        **packed.settings,
+        **places,
+        **starts,
     )
-    for name, value in settings.items():
-        plans[0][name] = value
-    n_threads = plan.blocks.n_rows
-    per_row = chunk * (n_inputs + 2 * width + n) + (parts.n_states + 2) * n
+    n_threads = plan.blocks.n_owners
     return BackPlan(
-        plans,
+        settings,
         packed,
-        tuple(pieces),
-        grads_shape=(n_threads, pieces[-1]),
-        work_shape=(n_threads, rows * per_row + plan.blocks.shares * (parts.n_gates + 4) * n),
+        (*starts.values(), grads_size)[1:],
+        grads_shape=(n_threads, grads_size),
+        work_shape=(n_threads, work),
     )
 
 
 def _chunk(n_steps: int, block: int, columns: int, dtype: Any) -> int:
-    """Time steps whose buffers of so many columns fit `tuning.CHUNK_BYTES`."""
+    """Time steps whose buffers, of this many columns, fit `CHUNK_BYTES`."""
     return max(1, min(n_steps, tuning.CHUNK_BYTES // (block * columns * np.dtype(dtype).itemsize)))

@@ -16,22 +16,27 @@ import numpy as np
 from fastrnn.engine import tuning
 from fastrnn.engine.kernels.packing import Weights, copies, pack_rows, pieces_of
 from fastrnn.engine.kernels.vecmath import prepare_activations
-from fastrnn.engine.recurrence import scan
+from fastrnn.engine.recurrence.backward import backward_pass, split_backward_pass
 from fastrnn.engine.recurrence.call_list import Part, Program, part, placeholder
+from fastrnn.engine.recurrence.forward import (
+    forward_pass,
+    forward_piece,
+    split_forward_pass,
+)
 from fastrnn.engine.recurrence.plans import (
     Blocks,
     Options,
     Packing,
     Plan,
     dense_plan,
-    masked_schedule,
     packing,
     plan_back,
     plan_pass,
-    share_count,
-    some_and_all,
+    slice_count,
     thread_count,
 )
+from fastrnn.engine.recurrence.rows import needed_backward, needed_forward
+from fastrnn.engine.recurrence.schedule import mask_extent, masked_schedule, unpacked
 from fastrnn.engine.runtime import linking, threads
 from fastrnn.engine.runtime.handover import ALONE
 from fastrnn.engine.runtime.memory import aligned, pool, recycler, zeros
@@ -99,7 +104,7 @@ def pack_weights(cell: Any, weights: Weights) -> np.ndarray:
 def _to_pack(weights: Weights, packed: Packing, blocks: Blocks) -> tuple[Any, ...]:
     """Arguments of `pack_rows`, with memory for as many rows as the threads need in one pass."""
     dtype = weights.kernel.dtype
-    n = copies(packed.size, dtype, blocks.n_rows)
+    n = copies(packed.size, dtype, blocks.n_owners)
     rows = pool.take("packed", (n, packed.size), dtype)
     return pieces_of(weights), packed.layout, rows, blocks.n_threads if n == 1 else 1
 
@@ -161,7 +166,7 @@ def forward(
     schedule, stepped = None, True
     if mask is not None:
         schedule = masked_schedule(mask)
-        stepped, full = some_and_all(schedule, n_batch, n_steps)
+        stepped, full = mask_extent(schedule, n_batch, n_steps)
         if full:
             mask = schedule = None  # a batch of sequences that happen to be of one length
     rows, time_major = _physical(x, dtype)
@@ -171,13 +176,20 @@ def forward(
         n_batch, n_steps, n_inputs, dtype, time_major, reverse, repeat, input_groups, masked, save, sequences
     )
     least = 1 if save else tuning.MIN_INFERENCE_ROWS
-    shares = share_count(cell, n_batch, n_steps, n_inputs, n_threads)
+    n_slices = slice_count(cell, n_batch, n_steps, n_inputs, n_threads)
     if schedule is None:
         n_threads = thread_count(cell, n_batch * n_steps, n_inputs, n_batch, n_threads, least)
-        plan = dense_plan(cell, options, n_threads, shares)
+        plan = dense_plan(cell, options, n_threads, n_slices)
     else:
-        n_threads = thread_count(cell, int(schedule[n_steps]), n_inputs, n_batch, n_threads, least)
-        plan = plan_pass(cell, options, schedule, n_threads, shares)
+        n_threads = thread_count(
+            cell,
+            int(unpacked(schedule, n_batch, n_steps).starts[n_steps]),
+            n_inputs,
+            n_batch,
+            n_threads,
+            least,
+        )
+        plan = plan_pass(cell, options, schedule, n_threads, n_slices)
     masks = _join_masks(input_masks, recurrent_masks, dtype) if input_groups or masked else _nothing(dtype, 1)
     to_pack = _to_pack(weights, plan.packing, plan.blocks) if packed is None else ()
     packed = to_pack[2] if packed is None else packed
@@ -194,7 +206,7 @@ def forward(
     work = pool.take("work", plan.work_shape, dtype)
     arguments = (
         cell,
-        plan.plans,
+        plan.settings,
         plan.schedule,
         rows,
         state0,
@@ -235,7 +247,7 @@ def _infer(
         out = _nothing(dtype, 2)
     arguments = (
         cell,
-        plan.plans,
+        plan.settings,
         plan.schedule,
         rows,
         zeros(plan.final_shape, dtype) if state0 is None else state0,
@@ -268,7 +280,7 @@ class Prepared:
         self._masked: Program | None = None
         self._schedule: np.ndarray | None = None
         #: Whether calls with a mask are made by `masked`.
-        self.takes_masks = plan.blocks.n_rows == 1
+        self.takes_masks = plan.blocks.n_owners == 1
 
     def _program_of(self, plan: Plan) -> Program:
         n_batch, n_steps, n_inputs = self._shape
@@ -295,7 +307,7 @@ class Prepared:
         n_batch, n_steps, _ = self._shape
         own = threading.get_ident() == self._owner
         schedule = masked_schedule(mask, self._schedule if own else None)
-        stepped, full = some_and_all(schedule, n_batch, n_steps)
+        stepped, full = mask_extent(schedule, n_batch, n_steps)
         if full:
             return self(x), True
         if not own:
@@ -324,7 +336,7 @@ def _program(
 
 
 def _needed_forward(plan: Plan) -> tuple[linking.Slots, ...]:
-    return scan.needed_forward(plan.dense, plan.options.sequences, plan.options.recurrent_masks)
+    return needed_forward(plan.dense, plan.options.sequences, plan.options.recurrent_masks)
 
 
 def pass_part(
@@ -340,10 +352,10 @@ def pass_part(
     dtype = packed.dtype
     prepare_activations(cell, dtype)
     return part(
-        scan.forward_part,
+        forward_piece,
         None,
         cell,
-        plan.plans,
+        plan.settings,
         plan.schedule,
         x,
         state0,
@@ -356,7 +368,7 @@ def pass_part(
         aligned(plan.work_shape, dtype),
         plan.blocks.borders,
         plan.blocks.firsts,
-        pieces=plan.blocks.n_rows,
+        pieces=plan.blocks.n_owners,
         needed=_needed_forward(plan),
         item_size=dtype.itemsize,
     )
@@ -386,7 +398,7 @@ def prepare(
     None where threads should share each product: programs are shared as a whole.
     """
     n_batch, n_steps, n_inputs = shape
-    if share_count(cell, n_batch, n_steps, n_inputs, n_threads) > 1:
+    if slice_count(cell, n_batch, n_steps, n_inputs, n_threads) > 1:
         return None
     if packed is None:
         packed = pack_weights(cell, weights)
@@ -397,9 +409,9 @@ def prepare(
     return Prepared(cell, packed, dense_plan(cell, options, n_threads), shape, sequences)
 
 
-#: How a pass is run by threads that own sequences, and by threads that have shares of each step.
-_FORWARD = scan.forward_pass, scan.shared_forward_pass
-_BACKWARD = scan.backward_pass, scan.shared_backward_pass
+#: How a pass is run by threads that own sequences, and by threads that have n_slices of each step.
+_FORWARD = forward_pass, split_forward_pass
+_BACKWARD = backward_pass, split_backward_pass
 
 
 def _run(
@@ -417,7 +429,7 @@ def _run(
         state = ALONE if team is None else team
         if to_pack:
             pack_rows(state, *to_pack)
-        linking.launch(needed, dtype.itemsize, entries[blocks.shares > 1], state, *arguments)
+        linking.launch(needed, dtype.itemsize, entries[blocks.n_slices > 1], state, *arguments)
 
 
 @functools.cache
@@ -475,7 +487,7 @@ def backward(
     grads = recycler.take(back.grads_shape, dtype)
     arguments = (
         cell,
-        back.plans,
+        back.settings,
         plan.schedule,
         tape.x,
         to_pack[2],
@@ -489,7 +501,7 @@ def backward(
         grads,
         pool.take("work", back.work_shape, dtype),
     )
-    needed = scan.needed_backward(plan.dense, d_out is not None, need_dx, options.recurrent_masks)
+    needed = needed_backward(plan.dense, d_out is not None, need_dx, options.recurrent_masks)
     _run(_BACKWARD, needed, arguments, plan.blocks, to_pack)
     total = grads[0]
     kernel, recurrent, bias, recurrent_bias, extra = (

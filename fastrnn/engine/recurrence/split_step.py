@@ -1,11 +1,11 @@
-"""What several threads share within a step: columns of a product, rows of the pointwise part.
+"""A time step split over threads: each gets a slice of the columns of a product, or of the rows of the cell's step.
 
-For networks with many units over few sequences. Where threads own sequences, each reads all weights for a few rows;
+For networks with many units and few sequences. Where threads own sequences, each reads all weights for a few rows;
 where they own columns, each reads its part of the weights, which may then stay in its cache, for all rows. The price is
-hand-overs in every step. A thread that the system lets wait is not waited for: who is free takes its share. What comes
-out does not depend on the number of shares.
+hand-overs in every step. A slice belongs to no particular thread: whichever is free takes the next one. Results do not
+depend on the number of slices.
 
-A kernel whose `team` is None does all of it itself, and has no code for anything else: kernels that share are compiled
+A kernel whose `team` is None computes everything itself, and has no code for anything else: kernels that split are compiled
 when first needed.
 """
 
@@ -23,21 +23,21 @@ from fastrnn.engine.runtime.jit import body_of, inlined, jit
 from fastrnn.engine.runtime.linking import address, fetch, spill
 from fastrnn.engine.runtime.views import block, segment, slab
 
-__all__ = ["shared_backward", "shared_forward", "shared_product", "shared_product_tn"]
+__all__ = ["split_backward", "split_forward", "split_product", "split_product_tn"]
 
 
 @inlined
-def _columns(n, share, n_shares, itemsize):
-    """The first column of a share of ``n`` columns, and the one after its last: whole panels."""
+def _column_range(n, k, n_slices, itemsize):
+    """The first column of slice `k` of `n` columns, and the one after its last; slices are whole panels."""
     width = VECTORS * (VECTOR_BITS // (8 * itemsize))
     n_panels = (n + width - 1) // width
-    return min(n, share * n_panels // n_shares * width), min(n, (share + 1) * n_panels // n_shares * width)
+    return min(n, k * n_panels // n_slices * width), min(n, (k + 1) * n_panels // n_slices * width)
 
 
 @jit(inner=True)
-def _product_share(arguments, at, part):
-    parts, a, packed, n, c, start = fetch(arguments, at)
-    first, end = _columns(n, part, parts, c.itemsize)
+def _product_slice(arguments, at, k):
+    n_slices, a, packed, n, c, start = fetch(arguments, at)
+    first, end = _column_range(n, k, n_slices, c.itemsize)
     before = flush_denormals()
     product(
         a,
@@ -49,27 +49,27 @@ def _product_share(arguments, at, part):
     restore_denormals(before)
 
 
-_product_part = address(_product_share)
+_product_piece = address(_product_slice)
 
 
-def shared_product(team, n_shares, a, packed, n, c, start):
-    """`matmul.product`, its columns in so many shares for the `team`."""
+def split_product(team, n_slices, a, packed, n, c, start):
+    """`matmul.product`, its columns cut into `n_slices` for the `team`."""
     product(a, packed, n, c, start)
 
 
-@body_of(shared_product)
-def _shared_product(team, *kinds):
-    def together(team, n_shares, a, packed, n, c, start):
-        args = (n_shares, a, packed, n, c, start)
-        share(team, _product_part(args), spill(args), n_shares)
+@body_of(split_product)
+def _split_product(team, *kinds):
+    def on_team(team, n_slices, a, packed, n, c, start):
+        args = (n_slices, a, packed, n, c, start)
+        share(team, _product_piece(args), spill(args), n_slices)
 
-    return Passed(product, 2) if team == types.none else together
+    return Passed(product, 2) if team == types.none else on_team
 
 
 @jit(inner=True)
-def _product_tn_share(arguments, at, part):
-    parts, a, b, c, accumulate = fetch(arguments, at)
-    first, end = _columns(c.shape[1], part, parts, c.itemsize)
+def _product_tn_slice(arguments, at, k):
+    n_slices, a, b, c, accumulate = fetch(arguments, at)
+    first, end = _column_range(c.shape[1], k, n_slices, c.itemsize)
     before = flush_denormals()
     product_tn(
         a,
@@ -80,35 +80,35 @@ def _product_tn_share(arguments, at, part):
     restore_denormals(before)
 
 
-_product_tn_part = address(_product_tn_share)
+_product_tn_piece = address(_product_tn_slice)
 
 
-def shared_product_tn(team, n_shares, a, b, c, accumulate):
-    """`matmul.product_tn`, its columns in so many shares for the `team`."""
+def split_product_tn(team, n_slices, a, b, c, accumulate):
+    """`matmul.product_tn`, its columns cut into `n_slices` for the `team`."""
     product_tn(a, b, c, accumulate)
 
 
-@body_of(shared_product_tn)
-def _shared_product_tn(team, *kinds):
-    def together(team, n_shares, a, b, c, accumulate):
-        args = (n_shares, a, b, c, accumulate)
-        share(team, _product_tn_part(args), spill(args), n_shares)
+@body_of(split_product_tn)
+def _split_product_tn(team, *kinds):
+    def on_team(team, n_slices, a, b, c, accumulate):
+        args = (n_slices, a, b, c, accumulate)
+        share(team, _product_tn_piece(args), spill(args), n_slices)
 
-    return Passed(product_tn, 2) if team == types.none else together
+    return Passed(product_tn, 2) if team == types.none else on_team
 
 
 @inlined
-def _rows(n, part, parts, scratch, n_units):
-    """The first of a part's rows, how many they are, and the part's own scratch."""
-    first, depth = part * n // parts, scratch.shape[0] // parts
-    return first, (part + 1) * n // parts - first, block(scratch, part * depth, depth, 0, n_units)
+def _row_range(n, k, n_slices, scratch, n_units):
+    """The first row of slice `k` of `n` rows, how many it has, and its own part of the scratch memory."""
+    first, depth = k * n // n_slices, scratch.shape[0] // n_slices
+    return first, (k + 1) * n // n_slices - first, block(scratch, k * depth, depth, 0, n_units)
 
 
 @jit(inner=True)
-def _forward_share(arguments, at, part):
-    parts, cell, phase, step = fetch(arguments, at)
+def _forward_slice(arguments, at, k):
+    n_slices, cell, phase, step = fetch(arguments, at)
     u = cell.n_units
-    r, n, scratch = _rows(step.z.shape[0], part, parts, step.scratch, u)
+    r, n, scratch = _row_range(step.z.shape[0], k, n_slices, step.scratch, u)
     before = flush_denormals()
     rows = Forward(
         z=block(step.z, r, n, 0, step.z.shape[1]),
@@ -125,29 +125,29 @@ def _forward_share(arguments, at, part):
     restore_denormals(before)
 
 
-_forward_part = address(_forward_share)
+_forward_piece = address(_forward_slice)
 
 
-def shared_forward(team, n_shares, cell, phase, step):
-    """`contract.step_forward`, its rows in so many shares for the `team`; there is as much `scratch` for each."""
+def split_forward(team, n_slices, cell, phase, step):
+    """`contract.step_forward`, its rows cut into `n_slices` for the `team`, each with its own part of `scratch`."""
     step_forward(cell, phase, step)
 
 
-@body_of(shared_forward)
-def _shared_forward(team, *kinds):
-    def together(team, n_shares, cell, phase, step):
-        parts = min(step.z.shape[0], n_shares)
-        args = (parts, cell, phase, step)
-        share(team if parts > 1 else team[:0], _forward_part(args), spill(args), parts)
+@body_of(split_forward)
+def _split_forward(team, *kinds):
+    def on_team(team, n_slices, cell, phase, step):
+        n_slices = min(step.z.shape[0], n_slices)
+        args = (n_slices, cell, phase, step)
+        share(team if n_slices > 1 else team[:0], _forward_piece(args), spill(args), n_slices)
 
-    return Passed(step_forward, 2) if team == types.none else together
+    return Passed(step_forward, 2) if team == types.none else on_team
 
 
 @jit(inner=True)
-def _backward_share(arguments, at, part):
-    parts, cell, phase, step = fetch(arguments, at)
+def _backward_slice(arguments, at, k):
+    n_slices, cell, phase, step = fetch(arguments, at)
     u = cell.n_units
-    r, n, scratch = _rows(step.dz.shape[0], part, parts, step.scratch, u)
+    r, n, scratch = _row_range(step.dz.shape[0], k, n_slices, step.scratch, u)
     before = flush_denormals()
     rows = Backward(
         ds=slab(step.ds, step.ds.shape[0], r, n, u),
@@ -165,19 +165,19 @@ def _backward_share(arguments, at, part):
     restore_denormals(before)
 
 
-_backward_part = address(_backward_share)
+_backward_piece = address(_backward_slice)
 
 
-def shared_backward(team, n_shares, cell, phase, step):
-    """`contract.step_backward`, likewise; for cells with `extra`, to whose gradient all rows add, `n_shares` must be 1."""
+def split_backward(team, n_slices, cell, phase, step):
+    """`contract.step_backward`, likewise; `n_slices` must be 1 for cells with `extra`, to whose gradient all rows add."""
     step_backward(cell, phase, step)
 
 
-@body_of(shared_backward)
-def _shared_backward(team, *kinds):
-    def together(team, n_shares, cell, phase, step):
-        parts = min(step.dz.shape[0], n_shares)
-        args = (parts, cell, phase, step)
-        share(team if parts > 1 else team[:0], _backward_part(args), spill(args), parts)
+@body_of(split_backward)
+def _split_backward(team, *kinds):
+    def on_team(team, n_slices, cell, phase, step):
+        n_slices = min(step.dz.shape[0], n_slices)
+        args = (n_slices, cell, phase, step)
+        share(team if n_slices > 1 else team[:0], _backward_piece(args), spill(args), n_slices)
 
-    return Passed(step_backward, 2) if team == types.none else together
+    return Passed(step_backward, 2) if team == types.none else on_team

@@ -1,0 +1,268 @@
+"""How rows get from the batch into packed order and back: inputs, dropout masks, outputs, and their gradients.
+
+See `schedule` for the order. What only masked batches, dropout or gradients of inputs need is compiled when it is first
+needed.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastrnn.engine.recurrence.schedule import Schedule
+from fastrnn.engine.runtime.jit import inlined, jit
+from fastrnn.engine.runtime.linking import Slots, on_demand, separate, slots_of
+from fastrnn.engine.runtime.views import add, copy, fill, part, plane, segment
+
+__all__ = [
+    "Batch",
+    "Span",
+    "active_rows",
+    "add_output_gradients",
+    "add_rows",
+    "clear",
+    "gather_inputs",
+    "hide_outputs",
+    "mask_rows",
+    "move",
+    "needed_backward",
+    "needed_forward",
+    "output_row",
+    "scatter_input_gradients",
+    "state_rows",
+    "steps_of",
+]
+
+
+class Batch(NamedTuple):
+    """The sequences of a pass: the record of `plans.SETTINGS`, their order, the inputs, and the dropout masks."""
+
+    settings: Any
+    schedule: Schedule
+    x: np.ndarray
+    masks: np.ndarray
+
+
+class Span(NamedTuple):
+    """The steps ``s0 ... s1`` of the sorted rows ``r0 ... r1``."""
+
+    s0: int
+    s1: int
+    r0: int
+    r1: int
+
+
+@inlined
+def active_rows(schedule, s, r0, r1):
+    """How many of the sorted rows ``r0 ... r1`` run at step `s`."""
+    n = schedule.active[s]
+    if n >= r1:
+        return r1 - r0
+    return n - r0 if n > r0 else 0
+
+
+@inlined
+def state_rows(batch, s):
+    """Where in the saved states those before step `s` begin, and those after it.
+
+    The initial states come first, then those after each step.
+    """
+    starts, n_batch = batch.schedule.starts, batch.settings["n_batch"]
+    return 0 if s == 0 else n_batch + starts[s - 1], n_batch + starts[s]
+
+
+@inlined
+def steps_of(schedule, r):
+    """Number of steps of sorted row `r`."""
+    low, high = 0, schedule.active.shape[0] - 1
+    while low < high:
+        middle = (low + high) // 2
+        if schedule.active[middle] > r:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@inlined
+def output_row(batch, r, s):
+    """Row of the output array that holds step `s` of sorted row `r`."""
+    settings, schedule = batch.settings, batch.schedule
+    first = settings["out_first"] + schedule.order[r] * settings["out_row"]
+    return first + schedule.times[r, s] * settings["out_step"]
+
+
+@separate
+@jit(inner=True)
+def move(source, target):
+    """A copy that does not become a part of its callers: compiled into each, it would take as long as a product does."""
+    copy(source, target)
+
+
+@separate
+@jit(inner=True)
+def clear(target):
+    """Zeros, likewise."""
+    fill(target, 0)
+
+
+@inlined
+def _gather_row(batch, group, b, t, target):
+    """The input of sequence `b` at time `t`, times the dropout mask."""
+    settings, n_inputs = batch.settings, target.shape[0]
+    if settings["reverse"]:
+        t = settings["n_steps"] - 1 - t
+    source = part(batch.x, b * settings["x_row"] + t * settings["x_step"], 0, n_inputs)
+    if settings["input_masks"] > 0:
+        mask = segment(batch.masks, (group * settings["n_batch"] + b) * n_inputs, n_inputs)
+        for i in range(n_inputs):
+            target[i] = source[i] * mask[i]
+    else:
+        copy(source, target)
+
+
+@separate
+@jit(inner=True)
+def gather_inputs(batch, group, span, out):
+    """Copy the inputs of a span to `out`, step after step, times the dropout mask of a group; return how many rows."""
+    settings, schedule = batch.settings, batch.schedule
+    s0, s1, r0, r1 = span
+    n_inputs, rows = settings["n_inputs"], r1 - r0
+    # Row by row, which reads memory in its order, as long as all rows run; the few steps after that step by step.
+    full = s0
+    while full < s1 and active_rows(schedule, full, r0, r1) == rows:
+        full += 1
+    for r in range(rows):
+        b = schedule.order[r0 + r]
+        for s in range(s0, full):
+            _gather_row(
+                batch, group, b, schedule.times[r0 + r, s], part(out, (s - s0) * rows + r, 0, n_inputs)
+            )
+    at = (full - s0) * rows
+    for s in range(full, s1):
+        at += active_rows(schedule, s, r0, r1)
+    if full < s1:
+        _gather_ragged(batch, group, Span(full, s1, r0, r1), out, (full - s0) * rows)
+    return at
+
+
+@on_demand
+@jit(inner=True)
+def _gather_ragged(batch, group, span, out, at):
+    """The same for steps at which not all rows run, from row `at` of `out` on."""
+    schedule, n_inputs = batch.schedule, batch.settings["n_inputs"]
+    for s in range(span.s0, span.s1):
+        n = active_rows(schedule, s, span.r0, span.r1)
+        for r in range(span.r0, span.r0 + n):
+            target = part(out, at + r - span.r0, 0, n_inputs)
+            _gather_row(batch, group, schedule.order[r], schedule.times[r, s], target)
+        at += n
+
+
+@on_demand
+@jit(inner=True)
+def mask_rows(batch, group, r0, rows, out):
+    """``out = rows * mask`` with the recurrent dropout mask of a group, for sorted rows from `r0` on."""
+    settings, n_units = batch.settings, batch.settings["n_units"]
+    first = settings["input_masks"] * settings["n_batch"] * settings["n_inputs"]
+    for r in range(rows.shape[0]):
+        b = batch.schedule.order[r0 + r]
+        mask = segment(batch.masks, first + (group * settings["n_batch"] + b) * n_units, n_units)
+        source, target = part(rows, r, 0, n_units), part(out, r, 0, n_units)
+        for j in range(n_units):
+            target[j] = source[j] * mask[j]
+
+
+@on_demand
+@jit(inner=True)
+def hide_outputs(batch, out, r, n):
+    """Outputs of the masked steps of sorted row `r`, which has `n` valid ones: the output before them, or zeros.
+
+    Before the first valid step they are zeros.
+    """
+    settings, times = batch.settings, batch.schedule.times
+    n_steps, n_units, step = settings["n_steps"], settings["n_units"], settings["out_step"]
+    row = settings["out_first"] + batch.schedule.order[r] * settings["out_row"]
+    t = 0
+    for s in range(n + 1):
+        valid = times[r, s] if s < n else n_steps
+        if s > 0 and settings["repeat"]:
+            source = part(out, row + (t - 1) * step, 0, n_units)
+            for hidden in range(t, valid):
+                copy(source, part(out, row + hidden * step, 0, n_units))
+        else:
+            for hidden in range(t, valid):
+                fill(part(out, row + hidden * step, 0, n_units), 0)
+        t = valid + 1
+
+
+@on_demand
+@jit(inner=True)
+def add_rows(rows, target, overwrite):
+    """``target += rows``, or ``target = rows``."""
+    for r in range(rows.shape[0]):
+        for j in range(rows.shape[1]):
+            target[r, j] = rows[r, j] + (0 if overwrite else target[r, j])
+
+
+@on_demand
+@jit(inner=True)
+def add_output_gradients(batch, d_out, s, r0, ds):
+    """Add to ``ds[0]`` the gradients of the outputs that show step `s` of sorted rows: its own, and those that repeat it."""
+    settings, schedule = batch.settings, batch.schedule
+    n_steps, n_units, step = settings["n_steps"], settings["n_units"], settings["out_step"]
+    for r in range(r0, r0 + ds.shape[1]):
+        row = schedule.order[r] * settings["out_row"]
+        t = schedule.times[r, s]
+        end = t + 1
+        if settings["repeat"] and not schedule.dense:
+            last = s + 1 == n_steps or schedule.active[s + 1] <= r
+            end = n_steps if last else schedule.times[r, s + 1]
+        target = plane(ds, 0, r - r0, n_units)
+        for i in range(t, end):
+            add(part(d_out, row + i * step, 0, n_units), target)
+
+
+@on_demand
+@jit(inner=True)
+def scatter_input_gradients(batch, group, s, r0, rows, dx):
+    """Add the gradients of the inputs at step `s` to `dx`, those of the first group of gates overwrite it."""
+    settings, schedule, n_inputs = batch.settings, batch.schedule, batch.settings["n_inputs"]
+    for r in range(r0, r0 + rows.shape[0]):
+        b, t = schedule.order[r], schedule.times[r, s]
+        if settings["reverse"]:
+            t = settings["n_steps"] - 1 - t
+        source = part(rows, r - r0, 0, n_inputs)
+        target = part(dx, b * settings["dx_row"] + t * settings["dx_step"], 0, n_inputs)
+        if settings["input_masks"] > 0:
+            mask = segment(batch.masks, (group * settings["n_batch"] + b) * n_inputs, n_inputs)
+            for i in range(n_inputs):
+                source[i] *= mask[i]
+        if group == 0:
+            copy(source, target)
+        else:
+            for i in range(n_inputs):
+                target[i] += source[i]
+
+
+@functools.cache
+def needed_forward(dense: bool, sequences: bool, recurrent_masks: bool) -> tuple[Slots, ...]:
+    """What is compiled on demand, and needed by a pass forward with these options (see `linking.launch`)."""
+    functions = []
+    if not dense:
+        functions += [_gather_ragged, hide_outputs] if sequences else [_gather_ragged]
+    if recurrent_masks:
+        functions.append(mask_rows)
+    return slots_of(*functions)
+
+
+@functools.cache
+def needed_backward(dense: bool, d_out: bool, need_dx: bool, recurrent_masks: bool) -> tuple[Slots, ...]:
+    """The same for a pass backward: whether there is a gradient of all outputs, and whether that of the input is wanted."""
+    functions = [] if dense else [_gather_ragged]
+    functions += [add_output_gradients] if d_out else []
+    functions += [scatter_input_gradients] if need_dx else []
+    functions += [mask_rows, add_rows] if recurrent_masks else []
+    return slots_of(*functions)
