@@ -29,15 +29,27 @@ def test_readme_command_is_one_line_that_sets_everything_up(name):
         assert (ROOT / path).exists()
 
 
-def run_python(*args, **environment):
+def run_python(*args, cwd=ROOT, **environment):
     return subprocess.run(
         [sys.executable, *args],
-        cwd=ROOT,
+        cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg", **environment},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_readme_code_runs_as_it_is_shown(tmp_path):
+    blocks = re.findall(r"^```python\n(.+?)^```", (ROOT / "README.md").read_text("utf-8"), re.M | re.S)
+    assert len(blocks) >= 5
+    code = tmp_path / "readme.py"
+    code.write_text("\n".join(blocks), encoding="utf-8")
+    done = run_python("-W", "error::UserWarning", str(code), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    accuracy = float(done.stdout.split()[0])
+    assert accuracy == pytest.approx(0.96, abs=0.02)  # what the comment beside it says
+    assert {path.name for path in tmp_path.glob("*.fastrnn")} == {"best.fastrnn", "reviews.fastrnn"}
 
 
 def test_quickstart_reaches_its_figures_and_draws_them(tmp_path):
