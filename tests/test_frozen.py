@@ -121,3 +121,32 @@ def test_a_child_can_be_thawed(rng):
     before = wrapper.get_weights()
     model.fit(x, y, verbose=0)
     assert all(np.array_equal(a, b) for a, b in zip(before, wrapper.get_weights(), strict=True))
+
+
+def test_layer_frozen_without_compiling_again_stays(rng):
+    """Also layers inside others, unfreezing, and freezing between the batches of one fit."""
+    x, y = rng.normal(size=(8, 5, 3)), rng.normal(size=(8, 1))
+    inner = layers.GRU(4, return_sequences=True)
+    model = Sequential([layers.Bidirectional(inner), layers.LSTM(4), layers.Dense(1)], seed=0)
+    model.compile("adam", "mse")
+    model.fit(x, y, verbose=0)
+
+    def moved():
+        before = [layer.get_weights() for layer in model.layers]
+        model.train_on_batch(x, y)
+        after = [layer.get_weights() for layer in model.layers]
+        return [
+            any(not np.array_equal(a, b) for a, b in zip(*pair, strict=True))
+            for pair in zip(before, after, strict=True)
+        ]
+
+    assert moved() == [True, True, True]
+    model.layers[1].trainable = False
+    assert moved() == [True, False, True]
+    model.layers[0].forward_layer.trainable = False
+    model.layers[0].backward_layer.trainable = False
+    assert moved() == [False, False, True]
+    model.layers[1].trainable = True
+    assert moved() == [False, True, True]
+    model.trainable = False
+    assert moved() == [False, False, False]

@@ -655,3 +655,23 @@ def test_training_matches_keras(optimizer, end, form, rng):
         np.testing.assert_allclose(ours[key], value, rtol=1e-6, err_msg=key)
     for a, b in zip(our_weights, their_weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop", optimizers.SGD(0.1, momentum=0.9)], ids=str)
+def test_batch_in_which_nothing_counts_makes_no_update(optimizer, rng):
+    """Weights of 0 for all samples, or for all steps; every step masked: moments must not move the weights."""
+    x, y = rng.normal(size=(8, 5, 3)), rng.normal(size=(8, 5, 1))
+    model = Sequential([layers.GRU(4, return_sequences=True), layers.Dense(1)], seed=0)
+    model.compile(optimizer, "mse")
+    for _ in range(3):
+        model.train_on_batch(x, y)
+    before = model.params.copy()
+    updates = model.optimizer.iterations
+    assert model.train_on_batch(x, y, sample_weight=np.zeros(8)) == 0
+    model.train_on_batch(x, y, sample_weight=np.zeros((8, 5)))
+    model.train_on_batch(x, y, mask=np.zeros((8, 5), bool))
+    model.fit(x, y, sample_weight=np.zeros(8), verbose=0)
+    np.testing.assert_array_equal(model.params, before)
+    assert model.optimizer.iterations == updates
+    model.train_on_batch(x, y, sample_weight=np.eye(8)[0])
+    assert not np.array_equal(model.params, before)

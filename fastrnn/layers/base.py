@@ -155,7 +155,7 @@ class Layer:
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name={name!r}: give a string or None")
         self.activity_regularizer = regularizers.get(activity_regularizer, "activity_regularizer")
-        self.trainable = flag(trainable, "trainable")
+        self.trainable = trainable
         self._dtype = check_dtype(dtype)
         self.autocast = autocast
         self._auto_named = name is None
@@ -175,6 +175,19 @@ class Layer:
         super().__init_subclass__(**kwargs)
         if "build" in vars(cls):
             cls.build = _remembering_shape(cls.build)  # type: ignore[method-assign]
+
+    #: How often `trainable` was set on any layer. Models compare it to see whether their plan of updates is up to date.
+    trainable_changes = 0
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes the weights. Setting it takes effect at the next update."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = flag(value, "trainable")
+        Layer.trainable_changes += 1
 
     # -- configuration
 

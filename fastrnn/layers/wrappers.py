@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn.checks import flag
 from fastrnn.layers import deserialize
 from fastrnn.layers.arrays import RowLayout
 from fastrnn.layers.base import TABLES, Layer, Shape, is_cell
@@ -87,7 +88,8 @@ class Wrapper(Layer):
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
-        self._own_trainable = bool(value)
+        self._own_trainable = flag(value, "trainable")
+        Layer.trainable_changes += 1
         for child in self._children.values():
             child.trainable = bool(value)
 

@@ -60,7 +60,9 @@ class Network:
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name={name!r}: give a string or None")
         self.name = name or snake_case(type(self).__name__)
-        self.trainable = flag(trainable, "trainable")
+        self._trainable = flag(trainable, "trainable")
+        #: Value of `Layer.trainable_changes` when the updates were planned.
+        self._planned_at = -1
         self._seed = new_seed(seed)
         self._rng = np.random.Generator(np.random.SFC64(self._seed.spawn(1)[0]))
         self.layers: list[Any] = []
@@ -209,11 +211,24 @@ class Network:
         """The gradients of all weights, as one vector."""
         return self._vectors()[1]
 
-    def plan_updates(self) -> None:
-        """Work out which weights training changes, and where backward passes may end.
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes any weights at all."""
+        return self._trainable
 
-        Called by `compile`; call it yourself after changing a layer's ``trainable``.
-        """
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = flag(value, "trainable")
+        self._planned_at = -1
+
+    def refresh_plan(self) -> None:
+        """Plan the updates anew if any layer's ``trainable`` was set since, so that the next update heeds it."""
+        if self._planned_at != Layer.trainable_changes:
+            self.plan_updates()
+
+    def plan_updates(self) -> None:
+        """Work out which weights training changes, and where backward passes may end."""
+        self._planned_at = Layer.trainable_changes
         if self._params is None:
             if self.built:
                 self._pack()

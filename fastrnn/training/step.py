@@ -61,6 +61,9 @@ class Trainable(Protocol):
     def back(self, dy: np.ndarray, caches: Any, from_logits: bool) -> None:
         """Write the gradients of all weights into `grads`."""
 
+    def refresh_plan(self) -> None:
+        """Plan the updates anew if a layer was frozen or unfrozen since."""
+
     def constrain(self) -> None:
         """Project the weights onto what their constraints allow."""
 
@@ -77,6 +80,11 @@ class _Judged(NamedTuple):
     grad: Any
     caches: Any
     from_logits: bool
+
+
+def _nothing_counts(batch: Batch, mask: np.ndarray | None) -> bool:
+    """Whether every item of a batch is masked or has weight 0."""
+    return (batch.weight is not None and not np.any(batch.weight)) or (mask is not None and not mask.any())
 
 
 class Trainer:
@@ -110,6 +118,8 @@ class Trainer:
         if batch.y is None:
             raise ValueError("y is missing: training and evaluation need targets")
         objective, given = self.objective, batch.mask
+        if training:
+            model.refresh_plan()
         y, mask, logits, caches, penalty, _ = model.run(batch, training, objective.logit_activation)
         objective.resolve(batch.y, y)
         if given is not None and mask is None and not given[:, 0].all() and not np.any(given, axis=1).all():
@@ -166,8 +176,8 @@ class Trainer:
                 raise NonFiniteLossError(
                     f"the loss became {judged.loss}; the weights were left as they were. {HELP}."
                 )
-            if not piece.whole and judged.mask is not None and not judged.mask.any():
-                # A layer masked all of it: moments of the optimizer must not move the weights for nothing.
+            if _nothing_counts(batch, judged.mask):
+                # The gradient is zero, but the optimizer's moments would move the weights all the same.
                 return judged.loss
             model.back(judged.grad, judged.caches, judged.from_logits)
             self._check_gradients(model)
