@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -111,6 +112,27 @@ class Optimizer(Configurable):
         self._state: dict[str, np.ndarray] = {}
         self._last: dict[int, np.ndarray] = {}
         self._size = -1
+        self._model: weakref.ref | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy belongs to no model yet.
+        return {**self.__dict__, "_model": None}
+
+    def claim(self, model: Any) -> None:
+        """Become the optimizer of `model`, unless another model uses this one: the state is that of one model's weights.
+
+        Raises
+        ------
+        ValueError
+            If another model was compiled with this object and still uses it.
+        """
+        other = None if self._model is None else self._model()
+        if other is not None and other is not model and other.optimizer is self:
+            raise ValueError(
+                f"optimizer={self.name!r} is in use by the model {other.name!r}: its moments belong to that model's "
+                "weights. Give each model an optimizer of its own, such as copy.deepcopy(optimizer)"
+            )
+        self._model = weakref.ref(model)
 
     # -- learning rate
 

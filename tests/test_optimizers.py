@@ -1,12 +1,13 @@
 """Optimizers: the fused kernels against the equations in plain NumPy, lazy updates, clipping, schedules, Keras."""
 
+import copy
 import math
 import pickle
 
 import numpy as np
 import pytest
 
-from fastrnn import optimizers, schedules
+from fastrnn import Sequential, layers, optimizers, schedules
 from fastrnn.engine.kernels import update
 from fastrnn.optimizers import Plan, Table
 
@@ -278,3 +279,24 @@ def test_schedule_matches_keras(name, arguments, options):
     for step in range(25):
         expected = float(keras_oracle.to_numpy(theirs(step)))
         assert mine(step) == pytest.approx(expected, rel=1e-5, abs=1e-7)
+
+
+def test_optimizer_of_two_models_is_refused():
+    """Its moments would be mixed without a word; a copy, or an optimizer that its model has given up, is fine."""
+    x, y = np.ones((4, 3, 2)), np.ones((4, 1))
+    first, second = (
+        Sequential([layers.GRU(3), layers.Dense(1)], seed=seed, name=f"net{seed}") for seed in (0, 1)
+    )
+    shared = optimizers.Adam(0.01)
+    first.compile(shared, "mse")
+    first.fit(x, y, verbose=0)
+    with pytest.raises(ValueError, match="is in use by the model 'net0'.*copy.deepcopy"):
+        second.compile(shared, "mse")
+    assert second.optimizer is None
+    first.compile(shared, "mae")  # the same model may go on with it
+    second.compile(copy.deepcopy(shared), "mse")
+    twin = first.copy()
+    twin.compile(twin.optimizer, "mse")
+    first.compile("sgd", "mse")
+    second.compile(shared, "mse")
+    pickle.loads(pickle.dumps(second)).fit(x, y, verbose=0)

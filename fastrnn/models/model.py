@@ -141,7 +141,9 @@ class Model(Network):
         if optimizer is None:
             raise ValueError("optimizer=None: give a name, such as 'adam', or an object")
         optimizer = optimizers.get(optimizer)
-        self.trainer.objective = Objective(loss, loss_weights, metrics, weighted_metrics)
+        objective = Objective(loss, loss_weights, metrics, weighted_metrics)
+        optimizer.claim(self)
+        self.trainer.objective = objective
         self.trainer.optimizer, self.trainer.stop_training = optimizer, False
         self.plan_updates()
 
