@@ -150,3 +150,24 @@ def test_layer_frozen_without_compiling_again_stays(rng):
     assert moved() == [False, True, True]
     model.trainable = False
     assert moved() == [False, False, False]
+
+
+def test_embedding_that_was_frozen_for_a_while_goes_on_where_it_stood():
+    """Rows that catch up on updates must not count those that were made while the table was frozen."""
+    x, other, y = np.array([[1, 2, 3]]), np.array([[4, 5, 6]]), np.ones((1, 1))
+
+    def trained(**options):
+        embedding = layers.Embedding(10, 3, dtype="float64")
+        stack = [embedding, layers.GRU(2, dtype="float64"), layers.Dense(1, dtype="float64")]
+        model = Sequential(stack, seed=0)
+        model.compile(optimizers.RMSprop(0.05, **options), "mse")
+        for trainable, batches in ((True, [x] * 3), (False, [x] * 5), (True, [other, x])):
+            embedding.trainable = trainable
+            for batch in batches:
+                model.train_on_batch(batch, y)
+        return embedding.get_weights()[0], model.optimizer.lazy
+
+    # A decay too small to change a number makes the optimizer update all rows at each step.
+    (rows, lazy), (whole, not_lazy) = trained(), trained(weight_decay=1e-300)
+    assert (lazy, not_lazy) == (True, False)
+    np.testing.assert_allclose(rows, whole, rtol=0, atol=1e-12)
