@@ -175,6 +175,10 @@ UNKNOWN = {
     "empty": ({}, "nothing"),
     "state": ({"a.weight": np.zeros((3, 3, 3))}, "known are"),
     "gates": ({"weight_hh_l0": np.zeros((10, 5)), "weight_ih_l0": np.zeros((10, 5))}, "no RNN, GRU or LSTM"),
+    "no_units": ({"weight_hh_l0": np.zeros((0, 0)), "weight_ih_l0": np.zeros((0, 3))}, "shape"),
+    "key": ({3: np.zeros((3, 2))}, "key 3"),
+    "strings": ({"a.weight": np.array([["x"]])}, "dtype"),
+    "vector": ({"weight_hh_l0": np.zeros(4), "weight_ih_l0": np.zeros((4, 3))}, "don't make layers"),
     "missing": ({"weight_hh_l0": np.zeros((20, 5))}, "weight_ih_l0"),
 }
 

@@ -175,6 +175,13 @@ def _of_state_dict(table: Mapping[str, Any]) -> list[_Part]:
     """The parts that a state dict's names and shapes tell of."""
     groups: dict[str, dict[str, Any]] = {}
     for key, value in table.items():
+        if not isinstance(key, str):
+            raise ConversionError(
+                f"the state dict has the key {key!r}: keys are names, such as 'lstm.weight_ih_l0'"
+            )
+        array = _array(value)
+        if array.dtype.kind not in "fiu" or array.size == 0:
+            raise ConversionError(f"{key!r} has dtype {array.dtype} and shape {array.shape}: give numbers")
         prefix, _, name = key.rpartition(".")
         groups.setdefault(prefix, {})[name] = value
     parts = []
@@ -265,7 +272,12 @@ def from_torch(source: Any, *, return_sequences: bool | None = None, verbose: bo
     [<LSTM 'lstm', built>]
     """
     if isinstance(source, Mapping):
-        return _build(_of_state_dict(source), return_sequences is not False)
+        try:
+            return _build(_of_state_dict(source), return_sequences is not False)
+        except (ValueError, IndexError, KeyError, AttributeError) as error:
+            if isinstance(error, ConversionError):
+                raise
+            raise ConversionError(f"the state dict's arrays don't make layers: {error}") from error
     torch = extra("torch", "torch")
     if not isinstance(source, torch.nn.Module):
         raise ConversionError(f"source={source!r}: give a torch.nn.Module, or its state_dict()")

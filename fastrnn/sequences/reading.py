@@ -134,7 +134,7 @@ def _as_one_array(X: Any, name: str) -> np.ndarray | None:
 
 def _read_array(X: np.ndarray, vocabulary_size: int | None, dtype: Any, name: str) -> Sequences:
     tokens = vocabulary_size is not None
-    if X.shape[0] == 0:
+    if X.ndim and X.shape[0] == 0:
         raise ValueError(f"Found {name} with 0 sample(s) (shape={X.shape}) while a minimum of 1 is required.")
     if X.ndim == 1:
         raise ValueError(

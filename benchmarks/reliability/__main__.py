@@ -1,0 +1,88 @@
+"""Figures of trust: python -m benchmarks.reliability [--short] [--only a b ...]
+
+Prints a table of eight parts and writes ``results/reliability.json``: (a) damaged files, (b) drawn inputs, (c) threads,
+(d) forks, (e) interrupts, (f) damaged caches of kernels, (g) memory over many calls, (h) numbers at their limits. The exit
+code is 1 if a promise did not hold. The short form takes some minutes and writes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.reliability import cache, concurrent, inputs, interrupts, mutations, resources
+from benchmarks.reliability.parts import Result
+from benchmarks.timing import environment
+
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "reliability.json"
+
+
+class Part(NamedTuple):
+    """How a part is run, with its full and its short size."""
+
+    run: Callable[..., list[Result]]
+    full: tuple[Any, ...]
+    short: tuple[Any, ...]
+
+
+PARTS = {
+    "a": Part(mutations.run, (1_000_000,), (4_000,)),
+    "b": Part(inputs.run, (20_000,), (1_500,)),
+    "c": Part(concurrent.run, (120.0,), (5.0,)),  # and (d)
+    "e": Part(interrupts.run, (25,), (4,)),
+    "f": Part(cache.run, (1_000,), (7,)),
+    "g": Part(resources.run, (100_000, 100_000), (2_000, 20_000)),  # and (h)
+}
+
+
+def line(result: Result) -> str:
+    figures = ", ".join(
+        f"{k} {v}" for k, v in result.figures.items() if not isinstance(v, (list, dict)) and v != ""
+    )
+    return f"| {result.part} | {result.promise} | {figures} | {'yes' if result.holds else 'NO'} |"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--short", action="store_true", help="small numbers, for a check of each change")
+    parser.add_argument(
+        "--only", nargs="+", choices=list(PARTS), default=list(PARTS), help="(d) comes with c, (h) with g"
+    )
+    parser.add_argument("--count", type=float, help="instead of the first number of each part")
+    given = parser.parse_args()
+    kept: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"parts": {}}
+    print("| part | what is promised | figures | holds |\n|---|---|---|---|", flush=True)
+    failed = False
+    for name in given.only:
+        part = PARTS[name]
+        first, *rest = part.short if given.short else part.full
+        start = time.perf_counter()
+        results = part.run(type(first)(given.count or first), *rest)
+        for result in results:
+            print(line(result), flush=True)
+            for example, n in (
+                (result.figures.get("examples") or {}).items()
+                if isinstance(result.figures.get("examples"), dict)
+                else []
+            ):
+                print(f"|  | | {n} x {example} |  |", flush=True)
+            failed = failed or not result.holds
+        kept["parts"][name] = {
+            "seconds": round(time.perf_counter() - start, 1),
+            "results": [result._asdict() for result in results],
+        }
+        if not given.short:
+            kept["environment"] = environment()
+            RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""(f) The cache of compiled kernels damaged, truncated, read-only, written by two processes at once, or of another CPU.
+
+Each case is a process of its own with a copy of a whole cache that was changed; it must give the right numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.reliability.parts import Result, in_process, numbers, small_model
+
+CASES = ("one bit", "some bytes", "truncated", "empty", "removed", "read-only", "two at once")
+MODULE = "benchmarks.reliability.cache"
+
+
+def answer() -> dict[str, Any]:
+    """Numbers of a little training."""
+    model = small_model("gru", 4)
+    model.fit(numbers(8, 5, 3), numbers(8, 2), epochs=2, verbose=0)
+    return {"answer": float(model.predict(numbers(4, 5, 3), verbose=0).sum(dtype=np.float64))}
+
+
+def change(case: str, folder: Path, rng: np.random.Generator) -> None:
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    path = files[int(rng.integers(len(files)))]
+    raw = bytearray(path.read_bytes())
+    if case == "one bit" and raw:
+        raw[int(rng.integers(len(raw)))] ^= 1 << int(rng.integers(8))
+    elif case == "some bytes" and raw:
+        for at in rng.integers(len(raw), size=16):
+            raw[int(at)] = int(rng.integers(256))
+    elif case == "truncated":
+        raw = raw[: int(rng.integers(len(raw) + 1))]
+    elif case == "empty":
+        raw = bytearray()
+    elif case == "removed":
+        path.unlink()
+        return
+    elif case == "read-only":
+        for p in [*files, *{q.parent for q in files}]:
+            p.chmod(0o555)
+        return
+    path.write_bytes(raw)
+
+
+def run(count: int, seed: int = 0) -> list[Result]:
+    counts: Counter[str] = Counter()
+    examples: list[str] = []
+    with tempfile.TemporaryDirectory() as name:
+        whole = Path(name) / "whole"
+        first = in_process(MODULE, seconds=600, NUMBA_CACHE_DIR=str(whole))
+        if not first.found:
+            return [Result("f", "damaged cache", {"stderr": first.errors[-300:]}, False)]
+        right = first.found["answer"]
+
+        def one(k: int) -> None:
+            case, rng = CASES[k % len(CASES)], np.random.default_rng(seed + k)
+            folder = Path(name) / f"copy{k}"
+            if case == "two at once":
+                folder.mkdir()
+                with ThreadPoolExecutor(2) as pool:
+                    both = pool.map(
+                        lambda _: in_process(MODULE, seconds=600, NUMBA_CACHE_DIR=str(folder)), range(2)
+                    )
+                    ended = list(both)
+            else:
+                shutil.copytree(whole, folder)
+                change(case, folder, rng)
+                ended = [in_process(MODULE, seconds=600, NUMBA_CACHE_DIR=str(folder))]
+            for e in ended:
+                counts["processes"] += 1
+                counts["crashes"] += e.crashed
+                counts["hangs"] += e.hung
+                counts["wrong"] += bool(e.found) and e.found["answer"] != right  # type: ignore[index]
+                if e.crashed:
+                    examples.append(f"{case}: {e.errors[-150:]}")
+            counts[case] += 1
+            for p in [folder, *folder.rglob("*")]:
+                os.chmod(p, 0o755)
+            shutil.rmtree(folder)
+
+        for k in range(count):
+            one(k)
+    figures = {**counts, **({"examples": examples[:3]} if examples else {})}
+    holds = not (counts["crashes"] or counts["hangs"] or counts["wrong"])
+    return [Result("f", "damaged caches: right numbers, no crash", figures, holds)]
+
+
+if __name__ == "__main__":
+    print(json.dumps(answer()))
+    sys.exit(0)

@@ -1,0 +1,113 @@
+"""(e) Ctrl-C at random moments of fit, search and predict: how soon it is answered, and whether the object can be used.
+
+Kernels are compiled beforehand; interrupts that fall into compiling, in fresh processes, are those of
+``python -m benchmarks.interrupts``. ``python -m benchmarks.reliability.interrupts COUNT`` runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import GridSearchCV
+
+from benchmarks.reliability.parts import Result, in_process, numbers, small_model
+from fastrnn import RNNClassifier
+
+#: Seconds within which an interrupt must be answered.
+MOST_SECONDS = 0.5
+
+
+def scenes() -> dict[str, tuple[Callable[[], Any], Callable[[], bool]]]:
+    """What is interrupted, and whether the object can be used afterwards."""
+    x, y = numbers(256, 40, 3), np.arange(256) % 3
+    model, classifier = small_model(units=32), RNNClassifier(cell="gru", units=16, max_iter=10_000, tol=None)
+    model.fit(x, numbers(256, 2), verbose=0)
+    fitted = RNNClassifier(cell="gru", units=16, max_iter=1, tol=None).fit(x, y)
+    search = GridSearchCV(
+        RNNClassifier(units=8, max_iter=40, tol=None),
+        {"cell": ["gru"], "units": list(range(4, 40))},
+        n_jobs=1,
+        cv=3,
+    )
+
+    def usable() -> bool:
+        return bool(np.isfinite(model.predict(x[:8], verbose=0)).all() and np.isfinite(model.params).all())
+
+    def predict_for_long() -> None:
+        while True:
+            model.predict(x, verbose=0)
+
+    return {
+        "model.fit": (lambda: model.fit(x, numbers(256, 2), epochs=10_000, verbose=0), usable),
+        "classifier.fit": (lambda: classifier.fit(x, y), lambda: bool(fitted.predict(x[:4]).shape == (4,))),
+        "search": (lambda: search.fit(x, y), lambda: not hasattr(search, "best_estimator_")),
+        "predict": (predict_for_long, usable),
+    }
+
+
+def work(count: int) -> dict[str, Any]:
+    warnings.simplefilter("ignore")
+    random.seed(0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    found: dict[str, Any] = {}
+    for name, (begin, usable) in scenes().items():
+        waits, unusable, others = [], 0, []
+        for _ in range(count):
+            sent: list[float] = []
+
+            def interrupt(sent: list[float] = sent) -> None:
+                time.sleep(0.05 + random.random() * 0.3)
+                sent.append(time.perf_counter())
+                os.kill(os.getpid(), signal.SIGINT)
+
+            sender = threading.Thread(target=interrupt)
+            try:
+                sender.start()
+                begin()
+                others.append("it ended without KeyboardInterrupt")
+            except KeyboardInterrupt:
+                waits.append(time.perf_counter() - sent[0])
+            except BaseException as error:
+                others.append(f"{type(error).__name__}: {str(error)[:80]}")
+            sender.join()
+            unusable += not usable()
+        found[name] = {
+            "interrupts": count,
+            "slowest answer s": round(max(waits, default=float("nan")), 3),
+            "not usable": unusable,
+            "other ends": others[:3],
+        }
+    return found
+
+
+def run(count: int) -> list[Result]:
+    ended = in_process("benchmarks.reliability.interrupts", count, seconds=120 + 5 * count)
+    if not ended.found:
+        figures = {"crashed": ended.crashed, "hung": ended.hung, "stderr": ended.errors[-300:]}
+        return [Result("e", "Ctrl-C is answered", figures, False)]
+    promise = f"Ctrl-C is answered within {MOST_SECONDS} s, the object stays usable"
+    return [
+        Result(
+            f"e {name}",
+            promise,
+            figures,
+            figures["slowest answer s"] <= MOST_SECONDS
+            and not figures["not usable"]
+            and not figures["other ends"],
+        )
+        for name, figures in ended.found.items()
+    ]
+
+
+if __name__ == "__main__":
+    print(json.dumps(work(int(sys.argv[1]))))
