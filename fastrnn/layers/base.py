@@ -112,6 +112,9 @@ class Layer:
     #: Shape of the random mask of a dropout layer; None: that of the input.
     noise_shape: tuple[int | None, ...] | None = None
 
+    #: Number of the vector that the weights lie in, 0 before there is one; None: the layer is in no model.
+    binding: int | None = None
+
     # Time and states.
 
     #: Whether the layer loops over time steps and has states that go from step to step.
@@ -493,6 +496,7 @@ class Layer:
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
+        state.pop("binding", None)  # a copy is in no model
         # Views of a model's flat vectors would each drag the whole vector along.
         state["_weights"] = {name: value.copy() for name, value in self._weights.items()}
         state["_grads"] = {name: value.shape for name, value in self._grads.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -71,6 +71,8 @@ class Network:
         self._shapes: list[Any] = []
         self._params: np.ndarray | None = None
         self._grads: np.ndarray | None = None
+        #: Number of the vector, and all layers whose weights lie in it, inner ones too.
+        self._binding, self._parts = 0, list[Layer]()
         #: The input's shape that was last found to fit, since the weights were put into their vector.
         self._fitting: tuple[int | None, ...] | None = None
 
@@ -96,7 +98,11 @@ class Network:
     def _adopt(self, layer: Layer) -> None:
         """Name and seed a layer, and make it the model's last."""
         self._name(layer)
-        layer.set_seed(self._seed.spawn(1)[0])
+        seed = self._seed.spawn(1)[0]
+        if layer.binding is None:
+            layer.set_seed(seed)
+        for part in tree([layer]):
+            part.binding = part.binding or 0
         self.layers.append(layer)
         self._params = None
 
@@ -135,6 +141,7 @@ class Network:
     def _ensure_ready(self, shape: tuple[int | None, ...]) -> None:
         """Make the weights for inputs of `shape` if that is still to do."""
         if self._params is not None and shape == self._fitting:
+            self.bind_weights()
             return
         if not self.built:
             self.build(shape)
@@ -166,7 +173,17 @@ class Network:
                 at += value.size
             layer.bind(*views)
         self._params, self._grads, self._fitting = params, grads, None
+        self._binding, self._parts = next(_bindings), list(tree(self.layers))
+        for layer in self._parts:
+            layer.binding = self._binding
         self.plan_updates()
+
+    def bind_weights(self) -> None:
+        """Move the weights back into this model's vector if another model, which shares a layer, has bound them since."""
+        for layer in self._parts:
+            if layer.binding != self._binding:
+                self._pack()
+                return
 
     def _vectors(self) -> tuple[np.ndarray, np.ndarray]:
         if self._params is None:
@@ -175,6 +192,7 @@ class Network:
                     "the model has no weights yet: call build(input_shape), fit, or start with Input(shape)"
                 )
             self._pack()
+        self.bind_weights()
         assert self._params is not None
         assert self._grads is not None
         return self._params, self._grads
@@ -323,6 +341,8 @@ class Network:
 
     def get_weights(self) -> list[np.ndarray]:
         """Return copies of all weights, layer after layer, in Keras's order."""
+        if self._params is not None:
+            self.bind_weights()
         return [value for layer in self.layers for value in layer.get_weights()]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
@@ -363,11 +383,13 @@ class Network:
 
     def __getstate__(self) -> dict[str, Any]:
         # The plan holds bound methods, the vectors would be written twice: both are made anew from the layers.
-        state = {k: v for k, v in self.__dict__.items() if k not in ("_params", "_grads", "plan")}
-        return {**state, "_params": None, "_grads": None}
+        state = {k: v for k, v in self.__dict__.items() if k not in ("_params", "_grads", "_parts", "plan")}
+        return {**state, "_params": None, "_grads": None, "_parts": []}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        for layer in tree(self.layers):
+            layer.binding = 0
         if self.built:
             self._pack()
 
@@ -415,6 +437,17 @@ class Network:
         """
         text = summary(self, line_length, show_trainable)
         (print_fn or print)(text)
+
+
+#: Numbers for the vectors of weights.
+_bindings = itertools.count(1)
+
+
+def tree(layers: Iterable[Layer]) -> Iterator[Layer]:
+    """All layers, and those inside them."""
+    for layer in layers:
+        yield layer
+        yield from tree(layer.inner_layers())
 
 
 def load_model(path: str | os.PathLike, custom_objects: Mapping[str, Any] | None = None) -> Any:

@@ -32,6 +32,11 @@ def check_parts(reading: list[Any], writing: list[Any]) -> None:
                 raise TypeError(
                     f"{name} holds {layer!r}: give layers of fastrnn.layers, Input only as the encoder's first"
                 )
+            if layer.binding is not None and layer.has_states:
+                raise ValueError(
+                    f"{name}: layer {layer.name!r} is in another model already, and an encoder-decoder changes what its "
+                    "recurrent layers return: give it a layer of its own, such as copy.deepcopy(layer)"
+                )
             if layer.stateful:
                 raise ValueError(
                     f"{name}: layer {layer.name!r} is stateful, but each answer starts from its own question: "

@@ -13,6 +13,7 @@ from fastrnn.layers.arrays import check_mask
 from fastrnn.layers.base import Layer
 from fastrnn.layers.core import InputLayer
 from fastrnn.layers.stacked import CustomCell
+from fastrnn.models.base import tree
 from fastrnn.models.model import Model
 from fastrnn.models.passes import backward, forward
 from fastrnn.registry import serialize
@@ -48,6 +49,12 @@ class Sequential(Model):
         Set by :meth:`compile`.
     history : History
         Of the last :meth:`fit`.
+
+    Notes
+    -----
+    A layer may be in several models, which then share its weights: training one of them changes the others too. Each has
+    an optimizer of its own. So ``Sequential(model.layers[:2]).predict(x)`` gives the features that the second layer of a
+    model computes. Saving or copying a model gives it weights of its own.
 
     Examples
     --------
@@ -120,6 +127,8 @@ class Sequential(Model):
         self._need_layers()
         self._walked = None
         layer = self.layers.pop()
+        for part in tree([layer]):
+            part.binding = None
         self._shapes = self._shapes[: len(self.layers) + 1]
         self._params = None
         return layer

@@ -64,6 +64,9 @@ class Trainable(Protocol):
     def refresh_plan(self) -> None:
         """Plan the updates anew if a layer was frozen or unfrozen since."""
 
+    def bind_weights(self) -> None:
+        """See to it that the layers' weights and gradients lie in this model's vectors."""
+
     def constrain(self) -> None:
         """Project the weights onto what their constraints allow."""
 
@@ -155,6 +158,7 @@ class Trainer:
         NonFiniteLossError
             If loss or gradient are not finite. Weights and states are those before the update.
         """
+        model.bind_weights()
         if n_steps is None or batch.x.shape[1] <= n_steps:
             return self._update(model, Piece(batch))
         total = 0.0
