@@ -313,9 +313,9 @@ def test_class_weight_is_sample_weight(tokens):
         model.compile("sgd", "binary_crossentropy")
         runs.append(model.fit(x, y, epochs=2, verbose=0, **options).history["loss"])
     assert runs[0] == pytest.approx(runs[1])
-    np.testing.assert_array_equal(class_weights(np.eye(3)[[0, 2]], {2: 5.0}), [1, 5])
+    np.testing.assert_array_equal(class_weights(np.eye(3)[[0, 2]], {2: 5.0}, (None, 3)), [1, 5])
     np.testing.assert_array_equal(
-        class_weights(np.array([[1, 0], [1, 1]])[..., None], {1: 2.0}), [[2, 1], [2, 2]]
+        class_weights(np.array([[1, 0], [1, 1]])[..., None], {1: 2.0}, (None, 2, 1)), [[2, 1], [2, 2]]
     )
 
 

@@ -12,6 +12,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_class_weight
 
+from fastrnn.checks import number
 from fastrnn.estimators.base import BaseRNN
 from fastrnn.estimators.parameters import with_shared_documentation
 from fastrnn.estimators.response import read_labels, targets_of
@@ -95,6 +96,9 @@ class RNNClassifier(ClassifierMixin, BaseRNN):
                 "class_weight='balanced' is not supported for partial_fit, which does not see all samples. Pass "
                 "the weights themselves: sklearn.utils.class_weight.compute_class_weight('balanced', ...)."
             )
+        if isinstance(self.class_weight, dict):
+            for label, weight in self.class_weight.items():
+                number(weight, f"class_weight[{label!r}]", 0)
         classes, index = found["classes_"], targets.reshape(len(targets)).astype(np.int64)
         return compute_class_weight(self.class_weight, classes=classes, y=classes[index])[index]
 

@@ -238,20 +238,22 @@ class Model(Network):
             validation_steps=validation_steps,
             validation_batch_size=validation_batch_size,
         )
-        check_class_weight(class_weight)
+        check_class_weight(class_weight, y, sample_weight)
         data, validation = training_data(
             x,
             y,
             batch_size,
             validation_split,
             validation_data,
-            class_weight,
             sample_weight,
             validation_batch_size,
         )
         if truncated_bptt_steps is not None:
             truncated_bptt_steps = check_pieces(self.layers, data.shape, truncated_bptt_steps)
         self._start(data, validation)
+        if class_weight is not None:
+            # Only of what is trained on, so that validation compares with runs without weights.
+            data.set_class_weights(class_weight, self._shapes[-1])
         if self.history is not None:
             self.history.model = None
         history = self.trainer.history = History()
@@ -453,15 +455,11 @@ class Model(Network):
             Loss and metrics of this batch, as :meth:`evaluate` returns them.
         """
         self.trainer.need("train_on_batch")
-        if class_weight is not None:
-            if sample_weight is not None:
-                raise ValueError("give either class_weight or sample_weight, not both")
-            check_class_weight(class_weight)
-            if y is None or isinstance(y, Ragged):
-                raise ValueError("class_weight needs y as an array; give sample_weight instead")
-            sample_weight = class_weights(y, class_weight)
+        check_class_weight(class_weight, y, sample_weight)
         return_dict = flag(return_dict, "return_dict")
         batch = self._batch_of(x, y, sample_weight, mask)
+        if class_weight is not None:
+            batch = batch._replace(weight=class_weights(batch.y, class_weight, self._shapes[-1]))
         self.reset_metrics()
         self.trainer.train(self, batch)
         logs = self.trainer.objective.logs()

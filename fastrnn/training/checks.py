@@ -61,16 +61,20 @@ def check_schedule_of_fit(
         integer(count, name, optional=True)
 
 
-def check_class_weight(class_weight: Any) -> None:
-    """Raise unless `class_weight` is a dict of classes and weights."""
+def check_class_weight(class_weight: Any, y: Any, sample_weight: Any) -> None:
+    """Raise unless `class_weight` is a dict of classes and weights, and can be used together with the other arguments."""
     if class_weight is None:
         return
+    if sample_weight is not None:
+        raise ValueError("give either class_weight or sample_weight, not both")
+    if y is None or isinstance(y, Ragged):
+        raise ValueError("class_weight needs y as an array; give sample_weight instead")
     if not isinstance(class_weight, Mapping):
         raise ValueError(f"class_weight={class_weight!r}: give a dict of class to weight")
     for label, weight in class_weight.items():
         if not is_number(label) or not float(label).is_integer():
             raise ValueError(f"class_weight names the class {label!r}: classes are integers")
-        number(weight, f"class_weight[{label!r}]")
+        number(weight, f"class_weight[{label!r}]", 0)
 
 
 def check_weights(sample_weight: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,12 +28,33 @@ class Batch(NamedTuple):
     rows: Any = None
 
 
-def class_weights(y: Any, class_weight: Mapping[int, float]) -> np.ndarray:
-    """Weights of samples (or time steps) from weights of their classes; a class that isn't named weighs 1."""
-    y = np.asarray(y)
-    if y.ndim > 1:
+def class_weights(y: Any, class_weight: Mapping[int, float], output_shape: Sequence[Any]) -> np.ndarray:
+    """Weights of samples (or time steps) from weights of their classes.
+
+    Parameters
+    ----------
+    y : array_like
+        Classes, one for each sample or time step of the outputs, with or without a last axis of length 1; or one-hot.
+    class_weight : mapping
+        A class that is not named has weight 1.
+    output_shape : tuple
+        Shape of the outputs, batch axis included, which tells classes of time steps from one-hot classes.
+
+    Raises
+    ------
+    ValueError
+        If `class_weight` names a class that the outputs don't have.
+    """
+    y, n_classes = np.asarray(y), max(output_shape[-1] or 0, 2)
+    for label in class_weight:
+        if output_shape[-1] is not None and not 0 <= label < n_classes:
+            raise ValueError(
+                f"class_weight names the class {label!r}: the outputs have classes 0 to {n_classes - 1}"
+            )
+    if y.ndim == len(output_shape):
         y = y[..., 0] if y.shape[-1] == 1 else y.argmax(axis=-1)
-    classes = np.rint(y).astype(np.int64)
+    with np.errstate(invalid="ignore"):  # a target that is missing is NaN
+        classes = np.rint(y).astype(np.int64)
     weights = np.ones(classes.shape, np.float32)
     for label, weight in class_weight.items():
         weights[classes == int(label)] = weight
@@ -184,6 +205,10 @@ class Batches:
         y, weight = (None if part is None else part[index] for part in (self.y, self.sample_weight))
         return Batches(self.x[index], y, weight, self.batch_size)
 
+    def set_class_weights(self, class_weight: Mapping[int, float], output_shape: Sequence[Any]) -> None:
+        """Weight the samples, or their time steps, by their classes; see `class_weights`."""
+        self.sample_weight = class_weights(self.y, class_weight, output_shape)
+
     @property
     def first(self) -> Batch:
         """All data, or the first batch of a stream, for checks before any work."""
@@ -222,15 +247,10 @@ def training_data(
     batch_size: int | None,
     validation_split: float,
     validation_data: Any,
-    class_weight: Mapping[int, float] | None,
     sample_weight: Any,
     validation_batch_size: int | None,
 ) -> tuple[Batches, Batches | None]:
-    if class_weight is not None:
-        if sample_weight is not None:
-            raise ValueError("give either class_weight or sample_weight, not both")
-        if y is None or isinstance(y, Ragged):
-            raise ValueError("class_weight needs y as an array; give sample_weight instead")
+    """Cut what `fit` is given into what is trained on and what is validated on, if anything."""
     data = Batches(x, y, sample_weight, batch_size)
     validation = None
     if validation_data is not None:
@@ -247,10 +267,6 @@ def training_data(
     elif validation_split:
         data, validation = data.split(validation_split)
         validation.batch_size = validation_batch_size or validation.batch_size
-    if class_weight is not None:
-        # Only of what is trained on, so that validation compares with runs without weights.
-        weights = class_weights(data.y, class_weight)
-        data = Batches(data.x, data.y, weights, data.batch_size, data.start, data.stop)
     return data, validation
 
 
