@@ -68,6 +68,8 @@ class Loss(Configurable):
     #: Activation behind which the loss can be computed from what comes before it.
     logit_activation: str | None = None
     default_name = "loss"
+    #: Smallest and largest target that makes sense, None where any number does. `fit` and `evaluate` hold data to it.
+    target_range: tuple[float, float] | None = None
     #: Largest number of threads to use; None: the cores that this process may use.
     n_threads: int | None = None
 
@@ -252,6 +254,7 @@ class Huber(Loss):
 
 class _Crossentropy(Loss):
     _config_names = ("from_logits", "label_smoothing", "axis", "reduction", "name")
+    target_range: tuple[float, float] | None = (0.0, 1.0)
     #: As `values` and `gradient`, from probabilities.
     probability_values: Callable[..., np.ndarray]
     probability_gradient: Callable[..., np.ndarray]
@@ -401,6 +404,7 @@ class SparseCategoricalCrossentropy(_Crossentropy):
         As for :class:`BinaryCrossentropy`.
     """
 
+    target_range = None  # integer classes
     default_name = "sparse_categorical_crossentropy"
     logit_activation = "softmax"
     _config_names = ("from_logits", "ignore_class", "axis", "reduction", "name")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastrnn import losses, metrics
+from fastrnn import Sequential, layers, losses, metrics
 from fastrnn.engine import tuning
 from fastrnn.engine.runtime import threads
 
@@ -341,3 +341,29 @@ def test_masked_steps_may_be_anything(large, monkeypatch):
     value, grad = loss.value_and_grad(y, pred, mask=mask)
     assert np.isnan([value, loss.value(y, pred, mask=mask), *grad[1, 1]]).all()
     np.testing.assert_array_equal(grad[0, 1], 0)
+
+
+RANGE_CASES = {
+    "binary-minus-one": ("binary_crossentropy", 1, "sigmoid", lambda y: 2.0 * y - 1, "-1.0"),
+    "binary-two": ("binary_crossentropy", 1, "sigmoid", lambda y: y + 1, "2"),
+    "categorical": ("categorical_crossentropy", 2, "softmax", lambda y: 5 * np.eye(2)[y], "5.0"),
+}
+
+
+@pytest.mark.parametrize(
+    ("loss", "n", "activation", "encode", "value"), RANGE_CASES.values(), ids=RANGE_CASES
+)
+def test_crossentropy_refuses_targets_that_are_no_probabilities(loss, n, activation, encode, value, rng):
+    """Labels of -1 and 1, or 1 and 2, gave a number that looked like a loss."""
+    x, labels = rng.normal(size=(6, 4, 2)), np.array([0, 1, 1, 0, 1, 0])
+    model = Sequential([layers.GRU(3), layers.Dense(n, activation=activation)], seed=0)
+    model.compile("sgd", loss)
+    y = encode(labels)
+    for call in (model.fit, model.evaluate):
+        with pytest.raises(ValueError, match=rf"y holds {value}, but {loss} takes targets from 0 to 1"):
+            call(x, y, verbose=0)
+    with pytest.raises(ValueError, match="takes targets from 0 to 1"):
+        model.fit(x, np.eye(2)[labels][:, :n], validation_data=(x, y), verbose=0)
+    # What has no weight may be anything, as padding often is.
+    wrong = ((y < 0) | (y > 1)).reshape(6, -1).any(axis=1)
+    model.evaluate(x, y, sample_weight=~wrong, verbose=0)

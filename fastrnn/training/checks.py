@@ -120,6 +120,27 @@ def check_targets(
             raise
     else:
         _check_rows(loss, y, sample_weight, output_shape, dtype)
+    if loss.target_range is not None and not masked:
+        _check_range(loss, np.asarray(y), sample_weight)
+
+
+def _check_range(loss: losses.Loss, y: np.ndarray, sample_weight: Any) -> None:
+    """Raise if a target that counts lies outside of what the loss is defined for: its value would mean nothing."""
+    assert loss.target_range is not None
+    low, high = loss.target_range
+    if not (y.min() < low or y.max() > high):
+        return
+    wrong = (y < low) | (y > high)
+    if sample_weight is not None:
+        weight = np.asarray(sample_weight)
+        if weight.ndim < y.ndim:
+            weight = weight.reshape(weight.shape + (1,) * (y.ndim - weight.ndim))
+        wrong &= weight != 0
+    if wrong.any():
+        raise ValueError(
+            f"y holds {y[wrong][0]}, but {loss.name} takes targets from {low:g} to {high:g}: encode the classes as 0 and 1 "
+            "(one-hot for several), or take a loss for such numbers"
+        )
 
 
 def _check_rows(
