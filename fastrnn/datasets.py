@@ -398,8 +398,11 @@ def load_imdb(split: str = "train", folder: str | os.PathLike | None = None) -> 
     return [row["text"] for row in rows], np.array([row["label"] for row in rows], dtype=np.int64)
 
 
-# A line of the head names the author.
-_AUTHOR_LINE = re.compile(r"^\s*(HAMILTON|MADISON|JAY)(\s+(AND|OR|WITH)\s+(HAMILTON|MADISON|JAY))*\s*$", re.M)
+# A line of the head names the author. White space before and behind the names is that of the line: with newlines in it,
+# each of many empty lines would be read to the end of them all.
+_AUTHOR_LINE = re.compile(
+    r"^[^\S\n]*(HAMILTON|MADISON|JAY)(\s+(AND|OR|WITH)\s+(HAMILTON|MADISON|JAY))*[^\S\n]*$", re.M
+)
 _SALUTATION = re.compile(r"To the People of the State of New York\s*[:.]")
 _SIGNATURE = re.compile(r"\bPUBLIUS\b")
 

@@ -2,8 +2,10 @@ import gzip
 import hashlib
 import http.server
 import json
+import re
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -296,3 +298,25 @@ def test_real_texts(data):
     for group in datasets.load_federalist(data, body_only=True):
         assert min(map(len, group)) > 5000
         assert not any(mark in text for text in group for mark in ("PUBLIUS", "New York Packet", "\n", "  "))
+
+
+@pytest.mark.parametrize(
+    "pattern", [r for r in vars(datasets).values() if isinstance(r, re.Pattern)], ids=lambda r: r.pattern[:20]
+)
+@pytest.mark.parametrize(
+    "filling",
+    ["\n", " ", "\n ", "A", "MADISON ", "MADISON\n", "To the People of the State of New York ", "1"],
+)
+def test_patterns_over_texts_take_time_in_proportion(pattern, filling):
+    """Ten times the text, at most some thirty times the time (a quadratic pattern takes a hundred times)."""
+
+    def seconds(n):
+        text = filling * (n // len(filling))
+        best = np.inf
+        for _ in range(3):
+            start = time.perf_counter()
+            pattern.sub("", text)
+            best = min(best, time.perf_counter() - start)
+        return best
+
+    assert seconds(200_000) < 30 * max(seconds(20_000), 1e-4)

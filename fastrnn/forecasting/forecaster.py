@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from fastrnn import saving
 from fastrnn.forecasting import network
 from fastrnn.forecasting.axes import season_of_frequency
 from fastrnn.forecasting.backtest import Backtest, backtest
@@ -331,6 +332,10 @@ class RNNForecaster(ForecasterStates, Uncertainty, ForecasterParameters):
         return self
 
     # -- forecasting
+
+    def save(self, path: Any) -> None:
+        """Write the forecaster to a file that :func:`fastrnn.load` reads: see :func:`fastrnn.save`."""
+        saving.save(self, path)
 
     def predict(self, horizon: int | None = None, X: Any = None) -> Any:
         """Forecast the steps that follow.

@@ -15,7 +15,7 @@ from typing import Any
 from fastrnn.exceptions import ModelFileError
 from fastrnn.initializers import zeros_within
 from fastrnn.registry import with_custom_objects
-from fastrnn.saving import container, objects  # noqa: F401
+from fastrnn.saving import container, objects, records  # noqa: F401 - the last two make kinds of values known
 from fastrnn.saving.codec import Decoder, Encoder
 
 __all__ = ["load", "load_weights", "save", "save_weights"]

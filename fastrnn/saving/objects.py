@@ -30,6 +30,7 @@ _MODELS = {"Sequential": "fastrnn.models", "EncoderDecoder": "fastrnn.models"}
 _ESTIMATORS = {
     "RNNClassifier": "fastrnn.estimators",
     "RNNRegressor": "fastrnn.estimators",
+    "RNNForecaster": "fastrnn.forecasting",
     "StandardScaler3D": "fastrnn.preprocessing",
     "Tokenizer": "fastrnn.text",
     "Pipeline": "sklearn.pipeline",
@@ -287,9 +288,8 @@ def _is_estimator(value: Any) -> bool:
 def _encode_estimator(value: Any, encoder: Encoder, path: str) -> dict[str, Any]:
     encoder.need(type(value))
     params = _arguments(value)
-    fitted = {
-        name: item for name, item in vars(value).items() if name not in params and not name.startswith("__")
-    }
+    # What a class leaves out of its copies, such as a stream, is left out here too.
+    fitted = {k: v for k, v in value.__getstate__().items() if k not in params and k != "_sklearn_version"}
     return {
         "class": type(value).__name__,
         "params": encoder(params, path),
