@@ -23,6 +23,8 @@ ALLOWED = [
     r"the platform has no fork",
     r"Windows cannot run them",
     r"root may write everywhere",
+    r"no C compiler",
+    r"needs fork, signals and limits of POSIX",
     r"SCIPY_ARRAY_API is not set",  # a check of scikit-learn, for estimators that take arrays of other libraries
     r"NUMBA_DISABLE_JIT",
 ]

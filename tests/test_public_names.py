@@ -11,10 +11,11 @@ import fastrnn
 #: Names by module, as of version 0.1.0.
 PUBLIC = {
     "fastrnn": """
-        __version__ EncoderDecoder Input NonFiniteLossError RNNClassifier RNNRegressor Ragged Sequential StandardScaler3D
-        load_model set_random_seed stateful_batches warmup
-        batches callbacks cells constraints datasets engine estimators exceptions forecasting initializers layers losses
-        metrics model optimizers plotting preprocessing random regularizers schedules seq2seq sequences testing text""",
+        __version__ ConversionError EncoderDecoder Input ModelFileError NonFiniteLossError RNNClassifier RNNRegressor Ragged
+        Sequential StandardScaler3D load load_model save set_random_seed stateful_batches warmup
+        batches callbacks cells constraints datasets engine estimators exceptions forecasting initializers interop layers
+        losses metrics model optimizers plotting preprocessing random regularizers saving schedules seq2seq sequences testing
+        text""",
     "fastrnn.batches": "StatefulBatches stateful_batches",
     "fastrnn.callbacks": """
         CSVLogger Callback CallbackList EarlyStopping History LambdaCallback LearningRateScheduler ModelCheckpoint
@@ -25,11 +26,12 @@ PUBLIC = {
         DataNotFoundError Federalist Series Vowels data_folder federalist_head load_airline load_etth1 load_federalist
         load_imdb load_japanese_vowels load_sms_spam load_vic_elec read_ts""",
     "fastrnn.estimators": "RNNClassifier RNNRegressor",
-    "fastrnn.exceptions": "NonFiniteLossError NotBuiltError NotCompiledError",
+    "fastrnn.exceptions": "ConversionError ModelFileError NonFiniteLossError NotBuiltError NotCompiledError",
     "fastrnn.forecasting": "make_windows mase seasonal_naive smape",
     "fastrnn.initializers": """
         Constant GlorotNormal GlorotUniform HeNormal HeUniform Identity Initializer LecunNormal LecunUniform Ones
         Orthogonal RandomNormal RandomUniform TruncatedNormal VarianceScaling Zeros get""",
+    "fastrnn.interop": "from_keras from_onnx from_torch to_c to_keras to_onnx to_torch",
     "fastrnn.layers": """
         Activation ActivityRegularization Bidirectional CustomCell Dense Dropout DropoutWrapper Embedding Flatten GRU
         GRUCell IndRNN IndRNNCell Input InputLayer JANET JANETCell KernelCell LSTM LSTMCell Layer Masking PeepholeLSTM
@@ -49,6 +51,7 @@ PUBLIC = {
     "fastrnn.random": "set_random_seed",
     "fastrnn.regularizers": """
         L1 L1L2 L2 OrthogonalRegularizer Regularizer get l1 l1_l2 l2 orthogonal_regularizer""",
+    "fastrnn.saving": "load load_weights save save_weights",
     "fastrnn.schedules": """
         CosineDecay CosineDecayRestarts ExponentialDecay InverseTimeDecay LearningRateSchedule PiecewiseConstantDecay
         PolynomialDecay get""",

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -465,6 +466,33 @@ def test_content_that_asks_for_harm_is_refused(name, tmp_path):
     rewrite(tmp_path / "m", HARM[name])
     with pytest.raises(ModelFileError, match="m'"):
         fastrnn.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("item", [[], {}, 1.5, "a", {"$": "tuple", "items": []}], ids=repr)
+def test_memory_is_bounded_by_the_size_of_the_file(item, tmp_path):
+    """Text makes the most of its bytes where it stands for many small objects."""
+    path = tmp_path / "m"
+    fastrnn.save({"a": 1}, path)
+    rewrite(path, lambda c: c["value"].update(a=[item] * 100_000))
+    tracemalloc.start()
+    try:
+        fastrnn.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 60 * path.stat().st_size
+    finally:
+        tracemalloc.stop()
+
+
+def test_layers_larger_than_their_file_take_no_memory(tmp_path):
+    model = small_model()
+    model.save(tmp_path / "m")
+    rewrite(tmp_path / "m", HARM["units"])
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelFileError, match="more weights than there are values"):
+            fastrnn.load(tmp_path / "m")
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_position_of_a_random_generator_outside_its_state_is_refused(tmp_path):
