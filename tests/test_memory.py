@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
-from fastrnn import Sequential
+from fastrnn import Ragged, RNNClassifier, Sequential
 from fastrnn.engine.runtime.memory import Pool, Recycler, aligned
 from fastrnn.layers import Dense
+from fastrnn.training.data import like_lengths
 from fastrnn.training.guard import Snapshot
 
 
@@ -81,3 +84,36 @@ def test_pool_gives_the_same_memory_for_a_name():
     assert np.shares_memory(a, pool.take("work", (2, 3), dtype))
     assert not np.shares_memory(a, pool.take("other", (4, 5), dtype))
     assert pool.take("work", (100, 100), dtype).shape == (100, 100)
+
+
+@pytest.mark.parametrize("kind", ["model", "estimator"])
+def test_predict_of_one_long_and_many_short_sequences_takes_memory_of_their_steps(kind):
+    """Padded together, 255 sequences of 10 steps and one of 100,000 would take 800 MB."""
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=(n, 8)).astype("float32") for n in [10] * 200 + [100_000] + [10] * 55]
+    model = RNNClassifier(cell="gru", units=4, max_iter=1, tol=None, random_state=0)
+    model.fit([a[:10] for a in arrays[:20]], np.arange(20) % 3)
+    given = Ragged.from_list(arrays) if kind == "model" else arrays
+    predict = model.model_.predict if kind == "model" else model.predict_proba
+    predict(given)  # what is compiled and kept is no part of it
+    tracemalloc.start()
+    try:
+        found = predict(given)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 * sum(a.nbytes for a in arrays)
+    for k in (0, 199, 200, 201, 255):
+        np.testing.assert_array_equal(found[k], model.model_(arrays[k][None])[0])
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_batches_of_like_lengths_hold_each_sequence_once_and_little_padding(size):
+    rng = np.random.default_rng(size)
+    for _ in range(30):
+        lengths = (rng.pareto(0.7, int(rng.integers(1, 300))) * 100).astype(np.int64).clip(1, 10**7) + 1
+        batches = like_lengths(lengths, size)
+        assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+        for rows in batches:
+            assert 0 < len(rows) <= size
+            assert len(rows) * lengths[rows].max() <= max(2 * lengths[rows].sum(), 1 << 16)

@@ -14,7 +14,7 @@ from fastrnn.models.sequential import Sequential
 from fastrnn.optimizers import SGD, Adagrad, Adam, RMSprop
 from fastrnn.sequences import Ragged
 from fastrnn.training import loop
-from fastrnn.training.data import Batch, Batches
+from fastrnn.training.data import Batch, Batches, like_lengths
 from fastrnn.training.row_states import RowStates, States
 
 CELLS = {
@@ -152,7 +152,7 @@ def outputs(model: Sequential, X: Any, per_step: bool, before: States | None = N
     """
     n_samples = len(X)
     # Sequences of like length share a batch. Results don't depend on it; memory does.
-    order = np.argsort(X.lengths, kind="stable") if isinstance(X, Ragged) else None
+    order = like_lengths(X.lengths, 256) if isinstance(X, Ragged) else None
     n_rows = n_samples
     if per_step:
         n_rows = len(X.values) if isinstance(X, Ragged) else n_samples * X.shape[1]

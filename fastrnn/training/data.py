@@ -152,7 +152,7 @@ class Batches:
         self,
         rng: np.random.Generator | np.random.RandomState | None = None,
         shuffle: bool | str = False,
-        order: np.ndarray | None = None,
+        order: list[np.ndarray] | None = None,
     ) -> Iterator[Batch]:
         """Yield the batches of one pass.
 
@@ -161,8 +161,8 @@ class Batches:
         rng : Generator or RandomState, optional
         shuffle : bool or "batch"
             With `rng`: whether all samples are shuffled, or those of each batch.
-        order : array of int, optional
-            The order of the samples, where they are not shuffled.
+        order : list of array of int, optional
+            The samples of each batch, where they are not shuffled.
         """
         if self.stream:
             for given in self.x:
@@ -170,21 +170,26 @@ class Batches:
                 x, mask = whole(x)
                 yield Batch(np.asarray(x), whole(y)[0], whole(weight)[0], mask)
             return
-        if shuffle and rng is not None:
-            if shuffle == "batch":
-                order = np.arange(self.start, self.stop)
-                for i in range(0, self.n, self.batch_size):
-                    rng.shuffle(order[i : i + self.batch_size])
-            else:
-                order = rng.permutation(self.n)
-                if self.start:
-                    order += self.start
-        for i in range(0, self.n, self.batch_size):
-            end = min(i + self.batch_size, self.n)
-            rows = slice(self.start + i, self.start + end) if order is None else order[i:end]
+        for rows in order if order is not None else self._rows(rng, shuffle):
             x, mask = _take(self.x, rows)
             mask = mask if self.mask is None else self.mask[rows]
             yield Batch(x, _take(self.y, rows)[0], _take(self.sample_weight, rows)[0], mask, rows)
+
+    def _rows(self, rng: Any, shuffle: bool | str) -> Iterator[slice | np.ndarray]:
+        """The samples of each batch."""
+        whole: np.ndarray | None = None
+        if shuffle and rng is not None:
+            if shuffle == "batch":
+                whole = np.arange(self.start, self.stop)
+                for i in range(0, self.n, self.batch_size):
+                    rng.shuffle(whole[i : i + self.batch_size])
+            else:
+                whole = rng.permutation(self.n)
+                if self.start:
+                    whole += self.start
+        for i in range(0, self.n, self.batch_size):
+            end = min(i + self.batch_size, self.n)
+            yield slice(self.start + i, self.start + end) if whole is None else whole[i:end]
 
     def split(self, fraction: float) -> tuple[Batches, Batches]:
         """The first samples, and the last `fraction` of them."""
@@ -216,6 +221,42 @@ class Batches:
             x, y, weight = (*self._first, None, None)[:3]
             return Batch(x, y, weight)
         return Batch(self.x, self.y, self.sample_weight)
+
+
+#: Padded batches of up to this many time steps are no matter, however few of the steps are real.
+_FEW_STEPS = 1 << 16
+
+
+def like_lengths(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Cut sequences into batches of like lengths, so that padding never doubles the memory of large batches.
+
+    Parameters
+    ----------
+    lengths : array of int of shape (n_samples,)
+    batch_size : int
+        Largest number of sequences in a batch.
+
+    Returns
+    -------
+    list of array of int
+        Indices of the sequences of each batch, shorter sequences first.
+    """
+    order = np.argsort(lengths, kind="stable")
+    batches = []
+    for i in range(0, len(order), batch_size):
+        chunk = order[i : i + batch_size]
+        steps = lengths[chunk]
+        if len(chunk) * int(steps[-1]) <= max(2 * int(steps.sum()), _FEW_STEPS):
+            batches.append(chunk)
+            continue
+        begin, real = 0, 0
+        for k, length in enumerate(steps.tolist()):
+            if k > begin and (k - begin + 1) * length > max(2 * (real + length), _FEW_STEPS):
+                batches.append(chunk[begin:k])
+                begin, real = k, 0
+            real += length
+        batches.append(chunk[begin:])
+    return batches
 
 
 def is_stream(x: Any) -> bool:

@@ -11,8 +11,9 @@ import numpy as np
 
 from fastrnn.engine.kernels.update import all_finite
 from fastrnn.exceptions import NonFiniteLossError
+from fastrnn.sequences import Ragged
 from fastrnn.training.callback import CallbackList
-from fastrnn.training.data import Batch, Batches, restarting
+from fastrnn.training.data import Batch, Batches, like_lengths, restarting
 from fastrnn.training.guard import Snapshot, guard, states
 from fastrnn.training.row_states import RowStates
 
@@ -228,7 +229,7 @@ def outputs(
     compute: Callable[[Any, Any], np.ndarray],
     calls: CallbackList | None = None,
     row_states: RowStates | None = None,
-    order: np.ndarray | None = None,
+    order: list[np.ndarray] | None = None,
     steps: int | None = None,
 ) -> Iterator[tuple[Batch, np.ndarray]]:
     """Yield each batch, or the first `steps` of them, and what `compute` gives for its inputs and mask."""
@@ -264,7 +265,10 @@ def predict(
 ) -> np.ndarray:
     """Join what `compute` gives for each batch; `longest`: time steps of the outputs where batches differ in them."""
     with guard(*states(model.layers)):
-        found = outputs(model, data, compute, calls, steps=steps)
+        order = None
+        if isinstance(data.x, Ragged) and steps is None and not any(layer.stateful for layer in model.layers):
+            order = like_lengths(data.x.lengths, data.batch_size)
+        found = outputs(model, data, compute, calls, order=order, steps=steps)
         if data.stream or steps is not None:
             return _joined([np.array(y) for _, y in found])
         result: np.ndarray | None = None
