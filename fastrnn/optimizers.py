@@ -215,6 +215,12 @@ class Optimizer(Configurable):
             return _empty[self._dtype]
         return vector if stop - start == vector.size else vector[start:stop]
 
+    def go_on_from(self, other: Optimizer) -> None:
+        """Take over the state of `other` if it has the same moments, so that training goes on with these settings."""
+        if type(self) is type(other) and self._slots == other._slots:
+            self.iterations, self._size = other.iterations, other._size
+            self._state, self._last = other._state, other._last
+
     # -- updates
 
     def apply(self, params: np.ndarray, grads: np.ndarray, plan: Plan) -> None:

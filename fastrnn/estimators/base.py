@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -21,6 +20,7 @@ from fastrnn.estimators import network
 from fastrnn.estimators.parameters import Parameters
 from fastrnn.estimators.response import lay_out, row_weights, rows_of, scaled_weights
 from fastrnn.estimators.stopping import SCORE, StoppingRule
+from fastrnn.estimators.validation import split
 from fastrnn.exceptions import NonFiniteLossError
 from fastrnn.layers.arrays import restarted
 from fastrnn.preprocessing import check_features
@@ -57,7 +57,7 @@ class BaseRNN(Parameters):
 
     # ---- training
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None) -> Any:
         """Train on sequences.
 
         Parameters
@@ -68,20 +68,32 @@ class BaseRNN(Parameters):
             n_outputs), or a list of arrays.
         sample_weight : array-like of shape (n_samples,), optional
             Non-negative weights; with ``return_sequences=True`` also one for each step, in the form of y.
+        validation_data : tuple, optional
+            ``(X, y)`` or ``(X, y, sample_weight)`` to validate on in place of samples that are held back, with
+            ``early_stopping=True``. A pipeline hands it on as it is, without transforming its X.
 
         Returns
         -------
         self
         """
-        return self._fit(X, y, sample_weight, incremental=False)
+        return self._fit(X, y, sample_weight, incremental=False, validation_data=validation_data)
 
     def save(self, path: Any) -> None:
         """Write the estimator, fitted or not, to a file that :func:`fastrnn.load` reads: see :func:`fastrnn.save`."""
         saving.save(self, path)
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool, classes: Any = None) -> Any:
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        incremental: bool,
+        classes: Any = None,
+        validation_data: Any = None,
+    ) -> Any:
         self._validate_params()
         self._check_combinations(incremental)
+        self._check_validation_data(validation_data)
         known = self.__sklearn_is_fitted__() and (incremental or self.warm_start)
         sequences = read_sequences(X, vocabulary_size=self.vocabulary_size, dtype=self.dtype)
         if known:
@@ -114,21 +126,22 @@ class BaseRNN(Parameters):
             trained.loss_curve_ = []
         if self.stateful:
             trained._set_states(None)
+        held_out = None if validation_data is None else trained._read_held_out(*validation_data)
         failure = None
         with guard(*(_undo_training(self.model_) if known else [])):
             if not known:
                 trained._architecture = self._network_arguments()
                 trained.model_ = network.build(trained, sequences.n_features, self._batch_size(data.n))
             network.use_threads(trained.model_, self.n_jobs)
-            if known and incremental and self.solver == self._solver:
+            if known and incremental:
                 network.follow(trained.model_, self)
             else:
                 network.compile_model(trained.model_, trained)
-                trained._solver = self.solver
+            trained._solver = self.solver
             if incremental:
                 trained._one_pass(data, states)
             else:
-                failure = trained._many_epochs(data, targets)
+                failure = trained._many_epochs(data, held_out, targets)
         self.__dict__ = trained.__dict__
         if failure is not None:
             raise failure
@@ -150,11 +163,15 @@ class BaseRNN(Parameters):
         self.loss_curve_ += rule.losses
         self._finish(None)
 
-    def _many_epochs(self, data: Batches, targets: np.ndarray) -> NonFiniteLossError | None:
+    def _many_epochs(
+        self, data: Batches, held_out: Batches | None, targets: np.ndarray
+    ) -> NonFiniteLossError | None:
         """Train until `max_iter` or until nothing improves any more; return what ended it early, if anything."""
         model, validate = self.model_, None
         if self.early_stopping:
-            data, validate = self._hold_out(data, targets)
+            if held_out is None:
+                data, held_out = self._hold_out(data, targets)
+            validate = self._validation(held_out)
         rule = StoppingRule(self.tol, self.n_iter_no_change)
         task = Task(
             data,
@@ -182,11 +199,38 @@ class BaseRNN(Parameters):
             )
         return failure
 
-    def _hold_out(self, data: Batches, targets: np.ndarray) -> tuple[Batches, Callable[[], dict[str, float]]]:
-        """Set samples aside; return the others, and what computes the score on those."""
-        part, rest = self._split(data.n, targets)
-        held_out, kept = data.subset(part), data.subset(rest)
+    def _hold_out(self, data: Batches, targets: np.ndarray) -> tuple[Batches, Batches]:
+        """Cut the data into samples to train on and samples to validate on."""
+        per_class = isinstance(self, ClassifierMixin) and not self.return_sequences
+        part, rest = split(self, data.n, targets.reshape(-1) if per_class else None, self._rng)
+        kept = data.subset(rest)
         kept.batch_size = self._batch_size(kept.n)
+        return kept, data.subset(part)
+
+    def _check_validation_data(self, given: Any) -> None:
+        if given is None:
+            return
+        if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
+            raise ValueError("validation_data: give a tuple (X, y) or (X, y, sample_weight).")
+        if not self.early_stopping:
+            raise ValueError(
+                "validation_data is only used with early_stopping=True: set it, or leave validation_data out."
+            )
+
+    def _read_held_out(self, X: Any, y: Any, sample_weight: Any = None) -> Batches:
+        """Validate what `validation_data` holds, against what was found in the data to train on."""
+        sequences = read_sequences(X, vocabulary_size=self.vocabulary_size, dtype=self.dtype)
+        check_features(self, X, sequences, reset=False, tokens=self.vocabulary_size is not None)
+        targets, per_step = (
+            self._read_targets(y, sequences.data, True, None)["targets"],
+            self.return_sequences,
+        )
+        weight = None if sample_weight is None else row_weights(sample_weight, sequences.data, per_step)
+        laid_out = [lay_out(values, sequences.data, per_step) for values in (targets, weight)]
+        return Batches(sequences.data, laid_out[0], laid_out[1])
+
+    def _validation(self, held_out: Batches) -> Callable[[], dict[str, float]]:
+        """What computes the score on samples that are not trained on."""
         y, weight = (rows_of(v, self.return_sequences) for v in (held_out.y, held_out.sample_weight))
 
         def validate() -> dict[str, float]:
@@ -195,7 +239,7 @@ class BaseRNN(Parameters):
                 raise NonFiniteLossError("an output for the validation samples became NaN or infinite")
             return {SCORE: self._score_outputs(y, out, weight)}
 
-        return kept, validate
+        return validate
 
     def _finish(self, rule: StoppingRule | None) -> None:
         """Set the attributes that tell of the training."""
@@ -204,22 +248,6 @@ class BaseRNN(Parameters):
         self.best_loss_ = None if rule else min(self.loss_curve_)
         self.validation_scores_ = rule.scores if rule else None
         self.best_validation_score_ = rule.best_score if rule else None
-
-    def _split(self, n_samples: int, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the samples for validation and those for training."""
-        per_class = isinstance(self, ClassifierMixin) and not self.return_sequences
-        rest, part = train_test_split(
-            np.arange(n_samples),
-            test_size=self.validation_fraction,
-            random_state=self._rng,
-            stratify=targets if per_class else None,
-        )
-        if len(part) < 2:
-            raise ValueError(
-                f"The validation set is too small, {len(part)} sample(s). Increase validation_fraction="
-                f"{self.validation_fraction} or the number of samples, {n_samples}."
-            )
-        return np.sort(part), np.sort(rest)
 
     def _batch_size(self, n_samples: int) -> int:
         return min(32 if self.batch_size == "auto" else int(self.batch_size), n_samples)

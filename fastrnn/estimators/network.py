@@ -11,7 +11,7 @@ from fastrnn import layers, regularizers
 from fastrnn.engine.runtime.threads import resolve
 from fastrnn.layers.stacked import is_kernel_class
 from fastrnn.models.sequential import Sequential
-from fastrnn.optimizers import SGD, Adagrad, Adam, RMSprop
+from fastrnn.optimizers import SGD, Adagrad, Adam, Optimizer, RMSprop
 from fastrnn.sequences import Ragged
 from fastrnn.training import loop
 from fastrnn.training.data import Batch, Batches, like_lengths
@@ -115,21 +115,32 @@ def build(p: Any, n_features: int, batch_size: int) -> Sequential:
     return model
 
 
+def _optimizer(p: Any) -> Optimizer:
+    """A fresh optimizer with the settings that the estimator has now."""
+    if not isinstance(p.solver, str):
+        return copy.deepcopy(p.solver)
+    more = {"momentum": 0.9, "nesterov": True} if p.solver == "sgd" else {}
+    return SOLVERS[p.solver](learning_rate=p.learning_rate_init, clipnorm=p.clipnorm, **more)
+
+
 def compile_model(model: Sequential, p: Any) -> None:
     """Give the network a fresh optimizer and its loss."""
-    if not isinstance(p.solver, str):
-        optimizer = copy.deepcopy(p.solver)
-    else:
-        more = {"momentum": 0.9, "nesterov": True} if p.solver == "sgd" else {}
-        optimizer = SOLVERS[p.solver](learning_rate=p.learning_rate_init, clipnorm=p.clipnorm, **more)
-    model.compile(optimizer=optimizer, loss=p._head()[2])
+    model.compile(optimizer=_optimizer(p), loss=p._head()[2])
 
 
 def follow(model: Sequential, p: Any) -> None:
-    """Let the optimizer go on with the step size that the estimator has now."""
-    if isinstance(p.solver, str):
+    """Let the optimizer go on, with its moments, by the settings that the estimator has now."""
+    if isinstance(p.solver, str) and p.solver == p._solver:
         model.optimizer.learning_rate = p.learning_rate_init
         model.optimizer.clipnorm = p.clipnorm
+        return
+    wanted = _optimizer(p)
+    if type(wanted) is type(model.optimizer) and wanted.get_config() == model.optimizer.get_config():
+        return
+    wanted.go_on_from(model.optimizer)
+    model.optimizer = wanted
+    wanted.claim(model)
+    model.plan_updates()
 
 
 def use_threads(model: Sequential, n_jobs: int | None) -> None:

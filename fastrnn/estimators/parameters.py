@@ -57,7 +57,7 @@ class Parameters(BaseEstimator):
     verbose: bool | int = False
     warm_start: bool = False
     early_stopping: bool = False
-    validation_fraction: float = 0.1
+    validation_fraction: Any = 0.1
     n_iter_no_change: float = 10
     clipnorm: float | None = 1.0
     vocabulary_size: int | None = None
@@ -90,7 +90,10 @@ class Parameters(BaseEstimator):
         "verbose": ["verbose"],
         "warm_start": ["boolean"],
         "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "validation_fraction": [
+            Interval(Real, 0, 1, closed="neither"),
+            HasMethods(["split", "get_n_splits"]),
+        ],
         "n_iter_no_change": [_POSITIVE, Options(Real, {np.inf})],
         "clipnorm": [Interval(Real, 0, None, closed="neither"), None],
         "vocabulary_size": [_POSITIVE, None],
@@ -184,7 +187,8 @@ PARAMETERS = """cell : {"lstm", "gru", "simple_rnn", "peephole_lstm", "janet", "
         One target for each time step instead of one for each sequence.
     solver : {"adam", "rmsprop", "sgd", "adagrad"} or optimizer, default="adam"
         "sgd" has Nesterov's momentum of 0.9. An object from :mod:`fastrnn.optimizers` is used as it is, so that
-        `learning_rate_init` and `clipnorm` don't touch it.
+        `learning_rate_init` and `clipnorm` don't touch it. `partial_fit` follows changes of it, and goes on with the
+        moments as long as its class has the same ones.
     alpha : float, default=0.0
         Strength of the L2 penalty on all kernels; it is divided by the batch size when added to the loss.
     batch_size : int or "auto", default="auto"
@@ -198,9 +202,10 @@ PARAMETERS = """cell : {"lstm", "gru", "simple_rnn", "peephole_lstm", "janet", "
     max_iter : int, default=200
         Most epochs of one `fit`.
     shuffle : bool, default=True
-        Draw a new order of the samples for each epoch. `partial_fit` with ``stateful=True`` keeps the order.
+        Draw a new order of the samples for each epoch, and samples to validate on at random. `partial_fit` with
+        ``stateful=True`` keeps the order.
     random_state : int, RandomState or None, default=None
-        For initial weights, dropout, shuffling and the validation split. The same integer and the same `n_jobs`
+        For initial weights, dropout, shuffling and samples to validate on. The same integer and the same `n_jobs`
         give bitwise the same network.
     tol : float or None, default=1e-4
         Training stops when the loss, or with early stopping the validation score, was no better by `tol` for more
@@ -211,8 +216,10 @@ PARAMETERS = """cell : {"lstm", "gru", "simple_rnn", "peephole_lstm", "janet", "
         Let `fit` go on from the weights of the fit before.
     early_stopping : bool, default=False
         Set `validation_fraction` of the samples aside, stop by the score on them, and put the best weights back.
-    validation_fraction : float, default=0.1
-        Only used with ``early_stopping=True``.
+    validation_fraction : float or splitter, default=0.1
+        Fraction of the samples to validate on: random ones (classes in proportion), the last ones with
+        ``shuffle=False``, as for a series in time. Or a splitter of :mod:`sklearn.model_selection`, whose last split is
+        taken, such as ``TimeSeriesSplit(5)``. Only used with ``early_stopping=True`` and without `validation_data`.
     n_iter_no_change : int, default=10
         Patience, see `tol`.
     clipnorm : float or None, default=1.0

@@ -1,0 +1,56 @@
+"""Which samples `fit` holds back to validate on."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+__all__ = ["split"]
+
+
+def split(p: Any, n_samples: int, classes: np.ndarray | None, rng: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the samples to validate on and those to train on, as the estimator `p` says.
+
+    Parameters
+    ----------
+    p : estimator
+        Its `validation_fraction` is a number or a splitter; without `shuffle` a fraction is the last samples.
+    n_samples : int
+    classes : ndarray of shape (n_samples,), optional
+        The class of each sample, if there is one; random fractions and splitters keep their proportions.
+    rng : RandomState
+    """
+    choice, samples = p.validation_fraction, np.arange(n_samples)
+    if not isinstance(choice, Real):
+        rest, part = _last_split(choice, n_samples, classes)
+    elif p.shuffle:
+        rest, part = train_test_split(samples, test_size=choice, random_state=rng, stratify=classes)
+    else:
+        # The samples are in an order that means something, such as time: validate on what comes after the rest.
+        at = n_samples - math.ceil(float(choice) * n_samples)
+        rest, part = samples[:at], samples[at:]
+    if len(part) < 2:
+        raise ValueError(
+            f"The validation set is too small, {len(part)} sample(s). Increase validation_fraction="
+            f"{choice} or the number of samples, {n_samples}."
+        )
+    if len(rest) == 0:
+        raise ValueError(f"validation_fraction={choice} of {n_samples} samples leaves none to train on.")
+    return np.sort(part), np.sort(rest)
+
+
+def _last_split(splitter: Any, n_samples: int, classes: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """The last split of a splitter: for time series the one with the longest past."""
+    splits = list(splitter.split(np.zeros((n_samples, 1)), classes))
+    if not splits:
+        raise ValueError(f"validation_fraction={splitter!r} gave no split of {n_samples} samples.")
+    rest, part = (np.asarray(indices) for indices in splits[-1])
+    if np.intersect1d(rest, part).size:
+        raise ValueError(
+            f"validation_fraction={splitter!r} gave a split whose samples for validation are trained on too."
+        )
+    return rest, part
