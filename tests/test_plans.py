@@ -12,7 +12,7 @@ from fastrnn.engine import tuning
 from fastrnn.engine.recurrence import plans
 from fastrnn.engine.recurrence.contract import traits
 from fastrnn.engine.recurrence.plans import thread_count
-from fastrnn.engine.recurrence.schedule import dense_schedule, masked_schedule, row_bounds
+from fastrnn.engine.recurrence.schedule import dense_schedule, masked_schedule, row_bounds, unpacked
 
 
 def naive_schedule(mask):
@@ -92,3 +92,16 @@ def test_threads_have_as_equal_shares_as_rows_allow(n_threads, rng):
             assert most == min(max(lengths[:k].sum(), lengths[k:].sum()) for k in range(1, n_batch + 1))
         else:
             assert most <= lengths.sum() / n_threads + n_steps
+
+
+def test_unpacked_schedule_has_a_row_of_times_for_each_sequence():
+    dense = unpacked(dense_schedule(3, 4), 3, 4)
+    assert dense.dense
+    assert dense.times.tolist() == [[0, 1, 2, 3]] * 3
+    assert dense.starts[-1] == 12
+    mask = np.arange(4) < np.array([2, 4, 0])[:, None]
+    masked = unpacked(masked_schedule(mask), 3, 4)
+    assert not masked.dense
+    assert masked.order.tolist() == [1, 0, 2]
+    assert masked.times[:2].tolist() == [[0, 1, 2, 3]] * 2
+    assert masked.active.tolist() == [2, 2, 1, 1, 0]

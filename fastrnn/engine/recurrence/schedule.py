@@ -49,7 +49,10 @@ class Schedule(NamedTuple):
 def unpacked(vector, n_batch, n_steps):
     """The schedule in a vector ``[starts | active | order | dense | times]``."""
     starts, active, order, flag, times = np.split(vector, np.cumsum([n_steps + 1, n_steps + 1, n_batch, 1]))
-    return Schedule(starts, active, order, times.reshape(-1, n_steps), bool(flag[0]))
+    times, dense = times.reshape(-1, n_steps), bool(flag[0])
+    return Schedule(
+        starts, active, order, np.broadcast_to(times, (n_batch, n_steps)) if dense else times, dense
+    )
 
 
 @body_of(unpacked)
