@@ -380,7 +380,8 @@ class RMSprop(Optimizer):
         mean = self._part("average", start, stop)
         mean = mean.reshape(shape if mean.size else (0, 0))
         step = self.iterations + 1
-        update.rmsprop_rows(p, g, v, mean, rows, self._last[start], step, rate, self.rho, self.epsilon)
+        state = update.TableState(v, mean, self._last[start])
+        update.rmsprop_rows(p, g, state, rows, step, rate, self.rho, self.epsilon)
 
 
 class Adam(Optimizer):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastrnn.engine.recurrence import rows, run
+from fastrnn.engine.recurrence import inference, rows
 from fastrnn.engine.runtime import linking
 from fastrnn.engine.runtime.jit import DISABLED
 from fastrnn.layers import LSTM
@@ -87,7 +87,7 @@ def test_failed_compilation_is_raised_before_the_launch_and_the_next_call_is_rig
         raise MemoryError("no room for code")
 
     monkeypatch.setattr(linking, "address_of_code", fails)
-    monkeypatch.setattr(run, "_FORWARD", (launches.append, launches.append))
+    monkeypatch.setattr(inference, "Program", launches.append)
     try:
         with pytest.raises(MemoryError, match="no room"):
             layer(x, mask=mask)
@@ -103,11 +103,11 @@ def test_failed_compilation_is_raised_before_the_launch_and_the_next_call_is_rig
 EMPTY = """
 import threading
 import numpy as np
-from fastrnn.engine.recurrence import run
+from fastrnn.engine.recurrence import inference
 from fastrnn.engine.runtime import linking
 from fastrnn.layers import LSTM
 
-run.needed_forward = lambda *options: ()  # as if the engine had forgotten what a call needs
+inference.needed_forward = lambda *options: ()  # as if the engine had forgotten what a call needs
 layer, x = LSTM(4, seed=0, return_sequences=True), np.ones((5, 6, 3), np.float32)
 mask = np.arange(6) < np.array([6, 4, 1, 0, 3])[:, None]
 layer(x)

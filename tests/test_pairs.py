@@ -12,7 +12,7 @@ import pytest
 from fastrnn import layers
 from fastrnn.engine import tuning
 from fastrnn.engine.recurrence import plans
-from fastrnn.engine.recurrence.both_directions import Direction, prepare_pair
+from fastrnn.engine.recurrence.both_directions import Direction, prepare_both
 from fastrnn.engine.recurrence.call_list import Program
 from fastrnn.engine.runtime import threads
 from fastrnn.layers import bidirectional
@@ -116,12 +116,12 @@ def test_steps_are_shared_where_that_keeps_more_threads_busy(rng, monkeypatch, r
         with monkeypatch.context() as patch:
             patch.setattr(threads, "resolve", lambda given, n=n: n)
             assert plans.slice_count(directions[0].cell, *shape, None) == n
-            pair = prepare_pair(directions, shape, sequences=True, merge="concat")
+            pair = prepare_both(directions, shape, sequences=True, merge="concat")
             assert (pair is not None) == expected
     layer = layers.Bidirectional(pattern(return_sequences=True))
     x = rng.normal(size=(1, 5, N_INPUTS)).astype(np.float32)
     expected = layer(x)
-    monkeypatch.setattr(bidirectional, "prepare_pair", lambda *args, **kwargs: None)
+    monkeypatch.setattr(bidirectional, "prepare_both", lambda *args, **kwargs: None)
     layer.weights_changed()
     runs.clear()
     assert_same(layer(x), expected)

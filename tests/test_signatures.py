@@ -1,6 +1,6 @@
 """How many arguments functions take by position, how long modules are, and how often objects are asked what they are.
 
-Counted from the syntax trees. Cells and the engine are left out of the counts of arguments and lines: kernels take arrays.
+Counted from the syntax trees.
 """
 
 import ast
@@ -21,7 +21,6 @@ KERAS = {
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))
-ABOVE_THE_ENGINE = [path for path in FILES if path.relative_to(PACKAGE).parts[0] not in ("engine", "cells")]
 
 
 def name_of(path):
@@ -46,7 +45,7 @@ def n_positional(function):
 def long_signatures():
     """Qualified name and number of arguments of each function with more than MOST_ARGUMENTS by position."""
     found = {}
-    for path in ABOVE_THE_ENGINE:
+    for path in FILES:
         for name, node in functions(ast.parse(path.read_text("utf-8"))):
             if n_positional(node) > MOST_ARGUMENTS:
                 found[name] = (n_positional(node), name_of(path))
@@ -62,7 +61,7 @@ def test_list_of_long_signatures_holds_no_more_than_there_are():
     assert set(long_signatures()) >= KERAS
 
 
-@pytest.mark.parametrize("path", ABOVE_THE_ENGINE, ids=name_of)
+@pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_modules_are_short(path):
     assert len(path.read_text("utf-8").splitlines()) <= MOST_LINES
 

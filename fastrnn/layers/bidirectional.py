@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn.checks import choice, flag
-from fastrnn.engine.recurrence.both_directions import Direction, Pair, prepare_pair
+from fastrnn.engine.recurrence.both_directions import BidirectionalProgram, Direction, prepare_both
 from fastrnn.engine.recurrence.plans import slice_count
 from fastrnn.engine.runtime import threads
 from fastrnn.layers.arrays import RowLayout, check_mask, check_not_empty
@@ -110,7 +110,7 @@ class Bidirectional(Wrapper):
         self.return_state = forward.return_state
         #: Gradient with respect to the initial states, forward ones first, of the last `backward`.
         self.d_initial_state: list[np.ndarray] | None = None
-        self._ready: tuple[tuple, Pair | None] | None = None
+        self._ready: tuple[tuple, BidirectionalProgram | None] | None = None
         self._hold(forward=forward, backward=backward)
         self._check_widths()
 
@@ -246,7 +246,7 @@ class Bidirectional(Wrapper):
             raise done[1]
         return done
 
-    def _prepare(self, shape: tuple[int, ...]) -> Pair | None:
+    def _prepare(self, shape: tuple[int, ...]) -> BidirectionalProgram | None:
         """Both passes as one program for inputs of this shape; None if a direction is not a plain layer of the engine."""
         children: list[Any] = list(self._children.values())
         for child in children:
@@ -263,7 +263,7 @@ class Bidirectional(Wrapper):
         for child in children:
             cell = child.kernel_cell()
             directions.append(Direction(cell, child._ready_weights(cell, False)[1], child.go_backwards))
-        return prepare_pair(
+        return prepare_both(
             directions,
             shape,
             sequences=self.return_sequences,
@@ -279,7 +279,7 @@ class Bidirectional(Wrapper):
         if ready is None or ready[0] != key:
             ready = self._ready = key, self._prepare(x.shape)
         pair = ready[1]
-        if pair is None or pair.owner != threading.get_ident():
+        if pair is None:
             return None
         if not x.flags.c_contiguous or x.dtype != self._dtype:
             return None

@@ -14,7 +14,7 @@ from fastrnn.checks import choice, flag, integer, number
 from fastrnn.engine.kernels.matmul import matmul, pack, packed_size
 from fastrnn.engine.kernels.vecmath import prepare
 from fastrnn.engine.recurrence import stateless
-from fastrnn.engine.recurrence.call_list import part
+from fastrnn.engine.recurrence.call_list import bind
 from fastrnn.engine.runtime.memory import aligned
 from fastrnn.layers.arithmetic import activate, activate_backward, check_activation
 from fastrnn.layers.arrays import RowLayout, as_rows, check_positive_int
@@ -203,7 +203,7 @@ class Dense(Layer):
         bias = self._weights.get("bias", np.empty(0, self.dtype)).reshape(-1, self.units).copy()
         out = np.empty((len(x), self.units), self.dtype)
         code = prepare(self.activation, self.dtype)
-        return Streamed((part(stateless.dense_step, x, packed, bias, code, out),), out)
+        return Streamed((bind(stateless.dense_step, x, packed, bias, code, out),), out)
 
     def forward_linear(self, x, mask=None, training=False):
         """Return the output before the activation, and what `backward_linear` needs."""
@@ -259,7 +259,7 @@ class Activation(Layer):
     def streamed(self, x):
         out = np.empty_like(x)
         code = prepare(self.activation, self.dtype)
-        return Streamed((part(stateless.activation_step, x, code, out),), out)
+        return Streamed((bind(stateless.activation_step, x, code, out),), out)
 
     def forward_linear(self, x, mask=None, training=False):
         return x, None

@@ -11,7 +11,7 @@ from fastrnn import constraints, initializers, regularizers
 from fastrnn.checks import flag
 from fastrnn.engine.kernels.update import gather, mark_rows, scatter_add, zero_rows
 from fastrnn.engine.recurrence import stateless
-from fastrnn.engine.recurrence.call_list import part
+from fastrnn.engine.recurrence.call_list import bind
 from fastrnn.layers.arrays import check_positive_int
 from fastrnn.layers.base import Layer, Shape, Streamed
 from fastrnn.layers.core import unsupported
@@ -148,7 +148,7 @@ class Embedding(Layer):
 
     def streamed(self, x):
         out = np.empty((len(x), self.output_dim), self.dtype)
-        return Streamed((part(stateless.gather_step, x, self._weights["embeddings"].copy(), out),), out)
+        return Streamed((bind(stateless.gather_step, x, self._weights["embeddings"].copy(), out),), out)
 
     def backward(self, dy, cache, need_dx=True):
         tokens, ndim = cache

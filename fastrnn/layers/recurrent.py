@@ -8,6 +8,7 @@ import numpy as np
 
 from fastrnn.checks import flag
 from fastrnn.engine.recurrence import run
+from fastrnn.engine.recurrence.inference import InferencePlan, prepare, step_program
 from fastrnn.layers.arrays import check_mask, check_not_empty, restarted
 from fastrnn.layers.base import Shape, Streamed
 from fastrnn.layers.cells import Cell, GRUCell, LSTMCell, SimpleRNNCell
@@ -75,7 +76,7 @@ class Recurrent(Cell):
         #: States after the last call, if `stateful`: a list of arrays ``(batch, units)``, or None for zeros.
         self.states: list[np.ndarray] | None = None
         self._packed: tuple[int, run.Weights, np.ndarray] | None = None
-        self._ready: tuple[tuple, run.Prepared | None] | None = None
+        self._ready: tuple[tuple, InferencePlan | None] | None = None
         #: Gradient with respect to the initial state, of the last `backward`.
         self.d_initial_state: list[np.ndarray] | None = None
 
@@ -162,12 +163,12 @@ class Recurrent(Cell):
             self._packed = self.weights_version, weights, run.pack_weights(cell, weights)
         return self._packed[1:]
 
-    def _prepare(self, shape: tuple[int, ...]) -> tuple[tuple, run.Prepared | None]:
+    def _prepare(self, shape: tuple[int, ...]) -> tuple[tuple, InferencePlan | None]:
         cell = self.kernel_cell()
         if 0 in shape or shape[2] != len(self._weights["kernel"]):
             return (), None  # `forward` raises the error
         weights, packed = self._ready_weights(cell, training=False)
-        prepared = run.prepare(
+        prepared = prepare(
             cell,
             weights,
             shape,
@@ -187,8 +188,8 @@ class Recurrent(Cell):
                 "output each"
             )
         state = np.zeros((self._traits.n_states, len(x), self.units), self._dtype)
-        program = run.step_program(self.kernel_cell(), self.kernel_weights(), x, state)
-        return Streamed(program.parts, state[0], state)
+        program = step_program(self.kernel_cell(), self.kernel_weights(), x, state)
+        return Streamed(program.calls, state[0], state)
 
     def _start(self, initial_state: Any, n_batch: int) -> np.ndarray | None:
         if initial_state is not None:

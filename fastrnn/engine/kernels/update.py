@@ -9,11 +9,14 @@ have moved; what would have happened to its state meanwhile (RMSprop's decay) is
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from fastrnn.engine.runtime.jit import inlined, jit
 
 __all__ = [
+    "TableState",
     "adagrad",
     "adagrad_rows",
     "adam",
@@ -149,12 +152,21 @@ def adagrad_rows(p, g, total, rows, rate, epsilon):
             to[i] -= rate * change[i] / np.sqrt(sums[i] + epsilon)
 
 
-@jit
-def rmsprop_rows(p, g, v, mean, rows, last, step, rate, rho, epsilon):
-    """:func:`rmsprop` without momentum on some rows, at step number ``step``.
+class TableState(NamedTuple):
+    """RMSprop's state for a table: running means, and for each row the step up to which they are decayed.
 
-    ``last`` holds for each row the step up to which its state is decayed.
+    ``mean`` is empty unless RMSprop is centered.
     """
+
+    v: np.ndarray
+    mean: np.ndarray
+    last: np.ndarray
+
+
+@jit
+def rmsprop_rows(p, g, state, rows, step, rate, rho, epsilon):
+    """:func:`rmsprop` without momentum on some rows of a table, at step number ``step``; `state` is a `TableState`."""
+    v, mean, last = state
     rate = p.dtype.type(rate)
     new = p.dtype.type(1.0 - rho)
     epsilon = p.dtype.type(epsilon)

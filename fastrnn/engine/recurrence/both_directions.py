@@ -1,8 +1,8 @@
-"""Two passes over the same sequences as one program, side by side: how a layer of two directions infers.
+"""Inference in both directions of a bidirectional layer, as one program.
 
 Neither pass waits for the other, so a thread for each helps even a batch that is too small to be cut, and each reads
-the weights of one direction only. Outputs of one size go straight to the merged array: seen as rows of that size, those
-of the two directions take turns in it, and the second's run from the last step to the first.
+the weights of one direction only. Outputs of one size are written straight to the merged array: seen as rows of that size,
+the rows of the two directions alternate, and those of the second run from the last step to the first.
 """
 
 from __future__ import annotations
@@ -15,22 +15,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn.engine import tuning
-from fastrnn.engine.recurrence.call_list import Program, part, placeholder, together
+from fastrnn.engine.recurrence.call_list import Program, bind, placeholder, side_by_side
+from fastrnn.engine.recurrence.inference import inference_options, pass_call
 from fastrnn.engine.recurrence.plans import (
-    Options,
     Plan,
     dense_plan,
     slice_count,
     threads_of_both,
 )
-from fastrnn.engine.recurrence.run import pass_part
 from fastrnn.engine.recurrence.schedule import mask_extent, masked_schedule
 from fastrnn.engine.runtime import views
 from fastrnn.engine.runtime.jit import jit
 from fastrnn.engine.runtime.linking import address, fetch
 from fastrnn.engine.runtime.memory import pool, recycler, zeros
 
-__all__ = ["Direction", "Pair", "prepare_pair"]
+__all__ = ["BidirectionalProgram", "Direction", "prepare_both"]
 
 #: Ways to merge. Both outputs one after the other are the concatenation of two rows.
 _CONCAT, _SUM, _AVE, _MUL = range(4)
@@ -39,9 +38,9 @@ _CODES = {"concat": _CONCAT, None: _CONCAT, "sum": _SUM, "ave": _AVE, "mul": _MU
 
 @jit(inner=True)
 def _merge_rows(arguments, at, k):
-    ours, theirs, out, code, n_shares = fetch(arguments, at)
+    ours, theirs, out, code, n_slices = fetch(arguments, at)
     n_rows, width, half = ours.shape[0], ours.shape[1], out.dtype.type(0.5)
-    for r in range(k * n_rows // n_shares, (k + 1) * n_rows // n_shares):
+    for r in range(k * n_rows // n_slices, (k + 1) * n_rows // n_slices):
         a, b = views.part(ours, r, 0, width), views.part(theirs, r, 0, theirs.shape[1])
         target = views.part(out, r, 0, out.shape[1])
         if code == _CONCAT:
@@ -58,30 +57,38 @@ def _merge_rows(arguments, at, k):
                     target[j] *= half
 
 
-#: Part k of so many: its share of the rows. Arguments: the rows of both directions, those of the merged output, how
-#: they are merged, and how many parts there are.
-_merge_part = address(_merge_rows)
+#: Merges slice k of the rows. Arguments: the rows of both directions, those of the merged output, how they are merged, and
+#: how many slices there are.
+_merge_piece = address(_merge_rows)
 
 
 class Direction(NamedTuple):
-    """A cell, its weights as `passes.pack_weights` returns them, and whether it reads time backwards."""
+    """A cell, its weights as `run.pack_weights` returns them, and whether it reads time backwards."""
 
     cell: Any
     packed: np.ndarray
     reverse: bool
 
 
-class Pair:
-    """Everything about two passes but their numbers: for calls that come again and again with the same shape.
+class _Own(threading.local):
+    """A thread's programs, and the schedules that the masked one reads."""
 
-    It runs on the thread that it was made on, and on no other. Outputs of masked steps are zero.
+    dense: Program | None = None
+    masked: Program | None = None
+    schedules: Sequence[np.ndarray | None] = (None, None)
+
+
+class BidirectionalProgram:
+    """Inference in both directions for batches of one shape, without dropout or initial state.
+
+    Outputs of masked steps are zero. Each thread has a program of its own.
 
     Parameters
     ----------
     directions, shape, sequences, merge
-        As of :func:`prepare_pair`.
-    split : tuple
-        What `plans.threads_of_both` says.
+        As of :func:`prepare_both`.
+    threads : tuple
+        What `plans.threads_of_both` returned.
     """
 
     def __init__(
@@ -90,46 +97,45 @@ class Pair:
         shape: tuple[int, ...],
         sequences: bool,
         merge: str | None,
-        split: tuple[int, int, bool],
+        threads: tuple[int, int, bool],
     ) -> None:
-        self.owner = threading.get_ident()
         self._directions, self._shape, self._sequences, self._merge = directions, shape, sequences, merge
-        n_batch, n_steps, n_inputs = shape
+        n_batch, n_steps, _ = shape
         dtype = self._dtype = directions[0].packed.dtype
         cells = [d.cell for d in directions]
-        self._n_threads, pieces, self._light = split
+        self._n_threads, pieces, self._light = threads
         self._plans = []
         for cell, _, reverse in directions:
-            options = Options(
-                n_batch, n_steps, n_inputs, dtype, False, reverse, False, 0, False, False, sequences
-            )
+            options = inference_options(shape, dtype, reverse=reverse, repeat=False, sequences=sequences)
             self._plans.append(dense_plan(cell, options, pieces))
         width = cells[0].n_units + (cells[1].n_units if merge == "concat" else 0)
         lead = (n_batch, n_steps) if sequences else (1, n_batch)
         self._out_shape = (lead[0] * (2 if merge is None else 1), lead[1], width)
         large = math.prod(self._out_shape) * dtype.itemsize >= recycler.smallest
         self._take = recycler.take if large else np.empty
-        self._dense = self._program(self._plans)
-        self._masked: Program | None = None
-        self._schedules: list[Any] = [None, None]
+        self._own = _Own()
         #: Whether calls with a mask are made by `masked`.
         self.takes_masks = pieces == 1
 
     def __call__(self, x: np.ndarray) -> Any:
         """The merged output, or a list of both, for ``x``, C-contiguous, of the shape and dtype prepared for."""
-        return self._run(self._dense, x)
+        own = self._own
+        if own.dense is None:
+            own.dense = self._program(self._plans)
+        return self._run(own.dense, x)
 
     def masked(self, x: np.ndarray, mask: np.ndarray) -> Any:
         """The same with a mask."""
+        own = self._own
         masks = [mask[:, ::-1] if d.reverse else mask for d in self._directions]
-        self._schedules = [masked_schedule(m, s) for m, s in zip(masks, self._schedules, strict=True)]
-        if mask_extent(self._schedules[0], *self._shape[:2])[1]:
+        schedules = [masked_schedule(m, s) for m, s in zip(masks, own.schedules, strict=True)]
+        own.schedules = schedules
+        if mask_extent(schedules[0], *self._shape[:2])[1]:
             return self(x)
-        if self._masked is None:
-            self._masked = self._program(
-                [p._replace(schedule=s) for p, s in zip(self._plans, self._schedules, strict=True)]
-            )
-        return self._run(self._masked, x)
+        if own.masked is None:
+            plans = [p._replace(schedule=s) for p, s in zip(self._plans, schedules, strict=True)]
+            own.masked = self._program(plans)
+        return self._run(own.masked, x)
 
     def _run(self, program: Program, x: np.ndarray) -> Any:
         out = self._take(self._out_shape, self._dtype)
@@ -161,10 +167,10 @@ class Pair:
             outs = [pool.take(f"direction {i}", (n_rows, n), dtype) for i, n in enumerate(sizes)]
         else:
             outs = [np.empty((0, 0), dtype)] * 2
-        placed = [_placed(plan, spacing, i * first, turned=i == 1) for i, plan in enumerate(plans)]
-        both = together(
+        placed = [_placed(plan, spacing, i * first, backwards=i == 1) for i, plan in enumerate(plans)]
+        both = side_by_side(
             *(
-                pass_part(d.cell, d.packed, plan, x, zeros(plan.final_shape, dtype), out, final)
+                pass_call(d.cell, d.packed, plan, x, zeros(plan.final_shape, dtype), out, final)
                 for d, plan, out, final in zip(self._directions, placed, outs, finals, strict=True)
             )
         )
@@ -174,25 +180,25 @@ class Pair:
         if merge is None:
             rows = [r.reshape(1, -1) for r in rows]
         merged = placeholder((len(rows[0]), math.prod(self._out_shape) // len(rows[0])), dtype)
-        n_shares = min(self._n_threads, len(rows[0]))
-        merging = part(_merge_part, *rows, merged, _CODES[merge], n_shares, pieces=n_shares)
+        n_slices = min(self._n_threads, len(rows[0]))
+        merging = bind(_merge_piece, *rows, merged, _CODES[merge], n_slices, pieces=n_slices)
         return Program([both, merging], x, merged, self._light, self._n_threads)
 
 
-def prepare_pair(
+def prepare_both(
     directions: Sequence[Direction],
     shape: tuple[int, ...],
     *,
     sequences: bool,
     merge: str | None,
     n_threads: int | None = None,
-) -> Pair | None:
+) -> BidirectionalProgram | None:
     """Prepare passes in both directions, without dropout or initial state.
 
     Parameters
     ----------
     directions : two of Direction
-        Outputs of the second are turned round.
+        The second one's outputs are put in the order of time.
     shape : tuple
         Of the input, ``(n_batch, n_steps, n_inputs)``.
     sequences : bool
@@ -200,29 +206,29 @@ def prepare_pair(
     merge : {"concat", "sum", "mul", "ave", None}
         How they become one; None: both. All but the first need outputs of one size.
     n_threads : int, optional
-        At most so many; default: those free to this process.
+        At most this many; default: those free to this process.
 
     Returns
     -------
-    Pair or None
-        None where more threads should share each step of one pass than both passes side by side keep busy.
+    BidirectionalProgram or None
+        None where more threads should split each step of one pass than both passes side by side keep busy.
     """
     n_batch, n_steps, n_inputs = shape
     cells = [d.cell for d in directions]
-    split = threads_of_both(cells, shape, n_threads, tuning.MIN_INFERENCE_ROWS)
-    busy = min(split[0], 2 * split[1])
+    threads = threads_of_both(cells, shape, n_threads, tuning.MIN_INFERENCE_ROWS)
+    busy = min(threads[0], 2 * threads[1])
     if any(slice_count(cell, n_batch, n_steps, n_inputs, n_threads) > busy for cell in cells):
         return None
-    return Pair(directions, shape, sequences, merge, split)
+    return BidirectionalProgram(directions, shape, sequences, merge, threads)
 
 
-def _placed(plan: Plan, spacing: int, first: int, turned: bool) -> Plan:
-    """A plan whose outputs go to every so many rows of an array, from the first of them on; or turned round."""
+def _placed(plan: Plan, spacing: int, first: int, backwards: bool) -> Plan:
+    """A plan whose outputs go to every `spacing`-th row of an array from `first` on, or to the same rows backwards."""
     # Copied as plain numbers: a record takes ten times as long.
     settings = plan.settings.view(np.int64).copy().view(plan.settings.dtype)
     at = settings[0]
     row, step = int(at["out_row"]) * spacing, int(at["out_step"]) * spacing
-    if turned:
+    if backwards:
         first, step = first + (plan.options.n_steps - 1) * step, -step
     at["out_row"], at["out_step"], at["out_first"] = row, step, first
     return plan._replace(settings=settings)

@@ -1,11 +1,10 @@
-"""Chains of kernels whose arguments stay where they are: for small calls that come again and again.
+"""Lists of kernel calls whose arguments stay where they are: for small calls that are repeated.
 
 Handing a dozen arrays from Python to a kernel takes longer than one time step of a small network. Here they are handed
-over once: a *part* is a kernel's address and the address of its arguments, in a block of memory that is kept; a
-*program* is a few parts, each of which finds its input where the one before has left its output. Running it puts the
-addresses of the input, and of the array for the output, where the first and the last part have theirs, and calls one
-part after the other. A kernel of several pieces is shared with the team, where there is one to share it with; so are
-several kernels that don't depend on each other, as one part.
+over once: a :class:`Call` is a kernel's address and the address of its arguments, in a block of memory that is kept; a
+:class:`Program` is a few calls, each of which reads its input where the one before has left its output. Running it writes
+the addresses of the input and of the output into the arguments of the first and of the last call, then makes one call after
+the other. A call of several pieces is shared with the team of threads; so are several calls that don't depend on each other.
 
 A program owns its memory, so two threads can't run the same one at once.
 """
@@ -28,7 +27,7 @@ from fastrnn.engine.runtime.jit import DISABLED, inlined, jit
 from fastrnn.engine.runtime.linking import Slots, address, address_of, check, fetch
 from fastrnn.engine.runtime.views import data_address
 
-__all__ = ["Part", "Program", "part", "placeholder", "together"]
+__all__ = ["Call", "Program", "bind", "placeholder", "side_by_side"]
 
 # More than the arguments of any kernel take.
 _BLOCK_BYTES = 4096
@@ -67,12 +66,12 @@ def _write(typingctx, at, value):
 
 
 @jit
-def _keep(block, *args):
+def _write_arguments(block, *args):
     _place(data_address(block), args)
 
 
 @inlined
-def _give(words, x, i, end):
+def _write_address(words, x, i, end):
     """Write the address of `x` to the places ``i ... end``."""
     while i < end:
         _write(words[i], data_address(x))
@@ -80,10 +79,10 @@ def _give(words, x, i, end):
 
 
 # `words` is [end of the input's places, end of the output's, the places where their addresses are], then [kernel,
-# arguments, pieces] for each part.
+# arguments, pieces] for each call.
 @jit
 def _run(x, words):
-    _give(words, x, 2, words[0])
+    _write_address(words, x, 2, words[0])
     for i in range(words[1], words.shape[0], 3):
         for k in range(words[i + 2]):
             call_part(words[i], words[i + 1], k)
@@ -91,8 +90,8 @@ def _run(x, words):
 
 @jit
 def _run_out(state, x, words, out):
-    _give(words, x, 2, words[0])
-    _give(words, out, words[0], words[1])
+    _write_address(words, x, 2, words[0])
+    _write_address(words, out, words[0], words[1])
     for i in range(words[1], words.shape[0], 3):
         share(state, words[i], words[i + 1], words[i + 2])
 
@@ -103,23 +102,23 @@ def _one_of(arguments, at, k):
     call_part(jobs[k, 0], jobs[k, 1], jobs[k, 2])
 
 
-_any_part = address(_one_of)
+_any_call = address(_one_of)
 
 
-class Part(NamedTuple):
-    """A kernel and its arguments."""
+class Call(NamedTuple):
+    """A kernel and its arguments, made once for each piece."""
 
     function: Any  # its address, or without a compiler itself
     block: np.ndarray
     arguments: tuple
     pieces: int
-    #: Of what it consists, if of several.
-    members: tuple[Part, ...] = ()
+    #: The calls that it consists of, if several.
+    members: tuple[Call, ...] = ()
 
 
-def part(
+def bind(
     kernel: Any, *arguments: Any, pieces: int = 1, needed: Sequence[Slots] = (), item_size: int = 4
-) -> Part:
+) -> Call:
     """Fix the arguments of a kernel, and compile all that calls of it will need.
 
     Parameters
@@ -127,7 +126,7 @@ def part(
     kernel : callable
         What `linking.address` returned for the kernel.
     *arguments
-        Its arguments; arrays keep their places for as long as the part lives.
+        Its arguments; arrays keep their places for as long as the call lives.
     pieces : int
         How many times it is called, with numbers from 0 on; the calls may run side by side.
     needed : sequence of Slots
@@ -137,24 +136,24 @@ def part(
     """
     block = np.zeros(_BLOCK_BYTES, np.uint8)
     if DISABLED:
-        return Part(kernel(arguments), block, arguments, pieces)
-    _keep(block, *arguments)
+        return Call(kernel(arguments), block, arguments, pieces)
+    _write_arguments(block, *arguments)
     key = (kernel, *(_kind(a) for a in arguments))
     if key not in _addresses:
         _addresses[key] = address_of(kernel, tuple(typeof(a) for a in arguments))
     for slots in needed:  # only now are they known
         slots.fill(item_size)
-    return Part(_addresses[key], block, arguments, pieces)
+    return Call(_addresses[key], block, arguments, pieces)
 
 
-def together(*members: Part) -> Part:
-    """Parts that don't depend on each other as one, whose pieces are all of theirs."""
+def side_by_side(*members: Call) -> Call:
+    """Calls that don't depend on each other, as one whose pieces are all of theirs."""
     pieces = [(member, k) for member in members for k in range(member.pieces)]
     jobs = np.empty((len(pieces), 3), object if DISABLED else np.int64)
     for i, (member, k) in enumerate(pieces):
         jobs[i, 0], jobs[i, 2] = member.function, k
         jobs[i, 1] = member.arguments if DISABLED else member.block.ctypes.data
-    return part(_any_part, jobs, pieces=len(pieces))._replace(members=members)
+    return bind(_any_call, jobs, pieces=len(pieces))._replace(members=members)
 
 
 #: Addresses of kernels for arguments of such kinds: to ask Numba for the types of a dozen arrays takes longer than a call.
@@ -177,7 +176,7 @@ def _kind(argument: Any) -> Any:
 
 
 def placeholder(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An array of this shape for the arguments of a part, of which only the address counts: it has next to no memory."""
+    """An array of this shape for the arguments of a call, of which only the address counts: it has next to no memory."""
     if DISABLED:
         return np.empty(shape, dtype)
     strides = [dtype.itemsize * math.prod(shape[i + 1 :]) for i in range(len(shape))]
@@ -185,47 +184,47 @@ def placeholder(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 class Program:
-    """Parts, to be run one after the other.
+    """Calls, made one after the other.
 
     Parameters
     ----------
-    parts : sequence of Part
+    calls : sequence of Call
     input : ndarray
-        C-contiguous; what the first part, and no other, has as an argument to read from.
+        C-contiguous; what the first call, and no other, has as an argument to read from.
     output : ndarray
-        C-contiguous; what the last part writes to.
+        C-contiguous; what the last call writes to.
     light : bool
-        Not worth waking a thread for.
+        The work is not worth waking a thread for.
     n_threads : int, optional
-        At most so many; default: one for each piece.
+        At most this many; default: one for each piece.
     """
 
     def __init__(
         self,
-        parts: Sequence[Part],
+        calls: Sequence[Call],
         input: np.ndarray,
         output: np.ndarray,
         light: bool = False,
         n_threads: int | None = None,
     ) -> None:
-        self.parts, self.light = tuple(parts), light
+        self.calls, self.light = tuple(calls), light
         self.input, self.output = input, output
-        self._threads = max(p.pieces for p in self.parts) if n_threads is None else n_threads
+        self._threads = max(p.pieces for p in self.calls) if n_threads is None else n_threads
         if DISABLED:
             return
-        inputs, outputs = _places(self.parts[0], input), _places(self.parts[-1], output)
+        inputs, outputs = _places(self.calls[0], input), _places(self.calls[-1], output)
         if not inputs:
-            raise ValueError("the input must be one argument of the first part")
+            raise ValueError("the input must be one argument of the first call")
         self._writes = bool(outputs)
         ends = [2 + len(inputs), 2 + len(inputs) + len(outputs)]
-        jobs = [word for p in self.parts for word in (p.function, p.block.ctypes.data, p.pieces)]
+        jobs = [word for p in self.calls for word in (p.function, p.block.ctypes.data, p.pieces)]
         self._words = np.array([*ends, *inputs, *outputs, *jobs], np.int64)
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """Run on `x`, C-contiguous, of the input's dtype and size; the output is valid until the next run."""
         if DISABLED:
             self.input[...] = x.reshape(self.input.shape)
-            for step in self.parts:
+            for step in self.calls:
                 for piece in range(step.pieces):
                     step.function(step.arguments, 0, piece)
         else:
@@ -234,14 +233,14 @@ class Program:
         return self.output
 
     def run_out(self, x: np.ndarray, out: np.ndarray) -> None:
-        """Run on `x` and write to `out`, likewise; with the team, if a part has several pieces.
+        """Run on `x` and write to `out`, likewise; with the team, if a call has several pieces.
 
-        The output must be one argument of the last part, once. After this, :meth:`run` would write to `out` as well.
+        The output must be one argument of the last call, once. After this, :meth:`run` would write to `out` as well.
         """
         if DISABLED:
             out[...] = self.run(x).reshape(out.shape)
         elif not self._writes:
-            raise ValueError("the output must be one argument of the last part")
+            raise ValueError("the output must be one argument of the last call")
         elif self._threads == 1:
             _run_out(ALONE, x, self._words, out)
         else:
@@ -250,13 +249,13 @@ class Program:
         check()
 
 
-def _places(step: Part, array: np.ndarray) -> list[int]:
-    """Where the address of an array is among the arguments of a part, of each of several; empty if one lacks it."""
+def _places(step: Call, array: np.ndarray) -> list[int]:
+    """Where the address of an array is among the arguments of a call, of each of several; empty if one lacks it."""
     found = [_where(member, array) for member in step.members or (step,)]
     return found if all(found) else []
 
 
-def _where(step: Part, array: np.ndarray) -> int:
-    """Where the address of an array is among the arguments of a part; 0 if it isn't there once."""
+def _where(step: Call, array: np.ndarray) -> int:
+    """Where the address of an array is among the arguments of a call; 0 if it isn't there once."""
     (found,) = np.nonzero(step.block.view(np.int64) == array.ctypes.data)
     return step.block.ctypes.data + 8 * int(found[0]) if len(found) == 1 else 0

@@ -1,4 +1,4 @@
-"""Parts of programs for layers without a time loop: rows of a dense layer, of an activation, of a table."""
+"""Calls for layers without a state: rows of a dense layer, of an activation, of a table."""
 
 from __future__ import annotations
 

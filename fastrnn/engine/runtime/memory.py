@@ -13,7 +13,7 @@ import numpy as np
 
 from fastrnn.engine import tuning
 
-__all__ = ["aligned", "pool", "recycler", "zeros"]
+__all__ = ["aligned", "nothing", "pool", "recycler", "zeros"]
 
 _LINE, _PAGE = 64, 4096
 #: Where in its page a large block begins: places as far apart as a few of them can be.
@@ -36,6 +36,12 @@ def aligned(shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
 def zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Zeros that are only ever read: the same array for all."""
     return np.zeros(shape, dtype)
+
+
+@functools.cache
+def nothing(dtype: Any, n_dims: int) -> np.ndarray:
+    """An array without elements."""
+    return np.empty((0,) * n_dims, dtype)
 
 
 def _raw(n_bytes: int) -> tuple[np.ndarray, int]:

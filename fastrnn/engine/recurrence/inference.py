@@ -1,0 +1,172 @@
+"""Inference that is repeated with one shape: everything but the numbers is prepared once.
+
+The arguments of the time loop lie in memory as a call list (see `call_list`), so a call hands over the input and the output
+and nothing else. Each thread has a program, with scratch memory, of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+
+from fastrnn.engine import tuning
+from fastrnn.engine.kernels.vecmath import prepare_activations
+from fastrnn.engine.recurrence.call_list import Call, Program, bind, placeholder
+from fastrnn.engine.recurrence.forward import ForwardArguments, forward_piece
+from fastrnn.engine.recurrence.plans import Options, Plan, dense_plan, slice_count, thread_count
+from fastrnn.engine.recurrence.rows import needed_forward
+from fastrnn.engine.recurrence.run import Weights, pack_weights
+from fastrnn.engine.recurrence.schedule import mask_extent, masked_schedule
+from fastrnn.engine.runtime.memory import aligned, nothing, recycler, zeros
+
+__all__ = ["InferencePlan", "inference_options", "pass_call", "prepare", "step_program"]
+
+
+class _Own(threading.local):
+    """A thread's programs, and the schedule that the masked one reads."""
+
+    dense: Program | None = None
+    masked: Program | None = None
+    schedule: np.ndarray | None = None
+
+
+class InferencePlan:
+    """Inference for batches of one shape, without dropout or initial state.
+
+    Parameters
+    ----------
+    cell : NamedTuple
+    packed : array
+        What `run.pack_weights` returned.
+    plan : Plan
+        Of a dense batch.
+    shape : tuple
+        Of the input, ``(n_batch, n_steps, n_inputs)``.
+    sequences : bool
+        All outputs, not the last ones only.
+    """
+
+    def __init__(self, cell: Any, packed: np.ndarray, plan: Plan, shape: tuple[int, ...], sequences: bool):
+        self._cell, self._packed, self._plan, self._shape = cell, packed, plan, shape
+        self._sequences, self._dtype = sequences, packed.dtype
+        n_batch, n_steps, _ = shape
+        self._out_shape = (n_batch, n_steps, cell.n_units) if sequences else plan.final_shape
+        self._take = recycler.take if sequences and plan.recycle else np.empty
+        self._own = _Own()
+        #: Whether calls with a mask are made by `masked`.
+        self.takes_masks = plan.blocks.n_owners == 1
+
+    def _program(self, plan: Plan) -> Program:
+        n_batch, n_steps, n_inputs = self._shape
+        x = placeholder((n_batch * n_steps, n_inputs), self._dtype)
+        state0, final = zeros(plan.final_shape, self._dtype), np.empty(plan.final_shape, self._dtype)
+        out = placeholder(plan.out_shape, self._dtype) if self._sequences else nothing(self._dtype, 2)
+        return _program(pass_call(self._cell, self._packed, plan, x, state0, out, final), plan, x, out, final)
+
+    def _run(self, program: Program, x: np.ndarray) -> np.ndarray:
+        out = self._take(self._out_shape, self._dtype)
+        program.run_out(x, out)
+        return out if self._sequences else out[0]
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """All outputs, or the last ones, for ``x``, C-contiguous, of the shape and dtype that this was prepared for."""
+        own = self._own
+        if own.dense is None:
+            own.dense = self._program(self._plan)
+        return self._run(own.dense, x)
+
+    def masked(self, x: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, bool]:
+        """The same with a mask in processing order, and whether each sequence has a step."""
+        own, (n_batch, n_steps, _) = self._own, self._shape
+        schedule = masked_schedule(mask, own.schedule)
+        stepped, full = mask_extent(schedule, n_batch, n_steps)
+        if full:
+            return self(x), True
+        if own.masked is None:
+            own.schedule = schedule
+            own.masked = self._program(self._plan._replace(schedule=schedule))
+        return self._run(own.masked, x), stepped
+
+
+def _program(call: Call, plan: Plan, x: np.ndarray, out: np.ndarray, final: np.ndarray) -> Program:
+    """A program of one pass; its output is `out`, or without elements there `final`."""
+    return Program([call], x, out if len(out) else final, plan.blocks.light)
+
+
+def pass_call(
+    cell: Any,
+    packed: np.ndarray,
+    plan: Plan,
+    x: np.ndarray,
+    state0: np.ndarray,
+    out: np.ndarray,
+    final: np.ndarray,
+) -> Call:
+    """A pass over the rows `x` from the states `state0`, with memory of its own."""
+    dtype = packed.dtype
+    prepare_activations(cell, dtype)
+    arguments = ForwardArguments(
+        team=None,
+        cell=cell,
+        settings=plan.settings,
+        schedule=plan.schedule,
+        x=x,
+        state0=state0,
+        packed=packed,
+        masks=nothing(dtype, 1),
+        states=aligned(plan.states_shape, dtype),
+        saved=nothing(dtype, 2),
+        out=out,
+        final=final,
+        work=aligned(plan.work_shape, dtype),
+        borders=plan.blocks.borders,
+        firsts=plan.blocks.firsts,
+    )
+    needed = needed_forward(plan.dense, plan.options.sequences, plan.options.recurrent_masks)
+    return bind(
+        forward_piece, *arguments, pieces=plan.blocks.n_owners, needed=needed, item_size=dtype.itemsize
+    )
+
+
+def inference_options(
+    shape: tuple[int, ...], dtype: Any, *, reverse: bool, repeat: bool, sequences: bool
+) -> Options:
+    """What a plan of inference depends on: batch-major inputs, no dropout, nothing saved."""
+    n_batch, n_steps, n_inputs = shape
+    return Options(n_batch, n_steps, n_inputs, dtype, False, reverse, repeat, 0, False, False, sequences)
+
+
+def step_program(cell: Any, weights: Weights, x: np.ndarray, state: np.ndarray) -> Program:
+    """One time step of the rows `x (n_batch, n_inputs)`, from `state (n_states, n_batch, n_units)`, which it changes."""
+    n_batch, n_inputs = x.shape
+    options = inference_options((n_batch, 1, n_inputs), x.dtype, reverse=False, repeat=True, sequences=False)
+    plan, out = dense_plan(cell, options, 1), nothing(x.dtype, 2)
+    call = pass_call(cell, pack_weights(cell, weights), plan, x, state, out, state)
+    return _program(call, plan, x, out, state)
+
+
+def prepare(
+    cell: Any,
+    weights: Weights,
+    shape: tuple[int, ...],
+    *,
+    reverse: bool = False,
+    repeat: bool = True,
+    sequences: bool = False,
+    n_threads: int | None = None,
+    packed: np.ndarray | None = None,
+) -> InferencePlan | None:
+    """Prepare passes over batches of one `shape` without dropout or initial state; arguments as of `run.forward`.
+
+    None where threads should split each step: a program is cut into sequences only.
+    """
+    n_batch, n_steps, n_inputs = shape
+    if slice_count(cell, n_batch, n_steps, n_inputs, n_threads) > 1:
+        return None
+    if packed is None:
+        packed = pack_weights(cell, weights)
+    options = inference_options(shape, packed.dtype, reverse=reverse, repeat=repeat, sequences=sequences)
+    n_threads = thread_count(cell, n_batch * n_steps, n_inputs, n_batch, n_threads, tuning.MIN_INFERENCE_ROWS)
+    return InferencePlan(cell, packed, dense_plan(cell, options, n_threads), shape, sequences)
