@@ -45,7 +45,7 @@ def fastest(run: Callable[[], Any], repeats: int) -> float:
 
 
 def micro_kernel_peak(dtype: str = "float32", *, threads: int = 1, repeats: int = 15) -> float:
-    """GFLOP/s of the micro-kernel on so many cores, at the best of a few sizes that stay in the caches."""
+    """GFLOP/s of the micro-kernel on `threads` cores, at the best of a few sizes that stay in the caches."""
     best = 0.0
     for m, k, n in ((32, 128, 512), (64, 256, 512), (64, 512, 256), (128, 512, 512)):
         flop = 2 * m * k * n
@@ -83,7 +83,7 @@ def _products(state, parts, *args):
 
 
 def micro_kernel_work(flop: float, threads: int = 1) -> Callable[[], Any]:
-    """What makes the micro-kernel do so many flops, on so many threads of the library's, at a size that fits the caches."""
+    """A function that makes the micro-kernel do `flop` operations on `threads` threads, at a size that fits the caches."""
     m, k, n = 64, 256, 512
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal(shape).astype("float32") for shape in ((m, k), (k, n)))

@@ -106,7 +106,7 @@ def quartiles(values: np.ndarray) -> tuple[float, tuple[float, float]]:
 
 
 def micro_kernel(flop: float, threads: int = 1) -> Contender:
-    """The micro-kernel alone, for so many flops."""
+    """The micro-kernel alone, doing `flop` operations."""
     run = micro_kernel_work(flop, threads)
     return Contender("micro-kernel", str(threads), run, run)
 

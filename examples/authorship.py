@@ -1,17 +1,17 @@
 """Who wrote it, Hamilton or Madison? A character network reads the Federalist papers through windows of 30 characters.
 
-An embedding, a SimpleRNN and a Dense(1) say of each window which author it sounds like; a paper's windows vote on the
-paper. The network is trained twice. Once the way it is often published, on a random part of all windows: neighbouring
-windows share most of their characters, so those held back have almost been seen, and the accuracy flatters. Then with whole
-papers held back, which tells what it is worth.
+An embedding, a SimpleRNN and a Dense(1) classify each window, and the windows of a paper vote on its author. The network
+is trained twice. First as it is often published, on a random part of all windows: neighbouring windows share most of their
+characters, so the held-out windows are nearly known, and their accuracy is too high. Then with whole papers held out, which
+measures how well the network knows new papers.
 
-Both models vote on the five papers of the folder "unknown"; the heads of these papers, which the network doesn't see, name
-their author, so the votes can be checked. A network may lean to one author in all papers alike: the papers held back show
-where the border between the two lies in truth, and the votes are read against it too.
+Both models vote on the five papers of the folder "unknown". Their heads name the author; the network does not see them, so
+the votes can be checked. A network may prefer one author in all papers. The held-out papers show at which share of the votes
+the border between the authors is, and the votes are compared with this border too.
 
-The papers are read from --data or from the folder that FASTRNN_DATA names; their heads, signatures and line breaks are left
-out, as they would give the author away. The defaults, every second window and 64 units, take a few minutes on two
-cores. --full is the published set-up, all windows, SimpleRNN(256) and 20 epochs in batches of 4096: over ten times as long.
+The papers are read from --data or from the folder that FASTRNN_DATA names. Their heads, signatures and line breaks are left
+out, because they would reveal the author. The defaults (every second window and 64 units) take a few minutes on two cores.
+--full is the published set-up (all windows, SimpleRNN(256), 20 epochs in batches of 4096) and takes over ten times as long.
 """
 
 from __future__ import annotations

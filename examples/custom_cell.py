@@ -110,7 +110,7 @@ def backward(cell, phase, step):
 
 
 def running_means(n_series: int, n_steps: int, spans: tuple[int, ...], seed: int):
-    """Noise, and its exponential running means over about so many steps."""
+    """Noise, and its exponential running means over about `spans` steps."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n_series, n_steps, 1)).astype(np.float32)
     y = np.empty((n_series, n_steps, len(spans)), np.float32)

@@ -1,12 +1,12 @@
 """One to many: from five numbers to a whole wave.
 
 A damped wave is ``amplitude * exp(-decay * t) * sin(2 pi frequency * t + phase)``. The network is given its parameters, and
-has to draw it: `RepeatVector` shows them at every step, an LSTM keeps track of where in the wave it is, and a `Dense` layer
-gives the value. It learns from examples alone what the parameters mean.
+computes the wave: `RepeatVector` gives them to every step, an LSTM keeps the position in the wave, and a `Dense` layer
+computes the value. The network learns the meaning of the parameters from examples alone.
 
-Prints the error on waves that it was not trained on, by frequency and by time, beside that of taking the most similar wave
-that was trained on; and whether the frequencies and amplitudes that it draws are those that were asked for, also outside the
-range that it was trained in. Writes a picture. Takes about a minute.
+Prints the error on waves outside the training set, by frequency and by time, beside the error of the most similar wave of
+the training set; and whether frequencies and amplitudes of its waves are those that were asked for, also outside the range
+of the training set. Writes a picture. Takes about a minute.
 """
 
 from __future__ import annotations

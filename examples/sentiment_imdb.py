@@ -1,8 +1,8 @@
 """Is a movie review positive? Embedding -> SimpleRNN, LSTM, GRU or a bidirectional LSTM on the reversed text -> Dense(1).
 
 The set-up is the well-known one: 25,000 reviews, the 10,000 most frequent words, the last 500 words of each review,
-RMSprop, 20% of the reviews for validation. Prints a row for each epoch, the accuracy on reviews that took no part in any
-choice, and what the network has made of single words and phrases. Writes a picture of the learning curves.
+RMSprop, 20% of the reviews for validation. Prints a row for each epoch, the accuracy on the test set, and the network's
+scores of single words and phrases. Writes a picture of the learning curves.
 
 The reviews are read from --data or from the folder that FASTRNN_DATA names. The defaults (SimpleRNN, batches of 128) take
 a minute or two on two cores, half of it reading and counting words; --cell lstm and gru take about twice as long.

@@ -4,15 +4,15 @@ The task of the Keras site: sums of two numbers of up to three digits, questions
 question, another one writes the answer, in one of two forms:
 
 states
-    The writer starts from the reader's final states (`EncoderDecoder`). In training it is shown the right answer, one
-    character late; in validation it runs freely on what it wrote itself.
+    The writer starts from the reader's final states (`EncoderDecoder`). In training its inputs are the right answer,
+    shifted by one character; in validation they are its own outputs.
 repeat
-    The writer is given the reader's last output at every step (`RepeatVector`), and never sees what it wrote. This is the
-    form on the Keras site.
+    The writer gets the reader's last output at every step (`RepeatVector`), and not its own outputs. This is the form on
+    the Keras site.
 
 After each epoch both accuracies on questions outside the training set are printed: that of single characters, which the
-Keras site reports, and that of whole answers. Ends with how it does by the length of the numbers, and some answers; writes
-a picture of the learning curves. Takes some minutes.
+Keras site reports, and that of whole answers. At the end the accuracy by the length of the numbers and some answers are
+printed. Writes a picture of the learning curves. Takes some minutes.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""Stateful against stateless training, where memory must reach further than a batch.
+"""Stateful against stateless training on a task that needs more memory than one batch holds.
 
 Long series are trained on in batches of `--window` steps, several series side by side. The task is to follow a fading
 sum of noise, whose past weighs less and less over `span` steps::
 
     y_t = (1 - 1 / span) * y_{t-1} + x_t                 (then scaled to variance 1)
 
-Two networks, equal to the last weight, get the same batches in the same order; `stateful_batches` makes row i of each
-continue row i of the one before. The stateless network starts each batch from zero, so even the best one can only sum
-up what is in the batch; the error of that sum is its floor. The stateful network goes on from the states that the batch
-before ended with. Gradients reach no further than the window in both.
+Two networks with equal initial weights get the same batches in the same order; `stateful_batches` makes row i of a batch
+continue row i of the batch before. The stateless network starts each batch from zero, so it can at best sum up the values in
+the batch; the error of that sum is the least that it can reach. The stateful network starts each batch from the final states
+of the batch before. In both networks gradients reach no further than the window.
 
-Each training is repeated with new noise and new weights. Prints quartiles of the test error (1 means: no better than
-guessing the mean) and draws them as a box plot, with a stretch of one test series. Takes some minutes.
+Each training is repeated with new noise and new weights. Prints quartiles of the test error (1 is the error of the mean)
+and draws them as a box plot, with a part of one test series. Takes some minutes.
 """
 
 from __future__ import annotations

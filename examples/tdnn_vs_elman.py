@@ -4,16 +4,16 @@ Both see a window of the last `k` values, ``w_t = (x_t, ..., x_{t-k+1})``, and f
 
     h_t = tanh(w_t @ W + h_{t-1} @ U + b)        y_t = h_t @ v + c
 
-With ``U = 0`` that is the time-delay network (Waibel et al. 1989): a feed-forward net on a window. With ``U`` trained it
-is Elman's (1990), which can also carry what lies before the window. First it is shown that a SimpleRNN with recurrent
-weights of zero *is* the Dense network: same outputs, same gradients, and, with a constraint that keeps the zeros, the
-same weights after training. Then both are trained on windows of several widths:
+With ``U = 0`` that is the time-delay network (Waibel et al. 1989): a feed-forward network on a window. With trained ``U``
+it is Elman's network (1990), which can also use values before the window. The script first shows that a SimpleRNN with
+recurrent weights of zero equals the Dense network: same outputs, same gradients, and, with a constraint that keeps the
+zeros, the same weights after training. Then both are trained on windows of several widths:
 
-- airline: monthly growth of passenger numbers, one month ahead; the last three years are forecast. With so few months a
-  network learns them by heart; its weight decay was picked on the last two years before those.
+- airline: monthly growth of passenger numbers, one month ahead; the last three years are forecast. The
+  series is so short that networks overfit; their weight decay was chosen on the two years before.
 - Mackey-Glass: ``dx/dt = 0.2 x(t-17) / (1 + x(t-17)**10) - 0.1 x(t)``, six steps ahead (Mackey & Glass 1977).
 
-Errors are root mean squares over the standard deviation of what is forecast: 1 is what the mean gives. Writes a picture.
+Errors are root mean squares divided by the standard deviation of the target: the mean has the error 1. Writes a picture.
 Takes about a minute.
 
 References

@@ -1,20 +1,20 @@
 """How far back gradients reach: vanishing and exploding ones, and what helps.
 
 The task is to remember one value. A sequence shows a new random value at each step; the first one is marked, and after
-`lag` more steps it has to be given out. Memory is never short (one number among 32 units), so what decides is whether
-the error at the end reaches the step where the value was seen.
+`lag` more steps it is the target. Memory is large enough (one number, 32 units), so the result depends on whether the
+error at the end reaches the step where the value was shown.
 
 Three things are shown, each with a picture:
 
-1. The gradient by time step. BPTT hands ``dL/dh_t`` from step to step; a step multiplies it by the Jacobian
+1. The gradient by time step. Backpropagation passes ``dL/dh_t`` from step to step; a step multiplies it by the Jacobian
    ``dh_t/dh_{t-1}``. Its norm, relative to that at the last step, is drawn before training and after it.
 2. Exploding gradients: a SimpleRNN with large recurrent weights under plain gradient descent, as it is, and with
    `clipnorm` and `clipvalue`.
-3. The lag at which each network stops learning, all with the same number of updates. Clipping can't mend vanishing
-   gradients; how the recurrent weights and the forget gate start out can.
+3. The lag at which each network stops learning, all with the same number of updates. Clipping does not help
+   against vanishing gradients; the initial recurrent weights and the initial forget gate do.
 
 "gain" is the factor of the orthogonal recurrent matrix that a SimpleRNN starts from. The last network is an LSTM whose
-gates start out remembering for 2 to 200 steps (Tallec & Ollivier 2018, Can recurrent neural networks warp time?, ICLR).
+initial gates remember for 2 to 200 steps (Tallec & Ollivier 2018, Can recurrent neural networks warp time?, ICLR).
 
 Takes some minutes.
 """
@@ -102,7 +102,7 @@ def error(model: Sequential, lag: int) -> float:
 def gradient_by_step(model: Sequential, x: NDArray) -> NDArray:
     """``|dL/dh_t| / |dL/dh_T|`` for t from the last step T back to the first, averaged over the sequences.
 
-    L is any loss of the one output: it is a factor that all steps share. For an LSTM h_t stands for both of its states.
+    L is any loss of the single output; it scales all steps alike. For an LSTM h_t means both of its states.
     """
     recurrent, head = model.layers
     probe = type(recurrent).from_config({**recurrent.get_config(), "return_state": True})
@@ -222,7 +222,7 @@ def print_tables(
     n_steps = len(next(iter(start.values())).curve)
     back = [k for k in (5, 10, 20, 40) if k < n_steps]
     clipped, free = reach["trained, clipnorm=1"], reach["trained, no clipping"]
-    print("1. |dL/dh| so many steps before the last, over that at the last, before training;")
+    print("1. |dL/dh| by steps before the last, divided by its value at the last step, before training;")
     print(f"   and the error after training on lag {n_steps - 1} (1 = learned nothing)")
     print(f"{'network':<23}" + "".join(f"{k:>10}" for k in back) + f"{'no clipping':>14}{'clipnorm=1':>12}")
     for network, (curve, _) in start.items():

@@ -97,7 +97,7 @@ def plot_forecast(
     Parameters
     ----------
     truth : array-like of shape (n_steps,)
-        The series, with as much of the past as is to be seen.
+        The series, with the part of the past that the picture shows.
     forecasts : dict of str to array-like of shape (n_ahead,)
         Forecasts of the last `n_ahead` steps of the truth, by name.
     time : array-like of shape (n_steps,) or None

@@ -1,4 +1,4 @@
-"""Checks for a cell of your own."""
+"""Checks of a cell that a user has written."""
 
 from __future__ import annotations
 
@@ -30,37 +30,37 @@ def check_cell(
     gradients: bool = True,
     seed: int = 0,
 ) -> None:
-    """Check that a cell computes the same on all ways, and that its gradients are right.
+    """Check that a cell gives the same numbers however it is run, and that its gradients are right.
 
     It is run in float64 with random weights, biases and initial states that are not zero:
 
-    - states: a layer of the cell equals the cell stepped by hand, and a sequence cut in two that goes on from the states
-      equals the whole one;
-    - looped, in parallel, batched and one sequence at a time are all equal, in training and in inference;
-    - masks: masked steps leave states and gradients alone, wherever they lie;
+    - states: a layer of the cell equals the cell called step by step, and a sequence cut in two, whose second part starts
+      from the states after the first, equals the whole sequence;
+    - one thread and several, a batch and one sequence at a time give equal numbers, in training and in inference;
+    - masks: masked steps do not change states and gradients, wherever they are;
     - gradients of inputs, initial states and weights equal finite differences, with and without a mask;
     - arguments are not written to, and `backward` starts from zero each time.
 
     Parameters
     ----------
     cell : cell
-        Whatever :class:`fastrnn.layers.RNN` takes: a layer's cell, a kernel of the engine such as ``MyCell(n_units=5)``,
-        or an object with Keras's cell contract. The object itself is not changed. A handful of units is enough.
+        What :class:`fastrnn.layers.RNN` takes: a layer's cell, a kernel of the engine such as ``MyCell(n_units=5)``,
+        or an object with the methods of a Keras cell. The object itself is not changed. Five units are enough.
     n_inputs : int
         Number of features of the inputs.
     rtol : float
-        How much gradients may differ from finite differences, relative to the largest entry.
+        Largest difference of gradients from finite differences, relative to the largest entry.
     max_entries : int
-        Of a larger array, only so many entries, drawn at random, are compared with finite differences.
+        Entries of each array that are compared with finite differences. They are drawn at random from larger arrays.
     gradients : bool
-        Whether to check gradients; otherwise only values.
+        Whether to check gradients as well as values.
     seed : int
         Seed of weights, inputs and states: the same seed checks the same numbers.
 
     Raises
     ------
     AssertionError
-        That says what differs, where, by how much, and where to look.
+        If a check fails. The message says what differs, where and by how much, and what to look at.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Text to integer tokens, in Keras's words: a tokenizer for words or characters, padding, character windows."""
+"""Text to integer tokens, with Keras's names: a tokenizer for words or characters, padding, windows of characters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 __all__ = ["FILTERS", "Tokenizer", "pad_sequences", "text_to_word_sequence", "text_windows"]
 
 FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
-"""Characters that part words. The apostrophe isn't among them: "don't" is one word."""
+"""Characters that separate words. The apostrophe is not among them: "don't" is one word."""
 
 
 def text_to_word_sequence(
@@ -29,7 +29,7 @@ def text_to_word_sequence(
     lower : bool
         Whether to lower-case the text first.
     split : str
-        What stands between words.
+        Separator of words.
 
     Returns
     -------
@@ -45,9 +45,9 @@ def text_to_word_sequence(
 class Tokenizer:
     """Words or characters to integers, the most frequent ones first.
 
-    Index 0 is never given to a word: it is left for padding. The indices are Keras's: 1 is the out-of-vocabulary
-    token if `oov_token` is set, then come the words in falling order of their counts, words of the same count in
-    the order in which they were first seen.
+    Index 0 is never given to a word, because it marks padding. The indices are Keras's: index 1 is the out-of-vocabulary
+    token if `oov_token` is set. The words follow in decreasing order of their counts; words with equal counts keep the
+    order in which they were first seen.
 
     Parameters
     ----------
@@ -55,26 +55,26 @@ class Tokenizer:
         Keep words with an index below this, that is the ``num_words - 1`` most frequent ones (counting the
         out-of-vocabulary token). None keeps all. An `Embedding` behind it needs ``input_dim=num_words``.
     filters : str
-        Characters that part words (ignored with ``char_level=True``).
+        Characters that separate words; not used with ``char_level=True``.
     lower : bool
         Whether to lower-case.
     split : str
-        What stands between words.
+        Separator of words.
     char_level : bool
         Whether each character is a token.
     oov_token : str or None
-        What stands for unknown words. None leaves them out of the sequences.
+        Token that replaces unknown words. None leaves unknown words out of the sequences.
 
     Attributes
     ----------
     word_counts : dict of str to int
-        How often each token was seen, in the order of first sight.
+        How often each token was seen, in the order in which tokens were first seen.
     word_docs : dict of str to int
         In how many texts each token was seen.
     word_index : dict of str to int
         The index of each token, also of those beyond `num_words`.
     index_word : dict of int to str
-        The other way round.
+        The token of each index.
     document_count : int
         How many texts were seen.
 
@@ -98,7 +98,9 @@ class Tokenizer:
         if num_words is not None and num_words < 2:
             raise ValueError(f"num_words={num_words!r} keeps no word; pass at least 2, or None for all words")
         if not split:
-            raise ValueError("split='' can't part words; pass a separator, or char_level=True for characters")
+            raise ValueError(
+                "split='' cannot separate words; pass a separator, or char_level=True for characters"
+            )
         self.num_words = num_words
         self.filters = filters
         self.lower = lower
@@ -131,14 +133,14 @@ class Tokenizer:
         self.word_counts, self.word_docs = dict(counts), dict(docs)
         by_count = sorted(
             counts, key=counts.__getitem__, reverse=True
-        )  # stable: ties keep the order of sight
+        )  # stable: equal counts keep the order in which tokens were first seen
         if self.oov_token is not None:
             by_count = [self.oov_token] + [word for word in by_count if word != self.oov_token]
         self.word_index = {word: i for i, word in enumerate(by_count, start=1)}
         self.index_word = {i: word for word, i in self.word_index.items()}
 
     def texts_to_sequences(self, texts: Iterable[str | Sequence[str]]) -> list[list[int]]:
-        """Give the tokens of each text; unknown ones become the out-of-vocabulary token or fall away."""
+        """Give the tokens of each text. Unknown ones become the out-of-vocabulary token, or are left out without one."""
         if isinstance(texts, str):
             raise ValueError("texts is one string; pass a list of strings, [texts] for a single one")
         if not self.word_index:
@@ -151,7 +153,7 @@ class Tokenizer:
         return [[known.get(token, oov) for token in self._tokens(text)] for text in texts]
 
     def sequences_to_texts(self, sequences: Iterable[Iterable[int]]) -> list[str]:
-        """Give the texts of token sequences; padding and unknown indices fall away."""
+        """Give the texts of token sequences. Padding is left out, and so are unknown indices without an `oov_token`."""
         limit = self.num_words if self.num_words is not None else len(self.word_index) + 1
         glue = "" if self.char_level else self.split
         oov = self.oov_token
@@ -197,7 +199,7 @@ def pad_sequences(
     truncating : {"pre", "post"}
         Where long sequences are cut.
     value : float
-        What they are filled with.
+        The value of padding.
 
     Returns
     -------
@@ -256,16 +258,17 @@ def text_windows(text: str, width: int, step: int = 1) -> list[str]: ...
 @overload
 def text_windows(text: NDArray | Sequence[int], width: int, step: int = 1) -> NDArray: ...
 def text_windows(text: Any, width: int, step: int = 1) -> Any:
-    """Cut a text into windows of `width` characters, `step` characters apart; the rest at the end falls away.
+    """Cut a text into windows of `width` characters that start `step` characters apart. A shorter rest is left out.
 
-    Windows overlap if ``step < width``: a random split of them into training and test then leaks.
+    Windows overlap if ``step < width``. A random split of overlapping windows puts text of the test set into the
+    training set.
 
     Parameters
     ----------
     text : str, or array-like of int of shape (n_tokens,)
-        A text, or its tokens. Tokens are the fast way to many windows: each character is looked up once.
+        A text, or its tokens. With tokens each character is looked up only once, however many windows it is in.
     width, step : int
-        Tokens (or characters) in a window, and from the start of one to that of the next.
+        Tokens (or characters) in a window, and between the starts of two windows.
 
     Returns
     -------
