@@ -29,6 +29,7 @@ case "$*" in
         {pytest} ;;
     *"-m pip install"*" -c "*) exit {constrained} ;;
     *"-m mypy"*) exit {mypy} ;;
+    *{fails}*) exit 1 ;;
 esac
 """
 
@@ -49,6 +50,7 @@ def ci(tmp_path):
             "skipped": "a::b",
             "constrained": 0,
             "mypy": 0,
+            "fails": "nothing",
             **answers,
         }
         windows = system.startswith("MINGW")
@@ -185,10 +187,24 @@ def test_ci_finds_the_programs_of_an_environment_on_windows(ci):
     assert not of_stage(commands, "/bin/python")
 
 
+def test_ci_runs_reliability_and_audit_where_they_are_named(ci):
+    assert not of_stage(ci()[2], "benchmarks.reliability")
+    code, _, commands, _ = ci("reliability", "audit")
+    assert code == 0
+    assert of_stage(commands, "/peers/bin/python -m benchmarks.reliability --short")
+    assert of_stage(commands, "/audit/bin/python -m piplicenses --partial-match")
+    assert of_stage(commands, "/audit/bin/python -m pip_audit --local")
+    assert not of_stage(commands, "-m pytest")
+    for name in ("reliability", "pip_audit"):
+        code, lines, _, _ = ci("reliability", "audit", fails=name)
+        assert code == 1
+        assert any("failed" in line and name in line for line in lines)
+
+
 def test_ci_refuses_a_stage_that_it_does_not_have(ci):
     code, _, commands, said = ci("test")
     assert code == 2
-    assert "no stage 'test'; there are tests, lint, peers and oldest" in said
+    assert "no stage 'test'; there are tests, lint, peers, oldest, reliability and audit" in said
     assert not commands
 
 
@@ -205,6 +221,7 @@ def test_workflow_runs_ci_on_each_system():
     declared = [c.rpartition(" ")[2] for c in PYPROJECT["project"]["classifiers"] if "Python :: 3." in c]
     assert set(declared) == {leg["python"] for leg in legs}
     assert job["steps"][-1]["run"] == "bash .ci/run ${{ matrix.stages }}"
+    assert workflow["jobs"]["trust"]["steps"][-1]["run"] == "bash .ci/run reliability audit"
 
 
 def test_pre_commit_runs_the_linters_of_ci():
