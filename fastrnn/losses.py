@@ -371,7 +371,7 @@ class CategoricalCrossentropy(_Crossentropy):
     logit_activation = "softmax"
 
     def targets(self, y_true, y_pred):
-        return self.smoothed(one_hot_targets(y_true, y_pred, self.name), y_pred.shape[-1])
+        return self.smoothed(one_hot_targets(y_true, y_pred, self.default_name), y_pred.shape[-1])
 
     def logit_values(self, y_true, logits):
         return -(y_true * _log_softmax(logits)).sum(axis=-1)
@@ -423,7 +423,7 @@ class SparseCategoricalCrossentropy(_Crossentropy):
         self.ignore_class = None if ignore_class is None else integer(ignore_class, "ignore_class", -(2**62))
 
     def targets(self, y_true, y_pred):
-        return class_targets(y_true, y_pred, self.name, self.ignore_class)
+        return class_targets(y_true, y_pred, self.default_name, self.ignore_class)
 
     def _counted(self, y_true, mask):
         if self.ignore_class is None:

@@ -12,8 +12,16 @@ import numpy as np
 
 from fastrnn import losses
 from fastrnn.checks import choice, flag, integer, number
+from fastrnn.curves import area_under_curve
 from fastrnn.registry import Configurable, Registry, snake_case
-from fastrnn.targets import align_targets, as_predictions, fill_missing, item_weights
+from fastrnn.targets import (
+    align_targets,
+    as_predictions,
+    class_indices,
+    fill_missing,
+    item_weights,
+    one_hot_targets,
+)
 
 __all__ = [
     "AUC",
@@ -72,6 +80,17 @@ class Metric(Configurable):
         """
         raise NotImplementedError
 
+    def check(self, y_true: np.ndarray, y_pred: np.ndarray) -> None:
+        """Raise if targets and predictions of these shapes are not meant for each other.
+
+        Called with the first batch, before anything is trained.
+        """
+        if y_true.shape == y_pred.shape[:-1] and y_pred.shape[-1] == 1:
+            raise ValueError(
+                f"metric {self.name!r}: y has shape {y_true.shape}, the predictions have {y_pred.shape}. NumPy would "
+                "broadcast one against the other: give y a last axis of size 1, y[..., None]"
+            )
+
     def result(self) -> float:
         """Return the metric of all batches since the last reset."""
         raise NotImplementedError
@@ -81,6 +100,7 @@ class Metric(Configurable):
         raise NotImplementedError
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None) -> float:
+        self.check(np.asarray(y_true), np.asarray(y_pred))
         update(self, y_true, y_pred, sample_weight, mask)
         return self.result()
 
@@ -156,7 +176,6 @@ class Mean(Metric):
         y_pred = as_predictions(y_pred)
         values = np.asarray(self.values(np.asarray(y_true), y_pred))
         if values.ndim == 0:
-            # It counts as every item of the batch would.
             values = np.broadcast_to(values, y_pred.shape[:-1])
         self.add(values, sample_weight, mask)
 
@@ -172,10 +191,8 @@ class MeanMetricWrapper(Mean):
     fn : callable
         ``fn(y_true, y_pred, **kwargs)`` gets arrays of a batch and returns an array of shape (batch, ...), or one number,
         the batch's mean. One number can't tell which items a mask leaves out, so that it includes padding.
-    name : str, optional
-        By default the name of `fn`.
-    dtype : optional
-        As for :class:`Metric`.
+    name, dtype : optional
+        As for :class:`Metric`; the default name is that of `fn`.
     **kwargs
         Further arguments of `fn`.
     """
@@ -190,7 +207,14 @@ class MeanMetricWrapper(Mean):
         return self.fn(y_true, y_pred, **self.kwargs)
 
 
-class Accuracy(Mean):
+class _LibraryMean(Mean):
+    """Base class of this module's means. They align the shapes of targets and predictions themselves."""
+
+    def check(self, y_true, y_pred):
+        self.values(np.nan_to_num(y_true), y_pred)
+
+
+class Accuracy(_LibraryMean):
     """Fraction of the predictions that equal their targets."""
 
     direction = "max"
@@ -199,7 +223,7 @@ class Accuracy(Mean):
         return align_targets(y_true, y_pred) == y_pred
 
 
-class BinaryAccuracy(Mean):
+class BinaryAccuracy(_LibraryMean):
     """Fraction of the outputs that are above `threshold` where the target is 1, and not where it is 0.
 
     Parameters
@@ -222,27 +246,27 @@ class BinaryAccuracy(Mean):
         return align_targets(y_true, y_pred) == (y_pred > self.threshold)
 
 
-class CategoricalAccuracy(Mean):
+class CategoricalAccuracy(_LibraryMean):
     """Fraction of the items whose largest output is that of the one-hot target."""
 
     direction = "max"
 
     def values(self, y_true, y_pred):
-        return y_true.argmax(axis=-1) == y_pred.argmax(axis=-1)
+        return one_hot_targets(y_true, y_pred, "categorical_accuracy").argmax(axis=-1) == y_pred.argmax(
+            axis=-1
+        )
 
 
-class SparseCategoricalAccuracy(Mean):
+class SparseCategoricalAccuracy(_LibraryMean):
     """Fraction of the items whose largest output is that of the integer target."""
 
     direction = "max"
 
     def values(self, y_true, y_pred):
-        if y_true.ndim == y_pred.ndim and y_true.shape[-1] == 1:
-            y_true = y_true[..., 0]
-        return y_true == y_pred.argmax(axis=-1)
+        return class_indices(y_true, y_pred, "sparse_categorical_accuracy") == y_pred.argmax(axis=-1)
 
 
-class _LossMetric(Mean):
+class _LossMetric(_LibraryMean):
     """The mean of a loss; further arguments are those of the loss."""
 
     direction = "min"
@@ -319,10 +343,6 @@ class AUC(Metric):
         Weights of the outputs.
     from_logits : bool
         Whether predictions are logits.
-
-    References
-    ----------
-    Davis & Goadrich (2006), The relationship between precision-recall and ROC curves, ICML.
     """
 
     direction = "max"
@@ -379,6 +399,9 @@ class AUC(Metric):
         self._positives: Any = 0.0
         self._negatives: Any = 0.0
 
+    def check(self, y_true, y_pred):
+        align_targets(np.nan_to_num(y_true), y_pred)
+
     def update_state(self, y_true, y_pred, sample_weight=None, mask=None):
         y_pred = as_predictions(y_pred)
         y_true = align_targets(y_true, y_pred) != 0
@@ -411,42 +434,19 @@ class AUC(Metric):
         self._negatives = self._negatives + count(weights * ~y_true)
 
     def result(self) -> float:
+        """Return the area, or the mean area of the outputs with `multi_label`.
+
+        Outputs without a positive target (or, for ROC, without a negative one) have no curve: they are left out of the
+        mean, and the result is NaN if there are no others.
+        """
         if np.ndim(self._positives) == 0:
             return 0.0
-        tp = np.cumsum(self._positives[::-1], axis=0)[::-1]
-        fp = np.cumsum(self._negatives[::-1], axis=0)[::-1]
-        positives, negatives = self._positives.sum(0), self._negatives.sum(0)
-        recall = _ratio(tp, positives)
-        if self.curve == "PR" and self.summation_method == "interpolation":
-            area = self._interpolated_pr(tp, fp, positives)
-        else:
-            x, y = (_ratio(fp, negatives), recall) if self.curve == "ROC" else (recall, _ratio(tp, tp + fp))
-            height = {
-                "interpolation": (y[:-1] + y[1:]) / 2,
-                "minoring": np.minimum(y[:-1], y[1:]),
-                "majoring": np.maximum(y[:-1], y[1:]),
-            }[self.summation_method]
-            area = ((x[:-1] - x[1:]) * height).sum(axis=0)
-        if not self.multi_label or self.label_weights is None:
-            return float(area.mean())
-        return float((area * self.label_weights).sum() / self.label_weights.sum())
-
-    @staticmethod
-    def _interpolated_pr(tp: np.ndarray, fp: np.ndarray, positives: np.ndarray) -> np.ndarray:
-        """Precision between two thresholds, with true and false positives taken as linear there, integrated."""
-        p = tp + fp
-        slope = _ratio(tp[:-1] - tp[1:], p[:-1] - p[1:])
-        intercept = tp[1:] - slope * p[1:]
-        both = (p[:-1] > 0) & (p[1:] > 0)
-        growth = np.where(both, _ratio(p[:-1], p[1:]), 1.0)
-        parts = slope * (tp[:-1] - tp[1:] + intercept * np.log(growth))
-        return _ratio(parts, np.broadcast_to(positives, parts.shape)).sum(axis=0)
-
-
-def _ratio(a: Any, b: Any) -> np.ndarray:
-    """``a / b``, 0 where `b` is."""
-    b = np.broadcast_to(b, np.shape(a))
-    return np.divide(a, b, out=np.zeros(np.shape(a)), where=b != 0)
+        areas = area_under_curve(self._positives, self._negatives, self.curve, self.summation_method)
+        weights = (
+            np.ones(len(areas)) if self.label_weights is None or not self.multi_label else self.label_weights
+        )
+        known = ~np.isnan(areas)
+        return float(np.average(areas[known], weights=weights[known])) if known.any() else math.nan
 
 
 _registry = Registry(

@@ -13,6 +13,7 @@ import numpy as np
 __all__ = [
     "align_targets",
     "as_predictions",
+    "class_indices",
     "class_targets",
     "fill_missing",
     "item_factors",
@@ -145,9 +146,24 @@ def one_hot_targets(y_true: Any, y_pred: np.ndarray, loss: str) -> np.ndarray:
     if y_true.shape != y_pred.shape:
         raise ValueError(
             f"y has shape {y_true.shape}, the predictions have {y_pred.shape}: {loss} takes one-hot targets; "
-            "for integer classes use sparse_categorical_crossentropy"
+            f"for integer classes use sparse_{loss}"
         )
     return y_true.astype(y_pred.dtype, copy=False)
+
+
+def class_indices(y_true: Any, y_pred: np.ndarray, loss: str) -> np.ndarray:
+    """`y_true` as an array with one number for each item of `y_pred`; `loss` is named in messages."""
+    y_true = np.asarray(y_true)
+    if y_true.ndim == y_pred.ndim and y_true.shape[-1] == 1:
+        y_true = y_true[..., 0]
+    if y_true.shape != y_pred.shape[:-1]:
+        other = loss.removeprefix("sparse_")
+        hint = f"; for one-hot targets use {other}" if y_true.shape == y_pred.shape else ""
+        raise ValueError(
+            f"y has shape {y_true.shape}, the predictions have {y_pred.shape}: {loss} takes one integer "
+            f"class for each item, shape {y_pred.shape[:-1]}{hint}"
+        )
+    return y_true
 
 
 def class_targets(y_true: Any, y_pred: np.ndarray, loss: str, ignore_class: int | None = None) -> np.ndarray:
@@ -166,15 +182,7 @@ def class_targets(y_true: Any, y_pred: np.ndarray, loss: str, ignore_class: int 
     -------
     ndarray of intp, shape (batch, [time])
     """
-    y_true = np.asarray(y_true)
-    if y_true.ndim == y_pred.ndim and y_true.shape[-1] == 1:
-        y_true = y_true[..., 0]
-    if y_true.shape != y_pred.shape[:-1]:
-        hint = "; for one-hot targets use categorical_crossentropy" if y_true.shape == y_pred.shape else ""
-        raise ValueError(
-            f"y has shape {y_true.shape}, the predictions have {y_pred.shape}: {loss} takes one integer "
-            f"class for each item, shape {y_pred.shape[:-1]}{hint}"
-        )
+    y_true = class_indices(y_true, y_pred, loss)
     if y_true.dtype.kind not in "biuf":
         raise TypeError(f"y has dtype {y_true.dtype}: give classes as integers")
     if y_true.dtype.kind == "f" and np.isnan(y_true).any():

@@ -393,3 +393,96 @@ def test_history_holds_the_rate_of_each_epoch_with_reduce_on_plateau():
     reduce = callbacks.ReduceLROnPlateau("scripted", factor=0.5, patience=1, mode="min")
     history = model.fit(X, Y, epochs=4, verbose=0, callbacks=[reduce]).history
     assert history["learning_rate"] == pytest.approx([0.1, 0.1, 0.05, 0.025])
+
+
+# ------------------------------------------------------------------------------- shapes that don't belong together
+
+
+PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6]])
+
+
+@pytest.mark.parametrize("y", [np.array([0, 1, 2]), np.array([[0], [1], [2]])])
+def test_categorical_accuracy_refuses_integer_classes(y):
+    """The argmax of class numbers would be compared: 1/3 where all are right."""
+    with pytest.raises(ValueError, match="takes one-hot targets; .* use sparse_categorical_accuracy"):
+        metrics.CategoricalAccuracy()(y, PROBABILITIES)
+    assert metrics.SparseCategoricalAccuracy()(y, PROBABILITIES) == 1.0
+
+
+def test_sparse_categorical_accuracy_refuses_one_hot_targets():
+    with pytest.raises(ValueError, match="for one-hot targets use categorical_accuracy"):
+        metrics.SparseCategoricalAccuracy()(np.eye(3), PROBABILITIES)
+    assert metrics.CategoricalAccuracy()(np.eye(3), PROBABILITIES) == 1.0
+
+
+@pytest.mark.parametrize("own", [mean_error, error_of_each, KerasLike()], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_own_metric_refuses_targets_that_broadcast(own, weighted):
+    """y of shape (6, 4) and outputs of (6, 4, 1) would make (6, 4, 4) of it: an error of all pairs."""
+    model = network(1, None, "mse", **{"weighted_metrics" if weighted else "metrics": [own]})
+    before = model.params.copy()
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"y has shape \(4, 4\), the predictions have \(4, 4, 1\)"):
+            model.fit(X, Y[..., 0], batch_size=4, verbose=0)
+    np.testing.assert_array_equal(model.params, before)
+    assert np.isfinite(model.fit(X, Y, verbose=0).history["loss"]).all()
+
+
+@pytest.mark.parametrize(
+    ("metric", "y"),
+    [
+        ("categorical_accuracy", CLASSES),
+        (metrics.AUC(), CLASSES),
+        ("sparse_categorical_accuracy", np.eye(3)[CLASSES.astype(int)]),
+        ("mae", CLASSES),
+    ],
+)
+def test_metric_that_does_not_fit_the_targets_is_refused_before_an_update(metric, y):
+    loss = "sparse_categorical_crossentropy" if y.ndim == 2 else "categorical_crossentropy"
+    model = network(3, "softmax", loss, metrics=[metric])
+    before = model.params.copy()
+    with pytest.raises(ValueError, match="y has shape"):
+        model.fit(X, y, verbose=0)
+    np.testing.assert_array_equal(model.params, before)
+
+
+def test_metric_object_is_refused_twice():
+    metric = metrics.MeanAbsoluteError()
+    with pytest.raises(ValueError, match="'mean_absolute_error' is given twice"):
+        network(1, None, "mse", metrics=[metric], weighted_metrics=[metric])
+    model = network(1, None, "mse", metrics=["mae"], weighted_metrics=["mae"])
+    weights = np.arange(6.0)
+    error = np.abs(model(X) - Y)[..., 0]
+    _, plain, weighted = model.evaluate(X, Y, sample_weight=weights)
+    assert plain == pytest.approx(error.mean())
+    assert weighted == pytest.approx(np.average(error.mean(1), weights=weights))
+
+
+# ------------------------------------------------------------------------------- areas that are not defined
+
+
+@pytest.mark.parametrize(
+    ("curve", "y", "expected"),
+    [("ROC", 1, np.nan), ("ROC", 0, np.nan), ("PR", 0, np.nan)],
+)
+@pytest.mark.parametrize("method", ["interpolation", "minoring", "majoring"])
+def test_auc_of_one_class_is_not_zero(curve, y, expected, method):
+    metric = metrics.AUC(curve=curve, summation_method=method)
+    assert metric(np.full((3, 1), y), np.array([[1.0], [0.5], [0.3]])) == pytest.approx(expected, nan_ok=True)
+
+
+def test_auc_of_labels_leaves_out_those_of_one_class():
+    y = np.array([[0, 1, 1], [1, 1, 0], [1, 1, 1], [0, 1, 0]])
+    p = np.random.default_rng(0).random((4, 3))
+    each = [metrics.AUC()(y[:, [k]], p[:, [k]]) for k in range(3)]
+    assert np.isnan(each[1])
+    assert metrics.AUC(multi_label=True)(y, p) == pytest.approx((each[0] + each[2]) / 2)
+    weighted = metrics.AUC(multi_label=True, label_weights=[1.0, 5.0, 3.0])(y, p)
+    assert weighted == pytest.approx((each[0] + 3 * each[2]) / 4)
+
+
+def test_early_stopping_passes_over_epochs_without_an_area():
+    metric = Scripted([np.nan, 0.5, np.nan, np.nan, np.nan], direction="max")
+    stopping = callbacks.EarlyStopping("scripted", patience=2, restore_best_weights=True)
+    network(1, None, "mse", metrics=[metric]).fit(X, Y, epochs=5, verbose=0, callbacks=[stopping])
+    assert (stopping.best, stopping.best_epoch, stopping.stopped_epoch) == (0.5, 1, 3)

@@ -39,6 +39,12 @@ class Objective:
         for argument, given in names.items():
             for name in given:
                 _as_metric(name, argument)
+        given = [name for group in names.values() for name in group if isinstance(name, metrics.Metric)]
+        for k, metric in enumerate(given):
+            if any(metric is other for other in given[:k]):
+                raise ValueError(
+                    f"metric {metric.name!r} is given twice: it would add up both uses, make an object for each"
+                )
         self.loss, self.loss_weight = loss, loss_weight
         self._metric_names = (names["metrics"], names["weighted_metrics"])
         #: Objects for `_metric_names`, once the first targets have shown what a name such as "accuracy" means.
@@ -94,16 +100,16 @@ class Objective:
             else:
                 name = "categorical_crossentropy"
             self.loss = losses.get(name)
-        self._metrics, self._weighted = (
-            [metrics.resolve(m, y, y_pred) for m in names] for names in self._metric_names
-        )
+        plain, weighted = ([metrics.resolve(m, y, y_pred) for m in names] for names in self._metric_names)
         seen: set[str] = {"loss"}
-        for metric in self._all():
+        for metric in (*plain, *weighted):
+            metric.check(np.asarray(y), y_pred)
             name, number = metric.name, 0
             while metric.name in seen:
                 number += 1
                 metric.name = f"{name}_{number}"
             seen.add(metric.name)
+        self._metrics, self._weighted = plain, weighted
 
     def add(self, loss: float, y: Any, y_pred: np.ndarray, weight: Any, mask: Any) -> None:
         """Add the loss and the outputs of a batch to the running means.
