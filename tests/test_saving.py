@@ -236,7 +236,9 @@ def test_random_generators_go_on(generator, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "value", [lambda: 0, {1, 2}, object(), np.zeros(2, complex), np.zeros(1, "S3"), range(3)], ids=repr
+    "value",
+    [lambda: 0, {1, 2}, object(), np.zeros(2, complex), np.zeros(1, "S3"), range(3)],
+    ids=["function", "set", "object", "complex", "bytes", "range"],
 )
 def test_what_a_file_can_not_hold_is_refused_before_writing(value, tmp_path):
     path = tmp_path / "file"
