@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.checks import choice, flag, integer, number
+from fastrnn.checks import flag, integer, number
 from fastrnn.registry import choices
 from fastrnn.schedules import LearningRateSchedule
 from fastrnn.training.callback import Callback, CallbackList, History, Logs
+from fastrnn.training.monitor import Monitor
 from fastrnn.training.progress import Progress
 
 __all__ = [
@@ -40,57 +41,7 @@ __all__ = [
 ]
 
 
-class _Monitor(Callback):
-    """Base class of callbacks that watch one entry of the epochs' logs."""
-
-    def __init__(self, monitor: str, mode: str, min_delta: float = 0.0) -> None:
-        super().__init__()
-        if not isinstance(monitor, str):
-            raise ValueError(f"monitor={monitor!r}: give a key of the epoch's logs, such as 'val_loss'")
-        self.monitor = monitor
-        self.mode = choice(mode, "mode", ("auto", "min", "max"))
-        self.min_delta = abs(number(min_delta, "min_delta"))
-        self.best = math.nan
-        self._larger_is_better = mode == "max"
-
-    def _set_direction(self, must: bool) -> None:
-        """Ask the model's metrics, with ``mode="auto"``, whether a larger value is better.
-
-        With `must`, raise also where no metric has the monitored name: a callback may have written the value.
-        """
-        name = self.monitor.removeprefix("val_")
-        if self.mode != "auto" or name == "loss":
-            return
-        objective = self.model.trainer.objective
-        direction = objective.direction(name)
-        if direction is None and (must or objective.has_metric(name)):
-            raise ValueError(
-                f"{type(self).__name__}: mode='auto' can't tell whether a larger or a smaller {self.monitor!r} is better: "
-                "give mode='max' or mode='min'"
-            )
-        self._larger_is_better = direction == "max"
-
-    def on_train_begin(self, logs: Logs | None = None) -> None:
-        self._set_direction(must=False)
-
-    def _better(self, value: float, than: float) -> bool:
-        if math.isnan(than):
-            return not math.isnan(value)
-        return value - self.min_delta > than if self._larger_is_better else value + self.min_delta < than
-
-    def _value(self, logs: Logs | None) -> float | None:
-        value = (logs or {}).get(self.monitor)
-        if value is not None:
-            self._set_direction(must=True)
-        else:
-            warnings.warn(
-                f"{type(self).__name__}: monitor={self.monitor!r} is not among {sorted(logs or {})}, so it does nothing",
-                stacklevel=2,
-            )
-        return value
-
-
-class EarlyStopping(_Monitor):
+class EarlyStopping(Monitor):
     """Stops training when a quantity no longer improves.
 
     Parameters
@@ -195,7 +146,7 @@ def _check_settable(callback: Callback) -> None:
         )
 
 
-class ModelCheckpoint(_Monitor):
+class ModelCheckpoint(Monitor):
     """Saves the model, or its weights, as training goes on.
 
     Parameters
@@ -288,7 +239,7 @@ class ModelCheckpoint(_Monitor):
             self.model.save(path)
 
 
-class ReduceLROnPlateau(_Monitor):
+class ReduceLROnPlateau(Monitor):
     """Lowers the learning rate when a quantity no longer improves.
 
     Parameters
@@ -441,13 +392,20 @@ class LambdaCallback(Callback):
 class CSVLogger(Callback):
     """Writes a row for each epoch to a file.
 
+    The columns are those of the first epoch's logs, and those of validation if there is any.
+
     Parameters
     ----------
     filename : str or path
     separator : str
         One character.
     append : bool
-        Append to a file that exists; by default it is overwritten.
+        Append to a file that exists, under its columns; by default it is overwritten.
+
+    Raises
+    ------
+    ValueError
+        By `fit`, if the file that is appended to does not start with a column "epoch".
     """
 
     def __init__(self, filename: str | os.PathLike, separator: str = ",", append: bool = False) -> None:
@@ -461,8 +419,15 @@ class CSVLogger(Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         path = Path(self.filename)
-        self._header = not (self.append and path.exists() and path.stat().st_size > 0)
         self._keys = None
+        if self.append and path.exists() and path.stat().st_size > 0:
+            with path.open(newline="") as file:
+                first, *self._keys = next(csv.reader(file, delimiter=self.separator))
+            if first != "epoch":
+                raise ValueError(
+                    f"filename={self.filename!r}: its first column is {first!r}, a log of epochs starts with 'epoch': give "
+                    "another file, or append=False"
+                )
         self._file = path.open("a" if self.append else "w", newline="")
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
@@ -470,10 +435,12 @@ class CSVLogger(Callback):
         if self._keys is None:
             self._keys = sorted(logs)
             # An epoch without validation must not lose the columns of the epochs that have it.
-            if not any(key.startswith("val_") for key in self._keys):
-                self._keys += [f"val_{key}" for key in self._keys]
-            if self._header:
-                self._row(["epoch", *self._keys])
+            if self.params.get("do_validation", False) and not any(k.startswith("val_") for k in self._keys):
+                self._keys += [f"val_{key}" for key in self._keys if key in self.model.metrics_names]
+            self._row(["epoch", *self._keys])
+        left_out = sorted(logs.keys() - set(self._keys))
+        if left_out:
+            warnings.warn(f"CSVLogger: {self.filename!r} has no columns for {left_out}", stacklevel=2)
         self._row([epoch, *(logs.get(key, "NA") for key in self._keys)])
         self._file.flush()
 

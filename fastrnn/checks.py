@@ -11,7 +11,17 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["as_array", "as_shape", "choice", "flag", "integer", "is_number", "number", "real_array"]
+__all__ = [
+    "as_array",
+    "as_shape",
+    "choice",
+    "flag",
+    "integer",
+    "is_number",
+    "number",
+    "real_array",
+    "refuse_masked",
+]
 
 
 def is_number(value: Any) -> bool:
@@ -115,8 +125,18 @@ def as_shape(value: Any, name: str) -> tuple[int | None, ...]:
     )
 
 
+def refuse_masked(value: Any, name: str) -> None:
+    """Raise if `value` is a NumPy masked array with masked values: as an array it would hold what is under the mask."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise ValueError(
+            f"{name} is a masked array with {np.ma.count_masked(value)} masked values, which would be taken for numbers: "
+            f"replace them by {name}.filled(...), for whole steps by the value of a Masking layer"
+        )
+
+
 def as_array(value: Any, name: str = "x") -> np.ndarray:
-    """Return `value` as an array, or raise if it holds arrays of unequal shapes."""
+    """Return `value` as an array, or raise if it holds arrays of unequal shapes, or masked values."""
+    refuse_masked(value, name)
     try:
         return np.asarray(value)
     except ValueError as error:

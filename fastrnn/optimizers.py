@@ -10,7 +10,7 @@ import inspect
 import math
 import weakref
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,28 +19,9 @@ from fastrnn.checks import flag, is_number, number
 from fastrnn.engine.kernels import update
 from fastrnn.engine.runtime.memory import aligned
 from fastrnn.registry import Configurable, Registry, choices, serialize
+from fastrnn.update_plan import Plan, Table, clip_gradients
 
 __all__ = ["SGD", "Adagrad", "Adam", "Optimizer", "Plan", "RMSprop", "Table", "get"]
-
-
-class Table(NamedTuple):
-    """A weight of which a step touches only some rows."""
-
-    start: int
-    stop: int
-    shape: tuple[int, int]
-    #: Returns the sorted indices of the rows whose gradient may differ from zero.
-    rows: Callable[[], np.ndarray]
-
-
-class Plan(NamedTuple):
-    """Which slices of the flat vectors an optimizer updates, and how."""
-
-    #: Start and stop of each weight that is updated as a whole.
-    variables: list[tuple[int, int]]
-    #: The same, with adjacent slices joined.
-    runs: list[tuple[int, int]]
-    tables: list[Table]
 
 
 class Optimizer(Configurable):
@@ -119,7 +100,9 @@ class Optimizer(Configurable):
         return {**self.__dict__, "_model": None}
 
     def claim(self, model: Any) -> None:
-        """Become the optimizer of `model`, unless another model uses this one: the state is that of one model's weights.
+        """Become the optimizer of `model`, unless another model uses this one.
+
+        Moments belong to the weights of one model: after another model the state starts anew.
 
         Raises
         ------
@@ -130,8 +113,10 @@ class Optimizer(Configurable):
         if other is not None and other is not model and other.optimizer is self:
             raise ValueError(
                 f"optimizer={self.name!r} is in use by the model {other.name!r}: its moments belong to that model's "
-                "weights. Give each model an optimizer of its own, such as copy.deepcopy(optimizer)"
+                "weights. Give each model an optimizer of its own, type(optimizer).from_config(optimizer.get_config())"
             )
+        if self._model is not None and other is not model:
+            self.iterations, self._size, self._state, self._last = 0, -1, {}, {}
         self._model = weakref.ref(model)
 
     # -- learning rate
@@ -229,7 +214,7 @@ class Optimizer(Configurable):
             self.build(params.size, params.dtype)
         self._dtype = params.dtype
         if self.clipnorm or self.clipvalue or self.global_clipnorm:
-            self._clip(grads, plan)
+            clip_gradients(grads, plan, self.clipnorm, self.clipvalue, self.global_clipnorm)
         rate = self.learning_rate
         self._begin(rate)
         for start, stop in plan.runs:
@@ -255,28 +240,6 @@ class Optimizer(Configurable):
 
     def _update_rows(self, p: np.ndarray, g: np.ndarray, rows: np.ndarray, table: Table, rate: float) -> None:
         raise NotImplementedError
-
-    def _clip(self, grads: np.ndarray, plan: Plan) -> None:
-        # Only some rows of a table's gradient differ from zero: clipping needs those rows only.
-        parts = [(grads[start:stop], None) for start, stop in plan.variables]
-        for table in plan.tables:
-            whole, rows = grads[table.start : table.stop].reshape(table.shape), table.rows()
-            parts.append((whole[rows].ravel(), (whole, rows)))  # type: ignore[arg-type]
-        if self.global_clipnorm:
-            norm = math.sqrt(sum(update.square_sum(g) for g, _ in parts))
-            if norm > self.global_clipnorm:
-                for g, _ in parts:
-                    update.scale(g, self.global_clipnorm / norm)
-        for g, origin in parts:
-            if self.clipnorm:
-                norm = math.sqrt(update.square_sum(g))
-                if norm > self.clipnorm:
-                    update.scale(g, self.clipnorm / norm)
-            elif self.clipvalue:
-                update.clip(g, self.clipvalue)
-            if origin is not None:
-                whole, rows = origin
-                whole[rows] = g.reshape(-1, whole.shape[1])
 
 
 _empty = {np.dtype(d): np.empty(0, d) for d in ("float32", "float64")}

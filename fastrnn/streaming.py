@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn.checks import as_array
 from fastrnn.engine.recurrence.call_list import Program
 from fastrnn.layers.arrays import check_positive_int
 from fastrnn.layers.base import Layer
@@ -136,7 +137,7 @@ class Stream:
         return self._output
 
     def _checked(self, x: Any) -> np.ndarray:
-        x = np.asarray(x)
+        x = as_array(x)
         if self._tokens:
             x = x.reshape(-1) if x.ndim == 2 and x.shape[1] == 1 else x
             if x.dtype.kind not in "iu":
@@ -160,7 +161,7 @@ class Stream:
         -------
         ndarray of shape (batch_size, n_steps, n_outputs)
         """
-        x = np.asarray(x)
+        x = as_array(x)
         expected = (self.batch_size, None, *self._shape[1:])
         if x.ndim != len(expected) or x.shape[0] != self.batch_size or x.shape[2:] != self._shape[1:]:
             raise ValueError(f"x has shape {x.shape}: this stream takes {expected}, (batch, time, ...)")

@@ -84,7 +84,7 @@ def test_order_of_hooks(xy):
         "end",
     ]
     assert mine.model is model
-    assert mine.params == {"verbose": 0, "epochs": 1, "steps": 2}
+    assert mine.params == {"verbose": 0, "epochs": 1, "steps": 2, "do_validation": True}
 
 
 def test_predict_and_evaluate_hooks(xy):
@@ -260,6 +260,53 @@ def test_csv_logger(xy, tmp_path):
     assert [row["epoch"] for row in rows] == ["0", "1", "0"]
     assert float(rows[0]["loss"]) > 0
     assert set(rows[0]) == {"epoch", "loss", "val_loss"}
+
+
+def rows_of(path):
+    with path.open() as file:
+        return list(csv.reader(file))
+
+
+def test_csv_logger_appends_under_the_columns_of_the_file(xy, tmp_path):
+    """Another run may have other metrics: its numbers must not come under the wrong names."""
+    path = tmp_path / "log.csv"
+    model = make()
+    model.compile("sgd", "mse", metrics=["mae"])
+    model.fit(*xy, epochs=1, callbacks=[callbacks.CSVLogger(path)], verbose=0)
+    assert rows_of(path)[0] == ["epoch", "loss", "mae"]
+    model.compile("sgd", "mse", metrics=["mse", "mae"])
+    with pytest.warns(UserWarning, match=r"has no columns for \['mse'\]"):
+        model.fit(
+            *xy, epochs=2, initial_epoch=1, callbacks=[callbacks.CSVLogger(path, append=True)], verbose=0
+        )
+    loss, mse, mae = model.history.history.values()
+    assert loss == pytest.approx(mse)
+    assert [float(value) for value in rows_of(path)[2]] == pytest.approx([1, loss[0], mae[0]])
+    model.compile("sgd", "mse")
+    model.fit(*xy, epochs=3, initial_epoch=2, callbacks=[callbacks.CSVLogger(path, append=True)], verbose=0)
+    assert rows_of(path)[3][2] == "NA"
+    assert {len(row) for row in rows_of(path)} == {3}
+
+
+def test_csv_logger_refuses_to_append_to_another_file(xy, tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="its first column is 'a'"):
+        make().fit(*xy, callbacks=[callbacks.CSVLogger(path, append=True)], verbose=0)
+    assert path.read_text() == "a,b\n1,2\n"
+
+
+def test_csv_logger_has_columns_of_validation_only_where_there_is_validation(xy, tmp_path):
+    path = tmp_path / "log.csv"
+    rate = callbacks.LearningRateScheduler(lambda epoch: 0.05)
+    chosen = [rate, callbacks.CSVLogger(path)]
+    make().fit(*xy, epochs=2, callbacks=chosen, verbose=0)
+    assert rows_of(path)[0] == ["epoch", "learning_rate", "loss"]
+    make().fit(*xy, epochs=2, callbacks=chosen, validation_split=0.2, validation_freq=2, verbose=0)
+    header, first, second = rows_of(path)
+    assert header == ["epoch", "learning_rate", "loss", "val_loss"]
+    assert first[3] == "NA"
+    assert float(second[3]) > 0
 
 
 def test_non_finite_loss(xy):

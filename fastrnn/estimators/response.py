@@ -13,6 +13,7 @@ from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length
 
+from fastrnn.checks import refuse_masked
 from fastrnn.sequences import Ragged, as_step_values
 
 __all__ = ["lay_out", "read_labels", "read_numbers", "row_weights", "rows_of", "scaled_weights", "targets_of"]
@@ -28,6 +29,8 @@ def read_labels(y: Any, x: X, per_step: bool) -> np.ndarray:
     ValueError
         If `y` does not fit `x`, or holds no labels.
     """
+    refuse_masked(y, "y")
+    refuse_masked(y, "y")
     if per_step:
         y = as_step_values(y, x)
         if y.ndim == 2 and y.shape[1] != 1:
@@ -59,6 +62,8 @@ def targets_of(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
 def read_numbers(y: Any, x: X, per_step: bool) -> np.ndarray:
     """One number, or several, for each row: shape (n_rows,) or (n_rows, n_outputs)."""
+    refuse_masked(y, "y")
+    refuse_masked(y, "y")
     if per_step:
         y = as_step_values(y, x)
     y = check_array(y, ensure_2d=False, allow_nd=True, dtype="numeric", input_name="y")
@@ -74,6 +79,8 @@ def read_numbers(y: Any, x: X, per_step: bool) -> np.ndarray:
 
 def row_weights(sample_weight: Any, x: X, per_step: bool) -> np.ndarray:
     """One weight for each row, float64, of weights of samples or of time steps."""
+    refuse_masked(sample_weight, "sample_weight")
+    refuse_masked(sample_weight, "sample_weight")
     if not per_step:
         return _check_sample_weight(sample_weight, x, dtype=np.float64)
     if not isinstance(sample_weight, Real) and np.ndim(next(iter(sample_weight))) > 0:

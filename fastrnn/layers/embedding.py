@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn import constraints, initializers, regularizers
-from fastrnn.checks import flag
+from fastrnn.checks import as_array, flag
 from fastrnn.engine.kernels.update import gather, mark_rows, scatter_add, zero_rows
 from fastrnn.engine.recurrence import stateless
 from fastrnn.engine.recurrence.call_list import bind
@@ -118,7 +118,7 @@ class Embedding(Layer):
         return found if mask is None else found & mask
 
     def as_input(self, x: Any) -> np.ndarray:
-        x = np.asarray(x)
+        x = as_array(x)
         if x.dtype.kind not in "iu":
             if x.dtype.kind not in "fb":
                 raise TypeError(f"layer {self.name!r} (Embedding) takes integer tokens, got dtype {x.dtype}")

@@ -264,7 +264,7 @@ class Model(Network):
             # records what they write into the logs.
             [history, *callbacks, history, *([Progress(verbose)] if verbose else [])],
             self,
-            {"verbose": verbose, "epochs": epochs, "steps": steps},
+            {"verbose": verbose, "epochs": epochs, "steps": steps, "do_validation": validation is not None},
         )
 
         validate = None

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn.checks import as_array
 from fastrnn.engine.kernels.padding import pad
 
 
@@ -67,7 +68,7 @@ class Ragged:
     @classmethod
     def from_list(cls, sequences: Iterable[Any], dtype: Any = None) -> Ragged:
         """Join a list of arrays of shape (n_timesteps_i, n_features) or (n_timesteps_i,)."""
-        arrays = [np.asarray(sequence) for sequence in sequences]
+        arrays = [as_array(sequence, f"sequences[{i}]") for i, sequence in enumerate(sequences)]
         offsets = np.zeros(len(arrays) + 1, np.int64)
         np.cumsum([len(a) for a in arrays], out=offsets[1:])
         values = np.concatenate(arrays) if arrays else np.zeros((0, 1))

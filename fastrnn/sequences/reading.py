@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastrnn.checks import refuse_masked
 from fastrnn.sequences.ragged import Ragged
 
 __all__ = ["Sequences", "as_sequences", "as_step_values", "lay_out_steps", "read_sequences"]
@@ -108,6 +109,7 @@ def read_sequences(
 
 def _as_one_array(X: Any, name: str) -> np.ndarray | None:
     """X as one array, or None when it is a collection of sequences."""
+    refuse_masked(X, name)
     if not isinstance(X, np.ndarray):
         if isinstance(X, (list, tuple)):
             if any(isinstance(item, np.ndarray) and item.ndim for item in X):
@@ -208,6 +210,7 @@ def _join(X: Any, tokens: bool, name: str) -> Ragged:
     arrays: list[np.ndarray] = []
     for i, item in enumerate(X):
         try:
+            refuse_masked(item, f"{name}[{i}]")
             array = np.asarray(item)
             array = array.astype(np.float64) if array.dtype.kind == "O" else array
         except (TypeError, ValueError) as error:

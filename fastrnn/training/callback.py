@@ -18,7 +18,7 @@ class Callback:
     model : Sequential
         Set before training starts.
     params : dict
-        ``verbose``, ``epochs`` and ``steps``.
+        ``verbose``, ``epochs``, ``steps``, and ``do_validation``: whether there are validation data.
     """
 
     #: Whether `after_batch` is called: with a function that computes the logs, so that they cost nothing if not used.

@@ -1,0 +1,63 @@
+"""Which weights an update changes, and the clipping of their gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from fastrnn.engine.kernels import update
+
+__all__ = ["Plan", "Table", "clip_gradients"]
+
+
+class Table(NamedTuple):
+    """A weight of which a step touches only some rows."""
+
+    start: int
+    stop: int
+    shape: tuple[int, int]
+    #: Returns the sorted indices of the rows whose gradient may differ from zero.
+    rows: Callable[[], np.ndarray]
+
+
+class Plan(NamedTuple):
+    """Which slices of the flat vectors an optimizer updates, and how."""
+
+    #: Start and stop of each weight that is updated as a whole.
+    variables: list[tuple[int, int]]
+    #: The same, with adjacent slices joined.
+    runs: list[tuple[int, int]]
+    tables: list[Table]
+
+
+def clip_gradients(
+    grads: np.ndarray,
+    plan: Plan,
+    clipnorm: float | None = None,
+    clipvalue: float | None = None,
+    global_clipnorm: float | None = None,
+) -> None:
+    """Clip the gradients in place; parameters are those of :class:`~fastrnn.optimizers.Optimizer`."""
+    # Only some rows of a table's gradient differ from zero: clipping needs those rows only.
+    parts = [(grads[start:stop], None) for start, stop in plan.variables]
+    for table in plan.tables:
+        whole, rows = grads[table.start : table.stop].reshape(table.shape), table.rows()
+        parts.append((whole[rows].ravel(), (whole, rows)))  # type: ignore[arg-type]
+    if global_clipnorm:
+        norm = math.sqrt(sum(update.square_sum(g) for g, _ in parts))
+        if norm > global_clipnorm:
+            for g, _ in parts:
+                update.scale(g, global_clipnorm / norm)
+    for g, origin in parts:
+        if clipnorm:
+            norm = math.sqrt(update.square_sum(g))
+            if norm > clipnorm:
+                update.scale(g, clipnorm / norm)
+        elif clipvalue:
+            update.clip(g, clipvalue)
+        if origin is not None:
+            whole, rows = origin
+            whole[rows] = g.reshape(-1, whole.shape[1])
