@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.skips import pytest_addoption, pytest_configure  # noqa: F401  # pytest finds them here
+
+
+def pytest_sessionstart():
+    """Let Ctrl-C work: a shell starts commands in the background with SIGINT ignored, which child processes inherit."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def data_folder() -> Path | None:
