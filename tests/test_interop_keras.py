@@ -261,6 +261,35 @@ def test_datasets_larger_than_their_file_are_refused(tmp_path):
         interop.from_keras(path, model)
 
 
+@pytest.mark.parametrize("kind", ["external_link", "soft_link", "external_values", "virtual"])
+def test_files_that_lead_to_other_files_are_refused(kind, tmp_path):
+    """Otherwise a model file could read whatever the program may read."""
+    secret, path = tmp_path / "secret.h5", tmp_path / "m.weights.h5"
+    with h5py.File(secret, "w") as file:
+        file["0"] = np.arange(2.0, dtype="f4").reshape(2, 1)
+    (tmp_path / "raw").write_bytes(bytes(8))
+    with h5py.File(path, "w") as file:
+        group = file.create_group("layers/dense/vars")
+        group["1"] = np.zeros(1, "f4")
+        file["elsewhere"] = np.zeros((2, 1), "f4")
+        if kind == "external_link":
+            group["0"] = h5py.ExternalLink(str(secret), "0")
+        elif kind == "soft_link":
+            group["0"] = h5py.SoftLink("/elsewhere")
+        elif kind == "external_values":
+            group.create_dataset("0", (2, 1), "f4", external=[(str(tmp_path / "raw"), 0, 8)])
+        else:
+            layout = h5py.VirtualLayout((2, 1), "f4")
+            layout[:] = h5py.VirtualSource(str(secret), "0", (2, 1))
+            group.create_virtual_dataset("0", layout)
+    model = Sequential([layers.Input((2,)), layers.Dense(1)])
+    before = model.get_weights()
+    with pytest.raises(ModelFileError, match="not followed|not read"):
+        interop.from_keras(path, model)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04aaaa", b"\x89HDF\r\n\x1a\n" + bytes(100)])
 def test_files_of_other_programs_are_refused(content, tmp_path):
     path = tmp_path / "f.keras"

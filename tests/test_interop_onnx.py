@@ -408,6 +408,26 @@ def test_graphs_that_move_axes_otherwise_are_found_by_comparing():
         interop.from_onnx(model)
 
 
+@pytest.mark.parametrize("where", ["initializer", "constant"])
+def test_weights_in_other_files_are_not_read(where, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret").write_bytes(np.ones((3, 2), "float32").tobytes())
+    tensor = onnx.numpy_helper.from_array(np.ones((3, 2), "float32"), "w")
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", "secret"
+    model = graph([("MatMul", ["x", "w"], ["y"])])
+    if where == "initializer":
+        model.graph.initializer.append(tensor)
+    else:
+        model.graph.node.insert(0, onnx.helper.make_node("Constant", [], ["w"], value=tensor))
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    for source in (model, tmp_path / "m.onnx"):
+        with pytest.raises((ConversionError, ModelFileError), match="other files|no valid"):
+            interop.from_onnx(source)
+
+
 def test_damaged_files_raise_our_errors_only(tmp_path):
     path = tmp_path / "m.onnx"
     interop.to_onnx(make("lstm"), path)

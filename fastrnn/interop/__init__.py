@@ -19,7 +19,7 @@ _HOMES = {
     "to_c": "c",
     "to_keras": "keras",
     "to_onnx": "onnx",
-    "to_torch": "torch",
+    "to_torch": "torch_writer",
 }
 
 __all__ = sorted(_HOMES)

@@ -264,7 +264,7 @@ def _from_hdf5(h5py: Any, path: str, model: Sequential | None) -> Sequential:
     with h5py.File(path, "r") as file:
         if "model_config" in file.attrs:
             found = _model_of(json.loads(file.attrs["model_config"]), size)
-            _set(found, _legacy_weights(file["model_weights"], size), "model_weights")
+            _set(found, _legacy_weights(_inside(file, "model_weights"), size), "model_weights")
             return found
         if model is None:
             raise ConversionError(
@@ -277,8 +277,26 @@ def _from_hdf5(h5py: Any, path: str, model: Sequential | None) -> Sequential:
         return network
 
 
+def _inside(group: Any, *names: Any) -> Any:
+    """What stands under names in a group; raises ModelFileError where a name leads to somewhere else, as to another file."""
+    h5py = extra("h5py", "keras")
+    for name in names:
+        for step in (name.decode() if isinstance(name, bytes) else str(name)).split("/"):
+            link = group.get(step, getlink=True)
+            if link is None:
+                raise KeyError(f"{group.name} has no {step!r}")
+            if not isinstance(link, h5py.HardLink):
+                raise ModelFileError(f"{group.name}/{step} is a link to elsewhere, which is not followed")
+            group = group[step]
+    return group
+
+
 def _read(dataset: Any, left: list[int]) -> np.ndarray:
     """A dataset, if the file can hold it: compressed or sparse ones may state any size."""
+    if dataset.external or dataset.is_virtual:
+        raise ModelFileError(
+            f"the dataset {dataset.name!r} has its values in another file, which is not read"
+        )
     n_bytes = math.prod(dataset.shape) * dataset.dtype.itemsize
     left[0] -= n_bytes
     if dataset.dtype.kind not in "fiu" or left[0] < 0:
@@ -292,20 +310,20 @@ def _legacy_weights(group: Any, size: int) -> list[np.ndarray]:
     """Weights of the older layout: lists of names in the order of layers and of weights."""
     left, found = [size], []
     for layer in group.attrs["layer_names"]:
-        part = group[layer]
-        found += [_read(part[weight], left) for weight in part.attrs["weight_names"]]
+        part = _inside(group, layer)
+        found += [_read(_inside(part, weight), left) for weight in part.attrs["weight_names"]]
     return found
 
 
 def _weights_by_layer(file: Any, model: Sequential, size: int) -> list[np.ndarray]:
     """Weights of the layout of Keras 3: ``layers/<class>[_n]/[cell/]vars/<k>``."""
     left, found = [size], []
-    root = file["layers"] if "layers" in file else file["_layer_checkpoint_dependencies"]
+    root = _inside(file, "layers" if "layers" in file else "_layer_checkpoint_dependencies")
     stated = [] if model._input_layer is None else [model._input_layer]
     names = _numbered([*stated, *model.layers])
     for layer, name in names:
         if layer._weights:
-            found += _variables(root[name], layer, left)
+            found += _variables(_inside(root, name), layer, left)
     return found
 
 
@@ -325,19 +343,20 @@ def _numbered(items: list[Any]) -> list[tuple[Any, str]]:
 def _variables(group: Any, layer: Any, left: list[int]) -> list[np.ndarray]:
     if isinstance(layer, layers.StackedRNNCells):
         return [
-            a for cell, name in _numbered(layer.cells) for a in _variables(group["cells"][name], cell, left)
+            a
+            for cell, name in _numbered(layer.cells)
+            for a in _variables(_inside(group, "cells", name), cell, left)
         ]
     if isinstance(layer, layers.Bidirectional):
         parts = {"forward_layer": layer.forward_layer, "backward_layer": layer.backward_layer}
-        return [a for name, part in parts.items() for a in _variables(group[name], part, left)]
+        return [a for name, part in parts.items() for a in _variables(_inside(group, name), part, left)]
     if isinstance(layer, layers.TimeDistributed):
-        return _variables(group["layer"], layer.layer, left)
+        return _variables(_inside(group, "layer"), layer.layer, left)
     if isinstance(layer, layers.RNN):
-        return _variables(group["cell"], layer.cell, left)
+        return _variables(_inside(group, "cell"), layer.cell, left)
     if layer.has_states and not isinstance(layer, Wrapper) and "cell" in group:
-        group = group["cell"]
-    values = group["vars"]
-    return [_read(values[str(k)], left) for k in range(len(layer._weights))]
+        group = _inside(group, "cell")
+    return [_read(_inside(group, "vars", k), left) for k in range(len(layer._weights))]
 
 
 # -- to Keras

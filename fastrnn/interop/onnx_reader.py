@@ -7,6 +7,7 @@ input.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -309,18 +310,32 @@ def _loaded(onnx: Any, source: Any) -> Any:
         raise ConversionError(f"source={source!r}: give an onnx.ModelProto, or the path of a file")
     name, data = read_whole(source)
     try:
-        # Weights in files of their own would be read from wherever the model says: they stay unread.
         model = onnx.load_model_from_string(data)
-        if any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer):
-            raise ConversionError(f"{name!r} keeps weights in other files: save it with all of them inside")
         onnx.checker.check_model(model)
-    except ConversionError:
-        raise
     except Exception as error:  # protobuf's, the checker's, ValueError, TypeError
         raise ModelFileError(
             f"{name!r} is no valid ONNX file: {str(error).splitlines()[0] if str(error) else error!r}"
         ) from error
     return model
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """All constants of a graph, those of nodes and of graphs inside them included."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for inner in (attribute.g, *attribute.graphs):
+                if inner.node:
+                    yield from _tensors(inner)
+
+
+def _check_inside(onnx: Any, model: Any) -> None:
+    """Raise where weights stand in files of their own: they would be read from wherever the model says."""
+    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in _tensors(model.graph)):
+        raise ConversionError("the model keeps weights in other files: save it with all of them inside")
 
 
 def from_onnx(source: Any, *, output: str | None = None, verbose: bool = False) -> Sequential:
@@ -351,6 +366,7 @@ def from_onnx(source: Any, *, output: str | None = None, verbose: bool = False) 
     """
     onnx = extra("onnx", "onnx")
     model = _loaded(onnx, source)
+    _check_inside(onnx, model)
     graph = model.graph
     props = {p.key: p.value for p in model.metadata_props}
     constants = {t.name for t in graph.initializer}

@@ -1,4 +1,4 @@
-"""PyTorch: modules and state dicts to models, and models to modules.
+"""PyTorch's modules and state dicts to models; `torch_writer` makes modules of models.
 
 PyTorch's rows of gates stand in the order i, f, g, o for LSTM, which is ours, and r, z, n for GRU, where ours is z, r, h.
 Its weights are the transpose of ours. It has two biases everywhere; here only GRU has (its reset gate acts between them).
@@ -6,9 +6,7 @@ Its weights are the transpose of ours. It has two biases everywhere; here only G
 
 from __future__ import annotations
 
-import functools
 import re
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,16 +14,16 @@ import numpy as np
 
 from fastrnn import layers
 from fastrnn.exceptions import ConversionError
-from fastrnn.interop.common import compare, example_input, extra, refuse, sequential_of
+from fastrnn.interop.common import compare, example_input, extra
 from fastrnn.models import Sequential
 
-__all__ = ["from_torch", "to_torch"]
+__all__ = ["ACTIVATIONS", "GATES", "array_of", "from_torch"]
 
 #: Which block of PyTorch's rows stands for each of our gates.
-_GATES = {"RNN": [0], "LSTM": [0, 1, 2, 3], "GRU": [1, 0, 2]}
+GATES = {"RNN": [0], "LSTM": [0, 1, 2, 3], "GRU": [1, 0, 2]}
 _LAYERS = {"RNN": "SimpleRNN", "LSTM": "LSTM", "GRU": "GRU"}
 #: Our activations by name -> PyTorch's modules and their arguments.
-_ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "elu": ("ELU", {}),
     "gelu": ("GELU", {}),
     "hard_sigmoid": ("Hardsigmoid", {}),
@@ -43,21 +41,16 @@ _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "softsign": ("Softsign", {}),
     "tanh": ("Tanh", {}),
 }
-_NAMES = {theirs: ours for ours, (theirs, _) in _ACTIVATIONS.items()}
+_NAMES = {theirs: ours for ours, (theirs, _) in ACTIVATIONS.items()}
 
 
 def _blocks(array: np.ndarray, kind: str) -> np.ndarray:
     """PyTorch's rows in the order of our gates."""
-    parts = np.split(array, len(_GATES[kind]))
-    return np.concatenate([parts[g] for g in _GATES[kind]])
+    parts = np.split(array, len(GATES[kind]))
+    return np.concatenate([parts[g] for g in GATES[kind]])
 
 
-def _unblocks(array: np.ndarray, kind: str) -> np.ndarray:
-    parts = np.split(array, len(_GATES[kind]))
-    return np.concatenate([parts[_GATES[kind].index(g)] for g in range(len(parts))])
-
-
-def _array(value: Any) -> np.ndarray:
+def array_of(value: Any) -> np.ndarray:
     return np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
 
 
@@ -69,11 +62,11 @@ class _Part:
 
     def __init__(self, name: str, kind: str, arrays: Mapping[str, Any], **options: Any) -> None:
         self.name, self.kind, self.options = name, kind, options
-        self.arrays = {key: _array(value) for key, value in arrays.items()}
+        self.arrays = {key: array_of(value) for key, value in arrays.items()}
 
     def layers(self, return_sequences: bool) -> tuple[list[Any], list[np.ndarray]]:
         """Our layers, and their weights."""
-        if self.kind in _GATES:
+        if self.kind in GATES:
             return self._recurrent(return_sequences)
         dtype = next((a.dtype.name for a in self.arrays.values()), "float32")
         if self.kind == "Linear":
@@ -99,7 +92,7 @@ class _Part:
                     ]
                 except KeyError as error:
                     raise ConversionError(f"module {self.name!r} has no {error}") from None
-                if u.shape[0] != len(_GATES[self.kind]) * u.shape[1]:
+                if u.shape[0] != len(GATES[self.kind]) * u.shape[1]:
                     raise ConversionError(
                         f"module {self.name!r} has a projection (proj_size), which no layer here has"
                     )
@@ -135,7 +128,7 @@ def _of_module(module: Any, name: str = "") -> list[_Part]:
                 f"module {name or kind!r} ({kind}) has weights of its own, {own}: no layer here has them"
             )
         return [part for key, child in children for part in _of_module(child, f"{name}.{key}".strip("."))]
-    if kind in _GATES:
+    if kind in GATES:
         nonlinearity = getattr(module, "nonlinearity", "tanh")
         return [
             _Part(
@@ -159,7 +152,7 @@ def _of_module(module: Any, name: str = "") -> list[_Part]:
         return []
     if kind in _NAMES:
         ours = _NAMES[kind]
-        for option, value in _ACTIVATIONS[ours][1].items():
+        for option, value in ACTIVATIONS[ours][1].items():
             if option != "dim" and getattr(module, option) != value:
                 raise ConversionError(
                     f"module {name!r} has {option}={getattr(module, option)}, {ours!r} here has {value}"
@@ -179,7 +172,7 @@ def _of_state_dict(table: Mapping[str, Any]) -> list[_Part]:
             raise ConversionError(
                 f"the state dict has the key {key!r}: keys are names, such as 'lstm.weight_ih_l0'"
             )
-        array = _array(value)
+        array = array_of(value)
         if array.dtype.kind not in "fiu" or array.size == 0:
             raise ConversionError(f"{key!r} has dtype {array.dtype} and shape {array.shape}: give numbers")
         prefix, _, name = key.rpartition(".")
@@ -210,7 +203,7 @@ def _build(parts: list[_Part], return_sequences: bool) -> Sequential:
         raise ConversionError("there is nothing to convert: the module has no layers")
     made, weights = [], []
     for i, part in enumerate(parts):
-        later = any(other.kind in _GATES for other in parts[i + 1 :])
+        later = any(other.kind in GATES for other in parts[i + 1 :])
         found, arrays = part.layers(return_sequences or later)
         made += found
         weights += arrays
@@ -222,7 +215,7 @@ def _build(parts: list[_Part], return_sequences: bool) -> Sequential:
     if dtypes == {"float64"}:
         made = [type(layer).from_config({**layer.get_config(), "dtype": "float64"}) for layer in made]
     first = parts[0]
-    size = first.arrays.get("weight_ih_l0") if first.kind in _GATES else first.arrays.get("weight")
+    size = first.arrays.get("weight_ih_l0") if first.kind in GATES else first.arrays.get("weight")
     if size is None:
         raise ConversionError(f"the first module is {first.kind}: begin with one that has weights")
     try:
@@ -310,7 +303,7 @@ def _compare_with_module(
         ) from error
     finally:
         module.train(was_training)
-    theirs = _array(theirs[0] if isinstance(theirs, tuple) else theirs)
+    theirs = array_of(theirs[0] if isinstance(theirs, tuple) else theirs)
     ours = model(x)
     compare(
         ours,
@@ -319,187 +312,3 @@ def _compare_with_module(
         x.shape,
         verbose,
     )
-
-
-# -- to PyTorch
-
-
-def __getattr__(name: str) -> Any:
-    # Modules of this class are found again when they are unpickled, in a process that has made none yet.
-    if name == "Chain":
-        return _chain()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-@functools.cache
-def _chain() -> Any:
-    """The class of what `to_torch` returns; a function, since its base is there only once PyTorch is imported."""
-    torch = extra("torch", "torch")
-
-    class Chain(torch.nn.Sequential):  # type: ignore[name-defined, misc]
-        """Modules in a row; of a recurrent one the outputs are handed on, of all steps or of the last."""
-
-        def __init__(self, modules: Any, last_only: Mapping[str, bool]) -> None:
-            super().__init__(OrderedDict(modules))
-            #: Names of the recurrent modules, and whether only the output of their last step goes on.
-            self.last_only = dict(last_only)
-
-        def forward(self, x: Any) -> Any:
-            for name, module in self.named_children():
-                x = module(x)
-                if name in self.last_only:
-                    x, states = x
-                    if self.last_only[name]:
-                        h = states[0] if isinstance(states, tuple) else states
-                        x = torch.cat(list(h), -1)  # the states of both directions, or of the one
-            return x
-
-    Chain.__module__, Chain.__qualname__ = __name__, "Chain"
-    return Chain
-
-
-def to_torch(model: Any, *, verbose: bool = False) -> Any:
-    """Make a PyTorch module of a model.
-
-    Parameters
-    ----------
-    model : Sequential or fitted estimator
-        Of SimpleRNN (tanh or relu), LSTM and GRU (as Keras and PyTorch have them by default), Bidirectional (concat) of
-        these, Dense, Embedding, Dropout, Activation and TimeDistributed of Dense.
-    verbose : bool
-        Print the largest difference of the outputs.
-
-    Returns
-    -------
-    torch.nn.Sequential
-        ``batch_first``; its children have the layers' names. Dropout inside recurrent layers is not carried over.
-
-    Raises
-    ------
-    ConversionError
-        If PyTorch lacks a layer or an option; the message names it.
-    """
-    torch = extra("torch", "torch")
-    network = sequential_of(model, "to_torch")
-    modules: dict[str, Any] = {}
-    last_only: dict[str, bool] = {}
-    for layer in network.layers:
-        name = layer.name.replace(".", "_")
-        if isinstance(layer, (layers.SimpleRNN, layers.LSTM, layers.GRU, layers.Bidirectional)):
-            modules[name] = _recurrent_module(torch, layer)
-            last_only[name] = not layer.return_sequences
-        else:
-            _add_stateless(torch, layer, name, modules)
-    result = _chain()(modules, last_only)
-    x = example_input(network)
-    with torch.no_grad():
-        theirs = _array(result.eval()(torch.tensor(x)))
-    compare(network(x), theirs, "to_torch", x.shape, verbose)
-    return result
-
-
-def _add_stateless(torch: Any, layer: Any, name: str, modules: dict[str, Any]) -> None:
-    inner = layer.layer if isinstance(layer, layers.TimeDistributed) else layer
-    dtype = getattr(torch, layer.dtype.name)
-    if isinstance(inner, layers.Dense):
-        kernel, *bias = inner.get_weights()
-        module = torch.nn.Linear(*kernel.shape, bias=bool(bias), dtype=dtype)
-        _fill(torch, module.weight, kernel.T)
-        if bias:
-            _fill(torch, module.bias, bias[0])
-        modules[name] = module
-        if inner.activation != "linear":
-            modules[f"{name}_activation"] = _activation(torch, inner)
-    elif isinstance(inner, layers.Activation):
-        modules[name] = _activation(torch, inner)
-    elif isinstance(layer, layers.Embedding):
-        if layer.mask_zero:
-            raise refuse(
-                layer, "PyTorch", "mask_zero=True", "leave out the padding, or use packed sequences there"
-            )
-        modules[name] = torch.nn.Embedding(layer.input_dim, layer.output_dim, dtype=dtype)
-        _fill(torch, modules[name].weight, layer.get_weights()[0])
-    elif isinstance(layer, layers.Dropout):
-        modules[name] = torch.nn.Dropout(layer.rate)
-    else:
-        raise ConversionError(
-            f"layer {layer.name!r} ({type(layer).__name__}) has no counterpart in PyTorch that this function knows"
-        )
-
-
-def _activation(torch: Any, layer: Any) -> Any:
-    if layer.activation == "linear":
-        return torch.nn.Identity()
-    if layer.activation not in _ACTIVATIONS:
-        raise refuse(
-            layer, "PyTorch", f"activation={layer.activation!r}", f"known are {', '.join(_ACTIVATIONS)}"
-        )
-    kind, options = _ACTIVATIONS[layer.activation]
-    return getattr(torch.nn, kind)(**options)
-
-
-def _fill(torch: Any, parameter: Any, values: np.ndarray) -> None:
-    with torch.no_grad():
-        parameter.copy_(torch.tensor(np.ascontiguousarray(values)))
-
-
-def _recurrent_module(torch: Any, layer: Any) -> Any:
-    both = isinstance(layer, layers.Bidirectional)
-    children = [layer.forward_layer, layer.backward_layer] if both else [layer]
-    child = children[0]
-    kinds = {layers.SimpleRNN: "RNN", layers.LSTM: "LSTM", layers.GRU: "GRU"}
-    if type(child) not in kinds or any(
-        type(c) is not type(child) or c.units != child.units for c in children
-    ):
-        raise ConversionError(
-            f"layer {layer.name!r} ({type(layer).__name__} of {type(child).__name__}) has no counterpart in PyTorch: it has "
-            "RNN, LSTM and GRU, the same in both directions"
-        )
-    kind = kinds[type(child)]
-    if both and layer.merge_mode != "concat":
-        raise refuse(layer, "PyTorch", f"merge_mode={layer.merge_mode!r}", "it has 'concat'")
-    if child.go_backwards:
-        raise refuse(layer, "PyTorch", "go_backwards=True", "reverse the input there")
-    if child.return_state or child.stateful:
-        option = "return_state" if child.return_state else "stateful"
-        raise refuse(
-            layer, "this conversion", f"{option}=True", "PyTorch's modules take and return states themselves"
-        )
-    for c in children:
-        wanted: dict[str, tuple[Any, ...]] = {
-            "activation": ("tanh",),
-            "recurrent_activation": ("sigmoid",),
-            "reset_after": (True,),
-        }
-        if kind == "RNN":
-            wanted = {"activation": ("tanh", "relu")}
-        for option, values in wanted.items():
-            if hasattr(c, option) and getattr(c, option) not in values:
-                raise refuse(
-                    c,
-                    "PyTorch",
-                    f"{option}={getattr(c, option)!r}",
-                    f"it has {' or '.join(map(repr, values))}",
-                )
-        if (c.use_bias, c.activation) != (child.use_bias, child.activation):
-            raise refuse(layer, "PyTorch", "directions with unlike options")
-    more = {"nonlinearity": child.activation} if kind == "RNN" else {}
-    module = getattr(torch.nn, kind)(
-        len(child._weights["kernel"]),
-        child.units,
-        bias=child.use_bias,
-        batch_first=True,
-        bidirectional=both,
-        dtype=getattr(torch, layer.dtype.name),
-        **more,
-    )
-    for c, suffix in zip(children, ("", "_reverse"), strict=False):
-        kernel, recurrent, *bias = c.get_weights()
-        arrays = {"weight_ih": kernel.T, "weight_hh": recurrent.T}
-        if bias:
-            arrays["bias_ih"], arrays["bias_hh"] = (
-                bias[0] if kind == "GRU" else (bias[0], np.zeros_like(bias[0]))
-            )
-        for name, array in arrays.items():
-            _fill(torch, getattr(module, f"{name}_l0{suffix}"), _unblocks(array, kind))
-    return module
