@@ -13,6 +13,7 @@ import math
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -205,7 +206,9 @@ def from_keras(source: Any, model: Sequential | None = None, *, verbose: bool = 
         AttributeError,
         RuntimeError,
         RecursionError,
+        EOFError,
         zipfile.BadZipFile,
+        zlib.error,
     ) as error:
         raise ModelFileError(
             f"{name!r} can't be read as a file of Keras ({type(error).__name__}: {error}): give one that model.save or "
