@@ -90,3 +90,43 @@ def test_numbers_are_the_same_without_a_compiler():
     )
     assert run.returncode == 0, run.stdout[-3000:]
     assert " passed" in run.stdout
+
+
+FORKS = """
+import os, signal, threading, time
+from fastrnn.engine.numba_private.dispatcher import compiler_lock
+
+def compile_for_long():
+    with compiler_lock:
+        taken.set()
+        time.sleep(0.5)
+
+for own in (False, True):  # the forking thread may hold the lock itself
+    taken = threading.Event()
+    compiler = threading.Thread(target=compile_for_long)
+    if own:
+        compiler_lock.acquire()
+    else:
+        compiler.start()
+        taken.wait()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        with compiler_lock:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if own:
+        compiler_lock.release()
+    else:
+        compiler.join()
+    with compiler_lock:
+        print("free", status)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
+def test_child_forked_while_another_thread_compiles_can_compile():
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=120, cwd=ROOT
+    )
+    assert done.stdout.splitlines() == ["free 0", "free 0"], done.stderr

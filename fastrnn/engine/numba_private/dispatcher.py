@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,15 @@ __all__ = ["Dispatcher", "address_of_code", "compiler_lock"]
 
 #: The one lock of Numba's compiler; the thread that has it may take it again.
 compiler_lock = global_compiler_lock
+
+# A child that is forked while another thread compiles would get the lock taken, with nobody to release it, and what the
+# compiler keeps half-changed: a fork waits for the compiler, and both sides go on with the lock free.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=compiler_lock.acquire,
+        after_in_parent=compiler_lock.release,
+        after_in_child=compiler_lock.release,
+    )
 
 
 class Dispatcher(CPUDispatcher):
