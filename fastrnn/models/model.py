@@ -18,6 +18,7 @@ from fastrnn.training.callback import CallbackList, History, check_callbacks
 from fastrnn.training.checks import (
     check_class_weight,
     check_schedule_of_fit,
+    check_stateful,
     check_targets,
     check_verbose,
     check_weights,
@@ -192,9 +193,11 @@ class Model(Network):
         validation_split : float
             Share of the samples, the last ones, that is held back for validation.
         validation_data : tuple, optional
-            ``(x, y)`` or ``(x, y, sample_weight)``.
+            ``(x, y)`` or ``(x, y, sample_weight)``. Stateful layers start validation from their initial states, and
+            training goes on from where it was.
         shuffle : bool or "batch"
-            Whether samples come in another random order at each epoch; ``"batch"`` shuffles within batches.
+            Whether samples come in another random order at each epoch; ``"batch"`` shuffles within batches. Stateful
+            models need False, except where `x` is an iterable.
         class_weight : dict of int to float, optional
         sample_weight : array_like, optional
             One weight for each sample, or for each of its time steps.
@@ -250,7 +253,7 @@ class Model(Network):
         )
         if truncated_bptt_steps is not None:
             truncated_bptt_steps = check_pieces(self.layers, data.shape, truncated_bptt_steps)
-        self._start(data, validation)
+        self._start(data, validation, shuffle=shuffle)
         if class_weight is not None:
             # Only of what is trained on, so that validation compares with runs without weights.
             data.set_class_weights(class_weight, self._shapes[-1])
@@ -271,7 +274,10 @@ class Model(Network):
         if validation is not None:
 
             def validate() -> dict[str, float]:
-                found = evaluate(self, validation, calls, validation_steps)
+                # Validation data don't go on from training data, nor training data from them.
+                with guard(*states(self.layers), always=True):
+                    self.reset_states()
+                    found = evaluate(self, validation, calls, validation_steps)
                 return {f"val_{key}": value for key, value in found.items()}
 
         schedule = Schedule(
@@ -286,11 +292,13 @@ class Model(Network):
             ) from outcome.failure
         return history
 
-    def _start(self, *parts: Batches | None) -> None:
+    def _start(self, *parts: Batches | None, shuffle: bool | str = False) -> None:
         """Check what is trained and evaluated on, and make the weights."""
         given = [data for data in parts if data is not None]
         for data in given:
             self._check_data(data)
+        for data in given:
+            check_stateful(self.layers, data, shuffle and data is given[0])
         self._ensure_ready(given[0].shape)
         for data in given:
             self.attach(data)
@@ -394,6 +402,7 @@ class Model(Network):
             batch_size = 32 if any(layer.stateful for layer in self.layers) else 256
         data = Batches(x, batch_size=batch_size)
         data.mask = mask
+        check_stateful(self.layers, data)
         self.expected_output(data.shape)
         self._ensure_ready(data.shape)
         self.attach(data)

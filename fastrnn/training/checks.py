@@ -15,6 +15,7 @@ from fastrnn.targets import fill_missing, item_weights, missing_items
 __all__ = [
     "check_class_weight",
     "check_schedule_of_fit",
+    "check_stateful",
     "check_targets",
     "check_verbose",
     "check_weights",
@@ -151,3 +152,29 @@ def _check_rows(
     loss.targets(fill_missing(y, shape[:-1], sample_weight, None), outputs)
     if sample_weight is not None:
         item_weights(shape[:-1], sample_weight, None, dtype)
+
+
+def check_stateful(layers: Sequence[Any], data: Any, shuffle: Any = False) -> None:
+    """Raise unless row i of each batch can go on from the states of row i of the batch before.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    data : Batches
+        Nothing is known beforehand of an iterable of batches.
+    shuffle : bool or "batch"
+    """
+    name = next((layer.name for layer in layers if layer.stateful), None)
+    if name is None or data.stream:
+        return
+    if shuffle and data.n > 1:
+        raise ValueError(
+            f"shuffle={shuffle!r} mixes the rows of batches, but layer {name!r} is stateful: each row goes on from the "
+            "state of the same row of the batch before. Give shuffle=False"
+        )
+    rest = data.n % data.batch_size
+    if rest and data.n > data.batch_size:
+        raise ValueError(
+            f"{data.n} samples in batches of {data.batch_size} leave a last batch of {rest}, but layer {name!r} is "
+            f"stateful, so all batches must have as many rows: give a batch_size that divides {data.n}"
+        )

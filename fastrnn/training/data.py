@@ -110,6 +110,7 @@ class Batches:
                 raise ValueError(
                     "y: leave it out where x is an iterable of batches, which gives targets itself"
                 )
+            _check_one_input(x, y)
             self.x = x = real_array(x)
         if x.ndim < 2:
             raise ValueError(f"x has shape {tuple(x.shape)}: give (batch, ...), at least two axes")
@@ -257,6 +258,24 @@ def like_lengths(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
             real += length
         batches.append(chunk[begin:])
     return batches
+
+
+def _check_one_input(x: Any, y: Any) -> None:
+    """Raise where `x` is a list of arrays that are meant as inputs side by side, as of a model with several inputs."""
+    if not isinstance(x, (list, tuple)) or not all(isinstance(part, np.ndarray) for part in x):
+        return
+    axes = {part.ndim for part in x}
+    if y is None or isinstance(y, Ragged):
+        several = axes == {3}
+    else:
+        n = len(as_array(y, "y"))
+        several = len(x) != n and min(axes, default=0) > 1 and {len(part) for part in x} == {n}
+    if several:
+        raise ValueError(
+            f"x is a list of {len(x)} arrays, but a model has one input: join features of the same time steps by "
+            "np.concatenate(x, axis=-1). Covariates that are known for the steps to come are not taken by models; "
+            "fastrnn.forecasting.RNNForecaster takes them"
+        )
 
 
 def is_stream(x: Any) -> bool:
