@@ -34,6 +34,8 @@ CALLS = {
 @pytest.mark.parametrize("made", [encoder_decoder, row_of_layers])
 @pytest.mark.parametrize("x", [[PAST, FUTURE], (PAST, FUTURE), [PAST, PAST]], ids=["list", "tuple", "like"])
 def test_two_arrays_side_by_side_are_refused(x, made, call):
+    if call == "fit validation" and isinstance(x, tuple):
+        pytest.skip("tuples in a tuple are batches")
     model = made()
     if isinstance(model, EncoderDecoder):
         model.n_steps = 3

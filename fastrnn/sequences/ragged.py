@@ -140,7 +140,8 @@ class Ragged:
             index = np.arange(len(self))[index]
         begins = self.offsets[index]
         lengths = self.offsets[index + 1] - begins
-        longest = int(lengths.max()) if len(index) else 0
+        # Where all are empty there is one step, of padding: layers need one, and answer with their initial states.
+        longest = max(int(lengths.max()), 1) if len(index) else 0
         values, dtype = self.values, np.dtype(dtype or self.values.dtype)
         shape = (longest, len(index), *values.shape[1:])
         if values.dtype == dtype and dtype in (np.float32, np.float64) and values.ndim == 2:

@@ -276,8 +276,11 @@ def predict(
             if result is None:
                 n_steps = y.shape[1:2] if longest is None or y.ndim < 3 else (longest,)
                 result = np.zeros((data.n, *n_steps, *y.shape[2:]), y.dtype)
+            if longest is not None and y.ndim > 2 and batch.mask is not None:
+                # Layers give some output for padding too, which must not depend on how long the batch's others are.
+                y = np.where(batch.mask[:, : y.shape[1], None], y, y.dtype.type(0))
             if y.ndim > 2:
-                result[batch.rows, : y.shape[1]] = y
+                result[batch.rows, : y.shape[1]] = y[:, : result.shape[1]]
             else:
                 result[batch.rows] = y
     assert result is not None
