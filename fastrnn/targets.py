@@ -140,8 +140,18 @@ def fill_missing(y_true: Any, shape: tuple[int, ...], sample_weight: Any, mask: 
     return filled
 
 
+def _check_several(y_pred: np.ndarray, loss: str) -> None:
+    """Raise if there is one output only: its softmax is 1 and its cross-entropy 0, whatever the network computes."""
+    if y_pred.shape[-1] == 1:
+        raise ValueError(
+            f"{loss} needs an output for each class, the predictions have shape {y_pred.shape}: for two classes and one "
+            "output use sigmoid and binary_crossentropy"
+        )
+
+
 def one_hot_targets(y_true: Any, y_pred: np.ndarray, loss: str) -> np.ndarray:
     """`y_true` as an array of the shape and dtype of `y_pred`, one number for each class; `loss` is named in messages."""
+    _check_several(y_pred, loss)
     y_true = np.asarray(y_true)
     if y_true.shape != y_pred.shape:
         raise ValueError(
@@ -182,11 +192,16 @@ def class_targets(y_true: Any, y_pred: np.ndarray, loss: str, ignore_class: int 
     -------
     ndarray of intp, shape (batch, [time])
     """
+    _check_several(y_pred, loss)
     y_true = class_indices(y_true, y_pred, loss)
     if y_true.dtype.kind not in "biuf":
         raise TypeError(f"y has dtype {y_true.dtype}: give classes as integers")
-    if y_true.dtype.kind == "f" and np.isnan(y_true).any():
-        raise ValueError("y holds NaN: give every item that counts a class")
+    if y_true.dtype.kind == "f":
+        if np.isnan(y_true).any():
+            raise ValueError("y holds NaN: give every item that counts a class")
+        fractions = y_true[y_true != np.trunc(y_true)]
+        if fractions.size:
+            raise ValueError(f"y holds {fractions[0]}: classes are integers")
     y_true = y_true.astype(np.intp, copy=False)
     n_classes = y_pred.shape[-1]
     counted = y_true if ignore_class is None else y_true[y_true != ignore_class]

@@ -322,3 +322,90 @@ def test_arguments_are_those_of_keras(name):
     assert list(mine) == list(theirs)
     for key, parameter in theirs.items():
         assert mine[key].default == parameter.default, key
+
+
+class Doubled(layers.Layer):
+    """A user's own layer, which says nothing of itself."""
+
+    def forward(self, x, mask=None, training=False):
+        return 2 * x, None
+
+    def backward(self, dy, cache, need_dx=True):
+        return 2 * dy
+
+
+PLAIN = {
+    "stateful": False,
+    "return_sequences": None,
+    "return_state": False,
+    "go_backwards": False,
+    "n_threads": None,
+    "has_states": False,
+    "reads_both_ways": False,
+    "merge_mode": "",
+    "mask_zero": False,
+    "noise_shape": None,
+    "sparse_tables": (),
+    "mask_value": None,
+    "state_size": None,
+}
+DECLARED = {
+    "own": (lambda: Doubled(), {}),
+    "dense": (lambda: layers.Dense(2), {}),
+    "masking": (lambda: layers.Masking(3), {"mask_value": 3}),
+    "dropout": (lambda: layers.Dropout(0.5, (None, 1, 2)), {"noise_shape": (None, 1, 2)}),
+    "embedding": (
+        lambda: layers.Embedding(3, 2, mask_zero=True),
+        {"mask_zero": True, "sparse_tables": ("embeddings",)},
+    ),
+    "lstm": (
+        lambda: layers.LSTM(2, stateful=True),
+        {"has_states": True, "return_sequences": False, "stateful": True, "state_size": [2, 2]},
+    ),
+    "rnn": (
+        lambda: layers.RNN(layers.GRUCell(2), return_sequences=True),
+        {"has_states": True, "return_sequences": True, "state_size": 2},
+    ),
+    "bidirectional": (
+        lambda: layers.Bidirectional(layers.GRU(2), None),
+        {"has_states": True, "return_sequences": False, "reads_both_ways": True, "merge_mode": None},
+    ),
+    "time-distributed": (lambda: layers.TimeDistributed(layers.Dense(2)), {}),
+}
+
+
+@pytest.mark.parametrize("name", DECLARED)
+def test_layer_says_what_it_is(name):
+    make, own = DECLARED[name]
+    layer = make()
+    assert {key: getattr(layer, key) for key in PLAIN} == {**PLAIN, **own}
+    layer.reset_state()
+    inner = {"rnn": 1, "bidirectional": 2, "time-distributed": 1}.get(name, 0)
+    assert len(layer.inner_layers()) == inner
+    assert all(isinstance(child, layers.Layer) for child in layer.inner_layers())
+
+
+@pytest.mark.parametrize(
+    ("make", "by_step", "in_pieces"),
+    [
+        (lambda: Doubled(), "", ""),
+        (lambda: layers.Dense(2), "", ""),
+        (lambda: layers.GRU(2), "", "gives one output for a sequence"),
+        (lambda: layers.GRU(2, return_sequences=True), "", ""),
+        (lambda: layers.GRU(2, return_sequences=True, return_state=True), "", "hands its last states on"),
+        (lambda: layers.GRU(2, go_backwards=True), "reads backwards", "has go_backwards=True"),
+        (lambda: layers.Bidirectional(layers.GRU(2)), "reads backwards", "reads backwards too"),
+        (lambda: layers.Masking(), "masks steps", ""),
+        (lambda: layers.Dropout(0.5, (None, 4, 1)), "", "has noise_shape"),
+        (lambda: layers.Flatten(), "does not keep", "does not keep the time steps apart"),
+    ],
+)
+def test_layer_says_why_it_can_not_be_cut(make, by_step, in_pieces):
+    layer = make()
+    layer.ensure_built((None, None, 5)) if not isinstance(layer, layers.Dropout) else None
+    for reason, expected in (
+        (layer.why_not_by_step(), by_step),
+        (layer.why_not_in_pieces((None, 9, 5)), in_pieces),
+    ):
+        assert reason.startswith(expected)
+        assert bool(reason) is bool(expected)

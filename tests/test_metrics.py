@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -486,3 +488,32 @@ def test_early_stopping_passes_over_epochs_without_an_area():
     stopping = callbacks.EarlyStopping("scripted", patience=2, restore_best_weights=True)
     network(1, None, "mse", metrics=[metric]).fit(X, Y, epochs=5, verbose=0, callbacks=[stopping])
     assert (stopping.best, stopping.best_epoch, stopping.stopped_epoch) == (0.5, 1, 3)
+
+
+# ------------------------------------------------------------------------------- classes that are none
+
+
+def test_fractional_classes_are_refused_before_training():
+    """They would be cut off to integers: 0.5 and 1.5 to 0 and 1."""
+    model = network(3, "softmax", "sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match=r"y holds 0\.5: classes are integers"):
+        model.fit(X, np.where(CLASSES == 0, 0.5, CLASSES), verbose=0)
+    assert model.optimizer.iterations == 0
+    whole = model.evaluate(X, CLASSES.astype(np.int8))
+    assert model.evaluate(X, CLASSES.astype(np.float64)) == whole
+
+
+@pytest.mark.parametrize("loss", ["categorical_crossentropy", "sparse_categorical_crossentropy"])
+@pytest.mark.parametrize("activation", ["softmax", "linear"])
+def test_softmax_crossentropy_of_one_output_is_refused(loss, activation):
+    """It would be 0 from the first epoch on, and nothing would be learnt."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = network(1, activation, loss)
+    with pytest.raises(ValueError, match="needs an output for each class.*sigmoid and binary_crossentropy"):
+        model.fit(X, (Y > 0) * 1.0, verbose=0)
+
+
+def test_dense_warns_of_the_softmax_of_one_output():
+    with pytest.warns(UserWarning, match="softmax of one output is always 1"):
+        layers.Dense(1, activation="softmax")

@@ -6,7 +6,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +14,11 @@ from fastrnn import constraints, initializers, regularizers
 from fastrnn.checks import as_shape, flag, real_array
 from fastrnn.exceptions import NotBuiltError
 from fastrnn.layers.arrays import check_dtype, check_mask
+from fastrnn.layers.streamed import Streamed
 from fastrnn.random import new_generator
 from fastrnn.registry import choices, serialize, snake_case
 
-__all__ = ["TABLES", "Layer", "Shape", "Streamed", "is_cell"]
+__all__ = ["TABLES", "Layer", "Shape", "is_cell"]
 
 Shape = tuple[int | None, ...]
 
@@ -52,17 +53,6 @@ def _remembering_shape(build: Callable) -> Callable:
         self._build_shape = input_shape
 
     return remembering
-
-
-class Streamed(NamedTuple):
-    """One time step of a layer, as `streaming` runs it."""
-
-    #: Kernels with their arguments, in the order in which they run.
-    parts: tuple
-    #: Where the output of the step is written, ``(batch, units)``.
-    output: np.ndarray
-    #: States before and after the step, ``(n_states, batch, units)``; None for layers without.
-    state: np.ndarray | None = None
 
 
 class Layer:

@@ -18,7 +18,8 @@ from fastrnn.engine.recurrence.call_list import bind
 from fastrnn.engine.runtime.memory import aligned
 from fastrnn.layers.arithmetic import activate, activate_backward, check_activation
 from fastrnn.layers.arrays import RowLayout, as_rows, check_positive_int
-from fastrnn.layers.base import Layer, Shape, Streamed
+from fastrnn.layers.base import Layer, Shape
+from fastrnn.layers.streamed import Streamed
 
 __all__ = [
     "Activation",
@@ -161,6 +162,12 @@ class Dense(Layer):
         )
         self.units = check_positive_int(units, "units")
         self.activation = check_activation(activation)
+        if self.units == 1 and self.activation == "softmax":
+            warnings.warn(
+                f"layer {self.name!r} (Dense): the softmax of one output is always 1; activation='sigmoid' is what a "
+                "probability needs",
+                stacklevel=2,
+            )
         self.use_bias = flag(use_bias, "use_bias")
         self.kernel_initializer = initializers.get(kernel_initializer, "kernel_initializer")
         self.bias_initializer = initializers.get(bias_initializer, "bias_initializer")

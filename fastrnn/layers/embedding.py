@@ -13,8 +13,9 @@ from fastrnn.engine.kernels.update import gather, mark_rows, scatter_add, zero_r
 from fastrnn.engine.recurrence import stateless
 from fastrnn.engine.recurrence.call_list import bind
 from fastrnn.layers.arrays import check_positive_int
-from fastrnn.layers.base import Layer, Shape, Streamed
+from fastrnn.layers.base import Layer, Shape
 from fastrnn.layers.core import unsupported
+from fastrnn.layers.streamed import Streamed
 
 __all__ = ["Embedding"]
 

@@ -10,8 +10,9 @@ from fastrnn.checks import flag
 from fastrnn.engine.recurrence import run
 from fastrnn.engine.recurrence.inference import InferencePlan, prepare, step_program
 from fastrnn.layers.arrays import check_mask, check_not_empty, restarted
-from fastrnn.layers.base import Shape, Streamed
+from fastrnn.layers.base import Shape
 from fastrnn.layers.cells import Cell, GRUCell, LSTMCell, SimpleRNNCell
+from fastrnn.layers.streamed import Streamed
 
 __all__ = ["GRU", "LSTM", "Recurrent", "SimpleRNN"]
 
