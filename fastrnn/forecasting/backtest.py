@@ -232,7 +232,7 @@ def backtest(
                 origins=at,
                 truth=values[steps],
                 forecast=point[:, :horizon],
-                naive=series.history.naive(at, season)[:, :horizon],
+                naive=series.history.naive(at, season, series.effect)[:, :horizon],
                 spread=spread_of(series, at, point, forecaster.log_),
                 scale=naive_scale(values[: at[0] + 1], season),
                 quantiles=None if quantiles is None else quantiles[:, :horizon],
@@ -254,11 +254,11 @@ def _in_one_pass(
         outputs = forecaster.model_.predict(x, verbose=0)
         for series, at, rows in zip(group, origins[begin : begin + 64], outputs, strict=True):
             raw = rows[at].reshape(len(at), head.horizon, head.n_outputs)
-            point = series.history.invert(at, head.point(raw))
+            point = series.invert(at, head.point(raw))
             quantiles = None
             if levels:
                 scale = series.history.scale(at)[:, None]
-                quantiles = series.history.invert(at, forecaster._quantiles_of(raw, levels, scale))
+                quantiles = series.invert(at, forecaster._quantiles_of(raw, levels, scale))
             out.append((point, quantiles))
     return out
 
@@ -283,7 +283,7 @@ def _refitted(
     for origin in tqdm(origins[0], desc="refit", disable=not forecaster.verbose):
         again = clone(forecaster).set_params(season_length=forecaster.seasons_)
         again.fit([values[: origin + 1] for values in panel.values])
-        raw, _ = again._raw(None, None)
+        raw, *_ = again._raw(None, None)
         for i, values in enumerate(again._values(again._head.point(raw), horizon)):
             points[i].append(values)
         if levels:

@@ -40,7 +40,10 @@ def calendar_features(axis: Any, start: int, stop: int) -> NDArray:
 
 @dataclass
 class CovariatePlan:
-    """Which columns there are, and how they are scaled.
+    """Which columns there are, how they are scaled, and what the network is shown of them.
+
+    Columns known ahead are shown for all steps of the horizon, and beside their values at the same step of the seasons
+    before, as the target is beside the series there. Of numbers their squares too: demand rises with heat and cold.
 
     Attributes
     ----------
@@ -49,14 +52,20 @@ class CovariatePlan:
     past : list of bool
         Whether a column is known for the past only.
     horizon : int
+    seasons : tuple of int
+        Those that are at least as long as the horizon.
     mean, spread : ndarray of shape (n_columns,)
+    squared : list of int
+        Columns known ahead that have more than two values.
     """
 
     names: list[Any]
     past: list[bool]
     horizon: int
+    seasons: tuple[int, ...] = ()
     mean: NDArray = field(default_factory=lambda: np.zeros(0))
     spread: NDArray = field(default_factory=lambda: np.ones(0))
+    squared: list[int] = field(default_factory=list)
 
     @property
     def n_ahead(self) -> int:
@@ -70,21 +79,37 @@ class CovariatePlan:
         self.mean = np.nansum(rows, axis=0) / count
         spread = np.sqrt(np.nansum((rows - self.mean) ** 2, axis=0) / count)
         self.spread = np.where(spread > 0, spread, 1.0)
+        self.squared = [
+            i
+            for i, past in enumerate(self.past)
+            if not past and len(np.unique(rows[~np.isnan(rows[:, i]), i])) > 2
+        ]
         return self
 
     def features(self, x: NDArray, start: int, stop: int) -> NDArray:
-        """Features of the steps from `start` to `stop`: the value now, and of columns known ahead those of the future.
+        """Features of the steps from `start` to `stop`.
 
         What is not known is zero, the mean.
         """
-        now = np.zeros((stop - start + self.n_ahead, x.shape[1]))
-        part = (x[start : stop + self.n_ahead] - self.mean) / self.spread
-        now[: len(part)] = np.nan_to_num(part)
+        n, most = stop - start, max(self.seasons, default=0)
+        # From the longest season before the first step to the horizon after the last.
+        table = np.zeros((most + n + self.n_ahead, x.shape[1]))
+        first = start - most
+        part = (x[max(first, 0) : stop + self.n_ahead] - self.mean) / self.spread
+        table[max(-first, 0) : max(-first, 0) + len(part)] = np.nan_to_num(part)
+        parts = [table[most : most + n]]
         known = [i for i, past in enumerate(self.past) if not past]
-        parts = [now[: stop - start]]
         if known:
-            ahead = np.lib.stride_tricks.sliding_window_view(now[1:, known], self.horizon, axis=0)
-            parts.append(ahead.reshape(stop - start, -1))
+            wide = np.concatenate([table[:, known], table[:, self.squared] ** 2], axis=1)
+
+            def ahead(shift: int) -> NDArray:
+                begin = most + 1 - shift
+                rows = wide[begin : begin + n + self.horizon - 1]
+                return np.lib.stride_tricks.sliding_window_view(rows, self.horizon, axis=0).reshape(n, -1)
+
+            future = ahead(0)
+            parts.append(future)
+            parts += [future - ahead(season) for season in self.seasons]
         return np.concatenate(parts, axis=1)
 
 

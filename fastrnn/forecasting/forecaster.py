@@ -19,18 +19,21 @@ from fastrnn.forecasting.axes import season_of_frequency
 from fastrnn.forecasting.backtest import Backtest, backtest
 from fastrnn.forecasting.covariates import CovariatePlan, StaticEncoder, read_covariates, read_static
 from fastrnn.forecasting.distributions import DISTRIBUTIONS, make_head
+from fastrnn.forecasting.effect import fit_effect
 from fastrnn.forecasting.frames import Panel, write_panel
 from fastrnn.forecasting.metrics import naive_scale
 from fastrnn.forecasting.parameters import ForecasterParameters
-from fastrnn.forecasting.series import FeaturePlan
+from fastrnn.forecasting.series import FeaturePlan, Series
 from fastrnn.forecasting.states import ForecasterStates, subset
 from fastrnn.forecasting.targets import SeriesHistory, TargetPlan, references_for
 from fastrnn.forecasting.uncertainty import Uncertainty
 
 __all__ = ["RNNForecaster"]
 
-#: From this many series on the network is shown what tells them apart, and dropout="auto" is 0, not 0.5.
+#: From this many series on the network is shown what tells them apart, and dropout="auto" is 0.
 _MANY_SERIES = 20
+#: Of fewer, dropout="auto" is 0.2 if their steps hold at least this many horizons, else 0.5.
+_MANY_HORIZONS = 500
 
 
 @dataclass(eq=False, repr=False)
@@ -71,7 +74,8 @@ class RNNForecaster(ForecasterStates, Uncertainty, ForecasterParameters):
     units : int or tuple of int, default=48
         Width of the recurrent layer; a tuple stacks several.
     dropout : float or "auto", default="auto"
-        As in :class:`fastrnn.RNNRegressor`; "auto": 0.5 for less than 20 series, else 0.
+        As in :class:`fastrnn.RNNRegressor`; "auto": 0 for at least 20 series, else 0.2 or, if their steps
+        are less than 500 horizons, 0.5.
     recurrent_dropout : float, default=0.0
         As there.
     solver : {"adam", "rmsprop", "sgd", "adagrad"} or optimizer, default="adam"
@@ -83,7 +87,7 @@ class RNNForecaster(ForecasterStates, Uncertainty, ForecasterParameters):
     truncated_bptt_steps : int, default=192
         Sequences are trained on in pieces of this length, between which states go on and gradients stop.
     max_iter : int or "auto", default="auto"
-        Epochs; "auto": as many as make 800 updates, fewer for few steps, at least 4.
+        Epochs; "auto": as many as make 1500 updates, fewer for few steps, at least 4.
     shuffle : bool, default=True
     random_state : int, RandomState or None, default=None
     verbose : bool or int, default=False
@@ -191,13 +195,19 @@ class RNNForecaster(ForecasterStates, Uncertainty, ForecasterParameters):
             raise ValueError("all series are missing throughout; there is nothing to learn from")
         new._panel = Panel(panel.kind, panel.names, [], panel.axes, panel.columns)
         new.n_series_ = len(new._series)
-        many = new.n_series_ >= _MANY_SERIES
-        new.dropout_ = self.dropout if self.dropout != "auto" else 0.0 if many else 0.5
+        new.dropout_ = self._dropout(panel)
         new._train(callbacks, self.max_iter, fresh=not (self.warm_start and "model_" in vars(self)))
         new._correlation = None
         new._settle()
         self.__dict__ = new.__dict__
         return self
+
+    def _dropout(self, panel: Panel) -> float:
+        if self.dropout != "auto":
+            return float(self.dropout)
+        if len(panel.values) >= _MANY_SERIES:
+            return 0.0
+        return 0.2 if sum(map(len, panel.values)) >= _MANY_HORIZONS * self.horizon else 0.5
 
     def _seasons(self, panel: Panel, longest: int) -> tuple[int, ...]:
         given = self.season_length
@@ -223,11 +233,24 @@ class RNNForecaster(ForecasterStates, Uncertainty, ForecasterParameters):
                 raise ValueError(
                     f"past_covariates names {sorted(map(str, unknown))}, which X does not have: {names}"
                 )
-            plan = CovariatePlan(names, [n in past for n in names], self.horizon).fit([r for _, r in rows])
+            plan = CovariatePlan(
+                names,
+                [n in past for n in names],
+                self.horizon,
+                tuple(m for m in self.seasons_ if m >= self.horizon),
+            ).fit([r for _, r in rows])
         elif self.past_covariates:
             raise ValueError(
                 f"past_covariates={self.past_covariates!r} names columns of X, but X was not given"
             )
+        self._effect = None
+        if (
+            plan is not None
+            and plan.n_ahead
+            and (self.log_ or len(panel.values) == 1)
+            and not self._head.counts
+        ):
+            self._effect = fit_effect(plan, panel, rows, self.seasons_, self.log_)
         self._encoder = None
         n_static = 0
         if static is not None:
@@ -353,21 +376,25 @@ class RNNForecaster(ForecasterStates, Uncertainty, ForecasterParameters):
             Of the kind of y in `fit`: (horizon,), (horizon, n_series), a list of arrays, a Series or frame with the index
             of the future. With `quantiles` one more axis, or columns "q0.1" and so on.
         """
-        raw, horizon = self._raw(horizon, X)
+        raw, horizon, series = self._raw(horizon, X)
         if self.quantiles is not None:
-            return self._write(self._head.quantiles_of(raw), horizon, [f"q{q:g}" for q in self.quantiles])
-        return self._write(self._head.point(raw), horizon, [self.target_col])
+            return self._write(
+                self._head.quantiles_of(raw), horizon, [f"q{q:g}" for q in self.quantiles], series
+            )
+        return self._write(self._head.point(raw), horizon, [self.target_col], series)
 
-    def _raw(self, horizon: int | None, X: Any) -> tuple[NDArray, int]:
-        """Raw outputs of the network for all series, (n_series, horizon, n_outputs), and the steps that are wanted."""
+    def _raw(self, horizon: int | None, X: Any) -> tuple[NDArray, int, list[Series]]:
+        """Raw outputs of the network for all series, (n_series, horizon, n_outputs), the steps that are wanted, and the
+        series with the covariates of the future.
+        """
         check_is_fitted(self)
         horizon = self._check_horizon(horizon)
-        outputs = self._outputs
+        outputs, series = self._outputs, self._series
         if self._plan.covariates is not None:
-            outputs = self._outputs_ahead(horizon, X)
+            outputs, series = self._outputs_ahead(horizon, X)
         elif X is not None:
             raise ValueError("X is given, but the forecaster was fitted without covariates")
-        return outputs.reshape(len(self._series), self._head.horizon, self._head.n_outputs), horizon
+        return outputs.reshape(len(series), self._head.horizon, self._head.n_outputs), horizon, series
 
     def _check_horizon(self, horizon: int | None) -> int:
         most = self._head.horizon
@@ -383,19 +410,26 @@ class RNNForecaster(ForecasterStates, Uncertainty, ForecasterParameters):
             )
         return int(horizon)
 
-    def _values(self, z: NDArray, horizon: int) -> list[NDArray]:
+    def _values(self, z: NDArray, horizon: int, all_series: list[Series] | None = None) -> list[NDArray]:
         """Turn outputs z of each series, (n_series, horizon, ...), into values."""
         out = []
-        for series, part in zip(self._series, z, strict=True):
-            values = series.history.invert(np.array([len(series.history) - 1]), part[None])[0]
+        for series, part in zip(all_series or self._series, z, strict=True):
+            values = series.invert(np.array([len(series.history) - 1]), part[None])[0]
             if not np.isfinite(series.history.last_value):
                 values = np.full_like(values, self._fallback)
             out.append(values[:horizon])
         return out
 
-    def _write(self, z: NDArray, horizon: int, labels: list[str], values: list[NDArray] | None = None) -> Any:
+    def _write(
+        self,
+        z: NDArray,
+        horizon: int,
+        labels: list[str],
+        series: list[Series],
+        values: list[NDArray] | None = None,
+    ) -> Any:
         ends = [len(s.history) for s in self._series]
-        return write_panel(self._panel, ends, values or self._values(z, horizon), labels)
+        return write_panel(self._panel, ends, values or self._values(z, horizon, series), labels)
 
     # -- judging
 
@@ -461,7 +495,7 @@ class RNNForecaster(ForecasterStates, Uncertainty, ForecasterParameters):
         judged._series = [s.copy() for s in self._series]
         judged._states = [[a.copy() for a in layer] for layer in self._states]
         judged._stream, judged._outputs = None, self._outputs.copy()
-        scales = {s.name: naive_scale(s.history.values(), self.seasons_[0]) for s in self._series}
+        scales = {s.name: naive_scale(s.values(), self.seasons_[0]) for s in self._series}
         errors: dict[Any, list[NDArray]] = {name: [] for name in panel.names}
         index = {s.name: i for i, s in enumerate(self._series)}
         for begin in range(0, max(map(len, panel.values)), self.horizon):
@@ -470,8 +504,9 @@ class RNNForecaster(ForecasterStates, Uncertainty, ForecasterParameters):
                 if row is not None:
                     series = judged._series[index[panel.names[i]]]
                     series.x = series.lay_covariates(row, known=len(series.history))
-            raw = judged._raw(None, None)[0]
-            forecasts = judged._values(judged._head.point(raw), self.horizon)
+                    series.effect = judged._effect_of(series.x)
+            raw, _, future = judged._raw(None, None)
+            forecasts = judged._values(judged._head.point(raw), self.horizon, future)
             for name, truth, start in zip(panel.names, part, panel.starts, strict=True):
                 gap = start - len(self._series[index[name]].history) if begin == 0 else 0
                 ahead = forecasts[index[name]][gap : gap + len(truth)]

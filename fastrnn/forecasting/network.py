@@ -34,7 +34,7 @@ SOLVERS = {
 }
 #: With max_iter="auto": updates of the weights in one fit at most. Of few steps there are fewer, 4 for each
 #: horizon that fits into the data: a network that goes over 120 months 300 times learns them by heart.
-_UPDATES = 800
+_UPDATES = 1500
 _LEAST_UPDATES = 20
 _UPDATES_PER_HORIZON = 4
 _LEAST_EPOCHS = 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +29,8 @@ class Series:
     static : ndarray or None
     behind : int
         Steps at the end that the network's states don't hold yet, because their covariates ahead are not all known.
+    effect : ndarray of shape (n_known,) or None
+        Of the covariates, taken out of the history.
     """
 
     name: Any
@@ -37,10 +39,28 @@ class Series:
     x: NDArray | None = None
     static: NDArray | None = None
     behind: int = 0
+    effect: NDArray | None = None
 
     def copy(self) -> Series:
         """Return a copy whose history is its own."""
-        return Series(self.name, self.axis, self.history.copy(), self.x, self.static, self.behind)
+        return replace(self, history=self.history.copy())
+
+    def extend(self, values: NDArray) -> None:
+        """Append values to the history."""
+        n = len(self.history)
+        self.history.extend(values, None if self.effect is None else self.effect[n : n + len(values)])
+
+    def invert(self, origins: NDArray, z: NDArray) -> NDArray:
+        """Turn outputs z (n_origins, horizon, ...) into values; the effect of steps that X does not reach is the last."""
+        effect = None
+        if self.effect is not None:
+            steps = origins[:, None] + np.arange(1, self.history.plan.horizon + 1)
+            effect = self.effect[np.minimum(steps, len(self.effect) - 1)]
+        return self.history.invert(origins, z, effect)
+
+    def values(self) -> NDArray:
+        """The values so far, NaN where they are missing."""
+        return self.history.values(effect=self.effect)
 
     def lay_covariates(self, row: tuple[int, NDArray], known: int) -> NDArray:
         """Covariates with `row`, a position and rows, put in; steps from `known` on were not known before."""

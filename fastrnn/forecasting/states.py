@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastrnn.forecasting import network
 from fastrnn.forecasting.covariates import read_covariates, read_static
+from fastrnn.forecasting.effect import CovariateEffect
 from fastrnn.forecasting.frames import Columns, Panel, read_panel
 from fastrnn.forecasting.series import FeaturePlan, Series, check_values
 from fastrnn.forecasting.targets import SeriesHistory
@@ -37,6 +38,7 @@ class ForecasterStates:
     _panel: Panel
     _series: list[Series]
     _encoder: Any
+    _effect: CovariateEffect | None
 
     # -- reading
 
@@ -67,6 +69,7 @@ class ForecasterStates:
             series = Series(name, axis, SeriesHistory(plan.targets))
             if row is not None:
                 series.x = series.lay_covariates(row, known=0)
+                series.effect = self._effect_of(series.x)
                 if len(series.x) < len(values):
                     raise ValueError(
                         f"X of series {name!r} ends at {axis.name(len(series.x) - 1)}, before the series, which ends at "
@@ -74,9 +77,12 @@ class ForecasterStates:
                     )
             if table is not None:
                 series.static = self._encoder.transform(name, table[name])
-            series.history.extend(values)
+            series.extend(values)
             out.append(series)
         return out
+
+    def _effect_of(self, x: NDArray) -> NDArray | None:
+        return None if self._effect is None else self._effect(x)
 
     def _check_values(self, values: NDArray, start: int, axis: Any, name: Any) -> None:
         check_values(values, start, axis, name, self.log_, self._head.counts)
@@ -186,8 +192,9 @@ class ForecasterStates:
             n = len(series.history)
             if row is not None:
                 series.x = series.lay_covariates(row, known=n)
+                series.effect = self._effect_of(series.x)
             gap = start - n
-            series.history.extend(np.concatenate([np.full(gap, np.nan), values]) if gap else values)
+            series.extend(np.concatenate([np.full(gap, np.nan), values]) if gap else values)
             begin, stop = n - series.behind, len(series.history)
             series.behind = min(ahead, stop - begin)
             if stop - series.behind > begin:
@@ -208,7 +215,7 @@ class ForecasterStates:
             for array, new in zip(layer, part, strict=True):
                 array[rows_] = new
 
-    def _outputs_ahead(self, horizon: int, X: Any) -> NDArray:
+    def _outputs_ahead(self, horizon: int, X: Any) -> tuple[NDArray, list[Series]]:
         """Outputs at the last step once covariates of the future are known."""
         plan = self._plan.covariates
         assert plan is not None
@@ -233,10 +240,11 @@ class ForecasterStates:
                             f"{s.axis.name(start + len(table) - 1)}; the horizon takes {horizon}"
                         )
                     s.x = s.lay_covariates((start, table), known=min(n, start) if start > 0 else n)
+                    s.effect = self._effect_of(s.x)
         if not any(s.behind for s in series):
-            return self._outputs
+            return self._outputs, series
         features = [self._plan.scaled(s, len(s.history) - s.behind, len(s.history)) for s in series]
-        return network.advance(self.model_, features, self._states)[0]
+        return network.advance(self.model_, features, self._states)[0], series
 
 
 def _n_rows(series: Series) -> int:

@@ -171,17 +171,20 @@ class SeriesHistory:
 
     # -- steps come in
 
-    def extend(self, y: NDArray) -> None:
+    def extend(self, y: NDArray, effect: NDArray | None = None) -> None:
         """Append values; NaN is a missing step.
 
         Parameters
         ----------
         y : ndarray of float64, shape (n_new,)
             Positive where the plan takes logarithms.
+        effect : ndarray of shape (n_new,), optional
+            Taken out of s, and kept out of all that follows.
         """
         start, stop = self.n, self.n + len(y)
         self._reserve(stop)
-        self._s[start:stop] = np.log(y) if self.plan.log else y
+        s = np.log(y) if self.plan.log else y
+        self._s[start:stop] = s if effect is None else s - effect
         self.n = stop
         self._fill(start, stop)
         last = self._filled[0]
@@ -420,29 +423,38 @@ class SeriesHistory:
         out[np.isnan(out)] = 0.0
         return np.clip(out, -_LARGEST_FEATURE, _LARGEST_FEATURE).astype(np.float32)
 
-    def invert(self, origins: NDArray, z: NDArray) -> NDArray:
-        """Undo the target: z of shape (n_origins, horizon) or (n_origins, horizon, n_outputs) become values of y."""
+    def invert(self, origins: NDArray, z: NDArray, effect: NDArray | None = None) -> NDArray:
+        """Undo the target: z of shape (n_origins, horizon) or (n_origins, horizon, n_outputs) become values of y.
+
+        `effect` is that of the steps ahead, of shape (n_origins, horizon).
+        """
         base, scale = self.base(origins), self._scale[origins][:, None]
+        if effect is not None:
+            base = base + effect
         if z.ndim == 3:
             base, scale = base[..., None], scale[..., None]
         s = base + scale * z.astype(np.float64)
         return np.exp(s) if self.plan.log else s
 
-    def naive(self, origins: NDArray, lag: int) -> NDArray:
-        """Return the seasonal naive forecasts in units of y, of shape (n_origins, horizon)."""
-        last = self._filled[0][origins][:, None]
+    def naive(self, origins: NDArray, lag: int, effect: NDArray | None = None) -> NDArray:
+        """Return the seasonal naive forecasts in units of y, of shape (n_origins, horizon).
+
+        `effect` is that of all steps, if one was taken out.
+        """
         seasons = -(-self._ahead // lag)
-        at = origins[:, None] + (self._ahead - seasons * lag)
-        row = self._lag_row.get(lag)
-        if row is None:
-            raise ValueError(f"lag={lag} is none of the lags {self.plan.lags}")
-        base = np.where(at >= 0, self._filled[row][np.maximum(at, 0)], np.nan)
-        s = np.where(np.isnan(base), last, base)
+        at = np.maximum(origins[:, None] + (self._ahead - seasons * lag), 0)
+        s = self._filled[self._lag_row[lag]][at]
+        last = self._filled[0][origins][:, None]
+        if effect is not None:
+            s, last = s + effect[at], last + effect[origins][:, None]
+        early = origins[:, None] + (self._ahead - seasons * lag) < 0
+        s = np.where(early | np.isnan(s), last, s)
         return np.exp(s) if self.plan.log else s
 
-    def values(self, start: int = 0, stop: int | None = None) -> NDArray:
-        """Return y as it was given, NaN where it is missing."""
-        s = self._s[start : self.n if stop is None else stop]
+    def values(self, start: int = 0, stop: int | None = None, effect: NDArray | None = None) -> NDArray:
+        """Return y as it was given, NaN where it is missing; `effect` as for `naive`."""
+        stop = self.n if stop is None else stop
+        s = self._s[start:stop] if effect is None else self._s[start:stop] + effect[start:stop]
         return np.exp(s) if self.plan.log else s.copy()
 
     @property

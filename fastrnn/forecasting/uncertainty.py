@@ -56,9 +56,9 @@ class Uncertainty:
         levels = tuple(float(q) for q in levels)
         if not levels or not all(0 < q < 1 for q in levels) or list(levels) != sorted(set(levels)):
             raise ValueError(f"levels={levels!r}: give rising numbers between 0 and 1")
-        raw, horizon = self._raw(horizon, X)
+        raw, horizon, all_series = self._raw(horizon, X)
         return self._write(
-            self._quantiles_of(raw, levels, self._scales()), horizon, [f"q{q:g}" for q in levels]
+            self._quantiles_of(raw, levels, self._scales()), horizon, [f"q{q:g}" for q in levels], all_series
         )
 
     def _scales(self) -> NDArray:
@@ -107,22 +107,24 @@ class Uncertainty:
             As `predict` returns quantiles, the columns being "lower" and "upper".
         """
         check_is_fitted(self)
-        raw, horizon = self._raw(horizon, X)
+        raw, horizon, all_series = self._raw(horizon, X)
         if conformal is not None:
             # Widths are in units of y, so they are put around the forecast there.
             n = len(self._series)
             origins = [np.array([len(s.history) - 1]) for s in self._series]
             z = self._head.point(raw)
             bounds = []
-            for series, at, row in zip(self._series, origins, z, strict=True):
-                point = series.history.invert(at, row[None])
+            for series, at, row in zip(all_series, origins, z, strict=True):
+                point = series.invert(at, row[None])
                 lower, upper = conformal.apply(point[:, :horizon], spread_of(series, at, point, self.log_))
                 bounds.append(np.stack([lower[0], upper[0]], axis=-1))
-            return self._write(np.zeros((n, 1, 2)), horizon, ["lower", "upper"], values=bounds)
+            return self._write(np.zeros((n, 1, 2)), horizon, ["lower", "upper"], all_series, bounds)
         if isinstance(coverage, bool) or not 0 < coverage < 1:
             raise ValueError(f"coverage={coverage!r}: give a number between 0 and 1")
         levels = ((1 - coverage) / 2, (1 + coverage) / 2)
-        return self._write(self._quantiles_of(raw, levels, self._scales()), horizon, ["lower", "upper"])
+        return self._write(
+            self._quantiles_of(raw, levels, self._scales()), horizon, ["lower", "upper"], all_series
+        )
 
     def sample(
         self, n_samples: int = 100, horizon: int | None = None, X: Any = None, random_state: Any = None
@@ -149,15 +151,15 @@ class Uncertainty:
             raise ValueError("sample() needs distribution=, such as 'normal' or 'negative_binomial'")
         if isinstance(n_samples, bool) or not isinstance(n_samples, (int, np.integer)) or n_samples < 1:
             raise ValueError(f"n_samples={n_samples!r}: give a positive integer")
-        raw, horizon = self._raw(horizon, X)
+        raw, horizon, all_series = self._raw(horizon, X)
         rng = check_random_state(random_state)
         factor = np.linalg.cholesky(self._rank_correlation())
         scales, out = self._scales(), []
-        for series, row, scale in zip(self._series, raw, scales, strict=True):
+        for series, row, scale in zip(all_series, raw, scales, strict=True):
             ranks = stats.norm.cdf(rng.normal(size=(n_samples, len(row))) @ factor.T)
             z = self._head.ppf(ranks, row[None], scale)
             origins = np.full(n_samples, len(series.history) - 1)
-            out.append(series.history.invert(origins, z)[:, :horizon])
+            out.append(series.invert(origins, z)[:, :horizon])
         return out
 
     def _rank_correlation(self) -> NDArray:
