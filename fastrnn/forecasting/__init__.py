@@ -1,12 +1,44 @@
-"""Forecasting: windows of a series, the seasonal naive forecast, errors that compare across series, a forecaster."""
+r"""Forecasting with recurrent networks.
 
+:class:`RNNForecaster` trains one network on every origin of one or many series in one pass; its `backtest` forecasts from
+every origin in one pass too. :class:`ConformalIntervals` makes intervals from a backtest, :class:`ForecastDisplay` and
+:class:`BacktestDisplay` draw. The errors that compare across series, :func:`make_windows` and :func:`seasonal_naive` stand
+alone.
+
+Words of other packages
+-----------------------
+================================  ==========================  ===========================  ===============================
+here                              statsforecast               neuralforecast               darts
+================================  ==========================  ===========================  ===============================
+``horizon``                       ``h``                       ``h``                        ``output_chunk_length``, ``n``
+``season_length``                 ``season_length``           (of the models' scaling)     ``K`` of ``NaiveSeasonal``
+``fit(y)``, long frame            ``fit(df)``                 ``fit(df)``                  ``fit(series)``
+``id_col, time_col, target_col``  the same                    the same                     ``from_group_dataframe``
+``X``, known ahead                ``X_df``                    ``futr_exog_list``           ``future_covariates``
+``past_covariates``               --                          ``hist_exog_list``           ``past_covariates``
+``static``                        --                          ``static_df``                ``static_covariates``
+``quantiles``                     ``level`` (percent)         ``loss=MQLoss``              ``QuantileRegression``
+``distribution``                  --                          ``loss=DistributionLoss``    ``likelihood``
+``ConformalIntervals``            ``ConformalIntervals``      ``PredictionIntervals``      ``ConformalNaiveModel``
+``backtest``                      ``cross_validation``        ``cross_validation``         ``historical_forecasts``
+``max_iter`` (epochs)             --                          ``max_steps`` (updates)      ``n_epochs``
+``update``                        ``forward``                 ``predict(df)``              ``predict(series=...)``
+================================  ==========================  ===========================  ===============================
+
+What they call a window (`input_size`, `input_chunk_length`) has no word here: the states reach back to the first step.
+"""
+
+import importlib
 from typing import Any
 
 from fastrnn.forecasting.metrics import coverage, interval_width, mase, naive_scale, pinball, rmsse, smape
 from fastrnn.forecasting.windows import make_windows, seasonal_naive
 
 __all__ = [
+    "Backtest",
+    "BacktestDisplay",
     "ConformalIntervals",
+    "ForecastDisplay",
     "RNNForecaster",
     "coverage",
     "interval_width",
@@ -20,13 +52,19 @@ __all__ = [
 ]
 
 
+#: Names that are imported at first use: the forecaster needs scikit-learn and SciPy, the errors do not.
+_LATER = {
+    "Backtest": "backtest",
+    "BacktestDisplay": "display",
+    "ConformalIntervals": "intervals",
+    "ForecastDisplay": "display",
+    "RNNForecaster": "forecaster",
+}
+
+
 def __getattr__(name: str) -> Any:
-    if name == "RNNForecaster":
-        from fastrnn.forecasting.forecaster import RNNForecaster
-
-        return RNNForecaster
-    if name == "ConformalIntervals":
-        from fastrnn.forecasting.intervals import ConformalIntervals
-
-        return ConformalIntervals
+    if name in _LATER:
+        value = getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+        globals()[name] = value
+        return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -33,8 +33,8 @@ def calendar_features(axis: Any, start: int, stop: int) -> NDArray:
         index = index.to_timestamp()
     local = index.tz_localize(None) if index.tz is not None else index
     day = 2 * np.pi * ((local.as_unit("ns").asi8 % _DAY) / _DAY)
-    year = 2 * np.pi * (local.dayofyear.to_numpy() - 1) / 366
-    week = local.dayofweek.to_numpy()[:, None] == np.arange(7)
+    year = 2 * np.pi * (local.day_of_year.to_numpy() - 1) / 366
+    week = local.day_of_week.to_numpy()[:, None] == np.arange(7)
     return np.column_stack([np.sin(day), np.cos(day), np.sin(year), np.cos(year), week])
 
 
@@ -42,8 +42,7 @@ def calendar_features(axis: Any, start: int, stop: int) -> NDArray:
 class CovariatePlan:
     """Which columns there are, how they are scaled, and what the network is shown of them.
 
-    Columns known ahead are shown for all steps of the horizon, and beside their values at the same step of the seasons
-    before, as the target is beside the series there. Of numbers their squares too: demand rises with heat and cold.
+    Columns known ahead are shown for all steps of the horizon; of numbers their squares too.
 
     Attributes
     ----------
@@ -52,8 +51,6 @@ class CovariatePlan:
     past : list of bool
         Whether a column is known for the past only.
     horizon : int
-    seasons : tuple of int
-        Those that are at least as long as the horizon.
     mean, spread : ndarray of shape (n_columns,)
     squared : list of int
         Columns known ahead that have more than two values.
@@ -62,7 +59,6 @@ class CovariatePlan:
     names: list[Any]
     past: list[bool]
     horizon: int
-    seasons: tuple[int, ...] = ()
     mean: NDArray = field(default_factory=lambda: np.zeros(0))
     spread: NDArray = field(default_factory=lambda: np.ones(0))
     squared: list[int] = field(default_factory=list)
@@ -91,25 +87,16 @@ class CovariatePlan:
 
         What is not known is zero, the mean.
         """
-        n, most = stop - start, max(self.seasons, default=0)
-        # From the longest season before the first step to the horizon after the last.
-        table = np.zeros((most + n + self.n_ahead, x.shape[1]))
-        first = start - most
-        part = (x[max(first, 0) : stop + self.n_ahead] - self.mean) / self.spread
-        table[max(-first, 0) : max(-first, 0) + len(part)] = np.nan_to_num(part)
-        parts = [table[most : most + n]]
+        n = stop - start
+        table = np.zeros((n + self.n_ahead, x.shape[1]))
+        part = (x[start : stop + self.n_ahead] - self.mean) / self.spread
+        table[: len(part)] = np.nan_to_num(part)
+        parts = [table[:n]]
         known = [i for i, past in enumerate(self.past) if not past]
         if known:
-            wide = np.concatenate([table[:, known], table[:, self.squared] ** 2], axis=1)
-
-            def ahead(shift: int) -> NDArray:
-                begin = most + 1 - shift
-                rows = wide[begin : begin + n + self.horizon - 1]
-                return np.lib.stride_tricks.sliding_window_view(rows, self.horizon, axis=0).reshape(n, -1)
-
-            future = ahead(0)
-            parts.append(future)
-            parts += [future - ahead(season) for season in self.seasons]
+            rows = np.concatenate([table[1:, known], table[1:, self.squared] ** 2], axis=1)
+            ahead = np.lib.stride_tricks.sliding_window_view(rows, self.horizon, axis=0)
+            parts.append(ahead.reshape(n, -1))
         return np.concatenate(parts, axis=1)
 
 

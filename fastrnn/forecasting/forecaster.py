@@ -233,12 +233,7 @@ class RNNForecaster(ForecasterStates, Uncertainty, ForecasterParameters):
                 raise ValueError(
                     f"past_covariates names {sorted(map(str, unknown))}, which X does not have: {names}"
                 )
-            plan = CovariatePlan(
-                names,
-                [n in past for n in names],
-                self.horizon,
-                tuple(m for m in self.seasons_ if m >= self.horizon),
-            ).fit([r for _, r in rows])
+            plan = CovariatePlan(names, [n in past for n in names], self.horizon).fit([r for _, r in rows])
         elif self.past_covariates:
             raise ValueError(
                 f"past_covariates={self.past_covariates!r} names columns of X, but X was not given"

@@ -1,0 +1,159 @@
+"""Pictures of forecasts and of backtests; they need matplotlib, the extra ``plot``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn.forecasting.backtest import Backtest, BacktestSeries
+
+__all__ = ["BacktestDisplay", "ForecastDisplay"]
+
+
+def _subplots(n: int, width: float, height: float, n_columns: int) -> Any:
+    try:
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise ImportError('pictures need matplotlib; install it with: pip install "fastrnn[plot]"') from error
+    n_columns = min(n, n_columns)
+    n_rows = math.ceil(n / n_columns)
+    figure, axes = pyplot.subplots(
+        n_rows, n_columns, figsize=(width * n_columns, height * n_rows), layout="constrained", squeeze=False
+    )
+    for extra in axes.ravel()[n:]:
+        extra.set_visible(False)
+    return figure, axes.ravel()[:n]
+
+
+@dataclass
+class ForecastDisplay:
+    """History, truth, forecast and seasonal naive forecast of some series, from the last origin of a backtest.
+
+    Make it with :meth:`from_backtest`.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+    axes_ : ndarray of matplotlib Axes
+        One for each series.
+    """
+
+    backtest: Backtest
+    history: list[NDArray]
+    figure_: Any = None
+    axes_: Any = None
+
+    @classmethod
+    def from_backtest(
+        cls,
+        backtest: Backtest,
+        y: list[NDArray],
+        *,
+        series: Any = None,
+        origin: int = -1,
+        n_history: int | None = None,
+    ) -> ForecastDisplay:
+        """Draw.
+
+        Parameters
+        ----------
+        backtest : Backtest
+        y : list of ndarray, or ndarray for one series
+            The values of each series from its first step on, as they were given to the backtest.
+        series : list, optional
+            Names of the series to draw; by default the first four.
+        origin : int, default=-1
+            Which of the origins.
+        n_history : int, optional
+            Steps before the origin; by default four horizons.
+        """
+        values = [np.asarray(y, float)] if np.ndim(y[0]) == 0 else [np.asarray(v, float) for v in y]
+        if len(values) != len(backtest.series):
+            raise ValueError(f"y holds {len(values)} series, the backtest {len(backtest.series)}")
+        names = [s.name for s in backtest.series]
+        wanted = names[:4] if series is None else list(series)
+        missing = [name for name in wanted if name not in names]
+        if missing:
+            raise ValueError(f"series {missing[0]!r} is not in the backtest")
+        display = cls(backtest, values)
+        display.figure_, display.axes_ = _subplots(len(wanted), 6.4, 3.2, 2)
+        for axes, name in zip(display.axes_, wanted, strict=True):
+            at = names.index(name)
+            display._draw(axes, backtest.series[at], values[at], origin, n_history or 4 * backtest.horizon)
+        display.axes_[0].legend(fontsize="small")
+        return display
+
+    def _draw(self, axes: Any, s: BacktestSeries, values: NDArray, origin: int, n_history: int) -> None:
+        if not -len(s.origins) <= origin < len(s.origins):
+            raise ValueError(f"origin={origin} is none of the {len(s.origins)} origins")
+        last = int(s.origins[origin])
+        first, stop = max(last + 1 - n_history, 0), last + 1 + self.backtest.horizon
+        stamps = s.axis.stamps(first, stop)
+        stamps = stamps.to_timestamp() if hasattr(stamps, "to_timestamp") else stamps
+        past, future = stamps[: last + 1 - first], stamps[last + 1 - first :]
+        axes.plot(past, values[first : last + 1], color="0.3", label="history")
+        axes.plot(future, s.truth[origin], color="0.3", linestyle=":", label="truth")
+        axes.plot(future, s.naive[origin], color="tab:orange", linewidth=1, label="seasonal naive")
+        axes.plot(future, s.forecast[origin], color="tab:blue", label="forecast")
+        if s.quantiles is not None and s.quantiles.shape[-1] > 1:
+            lower, upper = s.quantiles[origin][:, 0], s.quantiles[origin][:, -1]
+            levels = self.backtest.levels
+            label = f"{100 * (levels[-1] - levels[0]):.0f}% interval"
+            axes.fill_between(future, lower, upper, color="tab:blue", alpha=0.2, linewidth=0, label=label)
+        axes.set_title(str(s.name))
+        axes.tick_params(axis="x", labelrotation=30)
+
+
+@dataclass
+class BacktestDisplay:
+    """Scaled error by step ahead, and by origin, with that of the seasonal naive forecast beside it.
+
+    Make it with :meth:`from_backtest`.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+    axes_ : ndarray of two matplotlib Axes
+    """
+
+    backtest: Backtest
+    figure_: Any = None
+    axes_: Any = None
+
+    @classmethod
+    def from_backtest(cls, backtest: Backtest) -> BacktestDisplay:
+        """Draw.
+
+        Parameters
+        ----------
+        backtest : Backtest
+        """
+        display = cls(backtest)
+        display.figure_, (left, right) = _subplots(2, 5.6, 3.6, 2)
+        display.axes_ = np.array([left, right])
+        ahead = np.arange(1, backtest.horizon + 1)
+        for which, label, color in (
+            ("forecast", "forecast", "tab:blue"),
+            ("naive", "seasonal naive", "tab:orange"),
+        ):
+            marker = "o" if backtest.horizon == 1 else None
+            left.plot(ahead, backtest.by_horizon(which), color=color, marker=marker, label=label)
+            origins = [part.mean() for part in backtest.by_origin(which)]
+            if len(backtest.series) == 1:
+                s = backtest.series[0]
+                stamps = s.axis.stamps(0, int(s.origins[-1]) + 1)
+                stamps = stamps.to_timestamp() if hasattr(stamps, "to_timestamp") else stamps
+                right.plot(stamps[s.origins], backtest.by_origin(which)[0], color=color, label=label)
+            else:
+                right.plot(np.sort(origins), color=color, label=label)
+        left.set(xlabel="steps ahead", ylabel="mean absolute scaled error")
+        right.set(xlabel="origin" if len(backtest.series) == 1 else "series, sorted by its error")
+        right.tick_params(axis="x", labelrotation=30)
+        left.legend()
+        for axes in (left, right):
+            axes.set_ylim(bottom=0)
+        return display
