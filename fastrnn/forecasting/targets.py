@@ -14,10 +14,11 @@ this error is the scale. So both depend on the past alone, and :math:`y = s^{-1}
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fastrnn.forecasting.references import Reference, TargetPlan, references_for
 
 __all__ = ["Reference", "SeriesHistory", "TargetPlan", "references_for"]
 
@@ -29,72 +30,6 @@ _LARGEST_FEATURE = 20.0
 _NEWEST = 0.3
 #: Errors that a seasonal reference must have, in steps, before it is chosen.
 _STEPS_TO_TRUST = 24
-
-
-class Reference(NamedTuple):
-    """A simple forecast: `kind` is "last", "season", "smooth" or "drift"; `lag` the steps of a season (1 for "last")."""
-
-    kind: str
-    lag: int
-
-
-class TargetPlan(NamedTuple):
-    """How targets are made relative.
-
-    Attributes
-    ----------
-    horizon : int
-        Steps ahead.
-    references : tuple of Reference
-        Those to choose from.
-    log : bool
-        Whether s is the logarithm of y.
-    zero_based : bool
-        Take nothing out, and divide by the mean of the series up to the origin. For counts.
-    season : int
-        Lag of the seasonal naive forecast, with which others are compared.
-    compare : bool
-        Show the network what hardly changes within a series. Where there are many series it tells them apart; of a few,
-        the network would learn by it at which time each step lay.
-    """
-
-    horizon: int
-    references: tuple[Reference, ...]
-    log: bool = False
-    zero_based: bool = False
-    compare: bool = False
-    season: int = 1
-
-    @property
-    def lags(self) -> tuple[int, ...]:
-        """Lags at which values are compared: 1 and the seasons."""
-        return tuple(sorted({1, self.season, *(r.lag for r in self.references)}))
-
-    @property
-    def probes(self) -> tuple[int, ...]:
-        """Steps ahead at which the references' errors are measured: the first, the middle and the last."""
-        return tuple(sorted({1, -(-self.horizon // 2), self.horizon}))
-
-    @property
-    def seasonal(self) -> tuple[int, ...]:
-        """Numbers of the references of kind "season"."""
-        return tuple(i for i, r in enumerate(self.references) if r.kind == "season")
-
-
-def references_for(seasons: tuple[int, ...], target: str) -> tuple[Reference, ...]:
-    """Return the references that `target` ("auto", "last", "season", "smooth" or "drift") names."""
-    seasonal = tuple(Reference("season", m) for m in seasons if m > 1)
-    smooth = tuple(Reference("smooth", m) for m in seasons if m > 1)
-    drift = tuple(Reference("drift", m) for m in seasons[:1] if m > 1)
-    last = (Reference("last", 1),)
-    if target == "last" or not seasonal:
-        return last
-    return {
-        "auto": last + seasonal + smooth + drift,
-        "season": last + seasonal,
-        "smooth": last + smooth,
-        "drift": last + drift,
-    }[target]
 
 
 class SeriesHistory:
@@ -128,6 +63,14 @@ class SeriesHistory:
         self._sums, self._counts = np.zeros(n_refs + 2), np.zeros(n_refs + 2)
         self._lag_row = {lag: i for i, lag in enumerate(plan.lags)}
         self._ahead = np.arange(1, plan.horizon + 1)
+        self._probes, self._lags = plan.probes, plan.lags
+        # Errors that each reference must have before it is chosen.
+        self._least = np.array(
+            [
+                1 if r.kind == "last" else min(r.lag, _STEPS_TO_TRUST) * len(self._probes)
+                for r in plan.references
+            ]
+        )
 
     _GROWING = (
         "_s",
@@ -189,7 +132,7 @@ class SeriesHistory:
         self._fill(start, stop)
         last = self._filled[0]
         self._level_sum[start:stop] = _running(
-            self._level_sum[start - 1] if start else 0.0, np.nan_to_num(last[start:stop])
+            self._level_sum[start - 1] if start else 0.0, _zero_for_nan(last[start:stop])
         )
         for r, reference in enumerate(self.plan.references):
             if reference.kind == "drift":
@@ -204,7 +147,7 @@ class SeriesHistory:
         self._filled[:, start:stop] = self._s[start:stop]
         if not missing.any():
             return
-        for row, lag in enumerate(self.plan.lags):
+        for row, lag in enumerate(self._lags):
             filled = self._filled[row]
             if lag == 1:
                 at = np.where(missing, -1, np.arange(start, stop))
@@ -226,7 +169,7 @@ class SeriesHistory:
         change = np.zeros(stop - start)
         first = max(start, lag)
         if stop > first:
-            change[first - start :] = np.nan_to_num(filled[first:stop] - filled[first - lag : stop - lag])
+            change[first - start :] = _zero_for_nan(filled[first:stop] - filled[first - lag : stop - lag])
         sums = self._growth_sum[r]
         sums[start:stop] = _running(sums[start - 1] if start else 0.0, change)
         growth = self._growth[r]
@@ -252,11 +195,14 @@ class SeriesHistory:
     def _judge(self, start: int, stop: int) -> None:
         """Sum up the errors of the references, choose one for each origin, and set its scale."""
         plan, s = self.plan, self._s
+        if stop == start + 1:
+            self._judge_one(start)
+            return
         n_refs, n_new = len(plan.references), stop - start
         steps = np.arange(start, stop)
         errors, counts = np.zeros((n_refs + 2, n_new)), np.zeros((n_refs + 2, n_new))
         for r in range(n_refs):
-            for k in plan.probes:
+            for k in self._probes:
                 first = max(start, k)
                 if first >= stop:
                     continue
@@ -280,16 +226,42 @@ class SeriesHistory:
         means = sums / np.maximum(counts, 1)
         self._choose(means, counts, start, stop)
 
+    def _judge_one(self, t: int) -> None:
+        """Do the same for a single step, with numbers instead of arrays: it is what `update` waits for."""
+        n_refs = len(self.plan.references)
+        s = self._s.item(t)
+        errors, counts = [0.0] * (n_refs + 2), [0.0] * (n_refs + 2)
+        if not math.isnan(s):
+            for r in range(n_refs):
+                for k in self._probes:
+                    error = abs(s - self._base_one(r, t - k, k)) if t >= k else math.nan
+                    if not math.isnan(error):
+                        errors[r] += error
+                        counts[r] += 1.0
+            change = abs(s - self._filled.item(0, t - 1)) if t else math.nan
+            if not math.isnan(change):
+                errors[n_refs], counts[n_refs] = change, 1.0
+            errors[n_refs + 1], counts[n_refs + 1] = abs(s), 1.0
+        self._sums = np.array(errors) + self._sums
+        self._counts = np.array(counts) + self._counts
+        means = self._sums / np.maximum(self._counts, 1)
+        self._choose(means[:, None], self._counts[:, None], t, t + 1)
+
+    def _base_one(self, r: int, origin: int, ahead: int) -> float:
+        kind, lag = self.plan.references[r]
+        if kind == "last":
+            return self._filled.item(0, origin)
+        seasons = -(-ahead // lag)
+        at = origin + ahead - seasons * lag
+        if at < 0:
+            return math.nan
+        base = self._smooth.item(r, at) if kind == "smooth" else self._filled.item(self._lag_row[lag], at)
+        return base + seasons * self._growth.item(r, origin) if kind == "drift" else base
+
     def _choose(self, means: NDArray, counts: NDArray, start: int, stop: int) -> None:
         plan = self.plan
         n_refs = len(plan.references)
-        least = np.array(
-            [
-                1 if r.kind == "last" else min(r.lag, _STEPS_TO_TRUST) * len(plan.probes)
-                for r in plan.references
-            ]
-        )
-        usable = counts[:n_refs] >= least[:, None]
+        usable = counts[:n_refs] >= self._least[:, None]
         candidates = np.where(usable, means[:n_refs], np.inf)
         choice = candidates.argmin(axis=0)
         change, size = means[n_refs], means[n_refs + 1]
@@ -303,7 +275,7 @@ class SeriesHistory:
         self._choice[start:stop] = choice
         self._scale[start:stop] = scale
         self._trusted[start:stop] = (
-            counts[0] >= 2 * len(plan.probes) if not plan.zero_based else counts[-1] >= 2
+            counts[0] >= 2 * len(self._probes) if not plan.zero_based else counts[-1] >= 2
         )
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios = np.log(means[:n_refs] / scale)
@@ -369,7 +341,7 @@ class SeriesHistory:
         origins = np.arange(start, stop)
         scale = self._scale[start:stop]
         columns = [~np.isnan(self._s[start:stop])]
-        for row, lag in enumerate(plan.lags):
+        for row, lag in enumerate(self._lags):
             columns.append(self._change(row, lag, start, stop) / scale)
             if lag > 1:
                 columns.append(self._above_mean(lag, start, stop) / scale)
@@ -464,6 +436,10 @@ class SeriesHistory:
             return math.nan
         s = float(self._filled[0, self.n - 1])
         return math.exp(s) if self.plan.log else s
+
+
+def _zero_for_nan(values: NDArray) -> NDArray:
+    return np.where(np.isnan(values), 0.0, values)
 
 
 def _running(before: float, new: NDArray) -> NDArray:
