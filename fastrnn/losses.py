@@ -7,7 +7,6 @@ activation (sigmoid, softmax) are computed from the activation's input, which is
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +24,7 @@ from fastrnn.targets import (
     item_weights,
     loss_divisor,
     one_hot_targets,
+    weighted_sum,
 )
 
 __all__ = [
@@ -119,7 +119,7 @@ class Loss(Configurable):
         """Return the loss, from `logits` if they are given."""
         y_true, factor = self._targets_and_factor(y_true, y_pred, sample_weight, mask)
         values = self.values(y_true, y_pred) if logits is None else self.logit_values(y_true, logits)
-        return _total(values, factor)
+        return weighted_sum(values, factor)
 
     def value_and_grad(
         self,
@@ -165,19 +165,11 @@ class Loss(Configurable):
         grad *= factor[..., None] if isinstance(factor, np.ndarray) else grad.dtype.type(factor)
         if isinstance(factor, np.ndarray) and not np.isfinite(values).all():
             grad[factor == 0] = 0  # an item that does not count may have any value
-        return _total(values, factor), grad
+        return weighted_sum(values, factor), grad
 
     def _counted(self, y_true: np.ndarray, mask: Any) -> Any:
         """Which items count, by the mask and by the targets; None if all do."""
         return mask
-
-
-def _total(values: np.ndarray, factor: Any) -> float:
-    """The sum of values times factor; values of factor 0 may be infinite or NaN."""
-    if isinstance(factor, np.ndarray):
-        total = float((values * factor).sum())
-        return total if math.isfinite(total) else float(np.where(factor == 0, 0, values * factor).sum())
-    return float(np.add.reduce(values, axis=None)) * factor
 
 
 def _mean(values: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ __all__ = [
     "loss_divisor",
     "missing_items",
     "one_hot_targets",
+    "weighted_sum",
 ]
 
 
@@ -212,3 +213,11 @@ def class_targets(y_true: Any, y_pred: np.ndarray, loss: str, ignore_class: int 
             f"y holds class {wrong}: with {n_classes} outputs, classes go from 0 to {n_classes - 1}"
         )
     return y_true
+
+
+def weighted_sum(values: np.ndarray, factor: Any) -> float:
+    """Return the sum of values times factor; values of factor 0 may be infinite or NaN."""
+    if isinstance(factor, np.ndarray):
+        total = float((values * factor).sum())
+        return total if math.isfinite(total) else float(np.where(factor == 0, 0, values * factor).sum())
+    return float(np.add.reduce(values, axis=None)) * factor

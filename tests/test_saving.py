@@ -292,6 +292,7 @@ def custom_model():
 
 def test_own_classes_and_functions_are_found_by_name(tmp_path):
     x, y = data()
+    y = y[:, None]
     model = custom_model()
     model.fit(x, y, epochs=1, verbose=0)
     again = saved(model, tmp_path, custom_objects=CUSTOM)

@@ -19,7 +19,8 @@ from fastrnn.callbacks import History
 from fastrnn.engine.kernels.vecmath import name_of, resolve
 from fastrnn.layers import deserialize
 from fastrnn.layers.base import Layer
-from fastrnn.layers.stacked import is_kernel_class
+from fastrnn.layers.stacked import CustomCell, is_kernel_class
+from fastrnn.layers.wrappers import Wrapper
 from fastrnn.registry import Configurable, custom_object, serialize
 from fastrnn.saving.codec import Decoder, Encoder, Kind, by_name, custom_name, register
 
@@ -58,11 +59,9 @@ def _find(table: dict[str, str], name: Any, what: str) -> Any:
 def _layer_tree(layer: Layer, path: str = "") -> Iterator[tuple[str, Layer]]:
     """A layer and all layers inside it, outer ones first, each with a name of its place."""
     yield path, layer
-    seeded = getattr(layer, "_seeded", None)
-    inside = list(seeded()) if seeded is not None else []
-    own = getattr(layer, "cell", None)  # of a CustomCell; a wrapper's is among the others
-    if isinstance(own, Layer) and not any(own is other for other in inside):
-        inside.append(own)
+    inside = list(layer._seeded()) if isinstance(layer, Wrapper) else []
+    if isinstance(layer, CustomCell) and isinstance(layer.cell, Layer):
+        inside.append(layer.cell)
     for i, child in enumerate(inside):
         yield from _layer_tree(child, f"{path}.{i}")
 
@@ -175,7 +174,7 @@ def _encode_model(model: Any, encoder: Encoder, path: str) -> dict[str, Any]:
             weights.append(encoder.tensor(value, f"{path}/weights/{i}/{layer.name}/{name}"))
     parts = {
         f"{i}{place}": {
-            "trainable": getattr(part, "_own_trainable", part.trainable),
+            "trainable": part._own_trainable if isinstance(part, Wrapper) else part.trainable,
             "generator": encoder(part._rng_, f"{path}/layers/{i}{place}/generator"),
             "states": encoder(part.states, f"{path}/layers/{i}{place}/states"),
         }

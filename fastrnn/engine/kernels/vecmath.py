@@ -311,9 +311,9 @@ def prepare_activations(cell: Any, dtype: Any) -> None:
 
     A cell without this attribute has them in the fields with names that end in ``activation``.
     """
-    for name in getattr(cell, "activation_fields", cell._fields):
-        if hasattr(cell, "activation_fields") or name.endswith("activation"):
-            prepare(getattr(cell, name), dtype)
+    named = [name for name in cell._fields if name.endswith("activation")]
+    for name in getattr(cell, "activation_fields", named):
+        prepare(getattr(cell, name), dtype)
 
 
 def _run(
