@@ -28,7 +28,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 
 COMMON = """
-import hashlib, sys, warnings
+import hashlib, signal, sys, warnings
 import numpy as np
 from fastrnn import RNNClassifier, Sequential, layers, set_random_seed
 
@@ -89,6 +89,8 @@ def attempt():
     except BaseException as error:
         return f"{{type(error).__name__}}: {{error}}".replace("\\n", " ")
 
+# A shell starts background jobs with SIGINT ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 first = second = None
 try:
     print("ready", flush=True)

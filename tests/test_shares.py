@@ -12,7 +12,7 @@ from fastrnn.cells.simple_rnn import SimpleRNN
 from fastrnn.engine.kernels import matmul, packing
 from fastrnn.engine.recurrence import plans, run
 from fastrnn.engine.runtime import jit, threads
-from fastrnn.engine.runtime.handover import ALONE
+from fastrnn.engine.runtime.handover import ALONE, OWNED, WORD
 from tests.layer_cases import gradients_of
 
 pytestmark = pytest.mark.skipif(jit.DISABLED, reason="without a compiler there is one thread")
@@ -84,8 +84,14 @@ def test_shares_are_done_alone_where_the_team_works_for_others(rng, monkeypatch)
     layer, x = layer_of("LSTM"), rng.normal(size=(3, 5, 20)).astype(np.float32)
     alone = everything(layer, x, None)
     with_shares(monkeypatch, 4)
-    with threads._team.lock:
+    team = threads._team
+    team.state[OWNED] = 1  # as in a job of another thread
+    word = int(team.state[WORD])
+    try:
         busy = everything(layer, x, None)
+        assert team.state[WORD] == word
+    finally:
+        team.state[OWNED] = 0
     for a, b in zip(busy, alone, strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -6,7 +6,6 @@ import math
 import os
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -155,26 +154,133 @@ def test_cgroup_quota_without_proc(tmp_path: Path) -> None:
     assert threads._cgroup_quota(tmp_path / "none", tmp_path) == math.inf
 
 
+def region_of_two(team: threads._Team) -> object:
+    """The state that a call gets which the team does not rest for."""
+    team._left = 0
+    with parallel_region(2) as state:
+        return state
+
+
 @needs_two
-def test_region_gives_the_team_to_one_thread_at_a_time() -> None:
+def test_region_gives_the_state_and_survives_exceptions() -> None:
+    team = threads._team
     with parallel_region(1) as state:
         assert state is None
-    with parallel_region(2) as state:
-        assert state is not None
-        seen = []
-
-        def enter() -> None:
-            with parallel_region(2) as other:
-                seen.append(other)
-
-        other = threading.Thread(target=enter)
-        other.start()
-        other.join()
-        assert seen == [None]
+    assert region_of_two(team) is team.state
     with pytest.raises(KeyError), parallel_region(2):
         raise KeyError
-    with parallel_region(2) as state:
-        assert state is not None
+    assert region_of_two(team) is team.state
+
+
+ONE_AT_A_TIME = """
+import ctypes
+from fastrnn.engine.runtime.handover import OWNED
+# Another thread has claimed the team: jobs are done alone, and what it has written for the team is left as it is.
+work()
+state = threads._team.state
+state[OWNED] = 1
+before = state.copy()
+work()
+changed = [int(i) for i in np.flatnonzero(state != before)]
+state[OWNED] = 0
+work()
+print([i for i in changed if i < 24], int(state[OWNED]), bool((state != before)[0]))
+"""
+
+
+@needs_jit
+def test_team_works_for_one_thread_at_a_time(tmp_path: Path) -> None:
+    assert run(tmp_path, ONE_AT_A_TIME) == "[] 0 True"
+
+
+STORM = """
+import random, signal
+work()
+class Limit(Exception): pass
+def limit(*_): raise Limit
+signal.signal(signal.SIGALRM, limit)
+draw = random.Random(0)
+hits = 0
+for _ in range(3000):
+    try:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, draw.uniform(1e-6, 150e-6))
+            for _ in range(20):
+                with parallel_region(2):
+                    pass
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except Limit:
+        hits += 1
+    for worker in threads._team._workers:
+        if draw.random() < 0.02:  # asleep, so that the next call wakes it
+            worker.asleep or __import__("time").sleep(0.003)
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
+threads._team._left = 0
+import time
+time.sleep(0.05)
+(worker,) = threads._team._workers
+took = 0
+for _ in range(200):
+    # The team is still there for us: whoever takes a part of a job writes to it.
+    took += work() - 1
+    deadline = time.monotonic() + 5
+    while worker.asleep and time.monotonic() < deadline:
+        time.sleep(0.0002)
+assert not worker.asleep or took > 100
+print(hits > 500, took > 100, len(os.sched_getaffinity(worker.thread.native_id)) == len(os.sched_getaffinity(0)))
+"""
+
+
+@needs_two
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the platform has no timers and affinities")
+def test_team_survives_exceptions_at_any_moment_of_a_call(tmp_path: Path) -> None:
+    assert run(tmp_path, STORM) == "True True True"
+
+
+AFFINITY = """
+import time
+def fall_asleep():
+    time.sleep(0.05)  # it may be about to wake
+    deadline = time.monotonic() + 10
+    while not worker.asleep and time.monotonic() < deadline:
+        time.sleep(0.001)
+def allowed():
+    time.sleep(0.05)
+    return sorted(os.sched_getaffinity(worker.thread.native_id))
+cores = sorted(os.sched_getaffinity(0))
+work()
+(worker,) = threads._team._workers
+fall_asleep()
+os.sched_setaffinity(0, cores[:1])  # this thread: the team follows
+work()
+print(allowed() == cores[:1], end=" ")
+os.sched_setaffinity(0, cores)
+deadline = time.monotonic() + 0.2
+while time.monotonic() < deadline:  # though its thread never sleeps
+    work()
+print(allowed() == cores, end=" ")
+fall_asleep()
+for thread in os.listdir("/proc/self/task"):  # all threads, as taskset --all-tasks does
+    os.sched_setaffinity(int(thread), cores[-1:])
+work()
+print(allowed() == cores[-1:], end=" ")
+os.sched_setaffinity(0, cores)
+fall_asleep()
+work()
+fall_asleep()
+os.sched_setaffinity(worker.thread.native_id, cores[:1])  # only that of the team
+work()
+print(allowed() == cores[:1])
+"""
+
+
+@needs_two
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="there is one core only"
+)
+def test_workers_keep_the_affinity_that_is_set_later(tmp_path: Path) -> None:
+    assert run(tmp_path, AFFINITY) == "True True True True"
 
 
 @needs_two
@@ -232,8 +338,11 @@ def test_workers_sleep_and_wake() -> None:
             while not worker.asleep and time.monotonic() < deadline:
                 time.sleep(0.001)
             assert worker.asleep
+            before = worker.wakings
             team.call(2)
-            assert not worker.asleep
+            while worker.wakings == before and time.monotonic() < deadline:
+                time.sleep(0.001)
+            assert worker.wakings > before
     finally:
         team.dismiss()
     assert not worker.thread.is_alive()
@@ -297,15 +406,84 @@ holder.join()
     assert run(tmp_path, script) == "2"
 
 
-@needs_jit
-@pytest.mark.parametrize("platform", ["linux", "win32"])
-def test_platform_without_clock_and_yield(tmp_path: Path, platform: str) -> None:
-    script = "print(work(), threads._current_core is None)"
-    prelude = "import sys, multiprocessing.connection, numba, fastrnn.engine.runtime.jit\n"
-    prelude += f"sys.platform, kept = {platform!r}, sys.platform\n"
-    prelude += "import fastrnn.engine.runtime.handover, fastrnn.engine.runtime.threads\nsys.platform = kept\n"
-    done = run(tmp_path, script, prelude, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
-    assert done == ("2 False" if platform == "linux" else "2 True")
+OTHER_PLATFORM = """
+import ctypes, sys, multiprocessing.connection, numba, fastrnn.engine.runtime.jit
+libc = ctypes.CDLL(None)
+yields = []
+class Kernel32:
+    # What the real one has, on top of what is here.
+    @staticmethod
+    def QueryPerformanceFrequency(to): to._obj.value = 10_000_000
+    @ctypes.CFUNCTYPE(ctypes.c_int)
+    def SwitchToThread():
+        yields.append(1)
+        return libc.sched_yield()
+    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
+    def QueryPerformanceCounter(to):
+        import time
+        ctypes.c_int64.from_address(to).value = time.perf_counter_ns() // 100 + 4 * 10**15
+        return 1
+if {windows}:
+    ctypes.WinDLL = lambda name: Kernel32
+sys.platform, kept = {platform!r}, sys.platform
+import fastrnn.engine.runtime.handover, fastrnn.engine.runtime.threads
+sys.platform = kept
+sys.path.insert(0, {folder!r})
+"""
+
+SLOW_PART = """
+from fastrnn.engine.runtime.jit import jit
+from fastrnn.engine.runtime.handover import _load, _store, share
+from fastrnn.engine.runtime.linking import address, fetch, spill
+
+@jit
+def _part(arguments, at, k):
+    started, x = fetch(arguments, at)
+    _store(started, k, 1)
+    looks = 0
+    while _load(started, 1 - k) == 0 and looks < 4_000_000_000:  # until another thread has the other part
+        looks += 1
+    if k == 1:  # the team has this one; it takes longer than the caller spins
+        for i in range(20_000_000):
+            x[0] += _load(started, 0)
+
+part = address(_part)
+
+@jit
+def slow(state, started, x):
+    args = (started, x)
+    share(state, part(args), spill(args), 2)
+"""
+
+WAIT = """
+print(work(), threads._current_core is None, end=" ")
+from fastrnn.engine.runtime import handover
+from slow import slow
+longest = 0
+for _ in range(30):  # until the team's thread takes the long part
+    threads._team._left = 0
+    with parallel_region(2) as state:
+        slow(state, np.zeros(2, np.int64), np.ones(1))
+        longest = max(longest, int(state[handover.WAITED]))
+    if longest > 2_000_000:
+        break
+print(0 < longest < 20e9, bool(globals().get("yields")))
+"""
+
+
+@needs_two
+@pytest.mark.parametrize(
+    ("platform", "expected"),
+    [
+        ("linux", "2 False True False"),
+        ("win32", "2 True True True"),  # yields by a function of kernel32, not of libc
+        ("unheard of", "2 True False False"),
+    ],
+)
+def test_waiting_offers_the_core_where_the_platform_can(tmp_path: Path, platform: str, expected: str) -> None:
+    (tmp_path / "slow.py").write_text(SLOW_PART)
+    prelude = OTHER_PLATFORM.format(platform=platform, windows=platform == "win32", folder=str(tmp_path))
+    assert run(tmp_path, WAIT, prelude, NUMBA_CACHE_DIR=str(tmp_path / "cache")) == expected
 
 
 @pytest.mark.parametrize("backend", ["loky", "multiprocessing", "threading"])

@@ -68,6 +68,9 @@ LATE_NS, LATE_FRACTION = 500_000, 0.4
 MIN_REST_CALLS, MAX_REST_CALLS = 2, 256
 #: Nanoseconds. Calls that follow one another within this time keep threads awake, however small the calls are.
 AWAKE_NS = 500_000
+#: Nanoseconds. After this time a call asks again on which cores it may run, so that threads that are awake follow; asking
+#: takes 1 us, and threads that wake ask anyway.
+AFFINITY_NS = 50_000_000
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Memory

@@ -1,10 +1,10 @@
 """How the parts of a job reach other threads: a word in memory that says what is to be done, and who takes it.
 
-A job is a function, the address of its arguments, and a number of parts. The thread that has it writes it into the
-shared `state`, takes parts itself, and waits until all are done; every other thread of the team spins on the same word
-and takes parts as well. Whoever is free takes the next part, so a thread that the system lets wait costs nothing but
-its help, whereas behind a barrier all would wait for it. Which part adds to which numbers is fixed, so results do not
-depend on who took it.
+A job is a function, the address of its arguments, and a number of parts. The thread that has it claims the shared
+`state`, writes the job into it, takes parts itself, and waits until all are done; every other thread of the team spins on
+the same word and takes parts as well. Where another thread has claimed the state, the job is done alone. Whoever is free
+takes the next part, so a thread that the system lets wait costs nothing but its help, whereas behind a barrier all would
+wait for it. Which part adds to which numbers is fixed, so results do not depend on who took it.
 
 The word is ``job << 32 | parts << 16 | next``. Taking a part is a compare-and-swap of the whole word, which fails once
 another job has begun: function and arguments read before it are then not used.
@@ -12,13 +12,14 @@ another job has begun: function and arguments read before it are then not used.
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import sys
 import time
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -30,17 +31,27 @@ from fastrnn.engine.tuning import SPINS_BEFORE_YIELD
 
 __all__ = ["ALONE", "STOP", "WAITED", "call_part", "new_state", "serve", "share"]
 
-# Each on a cache line of its own. WAITED: how long, in nanoseconds, `share` had to wait for the last part.
-WORD, DONE, JOB, STOP, WAITED = 0, 8, 16, 24, 32
+# Each on a cache line of its own. WAITED: how long, in nanoseconds, `share` had to wait for the last part. OWNED: whether a
+# thread has claimed the team for a job; compiled code claims and frees it, so no interrupt comes between.
+WORD, DONE, JOB, STOP, WAITED, OWNED = 0, 8, 16, 24, 32, 40
+#: Ticks of the clock in a second, where it doesn't count nanoseconds.
+FREQUENCY = WAITED + 3
 _MASK = 0xFFFF
 
 _MACHINE = platform.machine().lower()
 _POSIX = sys.platform in ("linux", "darwin")
+_WINDLL: Any = getattr(ctypes, "WinDLL", None)
+_KERNEL32 = _WINDLL("kernel32") if _WINDLL is not None and sys.platform == "win32" else None
 
 
 def new_state() -> np.ndarray:
     """The memory that a team shares: no job, nothing to do."""
-    return np.zeros(48, np.int64)
+    state = np.zeros(48, np.int64)
+    if _KERNEL32 is not None:
+        frequency = ctypes.c_int64()
+        _KERNEL32.QueryPerformanceFrequency(ctypes.byref(frequency))
+        state[FREQUENCY] = frequency.value
+    return state
 
 
 def _word(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
@@ -122,11 +133,33 @@ if _POSIX:
         _clock_gettime(_MONOTONIC, data_address(state) + 8 * (WAITED + 1))
         return state[WAITED + 1] * 1_000_000_000 + state[WAITED + 2]
 
+elif _KERNEL32 is not None:
+    _switch_to_thread = types.ExternalFunction("fastrnn_switch_to_thread", types.int32())
+    _performance_counter = types.ExternalFunction("fastrnn_performance_counter", types.int32(types.intp))
+    if not DISABLED:
+        for _symbol, _function in (
+            ("fastrnn_switch_to_thread", _KERNEL32.SwitchToThread),
+            ("fastrnn_performance_counter", _KERNEL32.QueryPerformanceCounter),
+        ):
+            binding.add_symbol(_symbol, ctypes.cast(_function, ctypes.c_void_p).value or 0)
+
+    @inlined
+    def _offer():
+        """Let another thread have the core."""
+        _switch_to_thread()
+
+    @inlined
+    def _clock(state):
+        """Nanoseconds since some moment."""
+        _performance_counter(data_address(state) + 8 * (WAITED + 1))
+        ticks, frequency = state[WAITED + 1], state[FREQUENCY]
+        return ticks // frequency * 1_000_000_000 + ticks % frequency * 1_000_000_000 // frequency
+
 else:
 
     @inlined
     def _offer():
-        """Go on: there is no portable way to offer the core."""
+        """Go on: no way to offer the core is known here."""
 
     @inlined
     def _clock(state):
@@ -183,7 +216,7 @@ def _take(state):
 @jit(inner=True)
 def share(state, function, at, parts):
     """Have all parts of a job done, together with whoever serves `state`, if it isn't empty; at most 65535 parts."""
-    if state.shape[0] == 0:
+    if state.shape[0] == 0 or not _swap(state, OWNED, 0, 1):
         for k in range(parts):
             call_part(function, at, k)
         return
@@ -202,6 +235,7 @@ def share(state, function, at, parts):
         while _load(state, DONE) < parts:
             _offer()
         state[WAITED] = _clock(state) - start
+    _store(state, OWNED, 0)
 
 
 @jit

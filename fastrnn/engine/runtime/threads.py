@@ -29,6 +29,7 @@ from numba.core import config
 
 from fastrnn.engine import tuning
 from fastrnn.engine.runtime.handover import STOP, WAITED, new_state, serve
+from fastrnn.engine.runtime.interrupts import held
 
 __all__ = ["available", "in_worker", "parallel_region", "resolve"]
 
@@ -158,14 +159,19 @@ class _Worker:
 
     Linux may wake a thread on the very core of the one that waits for it, with another core idle, and leave both
     there. So it wakes barred from that core, and drops the bar once it runs.
+
+    Only the worker itself writes `asleep`: whatever interrupts a thread that wakes it, the two agree.
     """
 
     def __init__(self, team: _Team) -> None:
         self.asleep = False
+        #: How often it was woken.
+        self.wakings = 0
         self._sleep = threading.Lock()
         self._sleep.acquire()
         self._team = team
-        self._cores = os.sched_getaffinity(0) if _current_core else set()
+        #: The cores that it may run on, while it is barred from one of them.
+        self._target: set[int] | None = None
         self.thread = threading.Thread(target=self._work, name="fastrnn", daemon=True)
         self.thread.start()
 
@@ -177,32 +183,48 @@ class _Worker:
                 return
             # First the flag, then the look: whoever calls counts first and looks at flags then, so one of us sees.
             self.asleep = True
-            if team.calls != calls:
-                self.asleep = False
-                continue
-            self._sleep.acquire()
-            if self._cores:
-                os.sched_setaffinity(0, self._cores)
+            if team.calls == calls:
+                self._sleep.acquire()
+                self.wakings += 1
+            self.asleep = False
+            if self._target is not None:
+                self.move(self._target)
 
-    def wake(self, core: int) -> None:
-        self.asleep = False
-        if len(self._cores) > 1 and self.thread.native_id:
+    def move(self, cores: set[int]) -> None:
+        """Let the thread run on these cores, and no others."""
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(self.thread.native_id or 0, cores)
+        self._target = None
+
+    def wake(self, core: int, moved_to: set[int] | None) -> None:
+        """Wake the thread away from a core; onto other cores than before where the caller was moved to them."""
+        if _current_core is not None and self.thread.native_id:
             with contextlib.suppress(OSError):
-                os.sched_setaffinity(self.thread.native_id, self._cores - {core})
-        self._sleep.release()
+                # A target that is still there is from a call that was interrupted; else what the user has set counts.
+                cores = moved_to or self._target or os.sched_getaffinity(self.thread.native_id)
+                self._target = cores
+                os.sched_setaffinity(self.thread.native_id, cores - {core} or cores)
+        with contextlib.suppress(RuntimeError):  # another thread has woken it, too
+            self._sleep.release()
 
 
 class _Team:
     """The threads of this process that help with parallel kernels: started when first needed, gone in a fork's child.
 
     Where calls wait for them, because others want the same cores, the team rests for a while.
+
+    Several Python threads may call at once: each job of a kernel claims the team for itself, or is done alone (see
+    `handover.share`). So nothing here has to be given back, and an interrupt in the middle leaves nothing taken.
     """
 
     def __init__(self) -> None:
         self.state = new_state()
-        self.lock = threading.Lock()
         self.calls = 0
         self._workers: list[_Worker] = []
+        self._hiring = threading.Lock()
+        #: The cores of the thread that called last, and when it was asked for them.
+        self._cores: set[int] = set()
+        self._asked = 0
         self._rest = 0
         self._left = 0
         self._start = 0
@@ -217,12 +239,27 @@ class _Team:
         before, self._start = self._start, time.perf_counter_ns()
         self.calls += 1  # first this, then the look at flags
         asleep = [worker for worker in self._workers[: n - 1] if worker.asleep]
-        if asleep:
-            if light and self._start - before > tuning.AWAKE_NS:
-                return False
-            for worker in asleep:
-                worker.wake(_current_core() if _current_core else 0)
+        if asleep and light and self._start - before > tuning.AWAKE_NS:
+            return False
+        if asleep or self._start - self._asked > tuning.AFFINITY_NS:
+            self._wake(asleep)
         return True
+
+    def _wake(self, asleep: list[_Worker]) -> None:
+        """Wake workers; all of them follow the calling thread if it was moved to other cores."""
+        moved_to = None
+        if _current_core is not None:
+            cores = os.sched_getaffinity(0)
+            if cores != self._cores:
+                moved_to = cores
+                for worker in self._workers:
+                    if worker not in asleep:
+                        worker.move(cores)
+        for worker in asleep:
+            worker.wake(_current_core() if _current_core else 0, moved_to)
+        if moved_to is not None:
+            self._cores = moved_to
+        self._asked = self._start
 
     def done(self) -> None:
         """Take note of how long the call had to wait."""
@@ -234,18 +271,20 @@ class _Team:
             self._rest = 0
 
     def _hire(self, n: int) -> None:
-        if not self._workers:
-            serve.compile((numba.typeof(self.state), types.intp))  # here, not in the thread
-            atexit.register(self.dismiss)
-        while len(self._workers) < n:
-            self._workers.append(_Worker(self))
+        with held(), self._hiring:
+            if not self._workers:
+                serve.compile((numba.typeof(self.state), types.intp))  # here, not in the thread
+                atexit.register(self.dismiss)
+                self._cores = os.sched_getaffinity(0) if _current_core is not None else set()
+            while len(self._workers) < n:
+                self._workers.append(_Worker(self))
 
     def dismiss(self) -> None:
         """End the workers, before the interpreter ends."""
         self.state[STOP] = 1
         for worker in self._workers:
             if worker.asleep:
-                worker.wake(-1)
+                worker.wake(-1, None)
         for worker in self._workers:
             worker.thread.join(1.0)
         self._workers.clear()
@@ -276,8 +315,8 @@ class parallel_region(contextlib.AbstractContextManager):  # noqa: N801 - used l
     """Context in which a parallel kernel may be called, with at most `n` threads.
 
     Entering it gives the state that the kernel shares with the team, or None where it must be called alone:
-    if `n` is 1, if the team works for another Python thread just now, if the cores are busy with other processes, or if
-    it would have to be woken for a trifle.
+    if `n` is 1, if the cores are busy with other processes, or if the team would have to be woken for a trifle. While the
+    team works for another Python thread, a kernel's jobs are done alone, whatever the state.
 
     Parameters
     ----------
@@ -300,19 +339,12 @@ class parallel_region(contextlib.AbstractContextManager):  # noqa: N801 - used l
 
     def __enter__(self) -> np.ndarray | None:
         team = _team
-        if self._n <= 1 or not team.lock.acquire(blocking=False):
+        if self._n <= 1 or not team.call(self._n, self._light):
             return None
-        try:
-            if team.call(self._n, self._light):
-                self._team = team
-                return team.state
-        finally:
-            if self._team is None:
-                team.lock.release()
-        return None
+        self._team = team
+        return team.state
 
     def __exit__(self, *exc: object) -> None:
         if self._team is not None:
             self._team.done()
-            self._team.lock.release()
             self._team = None
