@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import sys
 from pathlib import Path
@@ -88,11 +89,9 @@ def test_complete_cache_on_a_read_only_file_system_is_used(package: Path) -> Non
     assert run(package) == (LOADED, "")
     # Where something is missing, it is compiled, and kept where it can be.
     files_of(package)[0].unlink()
-    home = {"HOME": str(package / "cache"), "XDG_CACHE_HOME": str(package / "cache")}
-    for name in ("engine", "cells"):
-        (package / "pkg" / name / "__pycache__").touch()
-    out, err = run(package, **home)
+    out, err = run(package)
     assert out.startswith("[12.0, 12.0]")
+    assert out != LOADED
     assert err.count("can't be kept on disk") == 1
 
 
@@ -102,14 +101,40 @@ def test_folder_that_others_may_write_to_is_not_used(package: Path) -> None:
     run(package)
     folder = files_of(package)[0].parent
     folder.chmod(0o777)
-    home = {"HOME": str(package / "home"), "XDG_CACHE_HOME": str(package / "home")}
-    out, err = run(package, **home)
+    out, err = run(package)
     assert out == FRESH
     assert err.count("are not used, because others may write to it (mode 777)") == 1
-    assert run(package, **home)[0] == LOADED  # kept in another folder
-    assert [file.stat().st_mtime for file in files_of(package)]
+    assert [path.stat().st_mode & 0o777 for path in files_of(package)] == [0o644, 0o644]
     folder.chmod(0o755)
     assert run(package) == (LOADED, "")
+
+
+@needs_jit
+@needs_owners
+def test_folder_of_the_user_serves_where_the_one_beside_the_source_does_not(package: Path) -> None:
+    home = {"HOME": str(package / "home"), "XDG_CACHE_HOME": str(package / "home"), "NUMBA_CACHE_DIR": ""}
+    beside = package / "pkg/engine/__pycache__"
+    beside.mkdir()
+    beside.chmod(0o777)
+    out, err = run(package, **home)
+    assert out == FRESH
+    assert err.count("__pycache__ are not used, because others may write to it") == 1
+    assert list(beside.glob("*.nbc")) == []
+    assert run(package, **home)[0] == LOADED
+    beside.chmod(0o755)
+    assert run(package, **home) == (LOADED, "")  # still from the other folder
+    shutil.rmtree(package / "home")
+    assert run(package, **home) == (FRESH, "")
+    assert len(list(beside.glob("*.nbc"))) == 2
+    assert run(package, **home) == (LOADED, "")
+
+
+@needs_jit
+def test_named_folder_alone_is_used(package: Path) -> None:
+    """An empty one means that everything is compiled, whatever lies elsewhere."""
+    home = {"HOME": str(package / "home"), "XDG_CACHE_HOME": str(package / "home")}
+    assert run(package, NUMBA_CACHE_DIR="", **home)[0] == FRESH
+    assert run(package, **home) == (FRESH, "")
 
 
 @needs_jit

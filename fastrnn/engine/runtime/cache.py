@@ -5,10 +5,10 @@ options, the versions of Numba and llvmlite, the CPU, the argument types. A file
 that compile the same function at once don't disturb each other. It begins with a checksum of the rest, which is verified
 before anything of it is used; a function whose file is damaged is compiled again, and the file is replaced.
 
-A file is looked for in several folders: that of the environment variable ``NUMBA_CACHE_DIR``, the ``__pycache__`` beside the
-source file, and a folder of the user. A complete cache serves on a read-only file system, too. New files go to the first of
-these folders that can be written to. Since loading a file means executing it, neither a folder nor a file is used that other
-users may write to or that belongs to another user, unless that is the superuser.
+Where the environment variable ``NUMBA_CACHE_DIR`` is set, the files are there and nowhere else. Otherwise a file is looked
+for in the ``__pycache__`` beside the source file, then in a folder of the user; a new file goes to the first of them that
+can be written to. A complete cache serves on a read-only file system, too. Since loading a file means executing it, neither
+a folder nor a file is used that other users may write to or that belongs to another user, unless that is the superuser.
 """
 
 from __future__ import annotations
@@ -136,9 +136,9 @@ def _folders(function: Callable) -> list[Path]:
     name = os.path.basename(folder) + "_" + hashlib.sha256(folder.encode()).hexdigest()[:40]
     if not os.path.exists(path):
         name = "interactive"  # the path is another in each session
-    found = []
     if numba.config.CACHE_DIR:
-        found.append(Path(numba.config.CACHE_DIR) / name)
+        return [Path(numba.config.CACHE_DIR) / name]
+    found = []
     if os.path.exists(path):
         found.append(Path(folder) / "__pycache__")
     with contextlib.suppress(RuntimeError):  # nobody's home
@@ -184,8 +184,8 @@ def warn_once(kind: str, message: str) -> None:
 def _warn_distrusted(path: Path | str, reason: str) -> None:
     warn_once(
         "distrusted",
-        f"compiled kernels in {path} are not used, because {reason}: they are looked for in other folders and compiled "
-        "where they aren't found. Change its owner or mode, or set NUMBA_CACHE_DIR to a folder of your own.",
+        f"compiled kernels in {path} are not used, because {reason}: they are looked for elsewhere, or compiled again. "
+        "Change its owner or mode, or set NUMBA_CACHE_DIR to a folder of your own.",
     )
 
 
