@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,6 +89,8 @@ class Stream:
             raise ValueError("the model has no layer that computes anything")
         self._program = Program(parts, x, at)
         self._run = self._program.run
+        # The program's memory holds one step at a time, and compiled code runs without Python's own lock.
+        self._lock = threading.Lock()
         self._output: Any = at.view()
         self._output.flags.writeable = False
 
@@ -120,7 +123,8 @@ class Stream:
             x = self._checked(x)
         if self._blanks:
             return self._step_unless_blank(x)
-        self._run(x)
+        with self._lock:
+            self._run(x)
         return self._output
 
     def _step_unless_blank(self, x: np.ndarray) -> np.ndarray:
@@ -130,10 +134,11 @@ class Stream:
             blank |= (rows == value).all(axis=1)
         if blank.all():
             return self._output
-        kept = [(array, array[..., blank, :].copy()) for array in (*self._states, self._program.output)]
-        self._run(x)
-        for array, before in kept:
-            array[..., blank, :] = before
+        with self._lock:
+            kept = [(array, array[..., blank, :].copy()) for array in (*self._states, self._program.output)]
+            self._run(x)
+            for array, before in kept:
+                array[..., blank, :] = before
         return self._output
 
     def _checked(self, x: Any) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from fastrnn.engine.runtime import compiling
 from fastrnn.engine.runtime.compiling import Passed
 from fastrnn.engine.runtime.jit import DISABLED, body_of, implements, jit, register_sources, stub
 from tests.small_package import CELL, MAIN, environment, run
@@ -243,3 +245,37 @@ def test_division_by_zero_is_as_in_numpy() -> None:
         return x / y
 
     assert jit(divide)(1.0, 0.0) == np.inf
+
+
+@needs_jit
+def test_garbage_is_collected_while_code_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other threads need it; what the user has set stays."""
+    seen = []
+    original = compiling.Compiler.compile_extra
+
+    def compile_extra(self, func):
+        seen.append((gc.isenabled(), gc.get_threshold()[0]))
+        return original(self, func)
+
+    monkeypatch.setattr(compiling.Compiler, "compile_extra", compile_extra)
+    before = gc.get_threshold()
+
+    @jit(allocates=True)
+    def twice(x):
+        return 2 * x
+
+    assert twice(3) == 6
+    assert seen
+    assert all(enabled and 0 < threshold < 10**6 for enabled, threshold in seen)
+    assert gc.get_threshold() == before
+
+    def changed(self, func):
+        gc.set_threshold(901, 9, 9)
+        return original(self, func)
+
+    monkeypatch.setattr(compiling.Compiler, "compile_extra", changed)
+    try:
+        assert twice(3.0) == 6.0
+        assert gc.get_threshold() == (901, 9, 9)
+    finally:
+        gc.set_threshold(*before)

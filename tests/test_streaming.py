@@ -215,3 +215,24 @@ def test_bad_steps(x, error, words, rng):
 def test_stream_is_not_pickled(rng):
     with pytest.raises(TypeError, match="pickle the model"):
         pickle.dumps(model_of(rng, LSTM(2)).stream())
+
+
+def test_steps_from_several_threads_are_made_one_after_the_other():
+    model = Sequential([Input((None, 3)), GRU(24), Dense(2)])
+    x = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
+    alone, shared = model.stream(16), model.stream(16)
+    n_threads, n_steps = 4, 200
+    for _ in range(n_threads * n_steps):
+        alone.step(x)
+
+    def work():
+        for _ in range(n_steps):
+            shared.step(x)
+
+    pool = [threading.Thread(target=work) for _ in range(n_threads)]
+    for thread in pool:
+        thread.start()
+    for thread in pool:
+        thread.join()
+    for ours, theirs in zip(shared.states, alone.states, strict=True):
+        np.testing.assert_array_equal(ours, theirs)

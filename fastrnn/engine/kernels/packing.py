@@ -16,7 +16,6 @@ from fastrnn.engine.kernels.matmul import pack
 from fastrnn.engine.runtime.handover import share
 from fastrnn.engine.runtime.jit import jit
 from fastrnn.engine.runtime.linking import address, fetch, spill
-from fastrnn.engine.runtime.memory import zeros
 from fastrnn.engine.runtime.views import part
 
 __all__ = ["Weights", "copies", "pack_rows", "pieces_of"]
@@ -41,7 +40,7 @@ def pieces_of(weights: Weights) -> tuple[np.ndarray, ...]:
     """The weights as :func:`pack_rows` takes them: all of them matrices, zeros for a missing bias."""
     kernel, recurrent, bias, recurrent_bias, extra = weights
     kernel = np.ascontiguousarray(kernel)
-    missing = zeros((1, kernel.shape[1]), kernel.dtype)
+    missing = np.zeros((1, kernel.shape[1]), kernel.dtype)
     return (
         kernel,
         missing if recurrent is None else np.ascontiguousarray(recurrent),

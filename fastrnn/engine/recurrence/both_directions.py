@@ -27,7 +27,7 @@ from fastrnn.engine.recurrence.schedule import mask_extent, masked_schedule
 from fastrnn.engine.runtime import views
 from fastrnn.engine.runtime.jit import jit
 from fastrnn.engine.runtime.linking import address, fetch
-from fastrnn.engine.runtime.memory import pool, recycler, zeros
+from fastrnn.engine.runtime.memory import pool, recycler
 
 __all__ = ["BidirectionalProgram", "Direction", "prepare_both"]
 
@@ -170,7 +170,7 @@ class BidirectionalProgram:
         placed = [_placed(plan, spacing, i * first, backwards=i == 1) for i, plan in enumerate(plans)]
         both = side_by_side(
             *(
-                pass_call(d.cell, d.packed, plan, x, zeros(plan.final_shape, dtype), out, final)
+                pass_call(d.cell, d.packed, plan, x, np.zeros(plan.final_shape, dtype), out, final)
                 for d, plan, out, final in zip(self._directions, placed, outs, finals, strict=True)
             )
         )

@@ -19,7 +19,7 @@ from fastrnn.engine.recurrence.plans import Options, Plan, dense_plan, slice_cou
 from fastrnn.engine.recurrence.rows import needed_forward
 from fastrnn.engine.recurrence.run import Weights, pack_weights
 from fastrnn.engine.recurrence.schedule import mask_extent, masked_schedule
-from fastrnn.engine.runtime.memory import aligned, nothing, recycler, zeros
+from fastrnn.engine.runtime.memory import aligned, nothing, recycler
 
 __all__ = ["InferencePlan", "inference_options", "pass_call", "prepare", "step_program"]
 
@@ -61,7 +61,7 @@ class InferencePlan:
     def _program(self, plan: Plan) -> Program:
         n_batch, n_steps, n_inputs = self._shape
         x = placeholder((n_batch * n_steps, n_inputs), self._dtype)
-        state0, final = zeros(plan.final_shape, self._dtype), np.empty(plan.final_shape, self._dtype)
+        state0, final = np.zeros(plan.final_shape, self._dtype), np.empty(plan.final_shape, self._dtype)
         out = placeholder(plan.out_shape, self._dtype) if self._sequences else nothing(self._dtype, 2)
         return _program(pass_call(self._cell, self._packed, plan, x, state0, out, final), plan, x, out, final)
 

@@ -32,7 +32,7 @@ from fastrnn.engine.recurrence.rows import needed_backward, needed_forward
 from fastrnn.engine.recurrence.schedule import mask_extent, masked_schedule, unpacked
 from fastrnn.engine.runtime import linking, threads
 from fastrnn.engine.runtime.handover import ALONE
-from fastrnn.engine.runtime.memory import aligned, nothing, pool, recycler, zeros
+from fastrnn.engine.runtime.memory import aligned, nothing, pool, recycler
 
 __all__ = ["Result", "Tape", "Weights", "backward", "forward", "pack_weights"]
 
@@ -187,7 +187,7 @@ def forward(
         settings=plan.settings,
         schedule=plan.schedule,
         x=rows,
-        state0=zeros(plan.final_shape, dtype) if state0 is None else state0,
+        state0=np.zeros(plan.final_shape, dtype) if state0 is None else state0,
         packed=to_pack[2] if packed is None else packed,
         masks=masks,
         states=recycler.take(plan.states_shape, dtype)
@@ -272,7 +272,7 @@ def backward(
     back = plan_back(plan, need_dx, d_time_major)
     to_pack = _to_pack(weights, back.packing, plan.blocks)
     if d_final is None:
-        d_final = zeros(plan.final_shape, dtype)
+        d_final = np.zeros(plan.final_shape, dtype)
     if need_dx:
         dx = recycler.take((n_batch * n_steps, n_inputs), dtype)
         if not plan.dense:

@@ -99,20 +99,28 @@ class Pipeline(Compiler):
             return super().compile_extra(func)
 
 
+#: New objects between two collections of garbage while code is compiled; Python's own number is 700.
+_COLLECT_EVERY = 200_000
+
+
 @contextlib.contextmanager
 def _garbage_left() -> Iterator[None]:
-    """No garbage collection: the compiler makes millions of objects, keeps them, and would have them all looked through."""
-    enabled = gc.isenabled()
-    gc.disable()
+    """Collect garbage less often: the compiler makes millions of objects, and keeps them.
+
+    Collection stays on, for the other threads of the process. The compiler's lock is held, so one thread at a time is here;
+    a threshold that another thread has set meanwhile stays as it is.
+    """
+    before = gc.get_threshold()
+    raised = (max(before[0], _COLLECT_EVERY), *before[1:])
+    if before[0] == 0 or raised == before:  # switched off by the user, or an outer call's
+        yield
+        return
+    gc.set_threshold(*raised)
     try:
         yield
     finally:
-        if enabled:
-            if gc.get_freeze_count() == 0:
-                # To the oldest generation at once, or they would be looked through on their way there.
-                gc.freeze()
-                gc.unfreeze()
-            gc.enable()
+        if gc.get_threshold() == raised:
+            gc.set_threshold(*before)
 
 
 class Passed(NamedTuple):

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastrnn.engine import tuning
 
-__all__ = ["aligned", "nothing", "pool", "recycler", "zeros"]
+__all__ = ["aligned", "nothing", "pool", "recycler"]
 
 _LINE, _PAGE = 64, 4096
 #: Where in its page a large block begins: places as far apart as a few of them can be.
@@ -30,12 +30,6 @@ def aligned(shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
     n_bytes = size * np.dtype(dtype).itemsize
     raw, start = _raw(n_bytes)
     return raw[start : start + n_bytes].view(dtype).reshape(shape)
-
-
-@functools.lru_cache(maxsize=64)
-def zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Zeros that are only ever read: the same array for all."""
-    return np.zeros(shape, dtype)
 
 
 @functools.cache
