@@ -22,7 +22,7 @@ def assembly(dispatcher: Any, signature: Any) -> str:
     """Of a kernel, compiled anew for a signature in the way that `engine.runtime.jit.jit` does it."""
     import numba
 
-    from fastrnn.engine.runtime.compiling import Pipeline
+    from fastrnn.engine.numba_private.pipeline import Pipeline
 
     fresh = numba.jit(pipeline_class=Pipeline, **dispatcher.targetoptions)(dispatcher.py_func)
     fresh.compile(signature)

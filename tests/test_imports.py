@@ -212,3 +212,21 @@ def test_imports_checker_sees_a_wrong_direction(tmp_path, monkeypatch):
     assert complaints(package / "engine/kernels/matmul.py") == []
     assert len(complaints(package / "engine/runtime/jit.py")) == 1
     assert complaints(package / "model.py") == []
+
+
+def test_private_names_of_numba_stay_behind_the_wall():
+    """What is public: numba itself, numba.types, numba.extending, llvmlite.ir (see engine/numba_private)."""
+    public = re.compile(
+        r"numba(\.(types|extending|config|typeof|njit|jit|__version__)(\..*)?)?|llvmlite(\.ir(\..*)?)?"
+    )
+    wall = PACKAGE / "engine" / "numba_private"
+    private = {
+        path: [
+            name
+            for _, name in parse(path)
+            if name.split(".")[0] in ("numba", "llvmlite") and not public.fullmatch(name)
+        ]
+        for path in FILES
+    }
+    assert any(private[path] for path in FILES if path.parent == wall)
+    assert {str(path): names for path, names in private.items() if names and path.parent != wall} == {}

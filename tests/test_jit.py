@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from fastrnn.engine.runtime import compiling
-from fastrnn.engine.runtime.compiling import Passed
+from fastrnn.engine.numba_private import pipeline
+from fastrnn.engine.numba_private.pipeline import Passed
 from fastrnn.engine.runtime.jit import DISABLED, body_of, implements, jit, register_sources, stub
 from tests.small_package import CELL, MAIN, environment, run
 
@@ -251,13 +251,13 @@ def test_division_by_zero_is_as_in_numpy() -> None:
 def test_garbage_is_collected_while_code_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other threads need it; what the user has set stays."""
     seen = []
-    original = compiling.Compiler.compile_extra
+    original = pipeline.Compiler.compile_extra
 
     def compile_extra(self, func):
         seen.append((gc.isenabled(), gc.get_threshold()[0]))
         return original(self, func)
 
-    monkeypatch.setattr(compiling.Compiler, "compile_extra", compile_extra)
+    monkeypatch.setattr(pipeline.Compiler, "compile_extra", compile_extra)
     before = gc.get_threshold()
 
     @jit(allocates=True)
@@ -273,7 +273,7 @@ def test_garbage_is_collected_while_code_is_compiled(monkeypatch: pytest.MonkeyP
         gc.set_threshold(901, 9, 9)
         return original(self, func)
 
-    monkeypatch.setattr(compiling.Compiler, "compile_extra", changed)
+    monkeypatch.setattr(pipeline.Compiler, "compile_extra", changed)
     try:
         assert twice(3.0) == 6.0
         assert gc.get_threshold() == (901, 9, 9)

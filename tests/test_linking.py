@@ -159,8 +159,8 @@ def test_two_rounds_of_optimisation_give_the_same(tmp_path):
     code = """
 import sys
 import numpy as np
-from fastrnn.engine.runtime import compiling
-compiling.ONE_ROUND = bool(int(sys.argv[1]))
+from fastrnn.engine.numba_private import pipeline
+pipeline.ONE_ROUND = bool(int(sys.argv[1]))
 from fastrnn import Sequential, layers, set_random_seed
 set_random_seed(0)
 model = Sequential([layers.Input((7, 3)), layers.GRU(5, dropout=0.2), layers.Dense(1)])

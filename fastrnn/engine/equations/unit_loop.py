@@ -12,10 +12,10 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastrnn.engine.kernels.matmul import VECTOR_BITS
+from fastrnn.engine.numba_private.emit import cgutils
 from fastrnn.engine.runtime.jit import DISABLED
 
 __all__ = ["for_each_unit"]

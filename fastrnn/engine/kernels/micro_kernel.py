@@ -22,11 +22,12 @@ import os
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import config, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
+from fastrnn.engine.numba_private.emit import cgutils
+from fastrnn.engine.numba_private.symbols import get_host_cpu_features
 from fastrnn.engine.runtime.jit import body_of
 
 __all__ = ["ROWS", "VECTORS", "VECTOR_BITS", "Strided", "lanes", "lanes_of", "tile", "transpose_square"]
@@ -42,7 +43,7 @@ def _vector_bits() -> int:
     elif config.CPU_NAME == "generic":
         features = set()
     else:
-        features = {name for name, on in binding.get_host_cpu_features().items() if on}
+        features = {name for name, on in get_host_cpu_features().items() if on}
     if "avx512f" in features:
         return 512
     return 256 if {"avx2", "fma"} <= features else 128

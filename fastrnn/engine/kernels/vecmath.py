@@ -14,13 +14,10 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import llvmlite.binding
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic, overload
-from numba.np.arrayobj import populate_array
 
 from fastrnn.engine.kernels.activations import (
     ACTIVATIONS,
@@ -38,6 +35,8 @@ from fastrnn.engine.kernels.activations import (
 )
 from fastrnn.engine.kernels.elementary import erf, exp, expm1, log, log1p, normal_cdf, sigmoid, tanh
 from fastrnn.engine.numba_private.dispatcher import address_of_code
+from fastrnn.engine.numba_private.emit import cgutils, populate_array
+from fastrnn.engine.numba_private.symbols import add_symbol
 from fastrnn.engine.runtime.jit import DISABLED, body_of, jit
 from fastrnn.engine.runtime.linking import fail
 
@@ -271,7 +270,7 @@ def _compiled(code: int, bits: int) -> Callable:
 
 
 if not DISABLED:
-    llvmlite.binding.add_symbol(_SYMBOL, _table.ctypes.data)
+    add_symbol(_SYMBOL, _table.ctypes.data)
 
     def _register(function: Callable, pick: Callable, **options: Any) -> None:
         body_of(function, literal=True, **options)(pick)

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import typeof, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.lib.stride_tricks import as_strided
 
+from fastrnn.engine.numba_private.emit import cgutils
 from fastrnn.engine.runtime import threads
 from fastrnn.engine.runtime.handover import ALONE, call_part, share
 from fastrnn.engine.runtime.jit import DISABLED, inlined, jit

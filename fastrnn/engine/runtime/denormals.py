@@ -9,9 +9,9 @@ import platform
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
+from fastrnn.engine.numba_private.emit import cgutils
 from fastrnn.engine.runtime.jit import DISABLED
 
 _X86 = platform.machine().lower() in ("x86_64", "amd64", "i386", "i686")

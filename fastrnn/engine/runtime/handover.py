@@ -19,11 +19,12 @@ import time
 from typing import Any
 
 import numpy as np
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
+from fastrnn.engine.numba_private.emit import cgutils
+from fastrnn.engine.numba_private.symbols import add_symbol
 from fastrnn.engine.runtime.jit import DISABLED, inlined, jit
 from fastrnn.engine.runtime.linking import Arguments, note_failure, separate
 from fastrnn.engine.runtime.views import data_address
@@ -141,7 +142,7 @@ elif _KERNEL32 is not None:
             ("fastrnn_switch_to_thread", _KERNEL32.SwitchToThread),
             ("fastrnn_performance_counter", _KERNEL32.QueryPerformanceCounter),
         ):
-            binding.add_symbol(_symbol, ctypes.cast(_function, ctypes.c_void_p).value or 0)
+            add_symbol(_symbol, ctypes.cast(_function, ctypes.c_void_p).value or 0)
 
     @inlined
     def _offer():

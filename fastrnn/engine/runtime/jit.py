@@ -19,8 +19,9 @@ from typing import Any
 
 from numba import config
 
+from fastrnn.engine.numba_private import pipeline
 from fastrnn.engine.numba_private.dispatcher import Dispatcher
-from fastrnn.engine.runtime import cache, compiling
+from fastrnn.engine.runtime import cache
 from fastrnn.engine.runtime.interrupts import held
 
 __all__ = ["FASTMATH", "body_of", "implements", "inlined", "jit", "register_sources", "stub"]
@@ -80,10 +81,10 @@ def jit(
     options = {
         **OPTIONS,
         "fastmath": OPTIONS["fastmath"] if fastmath else False,
-        "_nrt": not compiling.is_ours(fn) if allocates is None else allocates,
+        "_nrt": not pipeline.is_ours(fn) if allocates is None else allocates,
         "no_cpython_wrapper": inner,
     }
-    dispatcher = Dispatcher(stamped(fn, options), targetoptions=options, pipeline_class=compiling.Pipeline)
+    dispatcher = Dispatcher(stamped(fn, options), targetoptions=options, pipeline_class=pipeline.Pipeline)
     dispatcher._cache = cache.Cache(fn)
     return dispatcher
 
@@ -132,7 +133,7 @@ def body_of(fn: Callable, *, literal: bool = False, **options: Any) -> Callable[
     **options
         Compile options that differ from :data:`OPTIONS`.
     """
-    return (lambda pick: pick) if DISABLED else compiling.body_of(fn, {**OPTIONS, **options}, literal)
+    return (lambda pick: pick) if DISABLED else pipeline.body_of(fn, {**OPTIONS, **options}, literal)
 
 
 def inlined(fn: Callable) -> Callable:

@@ -21,13 +21,14 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
 from fastrnn.engine.numba_private.dispatcher import Dispatcher, address_of_code, compiler_lock
+from fastrnn.engine.numba_private.emit import cgutils
+from fastrnn.engine.numba_private.symbols import add_symbol, address_of_symbol
+from fastrnn.engine.numba_private.templates import AbstractTemplate, infer_global, signature
 from fastrnn.engine.runtime import cache
 from fastrnn.engine.runtime import jit as _jit
 from fastrnn.engine.runtime.interrupts import held
@@ -63,7 +64,7 @@ def _provider(
         """Make the symbol known for these argument types; returns it."""
         if arguments not in symbols:
             symbol = "fastrnn_" + hashlib.sha256(repr((name, arguments)).encode()).hexdigest()[:32]
-            binding.add_symbol(symbol, target(dispatcher, arguments))
+            add_symbol(symbol, target(dispatcher, arguments))
             symbols[arguments] = symbol
             _names[_number(symbol)] = name
             cache.EXTERNAL_SYMBOLS[symbol] = (name, arguments)
@@ -291,7 +292,7 @@ def check() -> None:
 
 
 if not _jit.DISABLED:
-    binding.add_symbol(_FAILED, ctypes.addressof(_failed))
+    add_symbol(_FAILED, ctypes.addressof(_failed))
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -378,4 +379,4 @@ def address(dispatcher: Any) -> Callable:
 def address_of(kernel: Any, kinds: tuple) -> int:
     """The address, for arguments of these types, of a function that `address` was given."""
     with held(), compiler_lock:
-        return binding.address_of_symbol(kernel.symbol_for(kinds))
+        return address_of_symbol(kernel.symbol_for(kinds))

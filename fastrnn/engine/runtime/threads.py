@@ -24,8 +24,7 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import types
-from numba.core import config
+from numba import config, types
 
 from fastrnn.engine import tuning
 from fastrnn.engine.runtime.handover import STOP, WAITED, new_state, serve

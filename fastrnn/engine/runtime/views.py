@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
-from numba.np.arrayobj import populate_array
 
+from fastrnn.engine.numba_private.emit import cgutils, populate_array
 from fastrnn.engine.runtime.jit import DISABLED, inlined
 
 __all__ = [

@@ -16,13 +16,14 @@ import numba
 from numba import types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, Flags
-from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu import CPUTargetOptions
 from numba.core.registry import cpu_target
 from numba.core.typed_passes import InlineOverloads, NopythonRewrites
-from numba.core.typing.templates import AbstractTemplate, infer, infer_global, signature
 from numba.core.untyped_passes import InlineClosureLikes, InlineInlinables
 from numba.extending import lower_builtin
+
+from fastrnn.engine.numba_private.dispatcher import compiler_lock
+from fastrnn.engine.numba_private.templates import AbstractTemplate, infer, infer_global, signature
 
 __all__ = ["Passed", "Pipeline", "body_of", "is_ours"]
 
@@ -199,6 +200,6 @@ def _compile(body: Callable, arguments: tuple, options: dict[str, Any]) -> Any:
         flags, {**options, "_nrt": not is_ours(body), "no_cpython_wrapper": True, "forceinline": True}
     )
     flags.no_compile = True
-    with global_compiler_lock:
+    with compiler_lock:
         part = _Part(target.codegen(), body.__qualname__, flags.nrt)
         return Pipeline(typing, target, part, arguments, None, flags, {}).compile_extra(body)
