@@ -121,8 +121,8 @@ def test_shares_flush_denormals_on_every_thread(rng, monkeypatch):
         (LSTM(128), 1, 2, 2),
         (LSTM(128), 1, 16, 2),  # not more than find enough work
         (LSTM(512), 1, 16, 16),
-        (IndRNN(4096, 0), 1, 2, 1),  # no recurrent product
-        (SimpleRNN(64, 0), 3, 2, 1),
+        (IndRNN(4096), 1, 2, 1),  # no recurrent product
+        (SimpleRNN(64), 3, 2, 1),
     ],
 )
 def test_share_count(cell, n_batch, n_threads, expected, monkeypatch):

@@ -13,12 +13,9 @@ import numpy as np
 from fastrnn import constraints, initializers, regularizers
 from fastrnn.cells.gru import GRU as GRUKernel
 from fastrnn.cells.gru import GRUBefore as GRUBeforeKernel
-from fastrnn.cells.gru import GRUWith as GRUWithKernel
 from fastrnn.cells.lstm import LSTM as LSTMKernel
-from fastrnn.cells.lstm import LSTMWith as LSTMWithKernel
 from fastrnn.cells.simple_rnn import SimpleRNN as SimpleRNNKernel
 from fastrnn.checks import flag, number
-from fastrnn.engine.kernels.vecmath import SIGMOID, TANH, resolve
 from fastrnn.engine.recurrence import run
 from fastrnn.engine.recurrence.contract import traits
 from fastrnn.layers.arithmetic import check_activation
@@ -27,10 +24,6 @@ from fastrnn.layers.base import Layer, Shape
 from fastrnn.random import check_seed
 
 __all__ = ["Cell", "GRUCell", "LSTMCell", "SimpleRNNCell"]
-
-
-#: Kernels for tanh and sigmoid -> kernels for any activations. Only the one that is used is compiled.
-_WITH_ACTIVATIONS = {LSTMKernel: LSTMWithKernel, GRUKernel: GRUWithKernel}
 
 
 class Cell(Layer):
@@ -114,17 +107,9 @@ class Cell(Layer):
 
     @functools.cached_property
     def _kernel_cell(self) -> Any:
-        codes = self._activation_codes()
-        kernel_type = self.kernel_type
-        if kernel_type in _WITH_ACTIVATIONS:
-            if codes == (TANH, SIGMOID):
-                return kernel_type(self.units)
-            kernel_type = _WITH_ACTIVATIONS[kernel_type]
-        return kernel_type(self.units, *codes)
-
-    def _activation_codes(self) -> tuple[Any, ...]:
-        """The activations as the kernels take them."""
-        return tuple(resolve(getattr(self, name)) for name in self._activations)
+        own = {name: getattr(self, name) for name in self._activations}
+        numbers = {name: getattr(self, name) for name in self.kernel_type.definition.numbers}
+        return self.kernel_type.with_activations(self.units, own, **numbers)
 
     def _weight_options(self, name: str) -> list[Any]:
         """Initializer, regularizer and constraint of the weight whose arguments start with `name`."""

@@ -243,11 +243,6 @@ class JANETCell(_TraitsCell):
         self.unit_forget_bias = flag(unit_forget_bias, "unit_forget_bias")
         self.t_max = number(t_max, "t_max", 2, above=True, optional=True)
 
-    @functools.cached_property
-    def _kernel_cell(self) -> Any:
-        activation, recurrent = self._activation_codes()
-        return JANETKernel(self.units, activation, recurrent, self.beta)
-
     def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         if not self.use_bias:
