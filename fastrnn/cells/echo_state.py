@@ -4,8 +4,9 @@ With ``z = x @ W + h_prev @ U + b``::
 
     h = (1 - leak) * h_prev + leak * act(z)
 
-A layer of it keeps its weights as they are drawn; what is trained is a read-out from its states, such as scikit-learn's
-``Ridge``.
+A layer of it keeps its weights as they are drawn, unless it is made trainable: a recurrent kernel that is 0.9 times an
+orthogonal matrix, so that all its eigenvalues have the absolute value 0.9, and inputs and biases uniform in -0.5 to 0.5.
+What is trained is a read-out from its states, such as scikit-learn's ``Ridge``.
 
 References
 ----------
@@ -20,7 +21,18 @@ from fastrnn.cells import equations, tanh
 __all__ = ["EchoState"]
 
 
-@equations("h")
+UNIFORM = {"class_name": "RandomUniform", "config": {"minval": -0.5, "maxval": 0.5}}
+
+
+@equations(
+    "h",
+    layer_defaults={
+        "trainable": False,
+        "kernel_initializer": UNIFORM,
+        "recurrent_initializer": {"class_name": "Orthogonal", "config": {"gain": 0.9}},
+        "bias_initializer": UNIFORM,
+    },
+)
 def EchoState(z, prev, activation=tanh, leak=0.3):
     """A leaky unit of a reservoir, whose weights are not trained (Jaeger 2001); one state, h."""
     return prev.h + leak * (activation(z.h) - prev.h)

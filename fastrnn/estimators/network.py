@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn import layers, regularizers
+from fastrnn import cells, layers, regularizers
 from fastrnn.engine.runtime.threads import resolve
 from fastrnn.layers.stacked import is_kernel_class
 from fastrnn.models.sequential import Sequential
@@ -17,15 +17,8 @@ from fastrnn.training import loop
 from fastrnn.training.data import Batch, Batches, like_lengths
 from fastrnn.training.row_states import RowStates, States
 
-CELLS = {
-    "lstm": "LSTM",
-    "gru": "GRU",
-    "simple_rnn": "SimpleRNN",
-    "peephole_lstm": "PeepholeLSTM",
-    "janet": "JANET",
-    "indrnn": "IndRNN",
-}
-_WITHOUT_GATES = ("simple_rnn", "indrnn")
+#: Layers by the values of `cell`.
+CELLS = {key: cell.__name__ for key, cell in cells.registered().items()}
 SOLVERS = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD, "adagrad": Adagrad}
 
 ARGUMENTS = (
@@ -96,9 +89,12 @@ def build(p: Any, n_features: int, batch_size: int) -> Sequential:
             "go_backwards": p.go_backwards and i == 0,
         }
         if isinstance(p.cell, str):
-            cell["activation"] = p.activation
-            if p.cell not in _WITHOUT_GATES:
-                cell["recurrent_activation"] = p.recurrent_activation
+            own = cells.registered()[p.cell].definition
+            cell |= {
+                name: getattr(p, name)
+                for name in ("activation", "recurrent_activation")
+                if name in own.activations
+            }
             if p.cell == "peephole_lstm":
                 cell["peephole_regularizer"] = shrink()
             layer = getattr(layers, CELLS[p.cell])(int(width), **cell, **time)

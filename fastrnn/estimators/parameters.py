@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import textwrap
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -11,6 +12,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 
+from fastrnn.cells import registered
 from fastrnn.engine.kernels.vecmath import ACTIVATIONS
 from fastrnn.estimators import network
 from fastrnn.optimizers import Optimizer
@@ -158,16 +160,28 @@ class Parameters(BaseEstimator):
                 )
 
 
-PARAMETERS = """cell : {"lstm", "gru", "simple_rnn", "peephole_lstm", "janet", "indrnn"} or kernel, default="lstm"
-        Kind of the recurrent layers. "peephole_lstm": gates see the cell state; "janet": an LSTM with nothing but a
-        forget gate; "indrnn": each unit sees its own past only, so `recurrent_dropout` must be 0. A cell of your own is
-        given as its NamedTuple, the class or an instance with its numbers, see :mod:`fastrnn.engine.recurrence.contract`.
+def _cells() -> str:
+    """The values of `cell`, and what each is."""
+    kinds = {key: (cell.__doc__ or "").split(" (")[0] for key, cell in registered().items()}
+    lines = [f'"{key}": {text[:1].lower()}{text[1:]}' for key, text in kinds.items()]
+    values = textwrap.fill(", ".join(f'"{key}"' for key in kinds), 110, subsequent_indent=" " * 8)
+    described = textwrap.fill("; ".join(lines) + ".", 110, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    return (
+        f'cell : {{{values}}} or kernel, default="lstm"\n        Kind of the recurrent layers.\n{described}'
+    )
+
+
+PARAMETERS = (
+    _cells()
+    + """
+        Cells without a recurrent product need `recurrent_dropout` 0. A cell of your own is given as its class or as an
+        instance with its numbers, see :func:`fastrnn.cells.equations`.
     units : int or tuple of int, default=64
         Width of the recurrent layer; a tuple stacks several, first to last.
     activation : str, default="tanh"
         Activation of the recurrent layers, by Keras's names. A cell of your own has its own.
     recurrent_activation : str, default="sigmoid"
-        Activation of the gates; not used by "simple_rnn", "indrnn" and a cell of your own.
+        Activation of the gates; not used by cells without gates and by a cell of your own.
     bidirectional : bool, default=False
         Read each sequence in both directions.
     merge_mode : {"concat", "sum", "mul", "ave"}, default="concat"
@@ -232,6 +246,7 @@ PARAMETERS = """cell : {"lstm", "gru", "simple_rnn", "peephole_lstm", "janet", "
         Of weights and computation.
     n_jobs : int or None, default=None
         Threads. None: the cores that are free to us, one inside a joblib worker; -1: all cores."""
+)
 
 ATTRIBUTES = """n_features_in_ : int
         Features of one time step; for a two-dimensional X, which holds one variable, its number of columns.

@@ -42,15 +42,22 @@ __all__ = sorted([*_HOME, "deserialize", "get_class"])
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _HOME and (name.startswith("_") or name not in _registered()):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME.get(name, 'registered')}"), name)
     globals()[name] = value
     return value
 
 
+def _registered() -> Any:
+    """Names of the layers that are made of the cells' files."""
+    from fastrnn.layers.registered import layer_names
+
+    return layer_names()
+
+
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *_HOME, *_registered()})
 
 
 def get_class(name: str) -> Any:
@@ -60,8 +67,8 @@ def get_class(name: str) -> Any:
     custom = custom_object(name)
     if custom is not None:
         return custom
-    if name not in _HOME:
-        raise ValueError(f"class_name={name!r} is not a layer: {choices(name, _HOME)}")
+    if name not in _HOME and name not in _registered():
+        raise ValueError(f"class_name={name!r} is not a layer: {choices(name, [*_HOME, *_registered()])}")
     return __getattr__(name)
 
 

@@ -23,7 +23,7 @@ from fastrnn.layers.stacked import is_kernel
 __all__ = ["JANET", "IndRNN", "IndRNNCell", "JANETCell", "KernelCell", "PeepholeLSTM", "PeepholeLSTMCell"]
 
 
-class _TraitsCell(Cell):
+class ExtraCell(Cell):
     """A cell whose kernel's traits say which weights it has.
 
     Weights: ``kernel (n_inputs, n_gates * units)``; ``recurrent_kernel (units, n_gates * units)`` if the kernel is
@@ -36,6 +36,7 @@ class _TraitsCell(Cell):
     extra_initializer: Any = "zeros"
     extra_regularizer: Any = None
     extra_constraint: Any = None
+    bias_initializer: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -75,6 +76,19 @@ class _TraitsCell(Cell):
             self.add_weight(name, shape, *self._weight_options(stem))
         self.built = True
 
+    def _start_as_defined(self) -> None:
+        """Set biases and further parameters to what the cell's definition says, unless an initializer was chosen."""
+        if not hasattr(self.kernel_type, "definition"):
+            return
+        definition, bias = self.kernel_type.definition, self._weights.get("bias")
+        for name, value in definition.start.items():
+            if name in definition.extra:
+                if isinstance(self.extra_initializer, initializers.Zeros):
+                    self._weights[self.extra_name][definition.extra.index(name)] = value
+            elif bias is not None and isinstance(self.bias_initializer, initializers.Zeros):
+                at = definition.gates.index(name) * self.units
+                bias[..., at : at + self.units] = value
+
     def kernel_weights(self) -> run.Weights:
         weights = self._weights
         bias, recurrent_bias = weights.get("bias"), None
@@ -99,7 +113,7 @@ class _TraitsCell(Cell):
             )
 
 
-class KernelCell(_TraitsCell):
+class KernelCell(ExtraCell):
     """A cell whose equations are a kernel of the engine, given as a NamedTuple; for kernels of your own.
 
     Parameters
@@ -156,12 +170,16 @@ class KernelCell(_TraitsCell):
         """The kernel's class."""
         return type(self.kernel)
 
+    def build(self, input_shape: Shape) -> None:
+        super().build(input_shape)
+        self._start_as_defined()
+
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         return {k: v for k, v in config.items() if k not in ("units", "activation")}
 
 
-class PeepholeLSTMCell(_TraitsCell, LSTMCell):
+class PeepholeLSTMCell(ExtraCell, LSTMCell):
     """Long short-term memory whose gates depend on the cell state (Gers & Schmidhuber 2000); two states, h and c.
 
     Weights are those of :class:`LSTMCell`, then ``peephole_kernel (3, units)``: the factors of the cell state in the
@@ -201,7 +219,7 @@ class PeepholeLSTMCell(_TraitsCell, LSTMCell):
             self._weights["bias"][self.units : 2 * self.units] = 1
 
 
-class JANETCell(_TraitsCell):
+class JANETCell(ExtraCell):
     """Long short-term memory with a forget gate as its only gate (van der Westhuizen & Lasenby 2018); one state, h.
 
     Weights, columns in the order f, g: ``kernel (n_inputs, 2 * units)``, ``recurrent_kernel (units, 2 * units)``,
@@ -254,7 +272,7 @@ class JANETCell(_TraitsCell):
             forget[...] = 1
 
 
-class IndRNNCell(_TraitsCell):
+class IndRNNCell(ExtraCell):
     """``h = activation(x @ kernel + recurrent_kernel * h_prev + bias)``: each unit depends on its own past only.
 
     Weights: ``kernel (n_inputs, units)``, ``recurrent_kernel (units,)``, ``bias (units,)``. One state, h. There is no

@@ -16,6 +16,7 @@ import numpy as np
 
 from fastrnn import cells, constraints, initializers, losses, metrics, optimizers, regularizers, schedules
 from fastrnn.callbacks import History
+from fastrnn.engine.equations import FUNCTIONS
 from fastrnn.engine.kernels.vecmath import name_of, resolve
 from fastrnn.layers import deserialize
 from fastrnn.layers.base import Layer
@@ -128,13 +129,16 @@ _CODES = ("activation", "recurrent_activation")
 
 def _encode_kernel(value: Any, encoder: Encoder, path: str) -> dict[str, Any]:
     # Codes of activations are the engine's own affair and may change: names stay.
-    fields = {k: name_of(v) if k in _CODES else v for k, v in value._asdict().items()}
+    codes = getattr(value, "activation_fields", _CODES)
+    fields = {k: name_of(v) if k in codes else v for k, v in value._asdict().items()}
     return {**_encode_kernel_class(type(value), encoder, path), "fields": encoder(fields, path)}
 
 
 def _encode_kernel_class(value: type, encoder: Encoder, path: str) -> dict[str, Any]:
-    encoder.need(value)
-    return {"class": value.__name__, "module": value.__module__.rpartition(".")[2]}
+    base = getattr(value, "base", value)
+    encoder.need(base)
+    names = {"class": base.__name__, "module": base.__module__.rpartition(".")[2]}
+    return names if value is base else {**names, "activations": encoder(value.choice, path)}  # type: ignore[attr-defined]
 
 
 def _decode_kernel_class(data: dict[str, Any], decoder: Decoder) -> Any:
@@ -144,7 +148,14 @@ def _decode_kernel_class(data: dict[str, Any], decoder: Decoder) -> Any:
         found = getattr(importlib.import_module(f"fastrnn.cells.{module}"), name, None)
     if not (_is_kernel(found) and isinstance(found, type)):
         raise ValueError(f"it holds the cell {name!r}, which this version does not know")
-    return found
+    if "activations" not in data:
+        return found
+    choice, usual = decoder(data["activations"]), getattr(found, "choice", {})
+    if sorted(choice) != sorted(usual) or not all(v is None or v in FUNCTIONS for v in choice.values()):
+        raise ValueError(
+            f"it holds the cell {name!r} with activations {choice}, which this version does not know"
+        )
+    return found.variant({parameter: choice[parameter] for parameter in usual})  # type: ignore[attr-defined]
 
 
 def _decode_kernel(data: dict[str, Any], decoder: Decoder) -> Any:

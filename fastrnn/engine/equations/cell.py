@@ -240,6 +240,7 @@ def equations(
     late: str = "",
     recurrent: bool = True,
     start: Mapping[str, float] | None = None,
+    layer_defaults: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable], Any]:
     """Make a cell of the decorated function, which computes one time step of one unit.
 
@@ -261,6 +262,8 @@ def equations(
         Whether there is a recurrent product at all.
     start : mapping of str to float, optional
         Where biases of gates and further parameters start in a new layer, by name; zero otherwise.
+    layer_defaults : mapping of str to object, optional
+        Arguments of the cell's layer whose defaults differ from those of other layers, such as ``trainable``.
 
     Returns
     -------
@@ -343,7 +346,13 @@ def equations(
         if "n_units" in numbers or "n_units" in activations:
             raise TypeError(f"{step.__name__}: n_units is the engine's, equations are those of one unit")
         definition = Definition(
-            step, **names, recurrent=recurrent, activations=activations, numbers=numbers, start=starts
+            step,
+            **names,
+            recurrent=recurrent,
+            activations=activations,
+            numbers=numbers,
+            start=starts,
+            layer_defaults=dict(layer_defaults or {}),
         )
         if definition.split and not recurrent:
             raise ValueError(

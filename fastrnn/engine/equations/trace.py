@@ -210,6 +210,8 @@ class Definition(NamedTuple):
         Parameters of the step that are numbers, and their usual values.
     start : dict of str to float
         Where gates' biases and further parameters start in a new layer, where that is not zero.
+    layer_defaults : dict of str to object
+        Arguments of the cell's layer whose defaults differ from those of other layers.
     """
 
     step: Callable
@@ -221,6 +223,7 @@ class Definition(NamedTuple):
     activations: dict[str, str]
     numbers: dict[str, float]
     start: dict[str, float]
+    layer_defaults: dict[str, Any]
 
     @property
     def split(self) -> bool:
