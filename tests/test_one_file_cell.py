@@ -67,8 +67,9 @@ def test_one_file_is_enough(tmp_path):
     ignore = shutil.ignore_patterns("__pycache__", "*.nbc", "*.nbi")
     shutil.copytree(ROOT / "fastrnn", tmp_path / "fastrnn", ignore=ignore)
     (tmp_path / "tests").mkdir()
-    for name in ("__init__.py", "conftest.py", "test_registered_cells.py"):
-        shutil.copy(ROOT / "tests" / name, tmp_path / "tests" / name)
+    for path in (ROOT / "tests").glob("*.py"):
+        if not path.name.startswith("test_") or path.name == "test_registered_cells.py":
+            shutil.copy(path, tmp_path / "tests" / path.name)
     (tmp_path / "fastrnn/cells/one_file.py").write_text(CELL, encoding="utf-8")
     (tmp_path / "use.py").write_text(f"PACKAGE = {str(tmp_path)!r}\n" + USE, encoding="utf-8")
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(tmp_path)}
