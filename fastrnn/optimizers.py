@@ -177,12 +177,22 @@ class Optimizer(Configurable):
         for name, value in self._slots:
             self._state[name].fill(value)
 
-    def get_state(self) -> dict[str, Any]:
-        """Return a copy of the state."""
+    def get_state(self, memory: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return a copy of the state.
+
+        Parameters
+        ----------
+        memory : dict, optional
+            What an earlier call returned: its arrays are written over if they have the right sizes.
+        """
+        old = {} if memory is None or memory["size"] != self._size else memory["vectors"]
+        for name, vector in self._state.items():
+            if name in old:
+                np.copyto(old[name], vector)
         return {
             "iterations": self.iterations,
             "size": self._size,
-            "vectors": {k: v.copy() for k, v in self._state.items()},
+            "vectors": {k: old[k] if k in old else v.copy() for k, v in self._state.items()},
             "last": {k: v.copy() for k, v in self._last.items()},
         }
 

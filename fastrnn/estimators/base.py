@@ -119,11 +119,9 @@ class BaseRNN(Parameters):
             trained._rng = copy.deepcopy(self._rng)
         else:
             trained._rng = check_random_state(self.random_state)
-        if known:
-            trained.loss_curve_ = list(self.loss_curve_)
-        else:
+        if not known:
             check_features(trained, X, sequences, reset=True)
-            trained.loss_curve_ = []
+            trained.loss_curve_, trained.best_loss_ = [], None
         if self.stateful:
             trained._set_states(None)
         held_out = None if validation_data is None else trained._read_held_out(*validation_data)
@@ -160,8 +158,7 @@ class BaseRNN(Parameters):
         run_epochs(self.model_, task, CallbackList([rule], self.model_, {}))
         if row_states is not None:
             self._set_states(row_states.after)
-        self.loss_curve_ += rule.losses
-        self._finish(None)
+        self._finish(rule.losses, None)
 
     def _many_epochs(
         self, data: Batches, held_out: Batches | None, targets: np.ndarray
@@ -185,8 +182,7 @@ class BaseRNN(Parameters):
         calls = CallbackList([rule, *bar], model, {"epochs": self.max_iter})
         outcome = run_epochs(model, task, calls)
         failure = _failure(outcome)
-        self.loss_curve_ += rule.losses[: outcome.epochs]
-        self._finish(rule if self.early_stopping else None)
+        self._finish(rule.losses[: outcome.epochs], rule if self.early_stopping else None)
         if outcome.interrupted:
             warnings.warn("Training interrupted by user.", stacklevel=4)
         elif self.tol is not None and not rule.ended and failure is None:
@@ -241,11 +237,16 @@ class BaseRNN(Parameters):
 
         return validate
 
-    def _finish(self, rule: StoppingRule | None) -> None:
-        """Set the attributes that tell of the training."""
+    def _finish(self, losses: list[float], rule: StoppingRule | None) -> None:
+        """Set the attributes that tell of the training; nothing fails any more."""
+        known: float | None = vars(self).get("best_loss_")
+        before = self.loss_curve_ if known is None else [known]
+        best = min([*before, *losses])
+        # The list is that of this object before the call, too: a copy would take longer and longer.
+        self.loss_curve_ += losses
         self.n_iter_ = len(self.loss_curve_)
         self.loss_ = self.loss_curve_[-1]
-        self.best_loss_ = None if rule else min(self.loss_curve_)
+        self.best_loss_ = None if rule else best
         self.validation_scores_ = rule.scores if rule else None
         self.best_validation_score_ = rule.best_score if rule else None
 

@@ -16,7 +16,7 @@ Where a batch goes, from ``RNNClassifier.fit`` to the compiled kernel, one line 
     models/passes.py         forward                runs the layers one after the other
     layers/recurrent.py      Recurrent.forward      weights, states and dropout masks of one layer
     engine/recurrence/run.py forward                plans the pass, takes memory
-                             _run                   packs weights, shares rows among threads
+                             _launch                packs weights, shares rows among threads
     engine/runtime/linking.py launch                calls the kernel
 
 A model's ``fit`` joins at `run_epochs`, ``train_on_batch`` at `Trainer.train`. The gradient comes back the same way::
@@ -26,7 +26,7 @@ A model's ``fit`` joins at `run_epochs`, ``train_on_batch`` at `Trainer.train`. 
     models/passes.py         backward               goes through the layers from the last one down
     layers/recurrent.py      Recurrent.backward     gradients of outputs and last states of one layer
     engine/recurrence/run.py backward               plans the pass, takes memory
-                             _run, then `launch`    calls the kernel
+                             _launch, then `launch` calls the kernel
 
 The layers have written the gradients of their weights into ``model.grads``, and `Trainer._update` hands that vector to
 the optimizer.

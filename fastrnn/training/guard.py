@@ -65,6 +65,11 @@ class Snapshot:
         self.params: np.ndarray = model.weight_vector.copy()
         self._state = self.optimizer.get_state()
 
+    def renew(self) -> None:
+        """Copy weights and optimizer again, into the same memory."""
+        np.copyto(self.params, self.model.weight_vector)
+        self._state = self.optimizer.get_state(self._state)
+
     def restore_weights(self) -> None:
         """Put the weights back."""
         self.model.params = self.params

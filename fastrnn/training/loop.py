@@ -75,28 +75,42 @@ class Outcome:
 
 
 class _Weights:
-    """Copies of the weights that a failure goes back to, and of the best ones."""
+    """A copy of the weights that a failure goes back to, and of the best ones.
+
+    The copy is made before the first update of an epoch, when loss and gradient have been found finite. What an epoch
+    ends with is not known to be good before that.
+    """
 
     def __init__(self, model: Any, best_of: str | None) -> None:
         self.model, self.best_of = model, best_of
-        self.before = self.good = Snapshot(model)
-        self.best, self.best_value = self.good, -math.inf
+        self.good: Snapshot | None = None
+        self.best: np.ndarray | None = None
+        self.best_value = -math.inf
+
+    def keep(self) -> None:
+        if self.good is None:
+            self.good = Snapshot(self.model)
+        else:
+            self.good.renew()
 
     def complete_epoch(self, logs: dict[str, float]) -> None:
-        self.before, self.good = self.good, Snapshot(self.model)
         if self.best_of is not None and logs[self.best_of] > self.best_value:
-            self.best, self.best_value = self.good, logs[self.best_of]
+            self.best_value = logs[self.best_of]
+            if self.best is None:
+                self.best = np.empty_like(self.model.weight_vector)
+            np.copyto(self.best, self.model.weight_vector)
 
     def recover(self, updates: int) -> bool:
         """Put back what was good, given the updates made in the failed epoch; return whether an epoch is lost."""
         # Where the first update fails, what the epoch started from is not good either, unless it was validated.
         lost = updates == 0 and self.best_of is None
-        (self.before if lost else self.good).restore()
+        if self.good is not None and (lost or updates > 0):
+            self.good.restore()
         return lost
 
     def finish(self) -> None:
-        if self.best_value > -math.inf:
-            self.best.restore_weights()
+        if self.best is not None:
+            self.model.params = self.best
 
 
 def run_epochs(model: Any, task: Task, calls: CallbackList) -> Outcome:
@@ -136,6 +150,7 @@ def run_epochs(model: Any, task: Task, calls: CallbackList) -> Outcome:
             trainer.objective.reset()
             calls.call("on_epoch_begin", outcome.epoch, {})
             updates = trainer.optimizer.iterations
+            trainer.before_update = None if weights is None else weights.keep
             batches = task.data.epoch(task.rng, schedule.shuffle) if stream is None else stream
             _run_batches(model, batches, task, calls, outcome)
             trainer.check_weights(model)
@@ -144,7 +159,7 @@ def run_epochs(model: Any, task: Task, calls: CallbackList) -> Outcome:
                 logs.update(task.validate())
             outcome.epochs += 1
             calls.call("on_epoch_end", outcome.epoch, logs)
-            if weights is not None and (policy.best_of is not None or not trainer.stop_training):
+            if weights is not None:
                 weights.complete_epoch(logs)
             if trainer.stop_training:
                 break
@@ -158,10 +173,11 @@ def run_epochs(model: Any, task: Task, calls: CallbackList) -> Outcome:
     except KeyboardInterrupt:
         if not (policy.keep_interrupted and outcome.epochs):
             raise
-        if weights is not None and not all_finite(model.weight_vector):
+        if weights is not None and weights.good is not None and not all_finite(model.weight_vector):
             weights.good.restore()
         outcome.interrupted = True
     finally:
+        trainer.before_update = None
         # Also after Ctrl-C: callbacks close their files, and the model can be used and trained on.
         calls.call("on_train_end", logs)
     if weights is not None:

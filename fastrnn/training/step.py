@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -108,6 +109,8 @@ class Trainer:
         self.optimizer: Any = None
         self.objective = Objective()
         self.stop_training = False
+        #: Called once before the next update, when the weights have proved to give a finite loss and gradient.
+        self.before_update: Callable[[], None] | None = None
         self.history: History | None = None
 
     def need(self, what: str) -> None:
@@ -185,6 +188,9 @@ class Trainer:
                 return judged.loss
             model.back(judged.grad, judged.caches, judged.from_logits)
             self._check_gradients(model)
+            if self.before_update is not None:
+                self.before_update()
+                self.before_update = None
             self.optimizer.apply(model.weight_vector, model.grads, model.plan)
             model.constrain()
             model.weights_changed()

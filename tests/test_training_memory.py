@@ -1,0 +1,59 @@
+"""Memory and copies of training with large tables and long histories."""
+
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from fastrnn import RNNRegressor, Sequential, layers
+
+ROWS, WIDTH = 100_000, 50
+
+
+def model(optimizer):
+    made = Sequential([layers.Embedding(ROWS, WIDTH), layers.SimpleRNN(4), layers.Dense(1)], seed=0)
+    made.compile(optimizer, "mse")
+    return made
+
+
+@pytest.mark.parametrize(("optimizer", "most"), [("adam", 5.5), ("rmsprop", 4.5), ("sgd", 3.5)])
+def test_fit_keeps_one_copy_of_weights_and_optimizer(optimizer, most):
+    """Sizes of the table that are allocated at most, of which weights, gradients and the copy are three."""
+    x, y = np.random.default_rng(0).integers(0, ROWS, (64, 10)), np.ones((64, 1))
+    model(optimizer).fit(x[:2], y[:2], verbose=0)  # what is compiled now takes no memory later
+    made = model(optimizer)
+    tracemalloc.start()
+    try:
+        made.fit(x, y, verbose=0, epochs=3)
+        peak = tracemalloc.get_traced_memory()[1] / (ROWS * WIDTH * 4)
+    finally:
+        tracemalloc.stop()
+    assert peak < most
+
+
+def test_partial_fit_does_not_copy_the_history():
+    x, y = np.zeros((4, 3, 1)), np.zeros(4)
+    made = RNNRegressor(units=2, random_state=0).partial_fit(x, y)
+    curve = made.loss_curve_
+    made.loss_curve_ += [1.0] * 1_000_000
+    made.partial_fit(x, y)
+    assert made.loss_curve_ is curve
+    assert made.n_iter_ == len(curve) == 1_000_002
+    assert made.best_loss_ == min(curve)
+    start = time.perf_counter()
+    for _ in range(20):
+        made.partial_fit(x, y)
+    assert (time.perf_counter() - start) / 20 < 0.01
+
+
+def test_failed_partial_fit_leaves_the_history(rng):
+    x, y = rng.normal(size=(8, 3, 1)), rng.normal(size=8)
+    made = RNNRegressor(units=2, random_state=0, batch_size=4, solver="sgd", learning_rate_init=1e30)
+    with pytest.raises(FloatingPointError):
+        made.partial_fit(x, y * 1e30)
+    made.set_params(learning_rate_init=0.1).partial_fit(x, y)
+    before, best = list(made.loss_curve_), made.best_loss_
+    with pytest.raises(FloatingPointError):
+        made.set_params(learning_rate_init=1e30, clipnorm=None).partial_fit(x * 1e3, y * 1e30)
+    assert (made.loss_curve_, made.best_loss_) == (before, best)
