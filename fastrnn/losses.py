@@ -351,11 +351,9 @@ class CategoricalCrossentropy(_Crossentropy):
 
     Parameters
     ----------
-    from_logits : bool
-        Whether predictions are logits rather than probabilities.
     label_smoothing : float
         From 0 to 1. Targets become ``y * (1 - label_smoothing) + label_smoothing / n_classes``.
-    axis, reduction, name, dtype
+    from_logits, axis, reduction, name, dtype
         As for :class:`BinaryCrossentropy`.
     """
 
@@ -388,11 +386,9 @@ class SparseCategoricalCrossentropy(_Crossentropy):
 
     Parameters
     ----------
-    from_logits : bool
-        Whether predictions are logits rather than probabilities.
     ignore_class : int, optional
         Items of this class don't count.
-    axis, reduction, name, dtype
+    from_logits, axis, reduction, name, dtype
         As for :class:`BinaryCrossentropy`.
     """
 
