@@ -1,8 +1,8 @@
 """Figures of trust: python -m benchmarks.reliability [--short] [--only a b ...]
 
-Prints a table of eight parts and writes ``results/reliability.json``: (a) damaged files, (b) drawn inputs, (c) threads,
-(d) forks, (e) interrupts, (f) damaged caches of kernels, (g) memory over many calls, (h) numbers at their limits. The exit
-code is 1 if a promise did not hold. The short form takes some minutes and writes nothing.
+Prints a table of eight parts and writes ``results/reliability.json`` and the README's table: (a) damaged files, (b) drawn
+inputs, (c) threads, (d) forks, (e) interrupts, (f) damaged caches of kernels, (g) memory over many calls, (h) numbers at
+their limits. The exit code is 1 if a promise did not hold. The short form takes some minutes and writes nothing.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.reliability import cache, concurrent, inputs, interrupts, mutations, resources
-from benchmarks.reliability.parts import Result
+from benchmarks.reliability.parts import ROOT, Result
 from benchmarks.timing import environment
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "reliability.json"
+
+
+HEAD = "| part | what is promised | figures | holds |\n|---|---|---|---|"
 
 
 class Part(NamedTuple):
@@ -41,10 +44,29 @@ PARTS = {
 
 
 def line(result: Result) -> str:
+    """A row of the table."""
+    plain = {k: v for k, v in result.figures.items() if not isinstance(v, (list, dict)) and v != ""}
     figures = ", ".join(
-        f"{k} {v}" for k, v in result.figures.items() if not isinstance(v, (list, dict)) and v != ""
+        f"{k} {v:,}" if isinstance(v, int) and not isinstance(v, bool) else f"{k} {v}"
+        for k, v in plain.items()
     )
-    return f"| {result.part} | {result.promise} | {figures} | {'yes' if result.holds else 'NO'} |"
+    return f"| {result.part} | {result.promise} | {figures} | {'yes' if result.holds else '**no**'} |"
+
+
+def table(kept: dict[str, Any]) -> str:
+    """All kept results, in the order of their parts."""
+    results = [Result(**r) for name in PARTS for r in kept["parts"].get(name, {}).get("results", [])]
+    return "\n".join([HEAD, *map(line, results)])
+
+
+def write(kept: dict[str, Any]) -> None:
+    """Write the results, and the table into the README where its marks are."""
+    RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    readme = ROOT / "README.md"
+    before, mark, rest = readme.read_text("utf-8").partition("<!-- reliability -->\n")
+    _, end, after = rest.partition("<!-- end of reliability -->")
+    if mark and end:
+        readme.write_text(f"{before}{mark}\n{table(kept)}\n\n{end}{after}", encoding="utf-8")
 
 
 def main() -> int:
@@ -58,7 +80,7 @@ def main() -> int:
     parser.add_argument("--count", type=float, help="instead of the first number of each part")
     given = parser.parse_args()
     kept: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"parts": {}}
-    print("| part | what is promised | figures | holds |\n|---|---|---|---|", flush=True)
+    print(HEAD, flush=True)
     failed = False
     for name in given.only:
         part = PARTS[name]
@@ -80,7 +102,7 @@ def main() -> int:
         }
         if not given.short:
             kept["environment"] = environment()
-            RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+            write(kept)
     return int(failed)
 
 
