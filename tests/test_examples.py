@@ -13,7 +13,7 @@ import pytest
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 
-#: Those with a short run that needs no data.
+#: Those with a short run that needs no data and draws pictures.
 QUICK = [
     path
     for path in EXAMPLES

@@ -125,6 +125,32 @@ def test_files_of_weights_are_read(name, keras, tmp_path):
         interop.from_keras(path)
 
 
+def test_files_in_the_style_of_keras_2_are_read(keras, tmp_path):
+    """No input layer but batch_input_shape, dtypes as strings, and options that Keras 3 dropped."""
+    model = Sequential(
+        [layers.Input((None, 3)), layers.LSTM(4, return_sequences=True), layers.GRU(2), layers.Dense(1)],
+        seed=0,
+    )
+    path = tmp_path / "old.h5"
+    interop.to_keras(model).save(path)
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        entries = config["config"]["layers"]
+        shape = entries.pop(0)["config"]["batch_shape"]
+        for entry in entries:
+            for key in ("module", "registered_name", "build_config"):
+                entry.pop(key, None)
+            entry["config"]["dtype"] = "float32"
+            if entry["class_name"] in ("LSTM", "GRU"):
+                entry["config"] |= {"implementation": 2, "time_major": False}
+        entries[0]["config"]["batch_input_shape"] = shape
+        config["config"].pop("build_input_shape", None)
+        file.attrs["model_config"] = json.dumps(config)
+    again = interop.from_keras(path)
+    assert_same_weights(model, again)
+    assert [type(layer).__name__ for layer in again.layers] == ["LSTM", "GRU", "Dense"]
+
+
 def test_functional_models_in_a_row_are_read(keras, tmp_path):
     inputs = keras.Input((None, 3), dtype="float32")
     h = keras.layers.LSTM(4, return_sequences=True, dtype="float32")(inputs)
