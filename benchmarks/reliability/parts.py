@@ -60,7 +60,7 @@ def in_process(module: str, *arguments: Any, seconds: float = 600, **environment
             os.killpg(process.pid, signal.SIGKILL)
         out, err = process.communicate()
     lines = [line for line in out.splitlines() if line.startswith("{")]
-    found = json.loads(lines[-1]) if lines and not hung else None
+    found = json.loads(lines[-1]) if lines else None
     return Ended(found, not hung and process.returncode != 0, hung, time.perf_counter() - start, err[-2000:])
 
 
