@@ -37,12 +37,14 @@ class Ended(NamedTuple):
     errors: str
 
 
-def in_process(module: str, *arguments: Any, seconds: float = 600, **environment: str) -> Ended:
-    """Run ``python -m module arguments`` with a time limit; its last line is a JSON object."""
+def in_process(
+    module: str, *arguments: Any, seconds: float = 600, home: Path = ROOT, **environment: str
+) -> Ended:
+    """Run ``python -m module arguments`` with a time limit, from `home`; its last line is a JSON object."""
     start = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", module, *map(str, arguments)],
-        cwd=ROOT,
+        cwd=home,
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
