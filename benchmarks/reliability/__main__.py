@@ -98,10 +98,10 @@ def main() -> int:
             failed = failed or not result.holds
         kept["parts"][name] = {
             "seconds": round(time.perf_counter() - start, 1),
+            "environment": environment(),
             "results": [result._asdict() for result in results],
         }
         if not given.short:
-            kept["environment"] = environment()
             write(kept)
     return int(failed)
 
