@@ -163,3 +163,14 @@ def test_travel_quick_scores_alike_everywhere(tmp_path):
     assert max(float(difference) for _, difference, _ in rows) < 1e-5
     assert {differ for *_, differ in rows} == {"0"}
     assert rows[0][1] == "0.0e+00"
+
+
+def test_forecasting_airline(tmp_path):
+    pytest.importorskip("matplotlib")
+    result = run(EXAMPLES[0].with_name("forecasting.py"), "--series", "airline", "--out", str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    error, naive = map(
+        float, re.search(r"^mase +([\d.]+) +seasonal naive +([\d.]+)", result.stdout, re.M).groups()
+    )
+    assert error < 0.6 < naive
+    assert (tmp_path / "forecast_airline.png").stat().st_size > 10_000

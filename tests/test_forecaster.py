@@ -340,3 +340,13 @@ def test_forecaster_of_airline_passengers_with_defaults(data_dir):
     table = np.genfromtxt(data_dir / "series" / "airline.csv", delimiter=",", skip_header=1, usecols=1)
     f = RNNForecaster(24, season_length=12, random_state=0).fit(table[:-24])
     assert mase(table[-24:], f.predict(), table[:-24], 12) < 0.6
+
+
+def test_partial_fit_learns_a_change_of_the_series():
+    y = np.concatenate([wave(200), wave(200, period=6)])
+    f = forecaster(max_iter=20, dropout=0.0).fit(y[:200])
+    g = pickle.loads(pickle.dumps(f)).update(y[200:300])
+    before = g.backtest(y, start=300).metrics()["mae"]
+    for start in range(200, 300, 20):
+        f.partial_fit(y[start : start + 20])
+    assert f.backtest(y, start=300).metrics()["mae"] < before

@@ -284,7 +284,8 @@ class RNNForecaster(ForecasterStates, Uncertainty, ForecasterParameters):
         else:
             self.model_ = self.model_.copy()
             self.loss_curve_ = list(self.loss_curve_)
-        if fresh or since is None:
+        if fresh or since is None or self.learning_rate == "cosine":
+            # The step size of the fit before has fallen to zero.
             network.compile_model(self.model_, self, self._head, epochs * updates)
         history = network.train(self.model_, self, (raw, y), held_out, epochs, callbacks)
         self.loss_curve_ += [float(v) for v in history.history["loss"]]
