@@ -244,3 +244,20 @@ def test_displays_draw_what_the_backtest_holds():
     with pytest.raises(ValueError, match="series 'z' is not in the backtest"):
         ForecastDisplay.from_backtest(backtest, y, series=["z"])
     pyplot.close("all")
+
+
+def test_saved_forecaster_goes_on_like_the_one_in_memory(tmp_path):
+    import fastrnn
+
+    y, x = data(200)
+    index = pd.date_range("2000-01-01", periods=206, freq="D")
+    frame = pd.DataFrame({"x": x[:, 0]}, index=index[:200])
+    f = forecaster(max_iter=2, quantiles=(0.1, 0.5, 0.9), calendar=True)
+    f.fit(pd.Series(y[:150], index=index[:150]), frame[:150])
+    f.save(tmp_path / "forecaster.fastrnn")
+    g = fastrnn.load(tmp_path / "forecaster.fastrnn")
+    for each in (f, g):
+        each.update(pd.Series(y[150:160], index=index[150:160]), frame[150:160])
+    pd.testing.assert_frame_equal(g.predict(X=frame[160:166]), f.predict(X=frame[160:166]))
+    with pytest.raises(Exception, match="not fitted"):
+        forecaster().save(tmp_path / "other")

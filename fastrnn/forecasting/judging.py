@@ -1,0 +1,121 @@
+"""How a forecaster is judged: backtests and its score."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from fastrnn.forecasting.backtest import Backtest, backtest
+from fastrnn.forecasting.metrics import naive_scale
+from fastrnn.forecasting.series import Series
+from fastrnn.forecasting.states import subset
+
+__all__ = ["Judging"]
+
+
+class Judging:
+    """The part of a forecaster that compares forecasts with what came.
+
+    Attributes are set by `fit` of the forecaster.
+    """
+
+    horizon: int
+    seasons_: tuple[int, ...]
+    _series: list[Series]
+    _states: list[list[NDArray]]
+    _outputs: NDArray
+    _read_update: Any
+    _effect_of: Any
+
+    def backtest(
+        self,
+        y: Any,
+        X: Any = None,
+        static: Any = None,
+        *,
+        start: Any = None,
+        step: int = 1,
+        horizon: int | None = None,
+        refit: bool = False,
+    ) -> Backtest:
+        """Forecast from many origins in one pass over the series, without training.
+
+        Parameters
+        ----------
+        y, X, static
+            As in `fit`: whole series, from their beginning on.
+        start : int, float or stamp, optional
+            The first step that is forecast: a number of steps (negative: from the end), a fraction of each series, or a
+            stamp. By default `horizon` steps before the end.
+        step : int, default=1
+            Steps between two origins.
+        horizon : int, optional
+            Steps ahead, at most the `horizon` of `fit`.
+        refit : bool, default=False
+            Fit a clone on what lies before each origin instead.
+
+        Returns
+        -------
+        Backtest
+
+        Notes
+        -----
+        Without `refit`, forecasts depend on the network as it is: fit it on the steps before `start` for an honest
+        judgement. No forecast depends on a step after its origin.
+        """
+        check_is_fitted(self)
+        return backtest(self, y, X, static, start=start, step=step, horizon=horizon, refit=refit)
+
+    def score(self, y: Any, X: Any = None) -> float:
+        """Return the negative mean absolute scaled error of the forecasts of `y`, the steps that follow those known.
+
+        Where y is longer than the horizon, forecasts are made every `horizon` steps. The errors are scaled by those of
+        the seasonal naive forecast on the steps known now; the mean is over the series.
+
+        Parameters
+        ----------
+        y, X
+            As in `update`.
+
+        Returns
+        -------
+        float
+        """
+        check_is_fitted(self)
+        panel, rows, fresh = self._read_update(y, X, None)
+        if fresh:
+            raise ValueError(f"series {fresh[0].name!r} was not in fit; it can't be scored")
+        judged: Any = copy.copy(self)
+        judged._series = [s.copy() for s in self._series]
+        judged._states = [[a.copy() for a in layer] for layer in self._states]
+        judged._stream, judged._outputs = None, self._outputs.copy()
+        scales = {s.name: naive_scale(s.values(), self.seasons_[0]) for s in self._series}
+        errors: dict[Any, list[NDArray]] = {name: [] for name in panel.names}
+        index = {s.name: i for i, s in enumerate(self._series)}
+        for begin in range(0, max(map(len, panel.values)), self.horizon):
+            part = [v[begin : begin + self.horizon] for v in panel.values]
+            for i, row in enumerate(rows):
+                if row is not None:
+                    series = judged._series[index[panel.names[i]]]
+                    series.x = series.lay_covariates(row, known=len(series.history))
+                    series.effect = judged._effect_of(series.x)
+            raw, _, future = judged._raw(None, None)
+            forecasts = judged._values(judged._head.point(raw), self.horizon, future)
+            for name, truth, start in zip(panel.names, part, panel.starts, strict=True):
+                gap = start - len(self._series[index[name]].history) if begin == 0 else 0
+                ahead = forecasts[index[name]][gap : gap + len(truth)]
+                errors[name].append(np.abs(truth[: len(ahead)] - ahead))
+            left = [i for i, v in enumerate(part) if len(v)]
+            steps = subset(panel, left)
+            steps.values = [part[i] for i in left]
+            steps.starts = [panel.starts[i] + begin for i in left]
+            judged._append(steps, [rows[i] for i in left])
+        with np.errstate(invalid="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            mases = [np.nanmean(np.concatenate(e)) / scales[name] for name, e in errors.items()]
+            return -float(np.nanmean(mases))
