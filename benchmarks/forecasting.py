@@ -1,7 +1,8 @@
 """Forecasts beside those of other packages: errors and times of the same run, on the same cores.
 
 ``python -m benchmarks.forecasting`` needs the series of ``FASTRNN_DATA`` and writes ``forecasting.json``, ``.md`` and
-``.png`` into ``benchmarks/results``. Peers (the extra ``forecasting-peers``) are left out where they are not installed,
+``.png`` into ``benchmarks/results``. Peers (``pip install --group forecasting-peers``) are left out where they are not
+installed,
 and without ``--peers``.
 """
 

@@ -286,3 +286,13 @@ def test_freq_says_what_stamps_cannot():
     f = forecaster(2, freq="D").fit(y)
     assert len(f._series[0].history) == 20
     assert f.predict().index[0] == pd.Timestamp("2000-01-21")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_sktime_adapter_passes_the_checks_of_sktime():
+    checks = pytest.importorskip("sktime.utils.estimator_checks")
+    from fastrnn.forecasting.sktime import SktimeForecaster
+
+    results = checks.check_estimator(SktimeForecaster, raise_exceptions=False, verbose=False)
+    assert {name: result for name, result in results.items() if result != "PASSED"} == {}

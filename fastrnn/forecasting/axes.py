@@ -88,12 +88,12 @@ class StampAxis:
                 self.first + start, periods=max(stop - start, 0), freq=self.frequency, name=self.index_name
             )
             return whole
-        return pd.date_range(
-            self.first + start * self.frequency,
-            periods=max(stop - start, 0),
-            freq=self.frequency,
-            name=self.index_name,
-        )
+        first = self.first + start * self.frequency
+        if first.tz is not None and isinstance(self.frequency, pd.offsets.Day):
+            # Days of a zone are not all of 24 hours.
+            local = self.first.tz_localize(None) + start * self.frequency
+            first = local.tz_localize(first.tz, ambiguous=True, nonexistent="shift_forward")
+        return pd.date_range(first, periods=max(stop - start, 0), freq=self.frequency, name=self.index_name)
 
     stamps = index
 
