@@ -142,6 +142,53 @@ def test_interrupts_in_the_compiler_leave_the_next_call_right(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+LONG = """
+import os, signal, sys, threading, time
+import numpy as np
+from fastrnn.layers import LSTM
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+layer = LSTM(256, seed=0, return_sequences=sys.argv[1] == "sequences")
+x = np.random.default_rng(0).normal(size=(256, 2000, 16)).astype("f")
+small = x[:4, :6]
+before = layer(small)
+layer(x[:64, :60])  # compiles what follows, and is not long
+waited = []
+for training in (False, True):
+    sent = []
+    def interrupt():
+        sent.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+    timer = threading.Timer(0.4, interrupt)
+    timer.start()
+    try:
+        layer(x, training=training)
+    except KeyboardInterrupt:
+        waited.append(time.perf_counter() - sent[0])
+assert len(waited) == 2, "the call ended before the interrupt"
+np.testing.assert_array_equal(layer(small), before)
+print(max(waited))
+"""
+
+
+@needs_jit
+@needs_signals
+@pytest.mark.parametrize("outputs", ["last", "sequences"])
+def test_long_call_is_interrupted_between_chunks(outputs):
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", LONG, outputs],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    # Half a second where nobody else uses the cores.
+    assert float(done.stdout) < 0.5 * max(1.0, 4 * os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 @needs_jit
 @needs_signals
 @pytest.mark.timeout(400)

@@ -53,6 +53,10 @@ OWN_WEIGHTS_BYTES = 512 * 1024
 #: Predictions. A loss is computed in pieces of about this many, which may run side by side.
 LOSS_PIECE = 1 << 14
 
+#: Multiply-adds. A longer pass, of more than 0.1 s, is run by a helper of the main thread, which Ctrl-C can then reach;
+#: starting one takes 0.1 ms.
+LONG_WORK = 5_000_000_000
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Hand-over to the team of threads
 

@@ -152,6 +152,8 @@ def backward_rows(args, k, i):
             move(plane(args.d_final, state, schedule.order[r0 + r], n_units), plane(ds, state, r, n_units))
 
     for s0 in range((n_steps - 1) // chunk * chunk, -1, -chunk):
+        if settings["stop"]:
+            break
         s1 = min(n_steps, s0 + chunk)
         total = 0
         for s in range(s0, s1):

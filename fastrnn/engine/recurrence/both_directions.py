@@ -20,6 +20,7 @@ from fastrnn.engine.recurrence.inference import inference_options, pass_call
 from fastrnn.engine.recurrence.plans import (
     Plan,
     dense_plan,
+    is_long,
     slice_count,
     threads_of_both,
 )
@@ -218,6 +219,8 @@ def prepare_both(
     threads = threads_of_both(cells, shape, n_threads, tuning.MIN_INFERENCE_ROWS)
     busy = min(threads[0], 2 * threads[1])
     if any(slice_count(cell, n_batch, n_steps, n_inputs, n_threads) > busy for cell in cells):
+        return None
+    if any(is_long(cell, n_batch * n_steps, n_inputs) for cell in cells):  # `run.forward` can be interrupted
         return None
     return BidirectionalProgram(directions, shape, sequences, merge, threads)
 

@@ -162,7 +162,7 @@ def forward_rows(args, k, i):
 
     for s0 in range(0, n_steps, chunk):
         s1 = min(n_steps, s0 + chunk)
-        if active_rows(schedule, s0, r0, r1) == 0:
+        if active_rows(schedule, s0, r0, r1) == 0 or settings["stop"]:
             break
         _input_products(team, batch, weights, bias, buffers, Span(s0, s1, r0, r1))
         at = 0

@@ -15,7 +15,7 @@ from fastrnn.engine import tuning
 from fastrnn.engine.kernels.vecmath import prepare_activations
 from fastrnn.engine.recurrence.call_list import Call, Program, bind, placeholder
 from fastrnn.engine.recurrence.forward import ForwardArguments, forward_piece
-from fastrnn.engine.recurrence.plans import Options, Plan, dense_plan, slice_count, thread_count
+from fastrnn.engine.recurrence.plans import Options, Plan, dense_plan, is_long, slice_count, thread_count
 from fastrnn.engine.recurrence.rows import needed_forward
 from fastrnn.engine.recurrence.run import Weights, pack_weights
 from fastrnn.engine.recurrence.schedule import mask_extent, masked_schedule
@@ -164,6 +164,8 @@ def prepare(
     """
     n_batch, n_steps, n_inputs = shape
     if slice_count(cell, n_batch, n_steps, n_inputs, n_threads) > 1:
+        return None
+    if is_long(cell, n_batch * n_steps, n_inputs):  # `run.forward` can be interrupted
         return None
     if packed is None:
         packed = pack_weights(cell, weights)

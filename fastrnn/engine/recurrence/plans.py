@@ -28,6 +28,7 @@ __all__ = [
     "Plan",
     "column_groups",
     "dense_plan",
+    "is_long",
     "packing",
     "plan_back",
     "plan_pass",
@@ -55,6 +56,8 @@ SETTINGS = np.dtype(
             # Flags: time runs backwards; masked steps repeat the output; states are a ring of two steps; save for the way
             # back; the gradient of the inputs is wanted.
             "reverse repeat ring save need_dx",
+            # Set by another thread: the pass ends before the next chunk, with whatever its results are by then.
+            "stop",
             # Time steps of a chunk, rows of the largest block, slices of a split step.
             "chunk rows n_slices",
             # Where in a packed row the weights begin, and the size of one group of the kernels.
@@ -210,6 +213,11 @@ class Options(NamedTuple):
 def _work(cell: Any, n_rows: int, n_inputs: int) -> int:
     """Multiply-adds of `n_rows` time steps of one sequence."""
     return n_rows * traits(cell).n_gates * cell.n_units * (n_inputs + cell.n_units)
+
+
+def is_long(cell: Any, n_rows: int, n_inputs: int) -> bool:
+    """Whether a pass over `n_rows` time steps takes so long that Ctrl-C should not have to wait for its end."""
+    return _work(cell, n_rows, n_inputs) > tuning.LONG_WORK
 
 
 def threads_of_both(

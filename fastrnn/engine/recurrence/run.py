@@ -22,6 +22,7 @@ from fastrnn.engine.recurrence.plans import (
     Packing,
     Plan,
     dense_plan,
+    is_long,
     packing,
     plan_back,
     plan_pass,
@@ -227,6 +228,27 @@ def _launch(
     """Pack the weights, if `to_pack` says how, and run all blocks, by as many threads as the plan says."""
     dtype = arguments.x.dtype
     prepare_activations(arguments.cell, dtype)
+    if is_long(arguments.cell, len(arguments.x), arguments.x.shape[1]) and threads.in_main():
+        # Its own copy of the settings, in which it can be told to stop.
+        settings = arguments.settings.copy()
+        arguments = arguments._replace(settings=settings)
+
+        def stop() -> None:
+            settings[0]["stop"] = 1
+
+        threads.run_interruptibly(lambda: _launch_here(entries, needed, arguments, blocks, to_pack), stop)
+    else:
+        _launch_here(entries, needed, arguments, blocks, to_pack)
+
+
+def _launch_here(
+    entries: tuple[Any, Any],
+    needed: Sequence[linking.Slots],
+    arguments: ForwardArguments | BackwardArguments,
+    blocks: Blocks,
+    to_pack: tuple[Any, ...],
+) -> None:
+    dtype = arguments.x.dtype
     with threads.parallel_region(blocks.n_threads, blocks.light) as team:
         state = ALONE if team is None else team
         if to_pack:

@@ -19,6 +19,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from fastrnn.engine import tuning
 from fastrnn.engine.runtime.handover import STOP, WAITED, new_state, serve
 from fastrnn.engine.runtime.interrupts import held
 
-__all__ = ["available", "in_worker", "parallel_region", "resolve"]
+__all__ = ["available", "in_main", "in_worker", "parallel_region", "resolve", "run_interruptibly"]
 
 
 def resolve(n_jobs: int | None) -> int:
@@ -308,6 +309,39 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def in_main() -> bool:
+    """Whether this is the main thread, to which Python hands signals."""
+    return threading.current_thread() is threading.main_thread()
+
+
+def run_interruptibly(work: Callable[[], None], stop: Callable[[], None]) -> None:
+    """Run `work` in a helper thread; on an interrupt, call `stop`, wait for the helper, and raise.
+
+    Compiled code in the main thread would keep Python from running the handler of a signal.
+    """
+    errors: list[BaseException] = []
+
+    def helper() -> None:
+        try:
+            work()
+        except BaseException as error:  # raised below, in the thread that called
+            errors.append(error)
+
+    thread = threading.Thread(target=helper, name="fastrnn call", daemon=True)
+    try:
+        thread.start()
+        while thread.is_alive():
+            thread.join(0.1)  # on Windows, only a wait that ends by itself lets signals through
+    except BaseException:
+        stop()
+        with held():  # its memory is ours: it must not go on
+            if thread.ident is not None:
+                thread.join()
+        raise
+    if errors:
+        raise errors[0]
 
 
 class parallel_region(contextlib.AbstractContextManager):  # noqa: N801 - used like a function
