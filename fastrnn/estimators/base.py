@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastrnn import saving
 from fastrnn.estimators import network
+from fastrnn.estimators.loss import check_gradient
 from fastrnn.estimators.parameters import Parameters
 from fastrnn.estimators.response import lay_out, row_weights, rows_of, scaled_weights
 from fastrnn.estimators.stopping import SCORE, StoppingRule
@@ -52,7 +53,7 @@ class BaseRNN(Parameters):
         """Score of the network's outputs on validated targets."""
 
     @abstractmethod
-    def _head(self) -> tuple[int, str | None, str]:
+    def _head(self) -> tuple[int, str | None, Any]:
         """Width and activation of the output layer, and the loss."""
 
     # ---- training
@@ -124,6 +125,9 @@ class BaseRNN(Parameters):
             trained.loss_curve_, trained.best_loss_ = [], None
         if self.stateful:
             trained._set_states(None)
+        if self.loss is not None:
+            width, _, loss = trained._head()
+            check_gradient(loss, targets, width)
         held_out = None if validation_data is None else trained._read_held_out(*validation_data)
         failure = None
         with guard(*(_undo_training(self.model_) if known else [])):
@@ -135,7 +139,7 @@ class BaseRNN(Parameters):
                 network.follow(trained.model_, self)
             else:
                 network.compile_model(trained.model_, trained)
-            trained._solver = self.solver
+            trained._solver, trained._loss = self.solver, self.loss
             if incremental:
                 trained._one_pass(data, states)
             else:

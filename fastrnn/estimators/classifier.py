@@ -14,6 +14,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from fastrnn.checks import number
 from fastrnn.estimators.base import BaseRNN
+from fastrnn.estimators.loss import of_classes
 from fastrnn.estimators.parameters import with_shared_documentation
 from fastrnn.estimators.response import read_labels, targets_of
 from fastrnn.sequences import Ragged, Sequences, lay_out_steps
@@ -62,10 +63,12 @@ class RNNClassifier(ClassifierMixin, BaseRNN):
         "class_weight": [dict, StrOptions({"balanced"}), None],
     }
 
-    def _head(self) -> tuple[int, str | None, str]:
-        if len(self.classes_) == 2:
-            return 1, "sigmoid", "binary_crossentropy"
-        return len(self.classes_), "softmax", "sparse_categorical_crossentropy"
+    def _head(self) -> tuple[int, str | None, Any]:
+        n, binary = len(self.classes_), len(self.classes_) == 2
+        width, activation = (1, "sigmoid") if binary else (n, "softmax")
+        if self.loss is not None:
+            return width, activation, of_classes(self.loss, n)
+        return width, activation, "binary_crossentropy" if binary else "sparse_categorical_crossentropy"
 
     def _read_targets(self, y: Any, X: np.ndarray | Ragged, known: bool, classes: Any) -> dict[str, Any]:
         labels = read_labels(y, X, self.return_sequences)

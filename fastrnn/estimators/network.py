@@ -15,6 +15,7 @@ from fastrnn.optimizers import SGD, Adagrad, Adam, Optimizer, RMSprop
 from fastrnn.sequences import Ragged
 from fastrnn.training import loop
 from fastrnn.training.data import Batch, Batches, like_lengths
+from fastrnn.training.objective import Objective
 from fastrnn.training.row_states import RowStates, States
 
 #: Layers by the values of `cell`.
@@ -126,6 +127,8 @@ def compile_model(model: Sequential, p: Any) -> None:
 
 def follow(model: Sequential, p: Any) -> None:
     """Let the optimizer go on, with its moments, by the settings that the estimator has now."""
+    if p.loss is not p._loss:
+        model.trainer.objective = Objective(p._head()[2])
     if isinstance(p.solver, str) and p.solver == p._solver:
         model.optimizer.learning_rate = p.learning_rate_init
         model.optimizer.clipnorm = p.clipnorm

@@ -15,6 +15,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOp
 from fastrnn.cells import registered
 from fastrnn.engine.kernels.vecmath import ACTIVATIONS
 from fastrnn.estimators import network
+from fastrnn.losses import Loss
 from fastrnn.optimizers import Optimizer
 
 __all__ = ["Parameters", "with_shared_documentation"]
@@ -47,6 +48,7 @@ class Parameters(BaseEstimator):
     stateful: bool = False
     unroll: bool = False
     return_sequences: bool = False
+    loss: Any = None
     solver: Any = "adam"
     alpha: float = 0.0
     batch_size: int | str = "auto"
@@ -80,6 +82,7 @@ class Parameters(BaseEstimator):
         "stateful": ["boolean"],
         "unroll": ["boolean"],
         "return_sequences": ["boolean"],
+        "loss": [str, Loss, None],
         "solver": [StrOptions(set(network.SOLVERS)), Optimizer],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), _POSITIVE],
@@ -199,6 +202,10 @@ PARAMETERS = (
         Accepted as an argument of Keras. It has no effect: sequences of any length run through the same kernels.
     return_sequences : bool, default=False
         One target for each time step instead of one for each sequence.
+    loss : str, Loss or None, default=None
+        What training minimises: a name or an object of :mod:`fastrnn.losses`, your own too, whose gradient is compared
+        with differences of its values before training. None: the cross-entropy, or the mean squared error. A classifier
+        gives it one-hot classes, for two classes one column of zeros and ones.
     solver : {"adam", "rmsprop", "sgd", "adagrad"} or optimizer, default="adam"
         "sgd" has Nesterov's momentum of 0.9. An object from :mod:`fastrnn.optimizers` is used as it is, so that
         `learning_rate_init` and `clipnorm` don't touch it. `partial_fit` follows changes of it, and goes on with the

@@ -51,8 +51,8 @@ class RNNRegressor(RegressorMixin, BaseRNN):
     True
     """
 
-    def _head(self) -> tuple[int, str | None, str]:
-        return self.n_outputs_, None, "mse"
+    def _head(self) -> tuple[int, str | None, Any]:
+        return self.n_outputs_, None, "mse" if self.loss is None else self.loss
 
     def _read_targets(self, y: Any, X: np.ndarray | Ragged, known: bool, classes: Any) -> dict[str, Any]:
         y = read_numbers(y, X, self.return_sequences)
