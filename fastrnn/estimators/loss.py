@@ -75,7 +75,7 @@ def check_gradient(given: Any, targets: np.ndarray, n_outputs: int) -> None:
     except (TypeError, ValueError, NotImplementedError) as error:
         raise ValueError(f"loss={given!r} can't be used for these targets: {error}") from error
     # Single items may lie on a corner, where there is no derivative.
-    close = np.asarray(np.isclose(gradient, numeric, rtol=_TOLERANCE, atol=_TOLERANCE)).all(axis=1)
+    close: Any = np.isclose(gradient, numeric, rtol=_TOLERANCE, atol=_TOLERANCE).all(axis=1)
     if 2 * close.sum() < len(close):
         raise ValueError(
             f"loss={given!r}: gradient(y_true, y_pred) is {gradient[~close][0]}, but values(y_true, y_pred) change by "
