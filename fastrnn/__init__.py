@@ -27,6 +27,7 @@ _NAMES = {
     "load_model": "models",
     "save": "saving",
     "set_random_seed": "random",
+    "show_versions": "info",
     "stateful_batches": "sequences",
     "warmup": "estimators.warmup",
 }
@@ -40,6 +41,7 @@ _MODULES = (
     "estimators",
     "exceptions",
     "forecasting",
+    "info",
     "initializers",
     "interop",
     "layers",

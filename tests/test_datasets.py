@@ -313,10 +313,10 @@ def test_patterns_over_texts_take_time_in_proportion(pattern, filling):
     def seconds(n):
         text = filling * (n // len(filling))
         best = np.inf
-        for _ in range(3):
-            start = time.perf_counter()
+        for _ in range(5):
+            start = time.thread_time()  # other processes take none of it
             pattern.sub("", text)
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.thread_time() - start)
         return best
 
-    assert seconds(200_000) < 30 * max(seconds(20_000), 1e-4)
+    assert seconds(200_000) < 30 * max(seconds(20_000), 1e-3)

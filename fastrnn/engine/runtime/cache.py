@@ -131,7 +131,11 @@ def _user_folder() -> Path:
 
 def _folders(function: Callable) -> list[Path]:
     """Folders for the files of a function, in the order in which they are tried."""
-    path = os.path.abspath(inspect.getfile(function))
+    return _folders_of(os.path.abspath(inspect.getfile(function)))
+
+
+def _folders_of(path: str) -> list[Path]:
+    """Folders for the compiled functions of a source file."""
     folder = os.path.dirname(path)
     name = os.path.basename(folder) + "_" + hashlib.sha256(folder.encode()).hexdigest()[:40]
     if not os.path.exists(path):
@@ -326,3 +330,10 @@ class Cache:
                     with contextlib.suppress(OSError):
                         if time.time() - entry.stat().st_mtime > _DAY:
                             os.unlink(entry.path)
+
+
+def kernel_files() -> list[Path]:
+    """Files of compiled kernels of this package, in all folders where they are looked for."""
+    sources = [path for folder in _SOURCE_FOLDERS for path in folder.rglob("*.py")]
+    folders = {folder for path in sources for folder in _folders_of(str(path))}
+    return sorted(file for folder in folders for file in folder.glob("*.nbc"))

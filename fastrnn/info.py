@@ -1,0 +1,127 @@
+"""What a figure or a fault depends on: versions, processor, threads, and where compiled kernels are kept."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+__all__ = ["describe", "show_versions"]
+
+_DEPENDENCIES = ("numpy", "numba", "llvmlite", "scikit-learn", "scipy", "tqdm")
+_OPTIONAL = (
+    "matplotlib",
+    "pandas",
+    "polars",
+    "pooch",
+    "keras",
+    "torch",
+    "jax",
+    "onnx",
+    "onnxruntime",
+    "h5py",
+    "safetensors",
+)
+#: Those that decide how fast kernels are, as LLVM calls them.
+_FEATURES = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "neon", "sve", "sve2")
+_VARIABLES = ("FASTRNN_", "NUMBA_", "KERAS_BACKEND", "OMP_NUM_THREADS")
+
+
+def show_versions() -> None:
+    """Print what a report of a fault should hold: versions, processor, threads, and the cache of compiled kernels.
+
+    Imports the engine, but compiles nothing. ``fastrnn info`` prints the same.
+
+    Examples
+    --------
+    >>> import fastrnn
+    >>> fastrnn.show_versions()  # doctest: +SKIP
+    """
+    found = describe()
+    width = max(len(name) for section in found.values() for name in section)
+    for i, (title, section) in enumerate(found.items()):
+        print(f"\n{title}" if i else title)
+        for name, value in section.items():
+            print(f"  {name:<{width}}  {value}")
+
+
+def describe() -> dict[str, dict[str, Any]]:
+    """Return what :func:`show_versions` prints.
+
+    Returns
+    -------
+    dict of str to dict
+        The sections "versions", "processor", "threads" and "compiled kernels", and "environment" if a variable is set that
+        matters here.
+    """
+    found = {
+        "versions": _versions(),
+        "processor": _processor(),
+        "threads": _threads(),
+        "compiled kernels": _kernels(),
+    }
+    environment = {k: v for k, v in sorted(os.environ.items()) if k.startswith(_VARIABLES)}
+    return {**found, "environment": environment} if environment else found
+
+
+def _versions() -> dict[str, Any]:
+    # Not importlib.metadata: what runs need not be what is installed.
+    found = {"fastrnn": importlib.import_module("fastrnn").__version__, "python": platform.python_version()}
+    for name in (*_DEPENDENCIES, *_OPTIONAL):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            if name in _DEPENDENCIES:
+                found[name] = "not installed"
+    return found
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _processor() -> dict[str, Any]:
+    from fastrnn.engine.kernels.micro_kernel import VECTOR_BITS
+    from fastrnn.engine.numba_private.symbols import get_host_cpu_features, get_host_cpu_name
+
+    present = {feature for feature, has in get_host_cpu_features().items() if has}
+    return {
+        "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
+        "name": _cpu_name(),
+        "name in LLVM": get_host_cpu_name(),
+        "features": " ".join(name for name in _FEATURES if name in present),
+        "vector width, bits": VECTOR_BITS,
+    }
+
+
+def _threads() -> dict[str, Any]:
+    from fastrnn.engine.runtime import threads
+
+    return {
+        "cores of the machine": os.cpu_count(),
+        "used by default": threads.resolve(None),
+        "used with n_jobs=-1": threads.available(),
+        "in a worker process": threads.in_worker(),
+    }
+
+
+def _kernels() -> dict[str, Any]:
+    from fastrnn.engine.runtime.cache import kernel_files
+    from fastrnn.engine.runtime.jit import DISABLED
+
+    files = kernel_files()
+    return {
+        "compiler": "disabled" if DISABLED else "enabled",
+        "files": len(files),
+        "size, bytes": sum(file.stat().st_size for file in files),
+        "folders": " ".join(sorted({str(file.parent) for file in files})),
+    }
