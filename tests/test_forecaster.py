@@ -1,4 +1,5 @@
 import pickle
+import sys
 import warnings
 
 import numpy as np
@@ -350,3 +351,10 @@ def test_partial_fit_learns_a_change_of_the_series():
     for start in range(200, 300, 20):
         f.partial_fit(y[start : start + 20])
     assert f.backtest(y, start=300).metrics()["mae"] < before
+
+
+def test_backtest_frame_without_pandas_names_the_extra(monkeypatch):
+    result = forecaster(max_iter=1).fit(wave()).backtest(wave(), start=-20)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=r'pip install "fastrnn\[frames\]"'):
+        result.to_frame()

@@ -108,7 +108,12 @@ class Backtest:
 
     def to_frame(self) -> Any:
         """Return a long pandas frame: id, cutoff, time, truth, forecast, naive, and quantiles."""
-        import pandas as pd
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError(
+                'data frames need pandas; install it with: pip install "fastrnn[frames]"'
+            ) from error
 
         parts = []
         for s in self.series:

@@ -22,12 +22,12 @@ def calendar_features(axis: Any, start: int, stop: int) -> NDArray:
 
     What the frequency does not resolve is constant, and so without effect.
     """
-    import pandas as pd
-
     if not isinstance(axis, StampAxis):
         raise ValueError(
             "calendar=True needs stamps: give y with a DatetimeIndex or PeriodIndex, or a long frame with dates"
         )
+    import pandas as pd
+
     index = axis.index(start, stop)
     if isinstance(index, pd.PeriodIndex):
         index = index.to_timestamp()
