@@ -65,17 +65,14 @@ class InferencePlan:
         out = placeholder(plan.out_shape, self._dtype) if self._sequences else nothing(self._dtype, 2)
         return _program(pass_call(self._cell, self._packed, plan, x, state0, out, final), plan, x, out, final)
 
-    def _run(self, program: Program, x: np.ndarray) -> np.ndarray:
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """All outputs, or the last ones, for ``x``, C-contiguous, of the shape and dtype that this was prepared for."""
+        program = self._own.dense
+        if program is None:
+            program = self._own.dense = self._program(self._plan)
         out = self._take(self._out_shape, self._dtype)
         program.run_out(x, out)
         return out if self._sequences else out[0]
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """All outputs, or the last ones, for ``x``, C-contiguous, of the shape and dtype that this was prepared for."""
-        own = self._own
-        if own.dense is None:
-            own.dense = self._program(self._plan)
-        return self._run(own.dense, x)
 
     def masked(self, x: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, bool]:
         """The same with a mask in processing order, and whether each sequence has a step."""
@@ -87,7 +84,9 @@ class InferencePlan:
         if own.masked is None:
             own.schedule = schedule
             own.masked = self._program(self._plan._replace(schedule=schedule))
-        return self._run(own.masked, x), stepped
+        out = self._take(self._out_shape, self._dtype)
+        own.masked.run_out(x, out)
+        return (out if self._sequences else out[0]), stepped
 
 
 def _program(call: Call, plan: Plan, x: np.ndarray, out: np.ndarray, final: np.ndarray) -> Program:

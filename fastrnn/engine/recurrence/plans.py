@@ -15,7 +15,7 @@ import numpy as np
 from fastrnn.engine import tuning
 from fastrnn.engine.kernels.matmul import packed_size
 from fastrnn.engine.recurrence.contract import traits
-from fastrnn.engine.recurrence.schedule import dense_schedule, row_bounds, unpacked
+from fastrnn.engine.recurrence.schedule import dense_schedule, is_dense, row_bounds, unpacked
 from fastrnn.engine.runtime import threads
 from fastrnn.engine.runtime.memory import recycler
 
@@ -303,7 +303,7 @@ class Plan(NamedTuple):
     @property
     def dense(self) -> bool:
         """Whether every sequence runs through all time steps."""
-        return unpacked(self.schedule, self.options.n_batch, self.options.n_steps).dense
+        return is_dense(self.schedule, self.options.n_batch, self.options.n_steps)
 
 
 @functools.lru_cache(maxsize=512, typed=True)

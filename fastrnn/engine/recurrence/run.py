@@ -201,7 +201,7 @@ def forward(
         borders=plan.blocks.borders,
         firsts=plan.blocks.firsts,
     )
-    needed = needed_forward(plan.dense, sequences, masked)
+    needed = needed_forward(schedule is None, sequences, masked)
     _launch(_FORWARD, needed, arguments, plan.blocks, to_pack)
     if not sequences:
         outputs = None

@@ -16,10 +16,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn.engine.runtime.jit import body_of, jit
+from fastrnn.engine.runtime.jit import body_of, inlined, jit
 from fastrnn.engine.runtime.views import matrix, segment, spaced
 
-__all__ = ["Schedule", "dense_schedule", "mask_extent", "masked_schedule", "row_bounds", "unpacked"]
+__all__ = [
+    "Schedule",
+    "dense_schedule",
+    "is_dense",
+    "mask_extent",
+    "masked_schedule",
+    "row_bounds",
+    "unpacked",
+]
 
 
 class Schedule(NamedTuple):
@@ -46,29 +54,40 @@ class Schedule(NamedTuple):
     dense: bool
 
 
+@inlined
+def _places(n_batch, n_steps):
+    """Where in a vector ``[starts | active | order | dense | times]`` all but the first part begin."""
+    order = 2 * (n_steps + 1)
+    return n_steps + 1, order, order + n_batch, order + n_batch + 1
+
+
 def unpacked(vector, n_batch, n_steps):
-    """The schedule in a vector ``[starts | active | order | dense | times]``."""
-    starts, active, order, flag, times = np.split(vector, np.cumsum([n_steps + 1, n_steps + 1, n_batch, 1]))
-    times, dense = times.reshape(-1, n_steps), bool(flag[0])
-    return Schedule(
-        starts, active, order, np.broadcast_to(times, (n_batch, n_steps)) if dense else times, dense
-    )
+    """The schedule in a vector."""
+    active, order, flag, times = _places(n_batch, n_steps)
+    rows, dense = vector[times:].reshape(-1, n_steps), bool(vector[flag])
+    if dense:
+        rows = np.broadcast_to(rows, (n_batch, n_steps))
+    return Schedule(vector[:active], vector[active:order], vector[order:flag], rows, dense)
 
 
 @body_of(unpacked)
 def _unpacked(*kinds):
     def unpack(vector, n_batch, n_steps):
-        order = 2 * (n_steps + 1)
-        flag = order + n_batch
+        active, order, flag, times = _places(n_batch, n_steps)
         return Schedule(
             segment(vector, 0, n_steps + 1),
-            segment(vector, n_steps + 1, n_steps + 1),
+            segment(vector, active, n_steps + 1),
             segment(vector, order, n_batch),
-            spaced(matrix(vector, flag + 1, 1, n_steps), 0, 0 if vector[flag] else 1, n_batch, n_steps),
+            spaced(matrix(vector, times, 1, n_steps), 0, 0 if vector[flag] else 1, n_batch, n_steps),
             vector[flag] != 0,
         )
 
     return unpack
+
+
+def is_dense(vector: np.ndarray, n_batch: int, n_steps: int) -> bool:
+    """Whether every sequence runs through all time steps."""
+    return bool(vector[_places(n_batch, n_steps)[2]])
 
 
 @functools.lru_cache(maxsize=256)
@@ -84,8 +103,8 @@ def masked_schedule(mask: np.ndarray, vector: np.ndarray | None = None) -> np.nd
     """The vector of a boolean ``(n_batch, n_steps)`` mask in processing order, written to `vector` if it is given."""
     n_batch, n_steps = mask.shape
     if vector is None:
-        vector = np.empty(2 * (n_steps + 1) + n_batch + 1 + n_batch * n_steps, np.int64)
-    vector[2 * (n_steps + 1) + n_batch] = 0
+        vector = np.empty(_places(n_batch, n_steps)[3] + n_batch * n_steps, np.int64)
+    vector[_places(n_batch, n_steps)[2]] = 0
     _fill_schedule(mask if mask.flags.c_contiguous else mask.copy(), vector)
     return vector
 
@@ -131,7 +150,7 @@ def _fill_schedule(mask, vector):
 
 def row_bounds(vector: np.ndarray, n_batch: int, n_steps: int, n_threads: int) -> list[int]:
     """Cut the sorted rows into ranges, one a thread, of about the same number of steps each; fewer if one would be empty."""
-    if unpacked(vector, n_batch, n_steps).dense:
+    if is_dense(vector, n_batch, n_steps):
         return [k * n_batch // n_threads for k in range(n_threads + 1)]
     bounds = np.empty(n_threads + 1, np.int64)
     _fill_bounds(vector, n_batch, n_steps, bounds)
