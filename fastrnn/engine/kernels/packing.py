@@ -1,8 +1,8 @@
 """Weights as the kernels read them: all in one row of memory, matrices in panels.
 
-Where several threads run a pass, each packs a row of its own as long as that fits its cache: what one core writes and
-another reads goes from cache to cache line by line, and a row that both read would have to be taken from all of them
-before it is written anew. A larger row they pack together.
+Where several threads run a pass, each packs a row of its own as long as that fits its cache: lines that one core has written
+and another reads move between their caches one by one, and a row that both read must leave both caches before it is written
+again. A larger row is packed by all threads together.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fastrnn.engine.runtime.jit import jit
 from fastrnn.engine.runtime.linking import address, fetch, spill
 from fastrnn.engine.runtime.views import part
 
-__all__ = ["Weights", "copies", "pack_rows", "pieces_of"]
+__all__ = ["Weights", "matrices_of", "pack_rows", "row_count"]
 
 
 class Weights(NamedTuple):
@@ -31,12 +31,12 @@ class Weights(NamedTuple):
     extra: np.ndarray | None = None
 
 
-def copies(size: int, dtype: Any, n_threads: int) -> int:
-    """How many rows of `size` elements so many threads need."""
+def row_count(size: int, dtype: Any, n_threads: int) -> int:
+    """How many packed rows of `size` elements `n_threads` need: one each while that fits its cache, otherwise one."""
     return n_threads if size * np.dtype(dtype).itemsize <= tuning.OWN_WEIGHTS_BYTES else 1
 
 
-def pieces_of(weights: Weights) -> tuple[np.ndarray, ...]:
+def matrices_of(weights: Weights) -> tuple[np.ndarray, ...]:
     """The weights as :func:`pack_rows` takes them: all of them matrices, zeros for a missing bias."""
     kernel, recurrent, bias, recurrent_bias, extra = weights
     kernel = np.ascontiguousarray(kernel)
@@ -51,35 +51,35 @@ def pieces_of(weights: Weights) -> tuple[np.ndarray, ...]:
 
 
 @jit(inner=True)
-def _pack_row(arguments, at, k):
-    pieces, layout, rows, n_shares = fetch(arguments, at)
-    row, share = k // n_shares, k % n_shares
+def _pack_slice(arguments, at, k):
+    """Pack slice ``k % n_slices`` of the panels into row ``k // n_slices``."""
+    matrices, layout, rows, n_slices = fetch(arguments, at)
     for i in range(5):
-        weights, start, end, groups, turned = (
-            pieces[i],
-            layout[i],
-            layout[i + 1],
-            layout[6 + i],
-            layout[11 + i],
+        matrix, start, end, groups, transposed = (
+            matrices[i],
+            layout[i, 0],
+            layout[i, 1],
+            layout[i, 2],
+            layout[i, 3],
         )
         if start == end:
             continue
         # Equal groups of columns one after the other.
-        step, size = weights.shape[1] // groups, (end - start) // groups
+        columns, size = matrix.shape[1] // groups, (end - start) // groups
         for g in range(groups):
-            target = part(rows, row, start + g * size, size)
-            pack(weights, target, g * step, step, turned != 0, share, n_shares)
+            target = part(rows, k // n_slices, start + g * size, size)
+            pack(matrix, target, g * columns, columns, transposed != 0, k % n_slices, n_slices)
 
 
-_pack_part = address(_pack_row)
+_pack_piece = address(_pack_slice)
 
 
 @jit
 def pack_rows(state, *args):
     """Pack weights into each of several rows, by the team that shares `state`.
 
-    Arguments: the five matrices that :func:`pieces_of` gives; a layout, that is where each begins, and the end, then
-    the numbers of their column groups, then whether it is their transposes that are packed; the rows; in how many
-    shares each is packed. A piece without length is left out.
+    The arguments are the five matrices that :func:`matrices_of` gives; a layout ``(5, 4)``: for each where it begins, ends
+    in a row, the number of column groups, and whether the transpose is packed; the rows; and into how many slices the
+    packing of each row is cut. A matrix without length is left out.
     """
-    share(state, _pack_part(args), spill(args), args[2].shape[0] * args[3])
+    share(state, _pack_piece(args), spill(args), args[2].shape[0] * args[3])

@@ -117,8 +117,9 @@ def _packing(sizes: list[int], input_groups: int, groups: int, transposed: bool)
     names = "kernel", "recurrent_kernel", "bias", "recurrent_bias", "extra"
     places, size = _placed("", dict(zip(names, sizes, strict=True)))
     group_sizes = dict(kernel_size=sizes[0] // input_groups, recurrent_size=sizes[1] // groups)
-    layout = [*places.values(), size, input_groups, groups, 1, 1, 1, transposed, transposed, 0, 0, 0]
-    return Packing(np.array(layout, np.int64), size, {**places, **group_sizes})
+    starts = [*places.values(), size]
+    columns = starts[:-1], starts[1:], (input_groups, groups, 1, 1, 1), (transposed, transposed, 0, 0, 0)
+    return Packing(np.array(columns, np.int64).T.copy(), size, {**places, **group_sizes})
 
 
 # typed: cells of different kinds compare equal when their numbers do, as all NamedTuples

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn.engine import tuning
-from fastrnn.engine.kernels.packing import Weights, copies, pack_rows, pieces_of
+from fastrnn.engine.kernels.packing import Weights, matrices_of, pack_rows, row_count
 from fastrnn.engine.kernels.vecmath import prepare_activations
 from fastrnn.engine.recurrence.backward import BackwardArguments, backward_pass, split_backward_pass
 from fastrnn.engine.recurrence.forward import ForwardArguments, forward_pass, split_forward_pass
@@ -80,16 +80,16 @@ def pack_weights(cell: Any, weights: Weights) -> np.ndarray:
     """The weights as inference reads them: valid until they change."""
     packed = packing(cell, len(weights.kernel), 0, False, weights.kernel.dtype)
     rows = aligned((1, packed.size), weights.kernel.dtype)
-    pack_rows(ALONE, pieces_of(weights), packed.layout, rows, 1)
+    pack_rows(ALONE, matrices_of(weights), packed.layout, rows, 1)
     return rows
 
 
 def _to_pack(weights: Weights, packed: Packing, blocks: Blocks) -> tuple[Any, ...]:
     """Arguments of `pack_rows`, with memory for as many rows as the threads need in one pass."""
     dtype = weights.kernel.dtype
-    n = copies(packed.size, dtype, blocks.n_owners)
+    n = row_count(packed.size, dtype, blocks.n_owners)
     rows = pool.take("packed", (n, packed.size), dtype)
-    return pieces_of(weights), packed.layout, rows, blocks.n_threads if n == 1 else 1
+    return matrices_of(weights), packed.layout, rows, blocks.n_threads if n == 1 else 1
 
 
 def forward(

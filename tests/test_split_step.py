@@ -63,7 +63,7 @@ def layer_of(name, dtype="float32", units=70, n_inputs=20, **options):
 @pytest.mark.parametrize("masked", [False, True], ids=["dense", "masked"])
 @pytest.mark.parametrize("n_batch", [1, 5])
 @pytest.mark.parametrize(("name", "options"), CASES, ids=lambda v: v if isinstance(v, str) else "-".join(v))
-def test_shares_change_no_bit(name, options, n_batch, masked, dtype, rng, monkeypatch):
+def test_split_step_changes_no_bit(name, options, n_batch, masked, dtype, rng, monkeypatch):
     x = rng.normal(size=(n_batch, 7, 20)).astype(dtype)
     mask = rng.random((n_batch, 7)) < 0.6 if masked else None
     layer = layer_of(name, dtype, **options)
@@ -80,7 +80,7 @@ def test_shares_change_no_bit(name, options, n_batch, masked, dtype, rng, monkey
     assert found[0][0].any()
 
 
-def test_shares_are_done_alone_where_the_team_works_for_others(rng, monkeypatch):
+def test_split_step_is_done_alone_where_the_team_works_for_others(rng, monkeypatch):
     layer, x = layer_of("LSTM"), rng.normal(size=(3, 5, 20)).astype(np.float32)
     alone = everything(layer, x, None)
     with_shares(monkeypatch, 4)
@@ -96,7 +96,7 @@ def test_shares_are_done_alone_where_the_team_works_for_others(rng, monkeypatch)
         np.testing.assert_array_equal(a, b)
 
 
-def test_shares_flush_denormals_on_every_thread(rng, monkeypatch):
+def test_split_step_flushes_denormals_on_every_thread(rng, monkeypatch):
     """A product of denormal states is zero, whoever computes it."""
     layer = layer_of("SimpleRNN", activation="linear", use_bias=False, units=600)
     kernel, recurrent = (np.full_like(w, 1e-20) for w in layer.get_weights())
@@ -125,26 +125,27 @@ def test_shares_flush_denormals_on_every_thread(rng, monkeypatch):
         (SimpleRNN(64), 3, 2, 1),
     ],
 )
-def test_share_count(cell, n_batch, n_threads, expected, monkeypatch):
+def test_slice_count(cell, n_batch, n_threads, expected, monkeypatch):
     monkeypatch.setattr(threads, "resolve", lambda n: n)
     assert plans.slice_count(cell, n_batch, 1000, 32, n_threads) == expected
 
 
-def test_share_count_of_a_short_call_is_one():
+def test_slice_count_of_a_short_call_is_one():
     """Its arguments stay prepared, and no thread is woken for it."""
     assert plans.slice_count(LSTM(512), 1, 1, 32, 2) == 1
 
 
-@pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize("n_shares", [1, 2, 3, 40])
-def test_rows_packed_in_shares_are_whole(n_shares, turned, rng):
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("n_slices", [1, 2, 3, 40])
+def test_rows_packed_in_slices_are_whole(n_slices, transposed, rng):
     pieces = tuple(rng.normal(size=(7, 3 * 70)).astype(np.float32) for _ in range(5))
     sizes = [
-        3 * (matmul.packed_size(70, 7, np.float32) if turned else matmul.packed_size(7, 70, np.float32))
+        3 * (matmul.packed_size(70, 7, np.float32) if transposed else matmul.packed_size(7, 70, np.float32))
     ] * 5
-    layout = np.array([*np.cumsum([0, *sizes]), *[3] * 5, *[turned] * 5], np.int64)
-    rows = np.full((2, 1, layout[5]), np.nan, np.float32)
+    ends = np.cumsum(sizes)
+    layout = np.column_stack([ends - sizes, ends, [3] * 5, [transposed] * 5]).astype(np.int64)
+    rows = np.full((2, 1, ends[-1]), np.nan, np.float32)
     packing.pack_rows(ALONE, pieces, layout, rows[0], 1)
-    packing.pack_rows(ALONE, pieces, layout, rows[1], n_shares)
+    packing.pack_rows(ALONE, pieces, layout, rows[1], n_slices)
     np.testing.assert_array_equal(rows[0], rows[1])
     assert np.isfinite(rows[0]).all()
