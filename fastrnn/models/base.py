@@ -450,9 +450,11 @@ def tree(layers: Iterable[Layer]) -> Iterator[Layer]:
         yield from tree(layer.inner_layers())
 
 
-def load_model(path: str | os.PathLike, custom_objects: Mapping[str, Any] | None = None) -> Any:
+def load_model(
+    path: str | os.PathLike, custom_objects: Mapping[str, Any] | None = None, compile: bool = True
+) -> Any:
     """Read a model that its ``save`` wrote; as :func:`fastrnn.load`, for models only."""
-    model = saving.load(path, custom_objects)
+    model = saving.load(path, custom_objects, compile)
     if not isinstance(model, Network):
         raise ModelFileError(
             f"{os.fspath(path)!r} holds no model but {type(model).__name__}: read it with fastrnn.load"

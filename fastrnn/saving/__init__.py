@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fastrnn.checks import flag
 from fastrnn.exceptions import ModelFileError
 from fastrnn.initializers import zeros_within
 from fastrnn.registry import with_custom_objects
@@ -59,7 +60,7 @@ def save(value: Any, path: _Path) -> None:
     container.write(path, content, encoder.tensors)
 
 
-def load(path: _Path, custom_objects: Mapping[str, Any] | None = None) -> Any:
+def load(path: _Path, custom_objects: Mapping[str, Any] | None = None, compile: bool = True) -> Any:
     """Read what :func:`save` wrote. Nothing in the file is run as code.
 
     Parameters
@@ -67,6 +68,9 @@ def load(path: _Path, custom_objects: Mapping[str, Any] | None = None) -> Any:
     path : str or path
     custom_objects : mapping of str to class or function, optional
         Classes and functions of your own that the file names: layers, cells, losses, metrics, learning rates.
+    compile : bool
+        Read optimizer, loss and metrics of a model too. Without, the model predicts, and classes of losses, metrics and
+        learning rates need not be passed; call its ``compile`` before you train it.
 
     Returns
     -------
@@ -80,15 +84,22 @@ def load(path: _Path, custom_objects: Mapping[str, Any] | None = None) -> Any:
         If the file is no such file, was damaged, is of a later version, or names classes that are not passed.
     """
     file = container.read(path)
-    with _reading(file, custom_objects) as decoder:
+    if not flag(compile, "compile"):
+        content = file.content.get("value") if isinstance(file.content, dict) else None
+        if not isinstance(content, dict) or "compile" not in content:
+            raise ModelFileError(f"{file.path!r} holds no model: compile=False is for models only")
+        content["compile"] = None
+    with _reading(file, custom_objects, all_named=compile) as decoder:
         value = decoder(file.content["value"])
-        if decoder.tensors:
+        if compile and decoder.tensors:
             raise ValueError(f"nothing needs its tensors {sorted(decoder.tensors)[:3]}")
     return value
 
 
 @contextlib.contextmanager
-def _reading(file: container.Container, custom_objects: Mapping[str, Any] | None) -> Iterator[Decoder]:
+def _reading(
+    file: container.Container, custom_objects: Mapping[str, Any] | None, all_named: bool = True
+) -> Iterator[Decoder]:
     """A decoder for a file's content; whatever is wrong with the content becomes an error that names the file."""
     given = dict(custom_objects or {})
     try:
@@ -97,7 +108,7 @@ def _reading(file: container.Container, custom_objects: Mapping[str, Any] | None
         raise ModelFileError(
             f"{file.path!r} holds no saved object: was it written by save_weights?"
         ) from error
-    if missing:
+    if missing and all_named:
         raise ModelFileError(
             f"{file.path!r} needs classes or functions of yours: pass custom_objects={{"
             + ", ".join(f"{name!r}: {name}" for name in map(str, missing))

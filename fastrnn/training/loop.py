@@ -31,7 +31,7 @@ class Schedule(NamedTuple):
     steps_per_epoch: int | None = None
     #: Time steps between two updates in truncated backpropagation through time; None: whole sequences.
     truncated_bptt_steps: int | None = None
-    #: Validate each so many epochs, or after these (counted from 1).
+    #: Validate whenever this number of epochs is complete, or after these epochs (counted from 1).
     validation_freq: int | Sequence[int] = 1
 
 
