@@ -34,7 +34,11 @@ def encoder_decoder():
     return EncoderDecoder([layers.LSTM(4)], [layers.LSTM(4), layers.Dense(1)], seed=0)
 
 
-@pytest.mark.parametrize("read", [load, load_model])
+def load_compiled(path, compile=True):
+    return load(path, compiled=compile)
+
+
+@pytest.mark.parametrize("read", [load_compiled, load_model])
 @pytest.mark.parametrize("made", [row_of_layers, encoder_decoder])
 def test_model_is_read_without_its_own_loss(made, read, x, tmp_path):
     model = made()
@@ -57,14 +61,14 @@ def test_layer_of_ones_own_is_still_needed(x, tmp_path):
     model.fit(x, x[:, :, :1], verbose=0)
     model.save(tmp_path / "model")
     with pytest.raises(ModelFileError, match="OwnDense"):
-        load(tmp_path / "model", compile=False)
-    again = load(tmp_path / "model", {"OwnDense": OwnDense}, compile=False)
+        load(tmp_path / "model", compiled=False)
+    again = load(tmp_path / "model", {"OwnDense": OwnDense}, compiled=False)
     np.testing.assert_array_equal(again.predict(x), model.predict(x))
 
 
 def test_compile_false_is_for_models(x, tmp_path):
     RNNRegressor(units=2, max_iter=1, tol=None).fit(x, x[:, 0, 0]).save(tmp_path / "estimator")
     with pytest.raises(ModelFileError, match="models only"):
-        load(tmp_path / "estimator", compile=False)
-    with pytest.raises(ValueError, match="compile='no': give True or False"):
-        load(tmp_path / "estimator", compile="no")
+        load(tmp_path / "estimator", compiled=False)
+    with pytest.raises(ValueError, match="compiled='no': give True or False"):
+        load(tmp_path / "estimator", compiled="no")

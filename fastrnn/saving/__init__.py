@@ -60,7 +60,7 @@ def save(value: Any, path: _Path) -> None:
     container.write(path, content, encoder.tensors)
 
 
-def load(path: _Path, custom_objects: Mapping[str, Any] | None = None, compile: bool = True) -> Any:
+def load(path: _Path, custom_objects: Mapping[str, Any] | None = None, compiled: bool = True) -> Any:
     """Read what :func:`save` wrote. Nothing in the file is run as code.
 
     Parameters
@@ -68,7 +68,7 @@ def load(path: _Path, custom_objects: Mapping[str, Any] | None = None, compile: 
     path : str or path
     custom_objects : mapping of str to class or function, optional
         Classes and functions of your own that the file names: layers, cells, losses, metrics, learning rates.
-    compile : bool
+    compiled : bool
         Read optimizer, loss and metrics of a model too. Without, the model predicts, and classes of losses, metrics and
         learning rates need not be passed; call its ``compile`` before you train it.
 
@@ -84,14 +84,14 @@ def load(path: _Path, custom_objects: Mapping[str, Any] | None = None, compile: 
         If the file is no such file, was damaged, is of a later version, or names classes that are not passed.
     """
     file = container.read(path)
-    if not flag(compile, "compile"):
+    if not flag(compiled, "compiled"):
         content = file.content.get("value") if isinstance(file.content, dict) else None
         if not isinstance(content, dict) or "compile" not in content:
-            raise ModelFileError(f"{file.path!r} holds no model: compile=False is for models only")
+            raise ModelFileError(f"{file.path!r} holds no model: compiled=False is for models only")
         content["compile"] = None
-    with _reading(file, custom_objects, all_named=compile) as decoder:
+    with _reading(file, custom_objects, all_named=compiled) as decoder:
         value = decoder(file.content["value"])
-        if compile and decoder.tensors:
+        if compiled and decoder.tensors:
             raise ValueError(f"nothing needs its tensors {sorted(decoder.tensors)[:3]}")
     return value
 
