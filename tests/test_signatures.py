@@ -66,7 +66,7 @@ def test_modules_are_short(path):
     assert len(path.read_text("utf-8").splitlines()) <= MOST_LINES
 
 
-PLATFORM = ("os", "sys", "signal", "errno", "fcntl", "ctypes.CDLL(None)")
+PLATFORM = ("os", "sys", "signal", "errno", "fcntl", "ctypes", "ctypes.CDLL(None)")
 
 
 def probes(path):

@@ -93,7 +93,7 @@ class ForecastDisplay:
         last = int(s.origins[origin])
         first, stop = max(last + 1 - n_history, 0), last + 1 + self.backtest.horizon
         stamps = s.axis.stamps(first, stop)
-        stamps = stamps.to_timestamp() if hasattr(stamps, "to_timestamp") else stamps
+        stamps = _as_times(stamps)
         past, future = stamps[: last + 1 - first], stamps[last + 1 - first :]
         axes.plot(past, values[first : last + 1], color="0.3", label="history")
         axes.plot(future, s.truth[origin], color="0.3", linestyle=":", label="truth")
@@ -146,7 +146,7 @@ class BacktestDisplay:
             if len(backtest.series) == 1:
                 s = backtest.series[0]
                 stamps = s.axis.stamps(0, int(s.origins[-1]) + 1)
-                stamps = stamps.to_timestamp() if hasattr(stamps, "to_timestamp") else stamps
+                stamps = _as_times(stamps)
                 right.plot(stamps[s.origins], backtest.by_origin(which)[0], color=color, label=label)
             else:
                 right.plot(np.sort(origins), color=color, label=label)
@@ -157,3 +157,8 @@ class BacktestDisplay:
         for axes in (left, right):
             axes.set_ylim(bottom=0)
         return display
+
+
+def _as_times(stamps: Any) -> Any:
+    """Stamps as matplotlib draws them: periods by their beginnings."""
+    return stamps.to_timestamp() if hasattr(stamps, "to_timestamp") else stamps

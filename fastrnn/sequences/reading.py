@@ -5,6 +5,7 @@ Models, estimators and transformers use it; it does not need scikit-learn.
 
 from __future__ import annotations
 
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,7 +86,8 @@ def read_sequences(
     tokens = vocabulary_size is not None
     if X is None:
         raise ValueError(f"Expected array-like (array or non-string sequence), got None for {name}.")
-    if hasattr(X, "toarray") and hasattr(X, "format"):
+    # A sparse matrix can only come from a process that has imported SciPy's.
+    if "scipy.sparse" in sys.modules and sys.modules["scipy.sparse"].issparse(X):
         raise TypeError(
             f"{name} is a sparse matrix, and sparse input is not supported: use {name}.toarray()."
         )

@@ -7,6 +7,7 @@ them is in :mod:`fastrnn.engine.kernels.vecmath`.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -395,8 +396,8 @@ def resolve(activation: Any) -> int:
             return int(activation)
         raise ValueError(f"activation={activation!r} is not a code: they go from 0 to {len(_NAMES) - 1}")
     name = activation
-    if callable(activation) and str(getattr(activation, "__module__", "")).partition(".")[0] == "keras":
-        name = getattr(activation, "__name__", "")
+    if inspect.isfunction(activation) and activation.__module__.partition(".")[0] == "keras":
+        name = activation.__name__
     if isinstance(name, str) and name in ACTIVATIONS:
         return ACTIVATIONS[name]
     if name == "glu":
