@@ -15,6 +15,6 @@ holds that.
 `symbols`      LLVM's linker and the host's features (llvmlite.binding)
 =============  =========================================================================================================
 
-Tried with Numba 0.68 (llvmlite 0.50). Releases from 0.62 on are accepted, as pyproject.toml says; in 0.61 and before,
-`_module_pass_manager` returns other things.
+Tried with Numba 0.62.0 (llvmlite 0.45) and 0.68 (llvmlite 0.50). Releases from 0.62 on are accepted, as pyproject.toml
+says; in 0.61 and before, `_module_pass_manager` returns other things.
 """
