@@ -6,6 +6,7 @@ over units, an unknown function) is an :class:`~fastrnn.exceptions.EquationError
 
 from __future__ import annotations
 
+import functools
 import inspect
 import linecache
 from collections.abc import Callable, Iterable, Sequence
@@ -228,7 +229,13 @@ class Definition(NamedTuple):
     @property
     def split(self) -> bool:
         """Whether the recurrent product is kept apart."""
-        return "u" in inspect.signature(self.step).parameters
+        return _has_recurrent_product(self.step)
+
+
+@functools.cache
+def _has_recurrent_product(step: Callable) -> bool:
+    """Whether a step takes the recurrent product; asked in each training step, so the answer is kept."""
+    return "u" in inspect.signature(step).parameters
 
 
 class Traced(NamedTuple):
