@@ -32,7 +32,7 @@ def _curves(training: Any) -> dict[str, list[float]]:
         return {name: list(values) for name, values in history.items()}
     if hasattr(training, "loss_curve_"):
         curves = {"loss": list(training.loss_curve_)}
-        scores = vars(training).get("validation_scores_")
+        scores = getattr(training, "validation_scores_", None)
         if scores is not None and len(scores):
             curves["val_score"] = list(scores)
         return curves
