@@ -160,7 +160,7 @@ def season_of_frequency(axis: Any) -> int:
             return day // fixed if day % fixed == 0 and day // fixed <= 288 else 1
         return 7 if fixed == day else 52 if fixed == 7 * day else 1
     name = axis.frequency.rule_code
-    if getattr(axis.frequency, "n", 1) != 1:
+    if axis.frequency.n != 1:
         return 1
     return _SEASONS.get(name[:1], 1)
 
