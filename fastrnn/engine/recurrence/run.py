@@ -236,19 +236,9 @@ def _launch(
         def stop() -> None:
             settings[0]["stop"] = 1
 
-        threads.run_interruptibly(lambda: _launch_here(entries, needed, arguments, blocks, to_pack), stop)
-    else:
-        _launch_here(entries, needed, arguments, blocks, to_pack)
-
-
-def _launch_here(
-    entries: tuple[Any, Any],
-    needed: Sequence[linking.Slots],
-    arguments: ForwardArguments | BackwardArguments,
-    blocks: Blocks,
-    to_pack: tuple[Any, ...],
-) -> None:
-    dtype = arguments.x.dtype
+        # On another thread, where this call goes straight on.
+        threads.run_interruptibly(lambda: _launch(entries, needed, arguments, blocks, to_pack), stop)
+        return
     with threads.parallel_region(blocks.n_threads, blocks.light) as team:
         state = ALONE if team is None else team
         if to_pack:
