@@ -53,7 +53,7 @@ class EquationsCell:
 
     def traits(self) -> Traits:
         """The parts of the cell."""
-        return _derived(type(self)).traits
+        return _traits(type(self))
 
     @classmethod
     def step(cls, *args: Any, **kwargs: Any) -> Any:
@@ -188,6 +188,11 @@ def _made(
 @_cached
 def _derived(cls: Any) -> Derived:
     return derive(cls.definition, cls.choice)
+
+
+@_cached
+def _traits(cls: Any) -> Traits:
+    return _derived(cls).traits
 
 
 @_cached

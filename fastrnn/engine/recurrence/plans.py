@@ -14,6 +14,7 @@ import numpy as np
 
 from fastrnn.engine import tuning
 from fastrnn.engine.kernels.matmul import packed_size
+from fastrnn.engine.kernels.vecmath import prepare_activations
 from fastrnn.engine.recurrence.contract import traits
 from fastrnn.engine.recurrence.schedule import dense_schedule, is_dense, row_bounds, unpacked
 from fastrnn.engine.runtime import threads
@@ -159,6 +160,8 @@ class Blocks(NamedTuple):
         Rows of the largest block.
     light : bool
         The work is not worth waking a thread for.
+    long : bool
+        The work takes so long that Ctrl-C should not have to wait for its end.
     n_slices : int
         Into how many slices each step of a single block is split, for as many threads.
     """
@@ -167,6 +170,7 @@ class Blocks(NamedTuple):
     firsts: np.ndarray
     most_rows: int
     light: bool
+    long: bool
     n_slices: int = 1
 
     @property
@@ -192,7 +196,8 @@ def _blocks(bounds: np.ndarray, work: int, n_slices: int) -> Blocks:
     ]
     borders = np.array([*(first for _, first in starts), bounds[-1]], np.int64)
     firsts = np.searchsorted([thread for thread, _ in starts], np.arange(len(bounds)), side="left")
-    return Blocks(borders, firsts.astype(np.int64), size, work < tuning.MIN_WAKING_WORK, n_slices)
+    light, long = work < tuning.MIN_WAKING_WORK, work > tuning.LONG_WORK
+    return Blocks(borders, firsts.astype(np.int64), size, light, long, n_slices)
 
 
 class Options(NamedTuple):
@@ -338,6 +343,7 @@ def plan_pass(cell: Any, options: Options, schedule: np.ndarray, n_threads: int,
 @functools.lru_cache(maxsize=512, typed=True)
 def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], n_slices: int) -> Plan:
     """A plan without its schedule and, in a pass that saves, without the number of steps that there are."""
+    prepare_activations(cell, options.dtype)
     parts, n_units = traits(cell), cell.n_units
     n_batch, n_steps, n_inputs = options[:3]
     blocks = _blocks(np.array(bounds), _work(cell, n_batch * n_steps, n_inputs), n_slices)

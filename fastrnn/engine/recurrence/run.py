@@ -13,7 +13,6 @@ import numpy as np
 
 from fastrnn.engine import tuning
 from fastrnn.engine.kernels.packing import Weights, matrices_of, pack_rows, row_count
-from fastrnn.engine.kernels.vecmath import prepare_activations
 from fastrnn.engine.recurrence.backward import BackwardArguments, backward_pass, split_backward_pass
 from fastrnn.engine.recurrence.forward import ForwardArguments, forward_pass, split_forward_pass
 from fastrnn.engine.recurrence.plans import (
@@ -22,7 +21,6 @@ from fastrnn.engine.recurrence.plans import (
     Packing,
     Plan,
     dense_plan,
-    is_long,
     packing,
     plan_back,
     plan_pass,
@@ -226,9 +224,7 @@ def _launch(
     to_pack: tuple[Any, ...],
 ) -> None:
     """Pack the weights, if `to_pack` says how, and run all blocks, by as many threads as the plan says."""
-    dtype = arguments.x.dtype
-    prepare_activations(arguments.cell, dtype)
-    if is_long(arguments.cell, len(arguments.x), arguments.x.shape[1]) and threads.in_main():
+    if blocks.long and threads.in_main():
         # Its own copy of the settings, in which it can be told to stop.
         settings = arguments.settings.copy()
         arguments = arguments._replace(settings=settings)
@@ -243,7 +239,9 @@ def _launch(
         state = ALONE if team is None else team
         if to_pack:
             pack_rows(state, *to_pack)
-        linking.launch(needed, dtype.itemsize, entries[blocks.n_slices > 1], state, *arguments[1:])
+        linking.launch(
+            needed, arguments.x.dtype.itemsize, entries[blocks.n_slices > 1], state, *arguments[1:]
+        )
 
 
 def _join_masks(input_masks: np.ndarray | None, recurrent_masks: np.ndarray | None, dtype: Any) -> np.ndarray:
