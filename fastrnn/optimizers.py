@@ -238,8 +238,9 @@ class Optimizer(Configurable):
             g = grads[table.start : table.stop].reshape(table.shape)
             self._update_rows(p, g, rows, table, rate)
         # A frozen table takes no part: the updates that its rows catch up on later must not include this one.
-        for start in self._last.keys() - {table.start for table in plan.tables}:
-            self._last[start] += 1
+        if len(self._last) > len(plan.tables):
+            for start in self._last.keys() - {table.start for table in plan.tables}:
+                self._last[start] += 1
         self.iterations += 1
 
     def _begin(self, rate: float) -> None:

@@ -199,9 +199,10 @@ class Trainer:
 
     @staticmethod
     def _check_gradients(model: Trainable) -> None:
-        grads = model.grads
-        finite = all(all_finite(grads[start:stop]) for start, stop in model.plan.runs)
-        for table in model.plan.tables if finite else ():
+        grads, plan, finite = model.grads, model.plan, True
+        for start, stop in plan.runs:
+            finite = finite and all_finite(grads[start:stop])
+        for table in plan.tables:
             rows = grads[table.start : table.stop].reshape(table.shape)[table.rows()]
             finite = finite and all_finite(rows.ravel())
         if not finite:
