@@ -259,5 +259,6 @@ def test_saved_forecaster_goes_on_like_the_one_in_memory(tmp_path):
     for each in (f, g):
         each.update(pd.Series(y[150:160], index=index[150:160]), frame[150:160])
     pd.testing.assert_frame_equal(g.predict(X=frame[160:166]), f.predict(X=frame[160:166]))
-    with pytest.raises(Exception, match="not fitted"):
-        forecaster().save(tmp_path / "other")
+    # One that is not fitted is saved with its parameters, as the other estimators are.
+    forecaster(max_iter=3).save(tmp_path / "other")
+    assert fastrnn.load(tmp_path / "other").get_params() == forecaster(max_iter=3).get_params()
