@@ -30,13 +30,15 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("call", CALLS)
+INPUTS = {"list": [PAST, FUTURE], "tuple": (PAST, FUTURE), "like": [PAST, PAST]}
+# A tuple in the tuple of validation data would be a batch.
+CASES = [(x, call) for x in INPUTS for call in CALLS if (x, call) != ("tuple", "fit validation")]
+
+
 @pytest.mark.parametrize("made", [encoder_decoder, row_of_layers])
-@pytest.mark.parametrize("x", [[PAST, FUTURE], (PAST, FUTURE), [PAST, PAST]], ids=["list", "tuple", "like"])
-def test_two_arrays_side_by_side_are_refused(x, made, call):
-    if call == "fit validation" and isinstance(x, tuple):
-        pytest.skip("tuples in a tuple are batches")
-    model = made()
+@pytest.mark.parametrize(("name", "call"), CASES)
+def test_two_arrays_side_by_side_are_refused(name, call, made):
+    x, model = INPUTS[name], made()
     if isinstance(model, EncoderDecoder):
         model.n_steps = 3
     with pytest.raises(ValueError, match=MESSAGE):
