@@ -1,7 +1,7 @@
 """Models: layers with one vector of weights, trained together.
 
 `Sequential` has layers in a row, `EncoderDecoder` two such rows. Users and the estimators call them; a model calls layers
-and `training`, and knows nothing of scikit-learn.
+and `training`, and does not import scikit-learn.
 """
 
 from fastrnn.models.base import load_model
