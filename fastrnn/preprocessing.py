@@ -106,9 +106,13 @@ class StandardScaler3D(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, au
     def _fit(self, X: Any, reset: bool) -> StandardScaler3D:
         with_mean, with_std = flag(self.with_mean, "with_mean"), flag(self.with_std, "with_std")
         sequences = read_sequences(X)
+        steps = _steps_of(sequences.data)
+        if not len(steps):
+            raise ValueError(
+                "X holds no time step: all its sequences are empty, so there is nothing to measure."
+            )
         check_features(self, X, sequences, reset=reset)
         scaler = StandardScaler(with_mean=with_mean, with_std=with_std) if reset else self.scaler_
-        steps = _steps_of(sequences.data)
         # In blocks of at most 8 MB of float64: StandardScaler makes float64 copies of what it is given.
         for block in np.array_split(steps, max(1, steps.size // 2**20)):
             scaler.partial_fit(block)
@@ -153,7 +157,9 @@ class StandardScaler3D(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, au
         sequences = read_sequences(X)
         check_features(self, X, sequences, reset=False)
         data = sequences.data
-        values = getattr(self.scaler_, method)(_steps_of(data))
+        values = _steps_of(data)
+        if len(values):  # StandardScaler takes no table without rows
+            values = getattr(self.scaler_, method)(values)
         if not isinstance(data, Ragged):
             out = values.reshape(data.shape)
             return out[:, :, 0] if sequences.is_table else out

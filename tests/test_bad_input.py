@@ -64,12 +64,10 @@ BAD_X = {
     "empty": (np.zeros((0, 4, 2)), r"0 sample\(s\)"),
     "empty-list": ([], r"0 sample\(s\)"),
     "no-steps": (np.zeros((8, 0, 2)), r"0 time step\(s\)"),
-    "zero-length": ([np.zeros((4, 2))] * 7 + [np.zeros((0, 2))], r"X\[7\] is a zero-length sequence.*Drop"),
     "nan": (
         np.where(np.arange(2) == 1, NAN, X3),
         r"NaN inside a sequence: sample 0, step 0, feature\(s\) \[1\]",
     ),
-    "all-nan": (np.full((8, 4, 2), NAN), r"X\[0\] is a zero-length sequence: all its steps are NaN"),
     "inf": (np.where(X3[2, 1, 1] == X3, np.inf, X3), r"inf \(infinity\) at sample 2, step 1, feature 1"),
     "too-large": (X3 * 1e39, r"too large for dtype float32.*dtype='float64'"),
     "mixed-features": ([np.zeros((4, 2))] * 7 + [np.zeros((4, 3))], r"X\[7\] has shape \(4, 3\)"),

@@ -19,7 +19,7 @@ from fastrnn import saving
 from fastrnn.estimators import network
 from fastrnn.estimators.loss import check_gradient
 from fastrnn.estimators.parameters import Parameters
-from fastrnn.estimators.response import lay_out, row_weights, rows_of, scaled_weights
+from fastrnn.estimators.response import lay_out, row_weights, rows_of, scaled_weights, with_steps
 from fastrnn.estimators.stopping import SCORE, StoppingRule
 from fastrnn.estimators.validation import split
 from fastrnn.exceptions import NonFiniteLossError
@@ -104,12 +104,14 @@ class BaseRNN(Parameters):
             raise ValueError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
             )
-        found = self._read_targets(y, sequences.data, known, classes)
-        targets = found.pop("targets")
-        weight = self._read_weights(sample_weight, sequences.data, targets, found, incremental)
         per_step = self.return_sequences
-        y, weight = (lay_out(rows, sequences.data, per_step) for rows in (targets, weight))
-        data = Batches(sequences.data, y, weight, self._batch_size(len(sequences.data)))
+        x, kept = with_steps(sequences.data, per_step, in_place=incremental and self.stateful)
+        found = self._read_targets(y, sequences.data, known, classes)
+        targets = found.pop("targets")[kept]
+        weight = None if sample_weight is None else row_weights(sample_weight, sequences.data, per_step)[kept]
+        weight = self._all_weights(weight, targets, found, incremental)
+        y, weight = (lay_out(rows, x, per_step) for rows in (targets, weight))
+        data = Batches(x, y, weight, self._batch_size(len(x)))
         states = self._states_for(data.n) if known and incremental else None
 
         # Work goes on in a shallow copy, so that a call that fails leaves this object as it was; a network that both
@@ -221,10 +223,10 @@ class BaseRNN(Parameters):
         """Validate what `validation_data` holds, against what was found in the data to train on."""
         sequences = read_sequences(X, vocabulary_size=self.vocabulary_size, dtype=self.dtype)
         check_features(self, X, sequences, reset=False, tokens=self.vocabulary_size is not None)
-        targets, per_step = (
-            self._read_targets(y, sequences.data, True, None)["targets"],
-            self.return_sequences,
-        )
+        per_step = self.return_sequences
+        if per_step and isinstance(sequences.data, Ragged) and not len(sequences.data.values):
+            raise ValueError("validation_data: all sequences are empty, so there is no step to judge.")
+        targets = self._read_targets(y, sequences.data, True, None)["targets"]
         weight = None if sample_weight is None else row_weights(sample_weight, sequences.data, per_step)
         laid_out = [lay_out(values, sequences.data, per_step) for values in (targets, weight)]
         return Batches(sequences.data, laid_out[0], laid_out[1])
@@ -297,17 +299,15 @@ class BaseRNN(Parameters):
 
     # ---- validation
 
-    def _read_weights(
-        self, sample_weight: Any, X: np.ndarray | Ragged, targets: np.ndarray, found: dict, incremental: bool
+    def _all_weights(
+        self, weight: np.ndarray | None, targets: np.ndarray, found: dict, incremental: bool
     ) -> np.ndarray | None:
-        """Return one weight for each row of `targets`, or None."""
+        """Return the product of sample weights and class weights for each row of `targets`, or None."""
         by_class = self._class_weights(targets, found, incremental)
-        if sample_weight is None and by_class is None:
+        if weight is None and by_class is None:
             return None
-        if sample_weight is None:
+        if weight is None:
             weight = np.ones(len(targets))
-        else:
-            weight = row_weights(sample_weight, X, self.return_sequences)
         if weight.min() < 0:
             raise ValueError(
                 f"Negative values in sample_weight (the least is {weight.min()}): weights must be at least 0."

@@ -103,6 +103,9 @@ class RNNClassifier(ClassifierMixin, BaseRNN):
             for label, weight in self.class_weight.items():
                 number(weight, f"class_weight[{label!r}]", 0)
         classes, index = found["classes_"], targets.reshape(len(targets)).astype(np.int64)
+        if self.class_weight == "balanced":
+            # Classes known from `classes`, or from empty sequences, may be missing here.
+            classes, index = np.unique(index, return_inverse=True)
         return compute_class_weight(self.class_weight, classes=classes, y=classes[index])[index]
 
     def _score_outputs(self, targets: np.ndarray, out: np.ndarray, weight: np.ndarray | None) -> float:

@@ -280,17 +280,21 @@ ATTRIBUTES = """n_features_in_ : int
 NOTES = """X is one of
 
     - an array of shape (n_samples, n_timesteps, n_features). Steps at the end, or at the beginning, of a sequence in
-      which all features are NaN are padding, which costs nothing;
+      which all features are NaN are padding, which costs nothing; a sequence of nothing else is empty;
     - an array of shape (n_samples, n_timesteps): one variable. As for any table in scikit-learn, the number of
       columns must be in `predict` what it was in `fit`; ``X[:, :, None]`` lifts that;
     - a list, or an object array, of arrays of shape (n_timesteps_i, n_features) or, for one variable,
-      (n_timesteps_i,); :func:`fastrnn.sequences.as_object_array` makes such an array;
+      (n_timesteps_i,), some perhaps empty; :func:`fastrnn.sequences.as_object_array` makes such an array;
     - with `vocabulary_size`, integer tokens: an array of shape (n_samples, n_timesteps) or a list of arrays of
       shape (n_timesteps_i,).
 
     With ``return_sequences=True`` targets, weights of steps and predictions are laid out as X: (n_samples,
     n_timesteps), or a list (in predictions: an object array) of arrays. Where X is padded, targets are not looked at
     and predictions are NaN.
+
+    What is predicted for an empty sequence comes from the initial state of the network: zeros, or the carried state. It
+    is scored as any other prediction. Training leaves empty sequences out; with ``return_sequences=True`` they have no
+    targets and no predictions.
 
     With ``stateful=True`` row i of a call of `partial_fit` goes on from where row i of the call before stopped, so
     long series can be given piece by piece. Gradients stop at the border of a call. `predict` starts from the states

@@ -16,7 +16,16 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 from fastrnn.checks import refuse_masked
 from fastrnn.sequences import Ragged, as_step_values
 
-__all__ = ["lay_out", "read_labels", "read_numbers", "row_weights", "rows_of", "scaled_weights", "targets_of"]
+__all__ = [
+    "lay_out",
+    "read_labels",
+    "read_numbers",
+    "row_weights",
+    "rows_of",
+    "scaled_weights",
+    "targets_of",
+    "with_steps",
+]
 
 X = np.ndarray | Ragged
 
@@ -29,7 +38,6 @@ def read_labels(y: Any, x: X, per_step: bool) -> np.ndarray:
     ValueError
         If `y` does not fit `x`, or holds no labels.
     """
-    refuse_masked(y, "y")
     refuse_masked(y, "y")
     if per_step:
         y = as_step_values(y, x)
@@ -63,7 +71,6 @@ def targets_of(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
 def read_numbers(y: Any, x: X, per_step: bool) -> np.ndarray:
     """One number, or several, for each row: shape (n_rows,) or (n_rows, n_outputs)."""
     refuse_masked(y, "y")
-    refuse_masked(y, "y")
     if per_step:
         y = as_step_values(y, x)
     y = check_array(y, ensure_2d=False, allow_nd=True, dtype="numeric", input_name="y")
@@ -80,7 +87,6 @@ def read_numbers(y: Any, x: X, per_step: bool) -> np.ndarray:
 def row_weights(sample_weight: Any, x: X, per_step: bool) -> np.ndarray:
     """One weight for each row, float64, of weights of samples or of time steps."""
     refuse_masked(sample_weight, "sample_weight")
-    refuse_masked(sample_weight, "sample_weight")
     if not per_step:
         return _check_sample_weight(sample_weight, x, dtype=np.float64)
     if not isinstance(sample_weight, Real) and np.ndim(next(iter(sample_weight))) > 0:
@@ -96,6 +102,41 @@ def scaled_weights(weight: np.ndarray) -> np.ndarray:
     if not total > 0:
         raise ValueError("Sample weights must contain at least one non-zero number.")
     return weight * (len(weight) / total)
+
+
+def with_steps(x: X, per_step: bool, in_place: bool) -> tuple[X, Any]:
+    """What there is to learn from: an empty sequence teaches nothing.
+
+    Parameters
+    ----------
+    x : ndarray or Ragged
+    per_step : bool
+        Whether rows are time steps, of which empty sequences have none.
+    in_place : bool
+        Keep empty sequences where they are, because states are carried on by place.
+
+    Returns
+    -------
+    x : ndarray or Ragged
+        Without empty sequences, unless `in_place`.
+    rows : slice or ndarray of bool
+        Which rows belong to it.
+
+    Raises
+    ------
+    ValueError
+        If all sequences are empty.
+    """
+    if not isinstance(x, Ragged):
+        return x, slice(None)
+    filled = x.lengths > 0
+    if not filled.any():
+        raise ValueError(
+            "X holds no time step: all its sequences are empty, so there is nothing to learn from."
+        )
+    if in_place or filled.all():
+        return x, slice(None)
+    return x.without_empty(), slice(None) if per_step else filled
 
 
 def lay_out(rows: np.ndarray | None, x: X, per_step: bool) -> Any:

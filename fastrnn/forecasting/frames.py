@@ -136,6 +136,8 @@ def read_panel(
 
 def _one_dimensional(item: Any, i: int) -> NDArray:
     values = _numbers(item, str(i))
+    if values.shape == (0,):
+        raise ValueError(f"series {i} is empty: there is nothing to forecast from, leave it out")
     if values.ndim != 1 or not len(values):
         raise ValueError(
             f"series {i} has shape {values.shape}: each array of a list is one series, (n_steps,)"

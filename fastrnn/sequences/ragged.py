@@ -24,6 +24,13 @@ def as_object_array(sequences: Iterable[Any]) -> np.ndarray:
     return out
 
 
+def join_steps(arrays: list[np.ndarray]) -> np.ndarray:
+    """Concatenate the steps of sequences; those without steps don't change the dtype, nor ``[]`` the shape of a step."""
+    dtypes = {array.dtype for array in arrays if array.size}
+    known = [array for array in arrays if array.size or array.ndim > 1] or arrays
+    return np.concatenate(known, dtype=np.result_type(*dtypes) if dtypes else None, casting="unsafe")
+
+
 class Ragged:
     """Sequences of unequal length in one block of memory.
 
@@ -67,12 +74,19 @@ class Ragged:
 
     @classmethod
     def from_list(cls, sequences: Iterable[Any], dtype: Any = None) -> Ragged:
-        """Join a list of arrays of shape (n_timesteps_i, n_features) or (n_timesteps_i,)."""
+        """Join a list of arrays of shape (n_timesteps_i, n_features) or (n_timesteps_i,); some may be empty."""
         arrays = [as_array(sequence, f"sequences[{i}]") for i, sequence in enumerate(sequences)]
         offsets = np.zeros(len(arrays) + 1, np.int64)
         np.cumsum([len(a) for a in arrays], out=offsets[1:])
-        values = np.concatenate(arrays) if arrays else np.zeros((0, 1))
+        values = join_steps(arrays) if arrays else np.zeros((0, 1))
         return cls(values if dtype is None else values.astype(dtype, copy=False), offsets)
+
+    def without_empty(self) -> Ragged:
+        """Return the sequences that have steps, with the same `values`."""
+        filled = self.lengths > 0
+        offsets = np.concatenate([[0], self.offsets[1:][filled]])
+        starts = None if self.starts is None else self.starts[filled]
+        return Ragged(self.values, offsets, starts=starts, n_timesteps=self.n_timesteps)
 
     @property
     def lengths(self) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn.checks import refuse_masked
-from fastrnn.sequences.ragged import Ragged
+from fastrnn.sequences.ragged import Ragged, join_steps
 
 __all__ = ["Sequences", "as_sequences", "as_step_values", "lay_out_steps", "read_sequences"]
 
@@ -51,9 +51,10 @@ def as_sequences(
         One of
 
         - an array of shape (n_samples, n_timesteps, n_features); steps at the end or at the beginning of a
-          sequence in which all features are NaN are padding;
+          sequence in which all features are NaN are padding, and a sequence of nothing else is empty;
         - an array of shape (n_samples, n_timesteps), one variable, without padding;
-        - a list or an object array of arrays of shape (n_timesteps_i, n_features) or (n_timesteps_i,);
+        - a list or an object array of arrays of shape (n_timesteps_i, n_features) or (n_timesteps_i,), of which
+          some may be empty, ``[]`` or of shape (0, n_features);
         - a :class:`Ragged`;
         - with `vocabulary_size`, tokens: integers in an array of shape (n_samples, n_timesteps), where NaN at
           the end or at the beginning is padding, or a list of arrays of shape (n_timesteps_i,).
@@ -73,8 +74,8 @@ def as_sequences(
     Raises
     ------
     ValueError
-        For another number of dimensions, no samples, a sequence without steps, NaN or infinity, tokens that
-        aren't integers or outside the vocabulary.
+        For another number of dimensions, no samples, NaN or infinity, tokens that aren't integers or outside the
+        vocabulary.
     """
     return read_sequences(X, vocabulary_size=vocabulary_size, dtype=dtype, name=name).data
 
@@ -105,7 +106,8 @@ def read_sequences(
     else:
         values = _check_numbers(ragged.values, dtype, name, ragged)
         values = values if dtype is None else values.astype(dtype, copy=False)
-    _check_lengths(ragged, name)
+    if len(ragged) == 0:
+        raise ValueError(f"Found {name} with 0 sample(s) while a minimum of 1 is required.")
     return Sequences(ragged if values is ragged.values else ragged.with_values(values), False)
 
 
@@ -157,7 +159,8 @@ def _read_array(X: np.ndarray, vocabulary_size: int | None, dtype: Any, name: st
         what = "time step(s)" if X.ndim == 3 and X.shape[1] == 0 else "feature(s)"
         raise ValueError(
             f"Found {name} with 0 {what} (shape={X.shape}) while a minimum of 1 is required. "
-            "Every sequence needs at least one time step of at least one variable."
+            "Pass at least one variable and one time step; sequences without steps are passed in a list of arrays, or "
+            "as rows of NaN."
         )
     if tokens:
         ragged = _without_padding(X[:, :, None], name) if X.dtype.kind == "f" else None
@@ -186,12 +189,8 @@ def _without_padding(X: np.ndarray, name: str) -> Ragged | None:
     blank = is_nan.all(axis=2)
     real = ~blank
     lengths = real.sum(axis=1)
-    if not lengths.all():
-        raise ValueError(
-            f"{name}[{int(np.argmin(lengths))}] is a zero-length sequence: all its steps are NaN. Drop such samples."
-        )
     starts = real.argmax(axis=1)
-    ends = X.shape[1] - real[:, ::-1].argmax(axis=1)
+    ends = np.where(lengths > 0, X.shape[1] - real[:, ::-1].argmax(axis=1), starts)
     inside = is_nan.any(axis=2) & (real | ((ends - starts) != lengths)[:, None] & blank)
     if inside.any():
         step = np.arange(X.shape[1])
@@ -210,6 +209,7 @@ def _without_padding(X: np.ndarray, name: str) -> Ragged | None:
 def _join(X: Any, tokens: bool, name: str) -> Ragged:
     """Join a list of sequences into one Ragged; messages name the sequence that is wrong."""
     arrays: list[np.ndarray] = []
+    first: int | None = None
     for i, item in enumerate(X):
         try:
             refuse_masked(item, f"{name}[{i}]")
@@ -224,33 +224,20 @@ def _join(X: Any, tokens: bool, name: str) -> Ragged:
             raise ValueError(f"Complex data not supported: {name}[{i}] has dtype {array.dtype}.")
         if array.size and array.dtype.kind not in "fbiu":
             raise ValueError(f"{name}[{i}] must hold numbers, got dtype {array.dtype}.")
-        if array.shape[0] == 0:
-            raise _zero_length(i, name)
-        if arrays and array.shape[1:] != arrays[0].shape[1:]:
-            raise ValueError(
-                f"{name}[{i}] has shape {array.shape}, but {name}[0] has shape {arrays[0].shape}: all sequences must "
-                "have the same number of features."
-            )
         arrays.append(array)
+        if not array.size and array.ndim == 1:
+            continue  # [] does not say how many features a step has
+        if first is None:
+            first = i
+        elif array.shape[1:] != arrays[first].shape[1:]:
+            raise ValueError(
+                f"{name}[{i}] has shape {array.shape}, but {name}[{first}] has shape {arrays[first].shape}: all "
+                "sequences must have the same number of features."
+            )
     ragged = Ragged.from_list(arrays)
     if ragged.values.ndim == 2 and ragged.values.shape[1] == 0:
         raise ValueError(f"Found {name} with 0 feature(s) while a minimum of 1 is required.")
     return ragged
-
-
-def _zero_length(i: int, name: str) -> ValueError:
-    return ValueError(
-        f"{name}[{i}] is a zero-length sequence; each needs at least one time step. Drop such samples and their "
-        "targets."
-    )
-
-
-def _check_lengths(ragged: Ragged, name: str) -> None:
-    if len(ragged) == 0:
-        raise ValueError(f"Found {name} with 0 sample(s) while a minimum of 1 is required.")
-    lengths = ragged.lengths
-    if not lengths.all():
-        raise _zero_length(int(np.argmin(lengths)), name)
 
 
 def _place(flat: int, values: np.ndarray, ragged: Ragged | None) -> str:
@@ -367,6 +354,7 @@ def as_step_values(y: Any, X: np.ndarray | Ragged, name: str = "y") -> np.ndarra
             )
     lengths = X.lengths if isinstance(X, Ragged) else np.full(len(X), X.shape[1])
     arrays: list[np.ndarray] = []
+    first: int | None = None
     for i, (item, length) in enumerate(zip(y if array is None else array, lengths.tolist(), strict=True)):
         steps = np.asarray(item)
         if steps.ndim not in (1, 2) or len(steps) != length:
@@ -374,13 +362,17 @@ def as_step_values(y: Any, X: np.ndarray | Ragged, name: str = "y") -> np.ndarra
                 f"{name}[{i}] has shape {steps.shape} but X[{i}] has {length} steps: with return_sequences=True "
                 f"{name} holds one value for each step."
             )
-        if arrays and steps.shape[1:] != arrays[0].shape[1:]:
-            raise ValueError(
-                f"{name}[{i}] has shape {steps.shape} but {name}[0] has {arrays[0].shape}: the number of outputs "
-                "must not change."
-            )
         arrays.append(steps)
-    return np.concatenate(arrays)
+        if not len(steps):
+            continue
+        if first is None:
+            first = i
+        elif steps.shape[1:] != arrays[first].shape[1:]:
+            raise ValueError(
+                f"{name}[{i}] has shape {steps.shape} but {name}[{first}] has {arrays[first].shape}: the number of "
+                "outputs must not change."
+            )
+    return join_steps([steps for steps in arrays if len(steps)] or arrays)
 
 
 def _as_steps_array(y: Any) -> np.ndarray | None:
