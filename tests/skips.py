@@ -20,6 +20,7 @@ ALLOWED = [
     r"the host has no vectors of 256 or 512 bits",
     r"no wide vectors on this host",
     r"another CPU is targeted",
+    r"the host is not x86-64",
     r"the platform has no fork",
     r"Windows cannot run them",
     r"root may write everywhere",

@@ -9,6 +9,7 @@ host           vector (float32)       tile                accumulators
 =============  =====================  ==================  ====================
 AVX-512        16 lanes (512 bit)     4 rows x 4 vectors  16 of 32 registers
 AVX2 + FMA     8 lanes (256 bit)      6 rows x 2 vectors  12 of 16 registers
+AArch64        4 lanes (128 bit)      6 rows x 4 vectors  24 of 32 registers
 anything else  4 lanes (128 bit)      4 rows x 2 vectors  8 of 16 registers
 =============  =====================  ==================  ====================
 
@@ -19,6 +20,7 @@ what they compute.
 from __future__ import annotations
 
 import os
+import platform
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,30 +29,101 @@ from numba import config, types
 from numba.extending import intrinsic
 
 from fastrnn.engine.numba_private.emit import cgutils
-from fastrnn.engine.numba_private.symbols import get_host_cpu_features
+from fastrnn.engine.numba_private.symbols import (
+    get_host_cpu_features,
+    get_host_cpu_name,
+    knows_processor,
+    x86_vector_bits,
+)
 from fastrnn.engine.runtime.jit import body_of
 
-__all__ = ["ROWS", "VECTORS", "VECTOR_BITS", "Strided", "lanes", "lanes_of", "tile", "transpose_square"]
+__all__ = [
+    "ROWS",
+    "TILES",
+    "VECTORS",
+    "VECTOR_BITS",
+    "Strided",
+    "TileShape",
+    "choose_tile",
+    "lanes",
+    "lanes_of",
+    "tile",
+    "transpose_square",
+]
 
 
-def _vector_bits() -> int:
-    """Width of the vectors that the code generator will really have (it can be told to target another CPU)."""
-    forced = os.environ.get("FASTRNN_VECTOR_BITS")
-    if forced:
-        return int(forced)
-    if config.CPU_FEATURES is not None:
-        features = {f[1:] for f in config.CPU_FEATURES.split(",") if f.startswith("+")}
-    elif config.CPU_NAME == "generic":
-        features = set()
-    else:
-        features = {name for name, on in get_host_cpu_features().items() if on}
-    if "avx512f" in features:
-        return 512
-    return 256 if {"avx2", "fma"} <= features else 128
+class TileShape(NamedTuple):
+    """Rows of C, vectors of its columns, and the width of a vector in bits."""
+
+    rows: int
+    vectors: int
+    bits: int
 
 
-VECTOR_BITS = _vector_bits()
-ROWS, VECTORS = {512: (4, 4), 256: (6, 2), 128: (4, 2)}[VECTOR_BITS]
+#: The largest tile by architecture and vector width. Accumulators, a row of B's vectors and one broadcast have to fit the
+#: registers (16 on x86-64 without AVX-512, otherwise 32); with fewer accumulators the latency of a multiply-add would show.
+TILES = {
+    ("x86-64", 512): TileShape(4, 4, 512),
+    ("x86-64", 256): TileShape(6, 2, 256),
+    ("x86-64", 128): TileShape(4, 2, 128),
+    ("aarch64", 128): TileShape(6, 4, 128),
+}
+
+
+def choose_tile(machine: str, bits: int, forced: str | None = None) -> TileShape:
+    """The tile for a processor.
+
+    Parameters
+    ----------
+    machine : str
+        Architecture as `platform.machine` names it.
+    bits : int
+        Width of the vectors that x86-64 code is generated for: 128, 256 or 512.
+    forced : str, optional
+        What the environment variable FASTRNN_VECTOR_BITS says. Vectors that are wider than the processor's are cut by the
+        compiler, so that any width runs on any machine.
+
+    Raises
+    ------
+    ValueError
+        If `forced` is not one of the widths.
+    """
+    if forced and forced not in {"128", "256", "512"}:
+        raise ValueError(f"FASTRNN_VECTOR_BITS must be 128, 256 or 512, or not be set; got {forced!r}")
+    arm = _is_arm(machine)
+    bits = int(forced) if forced else 128 if arm else bits
+    return TILES.get(("aarch64" if arm else "x86-64", bits), TILES["x86-64", bits])
+
+
+def _is_arm(machine: str) -> bool:
+    return machine.lower() in {"aarch64", "arm64"}
+
+
+def _target_bits() -> int:
+    """Width of the vectors that Numba generates code for; it can be told to target another processor than the host."""
+    host = {name for name, on in get_host_cpu_features().items() if on}
+    if config.CPU_NAME is None and config.CPU_FEATURES is None:
+        return 512 if "avx512f" in host else 256 if {"avx2", "fma"} <= host else 128
+    arm = _is_arm(platform.machine())
+    if config.CPU_NAME not in {None, "generic", get_host_cpu_name()} and not knows_processor(
+        config.CPU_NAME, arm
+    ):
+        raise ValueError(
+            f"NUMBA_CPU_NAME={config.CPU_NAME!r} is not a processor that LLVM knows; use a name such as 'haswell' or "
+            "'x86-64-v3', or unset the variable to generate code for this machine"
+        )
+    if arm:
+        return 128
+    # Numba's rule: a processor's name alone leaves the host's features on.
+    features = config.CPU_FEATURES
+    if features is None:
+        features = get_host_cpu_features().flatten()
+    return x86_vector_bits(config.CPU_NAME or get_host_cpu_name(), features)
+
+
+ROWS, VECTORS, VECTOR_BITS = choose_tile(
+    platform.machine(), _target_bits(), os.environ.get("FASTRNN_VECTOR_BITS")
+)
 
 
 def lanes(dtype: Any) -> int:
@@ -86,9 +159,9 @@ class Strided(NamedTuple):
 class _Emitter:
     """Emits the tile's LLVM code at the builder's position; all quantities in bytes, addresses as integers."""
 
-    def __init__(self, builder: Any, scalar: Any, size: int) -> None:
+    def __init__(self, builder: Any, scalar: Any, size: int, bits: int = VECTOR_BITS) -> None:
         self.builder, self.scalar, self.size = builder, scalar, size
-        self.lanes = VECTOR_BITS // (8 * size)
+        self.lanes = bits // (8 * size)
         self.vector = ir.VectorType(scalar, self.lanes)
         self.index = ir.VectorType(ir.IntType(32), self.lanes)
         self.bits = ir.VectorType(ir.IntType(1), self.lanes)
