@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fastrnn.extras import extra
 
 __all__ = ["RangeAxis", "StampAxis", "check_order", "read_axis", "season_of_frequency"]
 
@@ -15,6 +18,18 @@ _CALENDAR = (
     + [f"W-{d}" for d in ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")]
     + ["B"]
 )
+#: One zone for each way in which clocks were put forward: the hour and the dates.
+_ZONES = (
+    "Europe/London",
+    "Europe/Berlin",
+    "Europe/Helsinki",
+    "America/New_York",
+    "America/Sao_Paulo",
+    "America/Santiago",
+    "Australia/Sydney",
+    "Pacific/Auckland",
+)
+_HOUR = 3_600_000_000_000
 _SEASONS = {"Y": 1, "A": 1, "Q": 4, "M": 12, "W": 52, "B": 5, "D": 7}
 
 
@@ -52,9 +67,12 @@ class RangeAxis:
             )
         return positions.astype(np.int64)
 
+    def check_clock(self, positions: NDArray, series: str) -> None:
+        """Integers know no clock: nothing to check."""
+
     def index(self, start: int, stop: int) -> Any:
         """Index for the steps from `start` to `stop`, as the input had one."""
-        import pandas as pd
+        pd = extra("pandas", "frames")
 
         first = self.start + start * self.frequency
         return pd.RangeIndex(first, self.start + stop * self.frequency, self.frequency)
@@ -75,13 +93,13 @@ class StampAxis:
     @property
     def periods(self) -> bool:
         """Whether stamps are periods."""
-        import pandas as pd
+        pd = extra("pandas", "frames")
 
         return isinstance(self.first, pd.Period)
 
     def index(self, start: int, stop: int) -> Any:
         """Index of the steps from `start` to `stop`."""
-        import pandas as pd
+        pd = extra("pandas", "frames")
 
         if self.periods:
             whole = pd.period_range(
@@ -103,7 +121,7 @@ class StampAxis:
 
     def positions(self, stamps: Any, series: str) -> NDArray:
         """Steps of `stamps`, counted from the first step of the axis."""
-        import pandas as pd
+        pd = extra("pandas", "frames")
 
         stamps = pd.PeriodIndex(stamps) if self.periods else pd.DatetimeIndex(stamps)
         if self.periods:
@@ -118,9 +136,11 @@ class StampAxis:
                 f"{self.first}; use tz_localize or tz_convert so that all have the same"
             )
         first = self.first
-        if stamps.tz is not None and isinstance(self.frequency, pd.offsets.Day):
-            # Days of a zone are not all of 24 hours.
-            stamps, first = stamps.tz_localize(None), first.tz_localize(None)
+        if stamps.tz is not None:
+            stamps = stamps.tz_convert(first.tz)
+            if isinstance(self.frequency, pd.offsets.Day):
+                # Days of a zone are not all of 24 hours.
+                stamps, first = stamps.tz_localize(None), first.tz_localize(None)
         fixed = _nanoseconds(self.frequency)
         if fixed:
             offset = (stamps.as_unit("ns") - first.as_unit("ns")).asi8 if len(stamps) else np.zeros(0)
@@ -139,6 +159,48 @@ class StampAxis:
                 "freq="
             )
         return positions.astype(np.int64)
+
+    def check_clock(self, positions: NDArray, series: str) -> None:
+        """Raise if stamps without a time zone lack just the hour by which a clock was put forward.
+
+        Parameters
+        ----------
+        positions : ndarray of int
+            Of the stamps, rising.
+        series : str
+            Name of the series, for messages.
+
+        Raises
+        ------
+        ValueError
+        """
+        fixed = _nanoseconds(self.frequency)
+        if not fixed or _HOUR % fixed or (not self.periods and self.first.tz is not None):
+            return
+        missing = _HOUR // fixed
+        before = positions[:-1][np.diff(positions) == missing + 1]
+        if not len(before):
+            return
+        pd = extra("pandas", "frames")
+        first = self.first.to_timestamp() if self.periods else self.first
+        begins = pd.DatetimeIndex(first.as_unit("ns").asm8 + (before + 1) * np.timedelta64(fixed, "ns"))
+        ends = begins + pd.Timedelta(_HOUR - fixed, unit="ns")
+        for zone in _ZONES:
+            skipped = _skipped_by_clocks(begins, zone) & _skipped_by_clocks(ends, zone)
+            if skipped.any():
+                raise ValueError(
+                    f"series {series} has no stamp {begins[int(np.argmax(skipped))]}, where the clocks of {zone} were put "
+                    "forward by an hour, so its stamps are no steps of equal length; give them their time zone "
+                    "(tz_localize) or use UTC, or where the step is only missing, put it in as NaN (asfreq)"
+                )
+
+
+def _skipped_by_clocks(stamps: Any, zone: str) -> NDArray:
+    """Which local times never were, because the clocks of a zone were put forward; none if the zone is not known."""
+    try:
+        return stamps.tz_localize(zone, ambiguous=np.ones(len(stamps), bool), nonexistent="NaT").isna()
+    except (KeyError, OSError, ValueError):
+        return np.zeros(len(stamps), bool)
 
 
 def _nanoseconds(frequency: Any) -> int | None:
@@ -182,9 +244,17 @@ def read_axis(index: Any, freq: Any, series: str) -> RangeAxis | StampAxis:
     ValueError
         If stamps are unsorted or doubled, or have no common frequency.
     """
-    import pandas as pd
+    pd = extra("pandas", "frames")
 
     index = pd.Index(index)
+    zones = (
+        {str(stamp.tzinfo) for stamp in index if isinstance(stamp, datetime)} if index.dtype == object else ()
+    )
+    if len(zones) > 1:
+        raise ValueError(
+            f"series {series} has stamps of several time zones ({', '.join(sorted(zones))}); bring them to one: "
+            "pandas.to_datetime(..., utc=True)"
+        )
     if isinstance(index, pd.MultiIndex) or (index.dtype.kind not in "iuM" and not _has_stamps(index)):
         raise ValueError(
             f"series {series} has an index of dtype {index.dtype}: give a DatetimeIndex, PeriodIndex or RangeIndex "
@@ -219,7 +289,7 @@ def read_axis(index: Any, freq: Any, series: str) -> RangeAxis | StampAxis:
 
 
 def _has_stamps(index: Any) -> bool:
-    import pandas as pd
+    pd = extra("pandas", "frames")
 
     return isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex))
 
@@ -234,7 +304,8 @@ def check_order(index: Any, series: str) -> None:
             f"series {series} has the stamp {stamp} more than once; aggregate the rows, or where a clock was put back, "
             "use tz_localize(..., ambiguous='infer') or UTC"
         )
-    at = int(np.argmin(np.diff(index.asi8 if hasattr(index, "asi8") else index.to_numpy())))
+    numbers = index.asi8 if _has_stamps(index) else index.to_numpy()
+    at = int(np.argmin(np.diff(numbers)))
     raise ValueError(
         f"series {series} is not sorted: the stamp {index[at + 1]} stands after {index[at]}; call sort_index() (or "
         "sort_values of the stamps' column) first"
@@ -243,7 +314,7 @@ def check_order(index: Any, series: str) -> None:
 
 def _infer(index: Any) -> Any:
     """The frequency of stamps, of which some may be missing; None if there is none."""
-    import pandas as pd
+    pd = extra("pandas", "frames")
 
     to_offset = pd.tseries.frequencies.to_offset
     if len(index) < 2:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
+from fastrnn.extras import extra
 from fastrnn.forecasting.metrics import naive_scale
 from fastrnn.forecasting.uncertainty import spread_of
 from fastrnn.sequences import Ragged
@@ -108,13 +109,7 @@ class Backtest:
 
     def to_frame(self) -> Any:
         """Return a long pandas frame: id, cutoff, time, truth, forecast, naive, and quantiles."""
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError(
-                'data frames need pandas; install it with: pip install "fastrnn[frames]"'
-            ) from error
-
+        pd = extra("pandas", "frames")
         parts = []
         for s in self.series:
             n = len(s.origins)
@@ -186,7 +181,7 @@ def _first_step(start: Any, n: int, series: Any, horizon: int) -> int:
             raise ValueError(f"start={start!r}: a fraction lies between 0 and 1")
         first = math.ceil(start * n)
     else:
-        import pandas as pd
+        pd = extra("pandas", "frames")
 
         stamp = start
         if series.axis.__class__.__name__ == "StampAxis":

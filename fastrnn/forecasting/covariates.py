@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn.extras import extra
 from fastrnn.forecasting.axes import StampAxis, check_order
-from fastrnn.forecasting.frames import Columns, Panel
+from fastrnn.forecasting.frames import Columns, Panel, stamps_of
 
 __all__ = ["CovariatePlan", "StaticEncoder", "calendar_features", "read_covariates"]
 
@@ -26,7 +27,7 @@ def calendar_features(axis: Any, start: int, stop: int) -> NDArray:
         raise ValueError(
             "calendar=True needs stamps: give y with a DatetimeIndex or PeriodIndex, or a long frame with dates"
         )
-    import pandas as pd
+    pd = extra("pandas", "frames")
 
     index = axis.index(start, stop)
     if isinstance(index, pd.PeriodIndex):
@@ -184,9 +185,8 @@ def read_covariates(
     module = type(X).__module__.split(".")[0]
     columns = panel.columns
     if module == "polars":
-        import pandas as pd
-
-        X = pd.DataFrame({name: X[name].to_numpy() for name in X.columns})
+        pd = extra("pandas", "frames")
+        X = pd.DataFrame({c: stamps_of(X[c]) if c == columns.time else X[c].to_numpy() for c in X.columns})
         module = "pandas"
     if module != "pandas":
         parts = list(X) if isinstance(X, (list, tuple)) else [X] * len(panel.names)
@@ -244,7 +244,7 @@ def _table(part: Any, name: Any) -> NDArray:
 
 
 def _on_axis(stamps: Any, frame: Any, axis: Any, name: Any) -> tuple[int, NDArray]:
-    import pandas as pd
+    pd = extra("pandas", "frames")
 
     for column in frame.columns:
         if frame[column].dtype.kind not in "fiub":
@@ -255,6 +255,7 @@ def _on_axis(stamps: Any, frame: Any, axis: Any, name: Any) -> tuple[int, NDArra
     index = pd.Index(stamps)
     check_order(index, f"{name!r} (in X)")
     positions = axis.positions(index, f"{name!r} (in X)")
+    axis.check_clock(positions, f"{name!r} (in X)")
     start = int(positions[0])
     table = np.full((int(positions[-1]) - start + 1, frame.shape[1]), np.nan)
     table[positions - start] = _table(frame.to_numpy(np.float64), name)

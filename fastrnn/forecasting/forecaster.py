@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -192,7 +192,7 @@ class RNNForecaster(ForecasterStates, Judging, Uncertainty, ForecasterParameters
         new._fallback = float(np.nanmedian(last)) if np.isfinite(last).any() else 0.0
         if not np.isfinite(last).any():
             raise ValueError("all series are missing throughout; there is nothing to learn from")
-        new._panel = Panel(panel.kind, panel.names, [], panel.axes, panel.columns)
+        new._panel = replace(panel, values=[], starts=[])
         new.n_series_ = len(new._series)
         new.dropout_ = self._dropout(panel)
         new._train(callbacks, self.max_iter, fresh=not (self.warm_start and "model_" in vars(self)))

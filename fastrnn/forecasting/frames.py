@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn.extras import extra
 from fastrnn.forecasting.axes import RangeAxis, StampAxis, check_order, read_axis
 
-__all__ = ["Columns", "Panel", "read_panel", "write_panel"]
+__all__ = ["Columns", "Panel", "read_panel", "stamps_of", "write_panel"]
 
 Axis = RangeAxis | StampAxis
 
@@ -38,6 +39,8 @@ class Panel:
     axes : list of Axis
     starts : list of int
         Position of the first value on its axis: 0 unless the axis was known before.
+    time_type : tuple of str, optional
+        Of a polars frame: the name of the type of its stamps, their unit and their time zone.
     """
 
     kind: str
@@ -46,6 +49,7 @@ class Panel:
     axes: list[Axis]
     columns: Columns = field(default_factory=Columns)
     starts: list[int] = field(default_factory=list)
+    time_type: tuple[str, str | None, str | None] | None = None
 
     def __post_init__(self) -> None:
         if not self.starts:
@@ -102,7 +106,7 @@ def read_panel(
     if module == "polars":
         return _read_polars(y, freq, columns, known)
     if module == "pandas":
-        import pandas as pd
+        pd = extra("pandas", "frames")
 
         if isinstance(y, pd.Series):
             name = y.name if y.name is not None else 0
@@ -175,6 +179,7 @@ def _add(panel: Panel, axis: Axis, index: Any, values: Any, name: str) -> None:
     """Lay values on the grid of an axis and append the series to the panel."""
     check_order(index, name)
     positions = axis.positions(index, name)
+    axis.check_clock(positions, name)
     start = int(positions[0])
     numbers = _numbers(values, name)
     if int(positions[-1]) - start + 1 == len(numbers):
@@ -198,7 +203,7 @@ def _check_columns(have: list, columns: Columns) -> None:
 def _of_long(
     kind: str, ids: Any, times: Any, target: Any, freq: Any, columns: Columns, known: dict[Any, Axis]
 ) -> Panel:
-    import pandas as pd
+    pd = extra("pandas", "frames")
 
     if not len(ids):
         raise ValueError("y is empty; there is nothing to forecast")
@@ -242,7 +247,7 @@ def _check_one_frequency(panel: Panel) -> None:
 
 
 def _read_polars(y: Any, freq: Any, columns: Columns, known: dict[Any, Axis]) -> Panel:
-    import polars as pl
+    pl = extra("polars", "frames")
 
     if isinstance(y, pl.Series):
         return _plain("array", [_numbers(y.to_numpy(), "0")], known)
@@ -252,15 +257,47 @@ def _read_polars(y: Any, freq: Any, columns: Columns, known: dict[Any, Axis]) ->
             f"the polars frame has no column {missing[0]!r}; a polars frame is long, with the columns {columns.id!r}, "
             f"{columns.time!r} and {columns.target!r}: name others with id_col=, time_col=, target_col="
         )
-    return _of_long(
+    times = y[columns.time]
+    panel = _of_long(
         "polars",
         y[columns.id].to_numpy(),
-        y[columns.time].to_numpy(),
+        stamps_of(times),
         y[columns.target].to_numpy(),
         freq,
         columns,
         known,
     )
+    kind = times.dtype
+    clock = isinstance(kind, pl.Datetime)
+    panel.time_type = (
+        type(kind).__name__ if clock else str(kind),
+        kind.time_unit if clock else None,
+        kind.time_zone if clock else None,
+    )
+    return panel
+
+
+def stamps_of(times: Any) -> Any:
+    """Stamps of a polars column: an index of pandas with their time zone, or an array of integers."""
+    pd, pl = extra("pandas", "frames"), extra("polars", "frames")
+    values = times.to_numpy()
+    if isinstance(times.dtype, pl.Datetime) and times.dtype.time_zone:
+        return pd.DatetimeIndex(values).tz_localize("UTC").tz_convert(times.dtype.time_zone)
+    return values
+
+
+def _polars_stamps(stamps: Any, time_type: tuple[str, str | None, str | None] | None) -> Any:
+    """Stamps as a polars column of a type."""
+    pl = extra("polars", "frames")
+    name, unit, zone = time_type or ("Datetime", "ns", None)
+    if not isinstance(stamps, np.ndarray):
+        stamps = (stamps.tz_convert("UTC").tz_localize(None) if zone else stamps).as_unit("ns")
+    column = pl.Series(np.asarray(stamps))
+    if name != "Datetime":
+        return column.cast(getattr(pl, name))
+    if zone:
+        column = column.dt.replace_time_zone("UTC").dt.convert_time_zone(zone)
+    return column.cast(pl.Datetime(unit, zone))
 
 
 # -- writing
@@ -303,11 +340,11 @@ def write_panel(panel: Panel, ends: list[int], forecasts: list[NDArray], labels:
     data: dict[str, Any] = {columns.id: names, columns.time: _joined(stamps)}
     data.update({label: table[:, i] for i, label in enumerate(labels)})
     if kind == "polars":
-        import polars as pl
+        pl = extra("polars", "frames")
 
-        data[columns.time] = np.asarray(data[columns.time])
+        data[columns.time] = _polars_stamps(data[columns.time], panel.time_type)
         return pl.DataFrame(data)
-    import pandas as pd
+    pd = extra("pandas", "frames")
 
     return pd.DataFrame(data)
 
@@ -319,7 +356,7 @@ def _joined(stamps: list[Any]) -> Any:
 
 
 def _write_indexed(panel: Panel, ends: list[int], forecasts: list[NDArray], labels: list[str]) -> Any:
-    import pandas as pd
+    pd = extra("pandas", "frames")
 
     index = panel.axes[0].index(ends[0], ends[0] + len(forecasts[0]))
     if panel.kind == "series":

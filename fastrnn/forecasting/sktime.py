@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from sklearn.base import clone
 
+from fastrnn.extras import extra
 from fastrnn.forecasting.forecaster import RNNForecaster
 
-try:
-    from sktime.forecasting.base import BaseForecaster
-except ImportError as error:
-    raise ImportError('this needs sktime; install it with: pip install "fastrnn[sktime]"') from error
+pd = extra("pandas", "sktime")
+BaseForecaster: Any = extra("sktime.forecasting.base", "sktime").BaseForecaster
 
 __all__ = ["SktimeForecaster"]
 

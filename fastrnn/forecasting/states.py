@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -173,6 +174,7 @@ class ForecasterStates:
                     f"series {series.name!r}: the new steps start at {series.axis.name(start)}, but those up to "
                     f"{series.axis.name(n - 1)} are known; pass only later ones"
                 )
+            series.axis.check_clock(np.array([n - 1, start]), repr(series.name))
             if rows[i] is not None and rows[i][0] + len(rows[i][1]) < start + len(values):
                 raise ValueError(
                     f"X of series {series.name!r} ends before its new steps; give a row for each"
@@ -257,8 +259,12 @@ def subset(panel: Panel, rows: list[int]) -> Panel:
     def pick(items: list) -> list:
         return [items[i] for i in rows]
 
-    return Panel(
-        panel.kind, pick(panel.names), pick(panel.values), pick(panel.axes), panel.columns, pick(panel.starts)
+    return replace(
+        panel,
+        names=pick(panel.names),
+        values=pick(panel.values),
+        axes=pick(panel.axes),
+        starts=pick(panel.starts),
     )
 
 

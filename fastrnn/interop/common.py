@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fastrnn.exceptions import ConversionError
+from fastrnn.extras import extra
 from fastrnn.models import Sequential
 
 __all__ = ["compare", "example_input", "extra", "refuse", "run_onnx", "sequential_of"]
 
 #: Largest difference that rounding explains, relative to the largest output (or 1).
 _TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
-
-
-def extra(module: str, name: str) -> Any:
-    """Import a library that is an extra of fastrnn's."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f'this needs {module.split(".")[0]}, which is not installed: pip install "fastrnn[{name}]"'
-        ) from error
 
 
 def refuse(layer: Any, target: str, what: str, remedy: str = "") -> ConversionError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from fastrnn.extras import extra
 from fastrnn.saving.codec import Decoder, Encoder, Kind, register
 
 __all__: list[str] = []
@@ -56,8 +57,7 @@ def _of_pandas(value: Any, *names: str) -> bool:
 
 
 def _decode_stamp(data: dict[str, Any], decoder: Decoder) -> Any:
-    import pandas as pd
-
+    pd = extra("pandas", "frames")
     kind, value = data["kind"], data["value"]
     if kind == "offset":
         return pd.tseries.frequencies.to_offset(str(value))
@@ -65,7 +65,9 @@ def _decode_stamp(data: dict[str, Any], decoder: Decoder) -> Any:
         return pd.Period(ordinal=int(value), freq=str(data["frequency"]))
     if kind == "timedelta":
         return pd.Timedelta(int(value), unit="ns")
-    return pd.Timestamp(str(value)).as_unit(str(data["unit"]))
+    stamp = pd.Timestamp(str(value)).as_unit(str(data["unit"]))
+    zone = data.get("zone")
+    return stamp if zone is None else stamp.tz_convert(str(zone))
 
 
 def _encode_stamp(value: Any, encoder: Encoder, path: str) -> dict[str, Any]:
@@ -75,7 +77,9 @@ def _encode_stamp(value: Any, encoder: Encoder, path: str) -> dict[str, Any]:
         return {"kind": "period", "value": value.ordinal, "frequency": value.freqstr}
     if _of_pandas(value, "Timedelta"):
         return {"kind": "timedelta", "value": value.value}
-    return {"kind": "timestamp", "value": value.isoformat(), "unit": value.unit}
+    # The text holds the offset from UTC only, which the zone changes with its clocks.
+    zone = None if value.tz is None else str(value.tz)
+    return {"kind": "timestamp", "value": value.isoformat(), "unit": value.unit, "zone": zone}
 
 
 register(
