@@ -43,6 +43,7 @@ _MODULES = (
     "forecasting",
     "info",
     "initializers",
+    "inspection",
     "interop",
     "layers",
     "losses",

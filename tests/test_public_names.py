@@ -46,7 +46,9 @@ PUBLIC = {
         SparseCategoricalCrossentropy get""",
     "fastrnn.model": "Model Sequential load_model",
     "fastrnn.optimizers": "Adagrad Adam Optimizer RMSprop SGD get",
-    "fastrnn.plotting": "plot_forecast plot_learning_curves",
+    "fastrnn.inspection": "DeletionCurve attributions deletion_curve gradient_norms hidden_states",
+    "fastrnn.plotting": """
+        AttributionDisplay GradientFlowDisplay HiddenStateDisplay LossCurveDisplay plot_forecast plot_learning_curves""",
     "fastrnn.preprocessing": "StandardScaler3D",
     "fastrnn.random": "set_random_seed",
     "fastrnn.regularizers": """

@@ -319,12 +319,17 @@ class BaseRNN(Parameters):
 
     # ---- prediction
 
-    def _outputs(self, X: Any) -> tuple[np.ndarray, Sequences]:
-        """Validate X and compute the network's outputs, one row for each sequence or real step."""
-        check_is_fitted(self)
+    def _read(self, X: Any) -> Sequences:
+        """Validate X against what the network was fitted to."""
         tokens = self._architecture["vocabulary_size"]
         sequences = read_sequences(X, vocabulary_size=tokens, dtype=self._architecture["dtype"])
         check_features(self, X, sequences, reset=False, tokens=tokens is not None)
+        return sequences
+
+    def _outputs(self, X: Any) -> tuple[np.ndarray, Sequences]:
+        """Validate X and compute the network's outputs, one row for each sequence or real step."""
+        check_is_fitted(self)
+        sequences = self._read(X)
         network.use_threads(self.model_, self.n_jobs)
         before, per_step = self._states_for(len(sequences.data)), self._architecture["return_sequences"]
         return network.outputs(self.model_, sequences.data, per_step, before), sequences

@@ -10,18 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.forecasting.backtest import Backtest, BacktestSeries
+from fastrnn.plotting.common import COLOURS, import_pyplot
 
 __all__ = ["BacktestDisplay", "ForecastDisplay"]
 
 
 def _subplots(n: int, width: float, height: float, n_columns: int) -> Any:
-    try:
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise ImportError('pictures need matplotlib; install it with: pip install "fastrnn[plot]"') from error
     n_columns = min(n, n_columns)
     n_rows = math.ceil(n / n_columns)
-    figure, axes = pyplot.subplots(
+    figure, axes = import_pyplot().subplots(
         n_rows, n_columns, figsize=(width * n_columns, height * n_rows), layout="constrained", squeeze=False
     )
     for extra in axes.ravel()[n:]:
@@ -97,13 +94,15 @@ class ForecastDisplay:
         past, future = stamps[: last + 1 - first], stamps[last + 1 - first :]
         axes.plot(past, values[first : last + 1], color="0.3", label="history")
         axes.plot(future, s.truth[origin], color="0.3", linestyle=":", label="truth")
-        axes.plot(future, s.naive[origin], color="tab:orange", linewidth=1, label="seasonal naive")
-        axes.plot(future, s.forecast[origin], color="tab:blue", label="forecast")
+        axes.plot(
+            future, s.naive[origin], color=COLOURS[1], linestyle="--", linewidth=1, label="seasonal naive"
+        )
+        axes.plot(future, s.forecast[origin], color=COLOURS[0], label="forecast")
         if s.quantiles is not None and s.quantiles.shape[-1] > 1:
             lower, upper = s.quantiles[origin][:, 0], s.quantiles[origin][:, -1]
             levels = self.backtest.levels
             label = f"{100 * (levels[-1] - levels[0]):.0f}% interval"
-            axes.fill_between(future, lower, upper, color="tab:blue", alpha=0.2, linewidth=0, label=label)
+            axes.fill_between(future, lower, upper, color=COLOURS[0], alpha=0.2, linewidth=0, label=label)
         axes.set_title(str(s.name))
         axes.tick_params(axis="x", labelrotation=30)
 
@@ -136,20 +135,24 @@ class BacktestDisplay:
         display.figure_, (left, right) = _subplots(2, 5.6, 3.6, 2)
         display.axes_ = np.array([left, right])
         ahead = np.arange(1, backtest.horizon + 1)
-        for which, label, color in (
-            ("forecast", "forecast", "tab:blue"),
-            ("naive", "seasonal naive", "tab:orange"),
+        for which, label, color, style in (
+            ("forecast", "forecast", COLOURS[0], "-"),
+            ("naive", "seasonal naive", COLOURS[1], "--"),
         ):
             marker = "o" if backtest.horizon == 1 else None
-            left.plot(ahead, backtest.by_horizon(which), color=color, marker=marker, label=label)
+            left.plot(
+                ahead, backtest.by_horizon(which), color=color, linestyle=style, marker=marker, label=label
+            )
             origins = [part.mean() for part in backtest.by_origin(which)]
             if len(backtest.series) == 1:
                 s = backtest.series[0]
                 stamps = s.axis.stamps(0, int(s.origins[-1]) + 1)
                 stamps = _as_times(stamps)
-                right.plot(stamps[s.origins], backtest.by_origin(which)[0], color=color, label=label)
+                right.plot(
+                    stamps[s.origins], backtest.by_origin(which)[0], color=color, linestyle=style, label=label
+                )
             else:
-                right.plot(np.sort(origins), color=color, label=label)
+                right.plot(np.sort(origins), color=color, linestyle=style, label=label)
         left.set(xlabel="steps ahead", ylabel="mean absolute scaled error")
         right.set(xlabel="origin" if len(backtest.series) == 1 else "series, sorted by its error")
         right.tick_params(axis="x", labelrotation=30)

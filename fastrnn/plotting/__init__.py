@@ -1,0 +1,42 @@
+"""Pictures of training, of what goes on inside a network, and of forecasts.
+
+The displays work as those of scikit-learn: ``from_estimator`` computes and draws, ``from_predictions`` draws what
+you have computed, and ``plot`` draws again, on axes of yours if you like. They hold the numbers that are drawn,
+the figure in ``figure_`` and the axes in ``ax_`` or ``axes_``. Colours and line styles are told apart by the
+colour-blind and in grey.
+
+They need matplotlib (the extra ``plot``), which is imported when a picture is drawn. The displays of forecasts are
+in :mod:`fastrnn.forecasting`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from fastrnn.plotting.forecast import plot_forecast
+from fastrnn.plotting.loss_curve import LossCurveDisplay, plot_learning_curves
+
+__all__ = [
+    "AttributionDisplay",
+    "GradientFlowDisplay",
+    "HiddenStateDisplay",
+    "LossCurveDisplay",
+    "plot_forecast",
+    "plot_learning_curves",
+]
+
+#: Names that are imported at first use: they compute, which needs the estimators.
+_LATER = {
+    "AttributionDisplay": "attribution",
+    "GradientFlowDisplay": "gradient_flow",
+    "HiddenStateDisplay": "hidden_state",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        value = getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
