@@ -129,6 +129,7 @@ def test_partial_fit_carries_states(cell, data):
     X = data[0].cumsum(axis=1)
     y = X[..., 0]
     still = {"return_sequences": True, "dtype": "float64", "learning_rate_init": 1e-300, "random_state": 0}
+    still["normalize_y"] = False  # the targets of a part have another mean
     whole = RNNRegressor(cell=cell, units=4, **still).partial_fit(X, y).predict(X)
     model = RNNRegressor(cell=cell, units=4, stateful=True, **still).partial_fit(X[:, :4], y[:, :4])
     np.testing.assert_allclose(model.predict(X[:, 4:]), whole[:, 4:], rtol=1e-9)

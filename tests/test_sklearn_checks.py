@@ -4,9 +4,13 @@ Its tables of numbers are taken as sequences of one variable, a column for each 
 and make few epochs, so that all of it takes seconds.
 """
 
+import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fastrnn.estimators import RNNClassifier, RNNRegressor
+
+# Some checks use numbers around 100.
+pytestmark = pytest.mark.filterwarnings("ignore:X is far from unit scale")
 
 SMALL = {"cell": "gru", "units": 12, "tol": None}
 # With one batch for all samples everything holds.

@@ -20,6 +20,7 @@ from fastrnn.estimators import network
 from fastrnn.estimators.loss import check_gradient
 from fastrnn.estimators.parameters import Parameters
 from fastrnn.estimators.response import lay_out, row_weights, rows_of, scaled_weights, with_steps
+from fastrnn.estimators.scale import warn_of_input_scale
 from fastrnn.estimators.stopping import SCORE, StoppingRule
 from fastrnn.estimators.validation import split
 from fastrnn.exceptions import NonFiniteLossError
@@ -51,6 +52,18 @@ class BaseRNN(Parameters):
     @abstractmethod
     def _score_outputs(self, targets: np.ndarray, out: np.ndarray, weight: np.ndarray | None) -> float:
         """Score of the network's outputs on validated targets."""
+
+    def _begin_training(
+        self, data: Batches, held_out: Batches | None, known: bool, incremental: bool
+    ) -> float:
+        """Turn targets and network into the units of training; return the size of the loss, which `tol` is relative to.
+
+        `known` tells that the network has been trained before, `incremental` that this is `partial_fit`.
+        """
+        return 1.0
+
+    def _end_training(self) -> None:
+        """Turn the network into the units of the user."""
 
     @abstractmethod
     def _head(self) -> tuple[int, str | None, Any]:
@@ -125,6 +138,8 @@ class BaseRNN(Parameters):
         if not known:
             check_features(trained, X, sequences, reset=True)
             trained.loss_curve_, trained.best_loss_ = [], None
+        if self.vocabulary_size is None and not (known and incremental):
+            warn_of_input_scale(sequences.data, vars(trained).get("feature_names_in_"), stacklevel=4)
         if self.stateful:
             trained._set_states(None)
         if self.loss is not None:
@@ -142,10 +157,14 @@ class BaseRNN(Parameters):
             else:
                 network.compile_model(trained.model_, trained)
             trained._solver, trained._loss = self.solver, self.loss
+            if self.early_stopping and held_out is None:
+                data, held_out = trained._hold_out(data, targets)
+            scale = trained._begin_training(data, held_out, known, incremental)
             if incremental:
                 trained._one_pass(data, states)
             else:
-                failure = trained._many_epochs(data, held_out, targets)
+                failure = trained._many_epochs(data, held_out, scale)
+            trained._end_training()
         self.__dict__ = trained.__dict__
         if failure is not None:
             raise failure
@@ -167,15 +186,15 @@ class BaseRNN(Parameters):
         self._finish(rule.losses, None)
 
     def _many_epochs(
-        self, data: Batches, held_out: Batches | None, targets: np.ndarray
+        self, data: Batches, held_out: Batches | None, scale: float
     ) -> NonFiniteLossError | None:
-        """Train until `max_iter` or until nothing improves any more; return what ended it early, if anything."""
-        model, validate = self.model_, None
-        if self.early_stopping:
-            if held_out is None:
-                data, held_out = self._hold_out(data, targets)
-            validate = self._validation(held_out)
-        rule = StoppingRule(self.tol, self.n_iter_no_change)
+        """Train until `max_iter` or until nothing improves any more; return what ended it early, if anything.
+
+        Improvements of the loss are judged relative to `scale`.
+        """
+        model = self.model_
+        validate = None if held_out is None else self._validation(held_out)
+        rule = StoppingRule(self.tol, self.n_iter_no_change, scale)
         task = Task(
             data,
             Schedule(self.max_iter, shuffle=self.shuffle, truncated_bptt_steps=self.truncated_bptt_steps),

@@ -230,7 +230,8 @@ PARAMETERS = (
         give bitwise the same network.
     tol : float or None, default=1e-4
         Training stops when the loss, or with early stopping the validation score, was no better by `tol` for more
-        than `n_iter_no_change` epochs in a row. None: always `max_iter` epochs.
+        than `n_iter_no_change` epochs in a row. For a loss, `tol` is relative to its size: the variance of the targets
+        for the squared error, 1 for the cross-entropy. None: always `max_iter` epochs.
     verbose : bool or int, default=False
         Show a progress bar.
     warm_start : bool, default=False

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
+from fastrnn.estimators import scale
 from fastrnn.estimators.base import BaseRNN
 from fastrnn.estimators.parameters import with_shared_documentation
-from fastrnn.estimators.response import read_numbers
+from fastrnn.estimators.response import lay_out, read_numbers, rows_of
 from fastrnn.sequences import Ragged, Sequences, lay_out_steps
+from fastrnn.training.data import Batches
+from fastrnn.training.objective import Objective
 
 __all__ = ["RNNRegressor"]
 
@@ -27,18 +30,24 @@ class RNNRegressor(RegressorMixin, BaseRNN):
     Parameters
     ----------
     {parameters}
+    normalize_y : bool, default=True
+        Train on targets with zero mean and unit variance. Predictions, scores, losses and `model_` are in the units of y
+        all the same. `partial_fit` follows the mean and the spread of all targets so far. False: train on y as it is.
 
     Attributes
     ----------
     n_outputs_ : int
+    y_scaler_ : sklearn.preprocessing.StandardScaler or None
+        Mean and spread of the targets in training, weighted by the sample weights; None with ``normalize_y=False``.
     {attributes}
 
     Notes
     -----
     {notes}
 
-    Targets should be of order one: scale them, for example with
-    :class:`sklearn.compose.TransformedTargetRegressor`.
+    With ``normalize_y=True`` the squared and the absolute error are those of standardised outputs, so that each of
+    several outputs counts alike; `loss_` is their mean in units of the mean variance (the mean spread), which for one
+    output is the error in the units of y. Any other loss is computed in the units of y.
 
     Examples
     --------
@@ -51,6 +60,13 @@ class RNNRegressor(RegressorMixin, BaseRNN):
     True
     """
 
+    normalize_y: bool = True
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **BaseRNN._parameter_constraints,
+        "normalize_y": ["boolean"],
+    }
+
     def _head(self) -> tuple[int, str | None, Any]:
         return self.n_outputs_, None, "mse" if self.loss is None else self.loss
 
@@ -61,14 +77,41 @@ class RNNRegressor(RegressorMixin, BaseRNN):
             raise ValueError(f"y has {n_outputs} outputs, but the network was made for {self.n_outputs_}.")
         # Predictions have the dtype of y, but not half precision, in which errors and their squares overflow.
         dtype = {"e": np.dtype(np.float32), "f": np.dtype(np.float32)}.get(y.dtype.char, np.dtype(np.float64))
+        rows = y.reshape(len(y), n_outputs)
         with np.errstate(over="ignore"):
-            rows = y.reshape(len(y), n_outputs).astype(self.dtype, copy=False)
-        if not np.isfinite(rows).all():
-            raise ValueError(f"y contains values too large for dtype={self.dtype!r}; scale it.")
+            if not np.isfinite(rows.astype(self.dtype, copy=False)).all():
+                raise ValueError(f"y contains values too large for dtype={self.dtype!r}; scale it.")
+        # In float64 until they are standardised, so that no digits are lost.
+        rows = rows.astype(np.float64 if self.normalize_y else self.dtype, copy=False)
         return {"n_outputs_": n_outputs, "_y_is_flat": y.ndim == 1, "_y_dtype": dtype, "targets": rows}
 
     def _class_weights(self, targets: np.ndarray, found: dict[str, Any], incremental: bool) -> Any:
         return None
+
+    def _begin_training(
+        self, data: Batches, held_out: Batches | None, known: bool, incremental: bool
+    ) -> float:
+        before = vars(self).get("y_scaler_") if known else None
+        loss, per_step = self._head()[2], self.return_sequences
+        targets, weight = (rows_of(values, per_step) for values in (data.y, data.sample_weight))
+        if not self.normalize_y:
+            self.y_scaler_ = None
+            return 1.0 if incremental else scale.loss_scale(loss, targets, weight)
+        scaler = scale.fit_scaler(targets, weight, before if incremental else None, self.dtype)
+        if known:
+            scale.to_standard_units(self.model_.layers[-1], before, scaler)
+        objective = scale.training_objective(loss, scaler, targets, weight)
+        self.y_scaler_, self.model_.trainer.objective = scaler, objective
+        for part in (data, held_out):
+            if part is not None:
+                rows = scale.scaled(rows_of(part.y, per_step), scaler, self.dtype)
+                part.y = lay_out(rows, part.x, per_step)
+        return objective.unit
+
+    def _end_training(self) -> None:
+        if self.y_scaler_ is not None:
+            scale.to_units_of_targets(self.model_.layers[-1], self.y_scaler_)
+            self.model_.trainer.objective = Objective(self._head()[2])
 
     def _score_outputs(self, targets: np.ndarray, out: np.ndarray, weight: np.ndarray | None) -> float:
         return _r2(targets, out, weight)

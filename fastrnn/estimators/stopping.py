@@ -21,11 +21,15 @@ class StoppingRule(Callback):
         What counts as an improvement; None: training is never ended.
     n_iter_no_change : float
         Epochs in a row that may bring none.
+    scale : float
+        Size of the loss, which `tol` is relative to. Scores have none.
     """
 
-    def __init__(self, tol: float | None = None, n_iter_no_change: float = math.inf) -> None:
+    def __init__(
+        self, tol: float | None = None, n_iter_no_change: float = math.inf, scale: float = 1.0
+    ) -> None:
         super().__init__()
-        self.tol, self.n_iter_no_change = tol, n_iter_no_change
+        self.tol, self.n_iter_no_change, self.scale = tol, n_iter_no_change, scale
         self.losses: list[float] = []
         self.scores: list[float] = []
         self.best_score = -math.inf
@@ -44,7 +48,7 @@ class StoppingRule(Callback):
             if score > self.best_score:
                 self.best_score = score
         else:
-            improved = loss <= self._best_loss - margin
+            improved = loss <= self._best_loss - margin * self.scale
             self._best_loss = min(loss, self._best_loss)
         self._waited = 0 if improved else self._waited + 1
         if self.tol is not None and self._waited > self.n_iter_no_change:

@@ -46,6 +46,8 @@ class Objective:
                     f"metric {metric.name!r} is given twice: it would add up both uses, make an object for each"
                 )
         self.loss, self.loss_weight = loss, loss_weight
+        #: Factor by which `logs` gives the loss, where training has it in other units than its user.
+        self.unit = 1.0
         self._metric_names = (names["metrics"], names["weighted_metrics"])
         #: Objects for `_metric_names`, once the first targets have shown what a name such as "accuracy" means.
         self._metrics: list[Any] | None = None
@@ -151,7 +153,7 @@ class Objective:
 
     def logs(self) -> dict[str, float]:
         """Return the means of loss and metrics by name."""
-        logs = {"loss": self._total / self._count if self._count else 0.0}
+        logs = {"loss": self.unit * self._total / self._count if self._count else 0.0}
         for metric in self._all():
             logs[metric.name] = float(metric.result())
         return logs

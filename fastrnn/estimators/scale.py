@@ -1,0 +1,231 @@
+"""The scales of inputs, targets and losses in the estimators.
+
+A regressor trains on targets with zero mean and unit variance. Its network is in the units of y outside of training: the
+mean and the spread are in the weights of the last layer, so that predictions, streams and exported models need no more.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+from sklearn.preprocessing import StandardScaler
+
+from fastrnn import losses
+from fastrnn.losses import Loss
+from fastrnn.sequences import Ragged
+from fastrnn.targets import align_targets
+from fastrnn.training.objective import Objective
+
+__all__ = [
+    "InUnitsOfTargets",
+    "fit_scaler",
+    "loss_scale",
+    "scaled",
+    "to_standard_units",
+    "to_units_of_targets",
+    "training_objective",
+    "warn_of_input_scale",
+]
+
+#: A channel whose root mean square is larger, or that varies by less than this, is far from unit scale.
+LARGE, SMALL = 10.0, 0.25
+#: Targets whose mean is more than this number of spreads away from zero lose a hundredth of the spread to rounding.
+_OFFSET = {"float32": 0.01 * 2**24, "float64": 0.01 * 2**53}
+
+
+class InUnitsOfTargets(Loss):
+    """A loss in the units of y, of outputs and targets that are standardised.
+
+    ``loss(y_true * scale + mean, y_pred * scale + mean) / unit``
+
+    Parameters
+    ----------
+    loss : Loss
+    mean, scale : ndarray of shape (n_outputs,)
+    unit : float
+        Size of the loss, so that its gradients are of order one.
+    """
+
+    _config_names = ("loss", "mean", "scale", "unit")
+
+    def __init__(self, loss: Loss, mean: np.ndarray, scale: np.ndarray, unit: float) -> None:
+        super().__init__(reduction=loss.reduction, name=loss.name)
+        self.loss, self.mean, self.scale, self.unit = loss, mean, scale, unit
+
+    def _in_units(self, values: np.ndarray) -> np.ndarray:
+        # In float64: next to a large mean float32 would round the differences away.
+        return values * self.scale + self.mean
+
+    def targets(self, y_true: Any, y_pred: np.ndarray) -> np.ndarray:
+        return self.loss.targets(self._in_units(align_targets(y_true, y_pred)), self._in_units(y_pred))
+
+    def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        values = self.loss.values(y_true, self._in_units(y_pred))
+        return (np.asarray(values, np.float64) / self.unit).astype(y_pred.dtype)
+
+    def gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        gradient = self.loss.gradient(y_true, self._in_units(y_pred))
+        return (gradient * (self.scale / self.unit)).astype(y_pred.dtype)
+
+
+def fit_scaler(
+    targets: np.ndarray, weight: np.ndarray | None, before: StandardScaler | None, dtype: str
+) -> StandardScaler:
+    """Weighted mean and spread of each output over all targets so far.
+
+    Parameters
+    ----------
+    targets : ndarray of shape (n_rows, n_outputs)
+    weight : ndarray of shape (n_rows,), optional
+    before : StandardScaler, optional
+        Of the targets of earlier calls; it is not changed.
+    dtype : str
+        Of the network, which must be able to tell the targets apart.
+
+    Raises
+    ------
+    ValueError
+        If mean or spread overflow.
+    """
+    scaler = StandardScaler()
+    if before is not None:
+        for name in ("mean_", "var_", "scale_", "n_samples_seen_", "n_features_in_"):
+            setattr(scaler, name, np.copy(getattr(before, name))[()])
+    if weight is None or weight.any():
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaler.partial_fit(targets, sample_weight=weight)
+    elif before is None:
+        scaler.partial_fit(targets)
+    mean, spread = scaler.mean_, scaler.scale_
+    with np.errstate(over="ignore", invalid="ignore"):
+        representable = np.isfinite(mean.astype(dtype)).all() and np.isfinite(spread.astype(dtype)).all()
+    if not representable:
+        raise ValueError(f"y contains values too large for dtype={dtype!r}; scale it.")
+    offset = np.where(_varies(scaler), np.abs(mean) / spread, 0.0)
+    worst = int(offset.argmax())
+    if offset[worst] > _OFFSET[dtype]:
+        which = f"y[:, {worst}]" if len(mean) > 1 else "y"
+        warnings.warn(
+            f"{which} varies by {spread[worst]:.3g} around {mean[worst]:.8g}, which is too little for dtype={dtype!r} "
+            f"to tell its values apart. Subtract a constant from y"
+            + (", or set dtype='float64'." if dtype == "float32" else "."),
+            stacklevel=5,
+        )
+    return scaler
+
+
+def _varies(scaler: StandardScaler) -> np.ndarray:
+    """Which outputs have a spread: StandardScaler divides the others by 1."""
+    return np.isclose(scaler.scale_, np.sqrt(scaler.var_), rtol=1e-6, atol=0)
+
+
+def scaled(targets: np.ndarray, scaler: StandardScaler, dtype: str) -> np.ndarray:
+    """Targets with zero mean and unit variance."""
+    return ((targets - scaler.mean_) / scaler.scale_).astype(dtype)
+
+
+def to_standard_units(layer: Any, before: StandardScaler | None, scaler: StandardScaler) -> None:
+    """Let a dense layer that gives outputs in the units of y give the same outputs in standard units.
+
+    Outputs that had shown one value only, up to `before`, had no spread: they keep their distance from the mean in spreads.
+    """
+    kernel, bias = layer.get_weights()
+    mean, divisor = np.zeros_like(scaler.mean_), scaler.scale_
+    if before is not None:
+        mean, divisor = before.mean_, np.where(_varies(before), scaler.scale_, 1.0)
+    offset = (bias - mean) / divisor + (mean - scaler.mean_) / scaler.scale_
+    layer.set_weights([_rounded(kernel / divisor, kernel), _rounded(offset, bias)])
+
+
+def to_units_of_targets(layer: Any, scaler: StandardScaler) -> None:
+    """The reverse of `to_standard_units`."""
+    kernel, bias = layer.get_weights()
+    weights = [kernel * scaler.scale_, bias * scaler.scale_ + scaler.mean_]
+    layer.set_weights([_rounded(new, old) for new, old in zip(weights, (kernel, bias), strict=True)])
+
+
+def _rounded(value: np.ndarray, like: np.ndarray) -> np.ndarray:
+    return value.astype(like.dtype)
+
+
+def training_objective(
+    given: Any, scaler: StandardScaler, targets: np.ndarray, weight: np.ndarray | None
+) -> Objective:
+    """What is minimised with standardised targets; it reports the loss in the units of y.
+
+    Squared and absolute errors are those of the standardised outputs, so that each output counts alike. Any other loss
+    may have numbers in the units of y, and is computed in them.
+
+    Parameters
+    ----------
+    given : str or Loss
+    scaler : StandardScaler
+    targets : ndarray of shape (n_rows, n_outputs)
+        In the units of y.
+    weight : ndarray of shape (n_rows,), optional
+    """
+    loss, spread = losses.get(given), scaler.scale_
+    if type(loss) is losses.MeanSquaredError:
+        objective, unit = Objective(loss), float(np.mean(spread**2))
+    elif type(loss) is losses.MeanAbsoluteError:
+        objective, unit = Objective(loss), float(np.mean(spread))
+    else:
+        unit = loss_scale(loss, targets, weight)
+        objective = Objective(InUnitsOfTargets(loss, scaler.mean_, spread, unit))
+    objective.unit = unit
+    return objective
+
+
+def loss_scale(given: Any, targets: np.ndarray, weight: np.ndarray | None) -> float:
+    """Size of a loss: what it changes by when the outputs move from the mean of the targets by half their spread.
+
+    It is the sum over the outputs of half the spread times the root mean square of the gradient; for the squared error
+    it is the mean variance.
+    """
+    loss, targets = losses.get(given), np.asarray(targets, np.float64)
+    if weight is not None and not weight.any():
+        return 1.0
+    with np.errstate(all="ignore"):
+        mean = np.average(targets, axis=0, weights=weight)
+        spread = np.sqrt(np.average((targets - mean) ** 2, axis=0, weights=weight))
+        outputs = np.broadcast_to(mean, targets.shape).copy()
+        gradient = np.asarray(loss.gradient(loss.targets(targets, outputs), outputs), np.float64)
+        size = float(np.sqrt(np.average(gradient**2, axis=0, weights=weight)) @ spread / 2)
+    return size if math.isfinite(size) and size > 0 else 1.0
+
+
+def warn_of_input_scale(X: np.ndarray | Ragged, names: Any, stacklevel: int) -> None:
+    """Warn of the channel that is furthest from unit scale, if one is far.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_timesteps, n_features), or Ragged
+    names : array-like of str, optional
+        Of the channels.
+    stacklevel : int
+    """
+    steps = X.values if isinstance(X, Ragged) else X.reshape(-1, X.shape[-1])
+    if not len(steps):
+        return
+    low, high = np.float64(steps.min(axis=0)), np.float64(steps.max(axis=0))
+    mean = steps.mean(axis=0, dtype=np.float64)
+    # The largest value first: squares of small and of large numbers leave the range of float32.
+    largest = np.maximum(np.abs(low), np.abs(high))
+    relative = steps / np.where(largest > 0, largest, 1.0).astype(steps.dtype)
+    rms = largest * np.sqrt(np.einsum("ij,ij->j", relative, relative, dtype=np.float64) / len(steps))
+    extent = high - low
+    with np.errstate(divide="ignore"):
+        distance = np.maximum(rms / LARGE, np.where(extent > 0, SMALL / extent, 0.0))
+    worst = int(distance.argmax())
+    if not distance[worst] > 1:
+        return
+    which = f"channel {worst}" if names is None else f"channel {names[worst]!r}"
+    warnings.warn(
+        f"X is far from unit scale, most of all {which if len(mean) > 1 else 'its values'}: from {low[worst]:.6g} to "
+        f"{high[worst]:.6g} with a mean of {mean[worst]:.6g}. A recurrent network learns little from such numbers. "
+        "Standardise X first: make_pipeline(StandardScaler3D(), estimator), from fastrnn.preprocessing.",
+        stacklevel=stacklevel,
+    )
