@@ -230,6 +230,20 @@ def test_partial_fit_of_single_samples_learns_at_any_scale(scale, data):
     assert model.score(X, scale * (y + 3)) > 0.85
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_mean_and_spread_of_partial_fit_are_those_of_the_scaler_of_scikit_learn(weighted, data):
+    X, y = data
+    both = np.c_[1e3 * y + 5, np.full(len(y), 7.0)]
+    weight = np.arange(len(y)) % 4 if weighted else None
+    model, scaler = RNNRegressor(**QUICK), StandardScaler()
+    for k in range(0, 120, 8):
+        part = slice(k, k + 8)
+        model.partial_fit(X[part], both[part], None if weight is None else weight[part])
+        scaler.partial_fit(both[part], sample_weight=None if weight is None else weight[part])
+    for name in ("mean_", "var_", "scale_", "n_samples_seen_"):
+        np.testing.assert_allclose(getattr(model.y_scaler_, name), getattr(scaler, name), rtol=1e-6)
+
+
 def test_a_change_of_the_spread_keeps_the_predictions(data):
     X, y = data
     options = {**QUICK, "dtype": "float64", "learning_rate_init": 1e-300}

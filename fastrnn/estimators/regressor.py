@@ -94,6 +94,9 @@ class RNNRegressor(RegressorMixin, BaseRNN):
         before = vars(self).get("y_scaler_") if known else None
         loss, per_step = self._head()[2], self.return_sequences
         targets, weight = (rows_of(values, per_step) for values in (data.y, data.sample_weight))
+        if isinstance(data.x, Ragged) and not per_step and not data.x.lengths.all():
+            counted = data.x.lengths > 0  # an empty sequence has no part in training
+            targets, weight = targets[counted], None if weight is None else weight[counted]
         if not self.normalize_y:
             self.y_scaler_ = None
             return 1.0 if incremental else scale.loss_scale(loss, targets, weight)
