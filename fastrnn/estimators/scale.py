@@ -233,7 +233,7 @@ def warn_of_input_scale(X: np.ndarray | Ragged, names: Any, stacklevel: int) -> 
     steps = X.values if isinstance(X, Ragged) else X.reshape(-1, X.shape[-1])
     if not len(steps):
         return
-    low, high = np.float64(steps.min(axis=0)), np.float64(steps.max(axis=0))
+    low, high = (extreme.astype(np.float64) for extreme in (steps.min(axis=0), steps.max(axis=0)))
     mean = steps.mean(axis=0, dtype=np.float64)
     # The largest value first: squares of small and of large numbers leave the range of float32.
     largest = np.maximum(np.abs(low), np.abs(high))
