@@ -1,4 +1,4 @@
-"""Whole sequences in, all outputs out."""
+"""Inference on whole sequences; all outputs are returned."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The micro-kernel alone against OpenBLAS (NumPy) and oneDNN (torch), on one core; the group's name has the operations."""
+"""The micro-kernel compared with OpenBLAS (NumPy) and oneDNN (torch), on one core; group names show the operations."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Cold and warm start as pytest benchmarks; the round's time is the whole process. `start` has the scripts, and a table."""
+"""Cold and warm start as pytest benchmarks. A round is a whole process; the scripts are in `start`, which prints a table."""
 
 import pytest
 

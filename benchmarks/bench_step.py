@@ -1,6 +1,6 @@
-"""One step of one sequence with the state handed on: what a program pays that gets its data point by point.
+"""The time of one step of one sequence, continued from the previous state, as for data that arrive point by point.
 
-python -m benchmarks.bench_step           a table: microseconds, all libraries in turns, and whether the targets are met
+python -m benchmarks.bench_step           a table: microseconds of each library, and whether the targets are met
 python -m pytest benchmarks/bench_step.py the same as pytest benchmarks
 """
 
@@ -22,8 +22,8 @@ from benchmarks.report import described, table
 from benchmarks.timing import environment, time_side_by_side
 
 STEP = [Size(1, 1, 32, 32), Size(1, 1, 64, 128)]
-#: At the first of the sizes: microseconds at most, and speed over onnxruntime's at least.
-MOST_US, LEAST_RATIO = 3.0, 3.0
+#: Targets at the first size: most microseconds a step, and least speed relative to onnxruntime.
+MAX_US, MIN_RATIO = 3.0, 3.0
 
 
 def zero_states(case):
@@ -32,7 +32,7 @@ def zero_states(case):
 
 
 def fastrnn(case):
-    """A stream of one step at a time."""
+    """`Sequential.stream`, one step at a time."""
     model = fastrnn_model(case, return_sequences=False)
     if not hasattr(model, "stream"):
         pytest.skip("models have no stream")
@@ -42,7 +42,7 @@ def fastrnn(case):
 
 
 def fastrnn_stateful(case):
-    """A stateful layer keeps the state itself."""
+    """A stateful layer, which keeps the state itself."""
     layer = fastrnn_layer(case, stateful=True, return_sequences=False)
     x = case.data()[0]
     return lambda: layer(x)
@@ -104,7 +104,7 @@ def onnxruntime(case):
 
 
 def onnxruntime_bound(case):
-    """Inputs and outputs bound to memory beforehand; the new states are the old ones of the next step."""
+    """Inputs and outputs are bound to memory beforehand; the new states are the initial states of the next step."""
     import onnxruntime
 
     session = onnxruntime_session(case, 1, with_state=True)
@@ -167,7 +167,7 @@ def bench_step(benchmark, cell, library, size, dtype):
 
 
 def steppers(case: Case) -> dict[str, Callable[[], object]]:
-    """Everything that is installed, by name; all of them must give the same output after three steps."""
+    """All installed libraries by name; they must give the same output after three steps."""
     found = {}
     for make, modules in MODULES.items():
         if installed(*modules):
@@ -193,7 +193,7 @@ def markdown(rows: Sequence[dict], info: dict) -> str:
         ratio = min(peers) / us["fastrnn"] if peers and "fastrnn" in us else float("nan")
         met = ""
         if "fastrnn" in us and row["size"] == str(STEP[0]):
-            met = "yes" if us["fastrnn"] <= MOST_US and ratio >= LEAST_RATIO else "NO"
+            met = "yes" if us["fastrnn"] <= MAX_US and ratio >= MIN_RATIO else "NO"
         values = [f"{us[name]:.2f}" if name in us else "" for name in names]
         lines.append([row["cell"], row["size"], *values, f"{ratio:.2f}", met])
     head = (
@@ -201,7 +201,7 @@ def markdown(rows: Sequence[dict], info: dict) -> str:
         "size",
         *names,
         "speed over onnxruntime",
-        f"<= {MOST_US:g} us and >= {LEAST_RATIO:g}?",
+        f"<= {MAX_US:g} us and >= {MIN_RATIO:g}?",
     )
     return "\n".join([described(info), "", *table(head, lines)]) + "\n"
 

@@ -1,8 +1,8 @@
-"""One step in time: the C that `fastrnn.interop.to_c` writes, beside the stream of this library.
+"""The time of one step: the C code that `fastrnn.interop.to_c` writes, compared with a stream of this library.
 
 python -m benchmarks.c_step    a table: microseconds a step, bytes of code, weights and states, error of int8 weights
 
-Both run on one thread, one sequence. C is compiled with the system's ``cc -O3`` (and ``-Os`` for the size of the code).
+Both run one sequence on one thread. C is compiled with the system's ``cc -O3`` (and ``-Os`` for the size of the code).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def stream_us(model: Sequential) -> float:
 
 
 def c_row(model: Sequential, weights: str) -> tuple[float, int, int, int, float]:
-    """Microseconds a step, bytes of machine code, of weights and of states, and the error of int8 weights."""
+    """Microseconds per step; bytes of machine code, weights and states; the error of int8 weights."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = interop.to_c(model, folder / "net.c", weights=weights)

@@ -1,4 +1,4 @@
-"""What is measured: recurrent networks, their weights in Keras's layout, their data, and how many operations they need."""
+"""The networks that are measured: weights in Keras's layout, data, and numbers of operations."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 GATES = {"simple_rnn": 1, "gru": 3, "lstm": 4}
 CELLS = tuple(GATES)
 KINDS = ("inference", "training")
-#: One layer over full sequences, and what else people build: both directions side by side; one layer on top of another;
-#: a fifth of the steps missing anywhere; sequences whose lengths are uniform in 1..T, padded at the end.
+#: One layer on full sequences; a bidirectional layer; two layers; a mask with a fifth of the steps missing at random;
+#: sequences with lengths uniform in 1..T, padded at the end.
 VARIANTS = ("plain", "bidirectional", "stacked", "masked", "ragged")
 VALID_FRACTION = 0.8
 
@@ -29,7 +29,7 @@ class Size:
         return f"B{self.batch}xT{self.steps}xI{self.inputs}xH{self.units}"
 
 
-# From one step of one sequence to a network that fills the caches.
+# From a single step of one sequence to a network that fills the caches.
 SIZES = (
     Size(1, 1, 32, 32),
     Size(1, 100, 32, 32),
@@ -39,7 +39,7 @@ SIZES = (
     Size(64, 50, 128, 256),
     Size(128, 50, 256, 512),
 )
-# Sizes that nobody tunes for.
+# Sizes that no code is tuned for.
 ODD_SIZES = (
     Size(1, 1000, 1, 8),
     Size(3, 17, 1, 7),
@@ -56,7 +56,7 @@ ODD_SIZES = (
 
 @dataclass(frozen=True)
 class Case:
-    """One network and one way to use it; the whole sequence of outputs is returned."""
+    """A network, and whether it is used for inference or training; the outputs of all steps are returned."""
 
     cell: str
     size: Size
@@ -70,7 +70,7 @@ class Case:
 
     @property
     def inputs_of(self) -> tuple[int, ...]:
-        """Number of inputs of each layer, or of each direction."""
+        """Numbers of inputs of the layers, or of the two directions."""
         s = self.size
         return {"bidirectional": (s.inputs, s.inputs), "stacked": (s.inputs, s.units)}.get(
             self.variant, (s.inputs,)
@@ -78,26 +78,26 @@ class Case:
 
     @property
     def outputs(self) -> int:
-        """Columns of the output; both directions stand side by side."""
+        """Number of output features; both directions are concatenated."""
         return self.size.units * (2 if self.variant == "bidirectional" else 1)
 
     @property
     def rows(self) -> int:
-        """Steps of all sequences together, without those that are masked."""
+        """Number of valid steps of all sequences."""
         valid = self.valid()
         return self.size.batch * self.size.steps if valid is None else int(valid.sum())
 
     @property
     def flop(self) -> int:
-        """Floating-point operations of the products alone; the backward pass needs twice those of the forward pass."""
+        """Floating-point operations of the matrix products; the backward pass has twice as many as the forward pass."""
         h = self.size.units
         forward = sum(2 * GATES[self.cell] * h * (inputs + h) for inputs in self.inputs_of) * self.rows
         return forward * (3 if self.kind == "training" else 1)
 
     @property
     def bytes(self) -> int:
-        """What must cross the memory bus at least: inputs and weights once, outputs once; all of them again and the
-        saved gates twice in training.
+        """The least number of bytes that are read and written: inputs, weights and outputs once; in training all of
+        them once more, and the saved gates twice.
         """
         h, gates, rows = self.size.units, GATES[self.cell], self.rows
         weights = sum(gates * h * (inputs + h) for inputs in self.inputs_of)
@@ -109,7 +109,7 @@ class Case:
     def weights(self, layer: int = 0) -> list[NDArray]:
         """Kernel, recurrent kernel and bias in Keras's layout: LSTM i f c o; GRU z r h with two rows of bias.
 
-        `layer` counts as `inputs_of` does: 1 is the upper layer of two, or the direction that reads backwards.
+        `layer` is an index of `inputs_of`: 1 is the second layer, or the direction that reads backwards.
         """
         h, gates, inputs = self.size.units, GATES[self.cell], self.inputs_of[layer]
         rng = np.random.default_rng(layer)
@@ -119,7 +119,7 @@ class Case:
         return [rng.uniform(-limit, limit, shape).astype(self.dtype) for shape in shapes]
 
     def lengths(self) -> NDArray | None:
-        """Lengths of ragged sequences, the longest of T steps; else None."""
+        """Lengths of ragged sequences, the longest of T steps; None for other variants."""
         if self.variant != "ragged":
             return None
         s = self.size
@@ -129,7 +129,7 @@ class Case:
         return lengths
 
     def valid(self) -> NDArray | None:
-        """The mask (B, T), True at steps that count; None where all do. A first step always counts."""
+        """The mask (B, T), True at valid steps, or None if all are valid. The first step is always valid."""
         s, lengths = self.size, self.lengths()
         if lengths is not None:
             return np.arange(s.steps) < lengths[:, None]
@@ -140,7 +140,7 @@ class Case:
         return mask
 
     def data(self) -> tuple[NDArray, NDArray]:
-        """Inputs (B, T, I), zero at steps that don't count, and targets (B, T, outputs)."""
+        """Inputs (B, T, I), zero at masked steps, and targets (B, T, outputs)."""
         s, valid = self.size, self.valid()
         rng = np.random.default_rng(1)
         x = rng.standard_normal((s.batch, s.steps, s.inputs)).astype(self.dtype)

@@ -2,13 +2,13 @@
 
 Both commits are checked out in git worktrees in a temporary folder, each with a kernel cache of its own, and run the same
 few cases in worker processes that take turns, block by block: old, new, new, old, ... Ratios are new time over old time.
-Two processes of one program may differ by some per cent for as long as they live, so several pairs of processes are
-raced; the noise of a case is the larger of two figures: half the range of the ratio between pairs, and the half-width of
-the 99% interval of the median over all rounds. A case is slower if its ratio is beyond 1 + max(bound, noise). Exit code:
-0 if no case is, 1 if one is, 2 if something failed. NEW is HEAD by default; "." is the working tree as it stands.
+Two processes of one program may differ by some per cent as long as they run, so several pairs of processes are timed. The
+noise of a case is the larger of two figures: half the range of the ratio between pairs, and the half-width of the 99%
+interval of the median over all rounds. A case is slower if its ratio exceeds 1 + max(bound, noise). Exit code: 0 if no
+case is slower, 1 if one is, 2 after an error. NEW is HEAD by default; "." is the working tree with its uncommitted changes.
 
     python -m benchmarks.compare HEAD~1              # the last commit
-    python -m benchmarks.compare main . --bound 0.1  # what is not committed yet
+    python -m benchmarks.compare main . --bound 0.1  # uncommitted changes
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def cases(cells: Sequence[str], most_units: int) -> list[Case]:
 
 
 class Verdict(NamedTuple):
-    """New time over old time, how sure that is, and whether it is beyond the bound."""
+    """New time over old time, its noise, and the ratio that is tolerated."""
 
     ratio: float
     noise: float
@@ -66,7 +66,7 @@ class Verdict(NamedTuple):
 
     @property
     def noisy(self) -> bool:
-        """A change of the size of the bound could not have been seen."""
+        """Whether the noise hides changes as large as the bound."""
         return self.noise > self.bound
 
     def __str__(self) -> str:
@@ -78,7 +78,7 @@ class Verdict(NamedTuple):
 
 
 def median_half_width(values: NDArray) -> float:
-    """Half the 99% interval of the median, from order statistics: no assumption on how the values are distributed."""
+    """Half-width of the 99% interval of the median, from order statistics, for any distribution of the values."""
     n = len(values)
     ordered = np.sort(values)
     # The rank k with P(Binomial(n, 1/2) < k) <= 0.5%: the k-th smallest and largest values enclose the median.
@@ -93,14 +93,14 @@ def median_half_width(values: NDArray) -> float:
 
 
 def decide(pairs: Sequence[tuple[ArrayLike, ArrayLike]], bound: float) -> Verdict:
-    """From the seconds of old and new, round by round, of each pair of processes, to a verdict.
+    """Compare the seconds of both commits over all pairs of processes.
 
     Parameters
     ----------
     pairs : list of (old, new)
-        Arrays of equal length: in round i, both took their turns one right after the other.
+        Seconds of both commits, arrays of equal length; element i of both was measured in round i.
     bound : float
-        What may pass, as 0.05 for 5%.
+        Slow-down that is tolerated; 0.05 is 5%.
     """
     logs = [np.log(np.asarray(new, float)) - np.log(np.asarray(old, float)) for old, new in pairs]
     if not logs or not all(len(log) for log in logs):
@@ -115,7 +115,7 @@ def decide(pairs: Sequence[tuple[ArrayLike, ArrayLike]], bound: float) -> Verdic
 
 
 class Worker:
-    """A process that has one commit's fastrnn, and runs blocks of calls when it is told to."""
+    """A process that imports fastrnn of one commit, and runs blocks of calls on request."""
 
     def __init__(self, tree: Path, cache: Path, threads: int) -> None:
         variables = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
@@ -138,14 +138,14 @@ class Worker:
         return json.loads(line)
 
     def load(self, number: int, case: Case) -> float:
-        """Make a case ready (compile it); seconds of one call."""
+        """Prepare and compile a case; return the seconds of one call."""
         size = [case.size.batch, case.size.steps, case.size.inputs, case.size.units]
         return self.ask(
             load=number, cell=case.cell, size=size, kind=case.kind, dtype=case.dtype, variant=case.variant
         )
 
     def time(self, number: int, calls: int) -> float:
-        """Seconds a call."""
+        """Seconds per call."""
         return self.ask(run=number, calls=calls)
 
     def close(self) -> None:
@@ -195,14 +195,14 @@ def checked_out(old: str, new: str) -> Iterator[tuple[Tree, Tree]]:
 
 
 def race(old: Worker, new: Worker, wanted: Sequence[Case], rounds: int) -> list[tuple[NDArray, NDArray]]:
-    """Seconds a call of old and new for each case, round by round."""
+    """Seconds per call of both commits for each case, one value for each round."""
     found = []
     for number, case in enumerate(wanted):
         once = max(worker.load(number, case) for worker in (old, new))
         calls = max(1, math.ceil(BLOCK_SECONDS / max(once, 1e-9)))
         times = np.empty((rounds, 2))
         for i in range(rounds):
-            # Old first, then new first: what drifts hits both alike.
+            # Alternate the order, so that a drift of the machine's speed affects both alike.
             for side in (0, 1) if i % 2 == 0 else (1, 0):
                 times[i, side] = (old, new)[side].time(number, calls)
         found.append((times[:, 0], times[:, 1]))
@@ -212,11 +212,11 @@ def race(old: Worker, new: Worker, wanted: Sequence[Case], rounds: int) -> list[
 def compare(
     trees: tuple[Tree, Tree], wanted: Sequence[Case], pairs: int, rounds: int, threads: int
 ) -> list[list[tuple[NDArray, NDArray]]]:
-    """For each case the times of each pair of processes."""
+    """The times of each pair of processes, for each case."""
     found: list[list[tuple[NDArray, NDArray]]] = [[] for _ in wanted]
     for k in range(pairs):
         print(f"pair {k + 1} of {pairs} ...", file=sys.stderr, flush=True)
-        # The one that starts first changes: it may get the better memory.
+        # Alternate which process starts first, because it may get better memory.
         order = (0, 1) if k % 2 == 0 else (1, 0)
         workers: dict[int, Worker] = {}
         try:
@@ -244,10 +244,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("old", help="a commit")
     parser.add_argument("new", nargs="?", default="HEAD", help='a commit, or "." (default HEAD)')
-    parser.add_argument("--bound", type=float, default=0.05, help="slow-down that may pass (default 0.05)")
+    parser.add_argument(
+        "--bound", type=float, default=0.05, help="slow-down that is tolerated (default 0.05)"
+    )
     parser.add_argument("--pairs", type=int, default=3, help="pairs of processes (default 3)")
-    parser.add_argument("--rounds", type=int, default=15, help="turns of each case in each pair (default 15)")
-    parser.add_argument("--threads", type=int, default=1, help="of the layers (default 1)")
+    parser.add_argument(
+        "--rounds", type=int, default=15, help="rounds of each case in each pair (default 15)"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="number of threads of the layers (default 1)")
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=CELLS)
     parser.add_argument("--most-units", type=int, default=SIZES[-1].units)
     args = parser.parse_args(argv)

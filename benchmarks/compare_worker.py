@@ -1,7 +1,7 @@
 """One side of `compare`: python -P compare_worker.py BENCHMARKS TREE THREADS
 
-The cases come from the benchmarks that are being run, fastrnn from the tree that is being measured. Requests are lines of
-JSON on the standard input, answers lines of JSON on what was the standard output.
+The cases come from the folder BENCHMARKS, fastrnn from the folder TREE. Requests are lines of JSON on the standard input,
+replies are lines of JSON on the standard output.
 """
 
 import json
@@ -12,7 +12,7 @@ import time
 
 def main() -> None:
     benchmarks, tree, threads = sys.argv[1:4]
-    # Whatever a library prints must not end up among the answers.
+    # Redirect what a library prints, so that it does not mix with the replies.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 

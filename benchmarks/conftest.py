@@ -1,4 +1,4 @@
-"""pytest benchmarks: every contender of a case in one group, so that pytest-benchmark prints the ratios beside the times.
+"""pytest benchmarks: all contenders of a case form one group, so that pytest-benchmark prints ratios too.
 
 python -m pytest benchmarks                 all of them
 python -m pytest benchmarks -k lstm         one cell
@@ -8,13 +8,13 @@ import os
 
 import pytest
 
-# Before anything imports Keras.
+# Keras reads this variable when it is imported.
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        # A figure is no test of warnings, and compiling the larger networks of the peers takes its time.
+        # Benchmarks do not test warnings, and compiling the larger networks of the peers takes long.
         item.add_marker(pytest.mark.filterwarnings("default"))
         item.add_marker(pytest.mark.timeout(1200))
 
@@ -27,7 +27,7 @@ def race(benchmark):
         benchmark.group = group
         benchmark.extra_info.update(library=contender.library, threads=contender.threads)
         contender.prepare()
-        for _ in range(2):  # compiles; it must not count, nor mislead the calibration
+        for _ in range(2):  # compile before pytest-benchmark calibrates and measures
             contender.run()
         benchmark(contender.run)
 

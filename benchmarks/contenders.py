@@ -1,4 +1,4 @@
-"""All libraries as parameters of a benchmark, and the contender that a set of parameters means."""
+"""All libraries as parameters of a benchmark, and the contender for given parameters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ for _library, (_modules, _) in PEERS.items():
 
 
 def contender(case: Case, library: str, threads: str) -> Contender:
-    """Skips where the library can't run the case."""
+    """The contender; skips the benchmark if the library cannot run the case."""
     make = fastrnn_contenders if library == "fastrnn" else PEERS[library][1]
     for candidate in make(case):
         if candidate.threads == threads:

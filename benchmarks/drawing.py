@@ -19,13 +19,13 @@ COLOURS = {OURS: "tab:red", "torch": "tab:orange", "keras-jax": "tab:blue", "onn
 
 
 def draw_ratios(best: Mapping[Case, Place], path: Path) -> None:
-    """Heat maps, one for each cell: sizes down; across inference and training, or the variants if there are several."""
+    """One heat map for each cell: rows are sizes; columns are inference and training, or the variants."""
     cells = list(dict.fromkeys(case.cell for case in best))
     kinds = list(dict.fromkeys(case.kind for case in best))
     variants = list(dict.fromkeys(case.variant for case in best))
     sizes = list(dict.fromkeys(case.size for case in best))
     dtype = next(iter(best)).dtype
-    # A row of panels for each kind, if the columns are needed for the variants.
+    # If the columns are variants, each kind gets its own row of panels.
     if len(variants) > 1:
         panels = [[[(kind, variant) for variant in variants] for _ in cells] for kind in kinds]
     else:
@@ -69,7 +69,7 @@ def draw_ratios(best: Mapping[Case, Place], path: Path) -> None:
 
 
 def draw_roofline(best: Mapping[Case, Place], limits: dict[str, float], path: Path) -> None:
-    """GFLOP/s over operations for each byte that has to move, with the machine's two roofs; whole sequences only."""
+    """GFLOP/s over operations per byte of memory traffic, with the machine's two limits; whole sequences only."""
     kinds = list(dict.fromkeys(case.kind for case in best))
     figure, axes = pyplot.subplots(
         1, len(kinds), squeeze=False, layout="constrained", figsize=(5.4 * len(kinds), 4.6), sharey=True
@@ -80,7 +80,7 @@ def draw_roofline(best: Mapping[Case, Place], limits: dict[str, float], path: Pa
     for ax, kind in zip(axes[0], kinds, strict=True):
         roof = np.minimum(limits["gflops"], limits["gbytes_per_s"] * intensity)
         ax.plot(intensity, roof, color="black", linewidth=1)
-        # Ours last, on top.
+        # fastrnn last, so that its points are on top.
         for library in reversed(COLOURS):
             for case, place in places.items():
                 if case.kind == kind and library in place:
@@ -94,7 +94,7 @@ def draw_roofline(best: Mapping[Case, Place], limits: dict[str, float], path: Pa
                         markersize=6 if big else 4,
                         alpha=1.0 if big else 0.6,
                     )
-        ax.set(xscale="log", yscale="log", xlabel="FLOP per byte that has to move", title=TITLES[kind])
+        ax.set(xscale="log", yscale="log", xlabel="FLOP per byte of memory traffic", title=TITLES[kind])
         ax.grid(alpha=0.3)
     axes[0][0].set_ylabel("GFLOP/s of the products")
     present = {library for place in places.values() for library in place}

@@ -1,13 +1,13 @@
-"""Whole epochs of fit, data pipeline and optimizer included: python -m benchmarks.epochs
+"""Time of whole epochs of fit, data pipeline and optimizer included: python -m benchmarks.epochs
 
-imdb: tokens of the shape of the IMDB reviews (20,000 x 500, Embedding(10000, 32), 32 units, Dense 1, RMSprop, batches of
-10 and 128; made up, for the values don't change the work) through `Sequential.fit`, against Keras on JAX (jitted), epoch
-by epoch in turns. vowels: `RNNClassifier.fit` on the Japanese vowels (made-up series of the same shapes where the data
-are not found), against the same network in a plain torch loop, whose batches are padded or packed, on one and two
-threads; its best counts. Written to benchmarks/results/: epochs.json and epochs.md.
+imdb: `Sequential.fit` on tokens of the shape of the IMDB reviews (20,000 x 500, Embedding(10000, 32), 32 units, Dense 1,
+RMSprop, batches of 10 and 128; the tokens are random, as their values do not change the work), compared with Keras on JAX
+(jitted), epoch by epoch in turns. vowels: `RNNClassifier.fit` on the Japanese vowels (random series of the same shapes if
+the data are not found), compared with the same network in a plain torch loop with padded or packed batches on one and two
+threads; the fastest of these counts. Written to benchmarks/results/: epochs.json and epochs.md.
 
     python -m benchmarks.epochs imdb --samples 20000 --rounds 3     # as in the table
-    python -m benchmarks.epochs imdb --samples 1280 --rounds 2      # shorter: look at the time for each sample
+    python -m benchmarks.epochs imdb --samples 1280 --rounds 2      # shorter; compare the times per sample
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RESULTS = Path(__file__).parent / "results"
 
 VOCABULARY, STEPS, EMBEDDING, UNITS = 10_000, 500, 32, 32
 BATCHES = (10, 128)
-#: Speed over the peer's that we aim for.
+#: Targets: speed relative to the peer.
 IMDB_TARGETS = {"simple_rnn": 3.0, "gru": 2.5, "lstm": 2.0}
 VOWELS_TARGET = 5.0
 VOWELS_UNITS, VOWELS_BATCH, VOWELS_RATE = 100, 32, 0.003
@@ -43,7 +43,7 @@ VOWELS_UNITS, VOWELS_BATCH, VOWELS_RATE = 100, 32, 0.003
 
 @dataclass
 class Racer:
-    """Something that trains for one epoch; `prepare` compiles beforehand whatever that needs."""
+    """A function that trains for one epoch, and one that compiles what the epoch needs."""
 
     library: str
     mode: str
@@ -52,14 +52,14 @@ class Racer:
 
 
 def race(racers: Sequence[Racer], rounds: int) -> list[NDArray]:
-    """Seconds an epoch, one value a round; the order turns by one place each round."""
+    """Seconds per epoch, one value for each round; the order rotates by one place each round."""
     for racer in racers:
         racer.prepare()
     samples: list[list[float]] = [[] for _ in racers]
     for turn in range(rounds):
         for i in range(len(racers)):
             k = (i + turn) % len(racers)
-            wait(0.1)  # the threads of the one before go to sleep
+            wait(0.1)  # until the threads of the previous racer sleep
             start = time.perf_counter()
             racers[k].epoch()
             samples[k].append(time.perf_counter() - start)
@@ -67,7 +67,7 @@ def race(racers: Sequence[Racer], rounds: int) -> list[NDArray]:
 
 
 def flop_of(cell: str, n_steps: int, n_inputs: int, units: int, first: bool) -> float:
-    """Operations of an epoch's products alone; a first layer needs no gradient of its inputs."""
+    """Operations of the matrix products of an epoch; a first layer needs no gradient of its inputs."""
     return 2.0 * GATES[cell] * units * n_steps * ((2 if first else 3) * n_inputs + 3 * units)
 
 
@@ -92,7 +92,7 @@ def row_of(
 
 
 def reviews(n: int) -> tuple[NDArray, NDArray]:
-    """Tokens (n, 500), drawn as words are, a few of them most of the time; labels (n, 1)."""
+    """Random tokens (n, 500), a few of them frequent, as words are; labels (n, 1)."""
     rng = np.random.default_rng(0)
     x = np.minimum(rng.zipf(1.3, (n, STEPS)), VOCABULARY - 1).astype(np.int32)
     return x, rng.integers(0, 2, (n, 1)).astype(np.float32)
@@ -130,7 +130,7 @@ def keras_reviews(cell: str, seed: int = 0) -> Any:
 
 def review_racers(cell: str, batch: int, n: int, libraries: Sequence[str]) -> Iterator[Racer]:
     x, y = reviews(n)
-    # One full batch and the last, shorter one: every shape that the epoch has, so that XLA compiles it beforehand.
+    # A full batch and the shorter last batch are all shapes of an epoch: XLA compiles for both beforehand.
     some = min(n, batch + n % batch)
     first: Any = None
     for library, make in (("fastrnn", fastrnn_reviews), ("keras-jax", keras_reviews)):
@@ -140,7 +140,7 @@ def review_racers(cell: str, batch: int, n: int, libraries: Sequence[str]) -> It
         if first is None:
             first, expected = model, np.asarray(model.predict(x[:8], verbose=0))
         else:
-            # A race between networks that compute different things means nothing.
+            # Times are comparable only between networks that compute the same.
             model.set_weights(first.get_weights())
             np.testing.assert_allclose(model.predict(x[:8], verbose=0), expected, rtol=1e-3, atol=1e-4)
 
@@ -166,7 +166,7 @@ def run_imdb(args: argparse.Namespace) -> Iterator[list[dict[str, Any]]]:
 
 
 def vowels(folder: Path | None) -> tuple[list[NDArray], NDArray, str]:
-    """270 series of 7 to 29 steps and 12 channels, their speakers, and where they come from."""
+    """270 series of 7 to 29 steps and 12 channels, their speakers, and the source of the data."""
     from fastrnn import datasets
     from fastrnn.preprocessing import StandardScaler3D
 
@@ -202,9 +202,9 @@ def fastrnn_vowels(cell: str, series: list[NDArray], labels: NDArray, epochs: in
 def torch_vowels(
     cell: str, series: list[NDArray], labels: NDArray, epochs: int, threads: int, mode: str
 ) -> Racer:
-    """The loop that people write: Adam, cross-entropy, the output at each sequence's last step.
+    """A usual training loop: Adam, cross-entropy, the output at each sequence's last step.
 
-    Padded batches are cut from one padded tensor, to the longest of the batch: nothing is padded anew in each epoch.
+    Batches are slices of one padded tensor, cut to the longest sequence of the batch, so that no epoch pads again.
     """
     import torch
     from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
@@ -259,13 +259,13 @@ def run_vowels(args: argparse.Namespace) -> Iterator[list[dict[str, Any]]]:
         yield [{**row, "data": origin} for row in rows]
 
 
-# --- what is kept ----------------------------------------------------------------------------------------------------
+# --- results ---------------------------------------------------------------------------------------------------------
 
 JOBS = {"imdb": run_imdb, "vowels": run_vowels}
 
 
 def best_rows(rows: Sequence[dict[str, Any]]) -> dict[tuple, dict[str, dict[str, Any]]]:
-    """For each job, cell and batch size the fastest way of each library."""
+    """The fastest mode of each library, for each job, cell and batch size."""
     best: dict[tuple, dict[str, dict[str, Any]]] = {}
     for row in rows:
         place = best.setdefault((row["job"], row["cell"], row["batch_size"]), {})
@@ -310,7 +310,7 @@ def markdown(rows: Sequence[dict[str, Any]], info: dict[str, Any]) -> str:
         "fastrnn, us a sample",
         "ratio",
         "met?",
-        "ratio if the products were all, at the micro-kernel's speed",
+        "ratio of the products alone, at the micro-kernel's speed",
     )
     return "\n".join([described(info), "", *table(head, lines)]) + "\n"
 
@@ -324,9 +324,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--samples", type=int, default=20_000, help="imdb: number of reviews (default 20000)")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=BATCHES, help="imdb (default 10 128)")
     parser.add_argument("--epochs", type=int, default=10, help="vowels: epochs of one fit (default 10)")
-    parser.add_argument("--rounds", type=int, default=3, help="times that each takes its turn (default 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="epochs or fits of each library (default 3)")
     parser.add_argument(
-        "--folder", type=Path, default=None, help="vowels: the data (default: what FASTRNN_DATA says)"
+        "--folder", type=Path, default=None, help="vowels: the data (default: the folder FASTRNN_DATA)"
     )
     parser.add_argument(
         "--out", type=Path, default=RESULTS, help="folder to write to (default benchmarks/results)"

@@ -1,9 +1,8 @@
-"""Forecasts beside those of other packages: errors and times of the same run, on the same cores.
+"""Errors and times of forecasts, and those of other packages in the same run on the same cores.
 
 ``python -m benchmarks.forecasting`` needs the series of ``FASTRNN_DATA`` and writes ``forecasting.json``, ``.md`` and
-``.png`` into ``benchmarks/results``. Peers (``pip install --group forecasting-peers``) are left out where they are not
-installed,
-and without ``--peers``.
+``.png`` into ``benchmarks/results``. With ``--peers`` the installed ones of the other packages are measured too
+(``pip install --group forecasting-peers``).
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ Row = dict[str, Any]
 
 
 def timed(call: Callable[[], Any]) -> tuple[Any, float]:
-    """What a call returns, and its seconds."""
+    """The result of a call and its seconds."""
     start = time.perf_counter()
     value = call()
     return value, time.perf_counter() - start
@@ -132,7 +131,7 @@ def run_vic_elec(seed: int) -> list[Row]:
 
 
 def run_etth1(seed: int) -> list[Row]:
-    """The papers' split: 12, 4 and 4 months of 30 days."""
+    """ETTh1 in its published split: 12, 4 and 4 months of 30 days."""
     values = load_etth1()
     y = values.values[:, values.names.index("OT")]
     month = 30 * 24
@@ -157,14 +156,14 @@ def run_etth1(seed: int) -> list[Row]:
 
 
 def run_speed(seed: int) -> list[Row]:
-    """Backtest of 1,000 origins, and an update with one step and its forecast."""
+    """Times of a backtest of 1,000 origins, and of an update with one step and its forecast."""
     rng = np.random.default_rng(seed)
     y = 10 + np.sin(np.arange(2048) * 2 * np.pi / 24) + rng.normal(scale=0.1, size=2048)
     forecaster = RNNForecaster(48, season_length=24, max_iter=1, random_state=seed).fit(y[:1000])
     backtest = lambda: forecaster.backtest(y[:2047], start=1000)  # noqa: E731
     backtest()
     seconds = min(timed(backtest)[1] for _ in range(5))
-    # One forecast by a pass over the series up to its origin, as a forecaster without states has to make it.
+    # A forecaster without states would compute each forecast by a pass over the series up to its origin.
     alone = [timed(lambda o=o: forecaster.backtest(y[: o + 48], start=o))[1] for o in range(1000, 2000, 50)]
     steps = []
     for i in range(1000, 1500):
@@ -184,7 +183,7 @@ def run_speed(seed: int) -> list[Row]:
 
 
 def table(rows: list[Row]) -> str:
-    """Rows as Markdown, one line each."""
+    """A Markdown table with one line for each row."""
     lines = ["| data | model | figures |", "|---|---|---|"]
     for row in rows:
         figures = ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k not in ("data", "model"))
@@ -193,7 +192,7 @@ def table(rows: list[Row]) -> str:
 
 
 def draw(rows: list[Row], path: Path) -> None:
-    """Errors of M4 Hourly as bars."""
+    """Draw the errors of M4 Hourly as bars."""
     from matplotlib import pyplot
 
     shown = [row for row in rows if row["data"] == "M4 Hourly"]

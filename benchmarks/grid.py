@@ -1,10 +1,10 @@
-"""The grid of sizes against the peers: python -m benchmarks.grid --sizes all --variants all
+"""Compare fastrnn with its peers on a grid of sizes: python -m benchmarks.grid --sizes all --variants all
 
-Each case (cell, size, inference or training step, variant) is run by fastrnn and by every peer that is installed, in
-turns, in one process. Before the timing all have to give the same output, and for training the same change of
-it after one step. Written to benchmarks/results/: grid.json (every median, with versions and processor), grid.md (a
-summary, then one table for each kind and variant), ratios.png (speed of fastrnn over that of the best peer) and
-roofline.png; with `--name odd` these are odd.json, odd.md, odd_ratios.png and odd_roofline.png.
+Each case (cell, size, inference or training step, variant) is run by fastrnn and by every installed peer, in turns, in one
+process. Before timing, all must give the same output, and for training the same change of the output after one step.
+Written to benchmarks/results/: grid.json (every median, with versions and processor), grid.md (a summary, then one table
+for each kind and variant), ratios.png (speed of fastrnn over that of the best peer) and roofline.png; with `--name odd`
+these are odd.json, odd.md, odd_ratios.png and odd_roofline.png.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def check_outputs(contenders: Sequence[Contender], case: Case) -> None:
-    """A race between networks that compute different things means nothing; masked steps may show anything."""
+    """Raise AssertionError if the contenders' outputs differ at valid steps; masked steps are not compared."""
     valid = case.valid()
 
     def outputs() -> list[NDArray]:
@@ -46,7 +46,7 @@ def check_outputs(contenders: Sequence[Contender], case: Case) -> None:
             message = f"{case}: {what} of {contender} against {contenders[0]}"
             np.testing.assert_allclose(output, found[0], rtol=rtol, atol=atol, err_msg=message)
 
-    tolerance = 2e-4 if case.dtype == "float32" else 1e-6  # products of some peers are never of doubles
+    tolerance = 2e-4 if case.dtype == "float32" else 1e-6  # some peers always multiply in float32
     before = outputs()
     compare(before, "output", tolerance, tolerance)
     if case.kind == "inference":
@@ -55,7 +55,7 @@ def check_outputs(contenders: Sequence[Contender], case: Case) -> None:
         contender.prepare()
         contender.run()
     changes = [after - start for after, start in zip(outputs(), before, strict=True)]
-    # Float32 leaves few digits of a small change; a wrong gradient or another mean differs by more than a tenth.
+    # In float32 a small change has few digits; a wrong gradient or a different mean differs by more than a tenth.
     compare(changes, "change by one step", 0, 0.1 * float(np.abs(changes[0]).max()) + 1e-6)
 
 
@@ -94,7 +94,7 @@ def measure(case: Case, libraries: tuple[str, ...], seconds: float) -> list[dict
 def write(
     rows: Sequence[dict[str, Any]], info: dict[str, Any], out: Path, name: str = "grid", pictures: bool = True
 ) -> None:
-    """Write the rows as JSON and as tables, and draw the pictures where matplotlib is installed."""
+    """Write the rows as JSON and as tables, and draw the pictures if matplotlib is installed."""
     out.mkdir(parents=True, exist_ok=True)
     (out / f"{name}.json").write_text(json.dumps({"environment": info, "rows": list(rows)}, indent=1) + "\n")
     (out / f"{name}.md").write_text(markdown(rows, info))
@@ -131,7 +131,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--seconds", type=float, default=1.0, help="time for each library and case (default 1)"
     )
-    parser.add_argument("--name", default="grid", help="of the files written (default grid)")
+    parser.add_argument("--name", default="grid", help="name of the files written (default grid)")
     parser.add_argument(
         "--out", type=Path, default=RESULTS, help="folder to write to (default benchmarks/results)"
     )
@@ -139,7 +139,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def cases_of(args: argparse.Namespace) -> list[Case]:
-    """Variants beside the plain network are measured at the sizes that nobody tunes for."""
+    """The cases to measure; variants other than plain are measured at the odd sizes."""
     variants = VARIANTS if "all" in args.variants else tuple(args.variants)
     cases = []
     for kind, variant, cell in product(args.kinds, variants, args.cells):
@@ -169,13 +169,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             new = measure(case, tuple(args.libraries), args.seconds)
         except AssertionError as error:
             refused += 1
-            print(f"{case}: not raced, for the networks differ: {error}", file=sys.stderr, flush=True)
+            print(f"{case}: not timed, because the networks differ: {error}", file=sys.stderr, flush=True)
             continue
         rows += new
         place = next(iter(best_by_library(new).values()))
         times = "  ".join(f"{name} {row['median_s'] * 1e3:.3g} ms" for name, row in place.items())
         print(f"{case}: {times}  ratio {ratio(place):.2f}", flush=True)
-        # After every case: a run that is cut short keeps what it has.
+        # After every case, so that an interrupted run keeps its results.
         write(rows, info, args.out, args.name, pictures=False)
     write(rows, info, args.out, args.name)
     print((args.out / f"{args.name}.md").read_text())

@@ -1,9 +1,8 @@
-"""How time grows with the batch, with the number of steps and with the units: python -m benchmarks.growth
+"""How time grows with batch size, number of steps and number of units: python -m benchmarks.growth
 
-A layer that returns its last output, by itself (inference) or trained (forward, backward, SGD), with as many threads as
-cores are free. B and T go up to B*T = 10^7 steps, where time should be linear without a knee; H beyond 512, with as many
-inputs as units, where time should be quadratic. Written to benchmarks/results/: growth.json, growth.md (fitted slopes)
-and growth.png.
+A layer that returns its last output is run (inference) or trained (forward, backward, SGD), on all free cores. B and T
+grow up to B*T = 10^7 steps, where time should be linear; H grows beyond 512, with I = H inputs, where time should be
+quadratic. Written to benchmarks/results/: growth.json, growth.md (fitted slopes) and growth.png.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from benchmarks.timing import environment, wait
 
 RESULTS = Path(__file__).parent / "results"
 STEPS_AT_ONCE, SEQUENCES_AT_ONCE = 100, 10
-#: Slopes are fitted from here on: below, what does not grow counts too.
+#: Slopes are fitted to sizes from here on; at smaller sizes the constant cost of a call counts.
 FIT_FROM = {"batch": 10_000, "steps": 10_000, "units": 256}
 UNITS = (16, 32, 64, 128, 192, 256, 384, 512, 768, 1024)
 
@@ -38,7 +37,7 @@ class Point:
 
     @property
     def at(self) -> int:
-        """Where on the axis: steps of all sequences together, or units."""
+        """Position on the axis: steps of all sequences together, or units."""
         return self.size.units if self.sweep == "units" else self.size.batch * self.size.steps
 
 
@@ -63,7 +62,7 @@ def available_bytes() -> float:
 
 
 def needed_bytes(case: Case) -> int:
-    """Inputs, and in training the states and the gates of all steps."""
+    """Bytes of the inputs, and in training of the states and gates of all steps."""
     s = case.size
     kept = s.units * (GATES[case.cell] + 3) if case.kind == "training" else 0
     return 4 * s.batch * s.steps * (s.inputs + kept)
@@ -88,7 +87,7 @@ def runner(case: Case) -> Callable[[], Any]:
 
 
 def seconds_of(run: Callable[[], Any], seconds: float) -> list[float]:
-    """Times of single calls, after two that compile and touch the memory, with all cores awake."""
+    """Times of single calls with all cores awake, after two calls that compile and touch the memory."""
     run()
     wait(0.05)
     run()
@@ -107,7 +106,7 @@ def slope(at: Sequence[float], seconds: Sequence[float]) -> float:
 
 
 def fits(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For each curve: its slope, the steepest piece, and the cost of the last point against a power law."""
+    """For each curve its slope, its steepest piece, and the cost of the last point relative to a power law."""
     found = []
     for sweep, cell, kind in dict.fromkeys((r["sweep"], r["cell"], r["kind"]) for r in rows):
         part = [r for r in rows if (r["sweep"], r["cell"], r["kind"]) == (sweep, cell, kind)]
@@ -152,8 +151,8 @@ def markdown(rows: Sequence[dict[str, Any]], info: dict[str, Any]) -> str:
     ]
     head = ("axis", "cell", "", "range", "power", "fitted slope", "steepest piece", "last / least cost")
     text = (
-        "Slopes of time in log-log. `last / least cost` is time over axis**power at the last point, over its least "
-        "value in the range: 1 means that nothing gets dearer with size."
+        "Slopes of log(time) over log(size). Cost is time / size**power; `last / least cost` is the cost at the last "
+        "point over the least cost in the range: 1 means that cost does not rise with size."
     )
     return "\n".join([described(info), "", text, "", *table(head, lines)]) + "\n"
 

@@ -1,11 +1,11 @@
 """Ctrl-C at random moments, in fresh processes: python -m benchmarks.interrupts --count 300
 
-Each run starts a process, imports fastrnn, begins one of the scenarios below, and is sent SIGINT after a random time. It
-must end in KeyboardInterrupt or in the right numbers, and the same work done again in the same process must give the right
+Each run starts a process that imports fastrnn and begins one of the scenarios below; it is sent SIGINT after a random time.
+It must end with KeyboardInterrupt or the right numbers, and the same work repeated in the same process must give the right
 numbers. Anything else is a fault: other exceptions, wrong numbers, a crash, or no end within `--timeout` seconds.
 
-The cache of compiled kernels is complete in most runs; in the others it lacks a part of its files, so that the interrupt
-falls into compiling. Prints a table and exits with 1 if there was a fault.
+The cache of compiled kernels is complete in most runs. In the others some of its files are missing, so that the interrupt
+arrives while kernels are compiled. Prints a table and exits with 1 if there was a fault.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def classifier(**options):
     return RNNClassifier(units=6, max_iter=2, batch_size=12, tol=None, random_state=0, **options)
 """
 
-#: What is interrupted: the body of a function that returns the digest of its numbers.
+#: The code that is interrupted: bodies of functions that return a digest of their numbers.
 SCENARIOS = {
     "fit": "return digest(classifier().fit(X, y).predict_proba(X))",
     "ragged": "return digest(classifier(cell='gru').fit(ragged, y).predict_proba(ragged))",
@@ -82,7 +82,7 @@ def attempt():
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             result = scenario()
-        # The estimators end a training early at Ctrl-C, and warn, as scikit-learn's do.
+        # At Ctrl-C, estimators end the training early and warn, as scikit-learn's do.
         return "interrupted" if any("interrupted by user" in str(w.message) for w in said) else result
     except KeyboardInterrupt:
         return "interrupted"
@@ -112,7 +112,7 @@ print(second, flush=True)
 
 
 class Outcome(NamedTuple):
-    """What became of one run, in one word, and what a fault looked like."""
+    """How one run ended, with the details of a fault."""
 
     scenario: str
     kind: str  # "interrupted" or "right", or else a fault: "wrong", "error", "crash", "hang"
@@ -120,7 +120,7 @@ class Outcome(NamedTuple):
 
     @property
     def fault(self) -> bool:
-        """Whether this must not happen."""
+        """Whether this outcome is a fault."""
         return self.kind not in ("interrupted", "right")
 
 
@@ -140,7 +140,7 @@ def _start(name: str, cache: Path | None) -> subprocess.Popen:
 
 
 def reference(name: str, cache: Path | None, timeout: float) -> tuple[str, float]:
-    """The digest of the right numbers, and how many seconds they took."""
+    """The digest of the right numbers, and the seconds that they took."""
     process = _start(name, cache)
     assert process.stdout is not None
     process.stdout.readline()
@@ -188,7 +188,7 @@ def run(
     timeout: float = 240.0,
     report: bool = False,
 ) -> list[Outcome]:
-    """Interrupt `count` processes, the scenarios in turn.
+    """Interrupt `count` processes, cycling through the scenarios.
 
     Parameters
     ----------
@@ -196,15 +196,15 @@ def run(
     names : sequence of str
         Keys of `SCENARIOS`.
     compiling : float
-        The share of runs whose cache lacks a part of its files. Zero: the processes share the usual cache.
+        The fraction of runs with an incomplete cache. If zero, the processes share the usual cache.
     seed : int
-        Of the moments.
+        Seed of the random moments.
     processes : int
-        How many run at a time.
+        Number of processes that run at a time.
     timeout : float
-        Seconds after which a process is said to hang.
+        Seconds after which a process counts as hung.
     report : bool
-        Print each fault at once, and the numbers so far.
+        Whether to print each fault at once, and the progress.
     """
     draw = random.Random(seed)
     outcomes = []
@@ -245,7 +245,7 @@ def run(
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """How often each scenario ended in which way."""
+    """Counts of the outcomes of each scenario."""
     kinds = ["interrupted", "right", "wrong", "error", "crash", "hang"]
     rows = [f"{'scenario':18}" + "".join(f"{kind:>12}" for kind in kinds)]
     names = list(dict.fromkeys(outcome.scenario for outcome in outcomes))

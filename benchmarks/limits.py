@@ -1,4 +1,4 @@
-"""What the machine can do at most: the micro-kernel's speed, any library's product, a copy."""
+"""Speed limits of the machine: the micro-kernel, the fastest library's matrix product, a copy."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _product(a, packed, n, out, start, repeats):
 
 
 def packed_product(a: NDArray, b: NDArray, repeats: int = 1) -> tuple[Callable[[], Any], NDArray]:
-    """``a @ b`` by the micro-kernel as the time loops use it: b is packed once, beforehand. What runs it, and the result."""
+    """A function that computes ``a @ b`` with the micro-kernel and b packed beforehand, and the result's array."""
     n = b.shape[1]
     packed = np.zeros(matmul.packed_size(*b.shape, b.dtype), b.dtype)
     matmul.pack(b, packed, 0, n, False, 0, 1)
@@ -45,7 +45,7 @@ def fastest(run: Callable[[], Any], repeats: int) -> float:
 
 
 def micro_kernel_peak(dtype: str = "float32", *, threads: int = 1, repeats: int = 15) -> float:
-    """GFLOP/s of the micro-kernel on `threads` cores, at the best of a few sizes that stay in the caches."""
+    """GFLOP/s of the micro-kernel on `threads` cores, the best of a few sizes that fit the caches."""
     best = 0.0
     for m, k, n in ((32, 128, 512), (64, 256, 512), (64, 512, 256), (128, 512, 512)):
         flop = 2 * m * k * n
@@ -83,7 +83,7 @@ def _products(state, parts, *args):
 
 
 def micro_kernel_work(flop: float, threads: int = 1) -> Callable[[], Any]:
-    """A function that makes the micro-kernel do `flop` operations on `threads` threads, at a size that fits the caches."""
+    """A function that runs `flop` operations of the micro-kernel on `threads` threads, at a size that fits the caches."""
     m, k, n = 64, 256, 512
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal(shape).astype("float32") for shape in ((m, k), (k, n)))
@@ -107,7 +107,7 @@ def micro_kernel_work(flop: float, threads: int = 1) -> Callable[[], Any]:
 
 
 def machine_limits() -> dict[str, float]:
-    """GFLOP/s of the fastest product at hand, and GB/s of a copy, on all cores."""
+    """GFLOP/s of the fastest installed matrix product, and GB/s of a copy, on all cores."""
     a, b = (np.ones((1024, 1024), dtype=np.float32) for _ in range(2))
     out = np.empty_like(a)
     blas = 2 * 1024**3 / fastest(lambda: np.matmul(a, b, out=out), 15) / 1e9

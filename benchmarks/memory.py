@@ -1,14 +1,13 @@
 """How much memory training takes: python -m benchmarks.memory
 
-Peak: the most that a fresh process ever held (resident) while it fitted tokens of the shape of the IMDB reviews (see
-`epochs`), ours against Keras on JAX; and what is left of it without the imports. Step: what one training step allocates
-on top of weights, inputs and targets (counted by tracemalloc, which sees every NumPy array), against
+Peak: the most resident memory of a fresh process that fits tokens of the shape of the IMDB reviews (see `epochs`), with
+fastrnn and with Keras on JAX; with and without the memory of the imports. Step: the memory that one training step allocates
+in addition to weights, inputs and targets (counted by tracemalloc, which sees every NumPy array), compared with
 
     (n_saved + n_states) * units * rows + n_inputs * rows + n_states * units * batch    numbers,  rows = batch * steps
 
-that is the saved gates, the states and the inputs of the batch. Where all outputs are returned their gradient is as
-large as a state; the table says what the ratio is with that counted, too. Written to benchmarks/results/: memory.json and
-memory.md.
+which are the saved gates, the states and the inputs of the batch. Where all outputs are returned, their gradient is as
+large as a state; the table has a ratio that counts it, too. Written to benchmarks/results/: memory.json and memory.md.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ from benchmarks.timing import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).parent / "results"
-#: Ours over Keras's, and a step's working memory over the formula.
+#: Targets: peak relative to Keras, and memory of a step relative to the formula.
 PEAK_TARGET, STEP_TARGET = 0.5, 1.2
 
-# Not getrusage's maximum: that one begins with what the process held before it became this program.
+# getrusage's maximum includes the memory of the parent process before exec, so VmHWM is read where it exists.
 RESIDENT = """
 def resident():
     try:
@@ -94,7 +93,7 @@ def run(script: str) -> dict[str, Any]:
 
 
 def peak(library: str, cell: str, batch: int, samples: int, rounds: int) -> dict[str, Any]:
-    """Bytes that a process of its own holds at most."""
+    """Peak resident bytes of a fresh process."""
     script = PEAK.format(library=library, cell=cell, batch=batch, samples=samples, rounds=rounds)
     return run(script)
 
@@ -102,9 +101,9 @@ def peak(library: str, cell: str, batch: int, samples: int, rounds: int) -> dict
 def step(
     cell: str, size: tuple[int, int, int, int], sequences: bool = False, threads: int = 1
 ) -> dict[str, Any]:
-    """Bytes that one training step allocates, the inputs included, and what the formula says."""
+    """Bytes that one training step allocates, including the inputs, and the formula's bytes."""
     found = run(STEP.format(cell=cell, size=size, sequences=sequences, threads=threads))
-    # The inputs were there before; the formula counts them, for a network's layers hand them on.
+    # The inputs existed before the step; the formula counts them, as inner layers allocate theirs.
     return {"peak": found["peak"] + found["x"], "formula": found["formula"], "d_out": found["d_out"]}
 
 

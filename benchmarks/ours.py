@@ -1,4 +1,4 @@
-"""fastrnn behind the same interface as its peers: through the public layers and Sequential, as a user calls them."""
+"""fastrnn as a contender, through its public layers and Sequential, as users call them."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def set_weights(case: Case, given: list[Any]) -> None:
 
 
 def fastrnn_layer(case: Case, **kwargs: Any) -> Any:
-    """The one layer of a case (also one of two directions), with its weights."""
+    """The only layer of a case, possibly bidirectional, with its weights."""
     (layer,) = found = new_layers(case, **kwargs)
     set_weights(case, found)
     return layer
 
 
 def fastrnn_model(case: Case, threads: int | None = None, **kwargs: Any) -> Any:
-    """The layers alone in a Sequential, compiled as the peers are."""
+    """A compiled Sequential of the case's layers."""
     from fastrnn import Sequential, optimizers
 
     found = new_layers(case, **kwargs)
@@ -68,7 +68,7 @@ def fastrnn_model(case: Case, threads: int | None = None, **kwargs: Any) -> Any:
 def fastrnn_contenders(
     case: Case, threads: tuple[int, ...] | None = None, **kwargs: Any
 ) -> Iterator[Contender]:
-    """One for each number of threads; `kwargs` are the layers'. One layer is called itself, two are a model."""
+    """One contender for each number of threads; a single layer is called directly. `kwargs` are passed to the layers."""
     (x, y), mask = case.data(), case.valid()
     for count in thread_counts() if threads is None else threads:
         model = fastrnn_model(case, count, **kwargs)

@@ -1,8 +1,8 @@
 """The other libraries, each in its best configuration, behind one interface.
 
-A contender runs one case with one number of threads. `prepare` is called before a block of timed calls (it sets what is
-global in a library), `run` does the work once and returns when it is done, `output` gives the network's output as
-(B, T, H) so that a benchmark can make sure that all libraries compute the same.
+A contender runs one case with one number of threads. `prepare` is called before a block of timed calls and makes a library's
+global settings, `run` does the work once and returns when it is done, `output` gives the network's output (B, T, H) so that
+a benchmark can check that all libraries compute the same.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Contender:
     run: Callable[[], Any]
     output: Callable[[], NDArray]
     prepare: Callable[[], Any] = lambda: None
-    #: Which of several ways a library was used in.
+    #: How the library is used, if there are several ways.
     mode: str = ""
 
     def __str__(self) -> str:
@@ -41,13 +41,13 @@ def installed(*modules: str) -> bool:
 
 
 def thread_counts() -> tuple[int, ...]:
-    """One thread, and two where two cores are free to this process."""
+    """1, and 2 if two cores are free to this process."""
     free = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return (1, 2) if free > 1 else (1,)
 
 
 def gate_blocks(array: NDArray, order: tuple[int, ...]) -> NDArray:
-    """Reorder the blocks of the last axis, one a gate."""
+    """Reorder the gates, which are equal blocks of the last axis."""
     blocks = np.split(array, len(order), axis=-1)
     return np.concatenate([blocks[i] for i in order], axis=-1)
 
@@ -78,7 +78,7 @@ def torch_layer(case: Case) -> Any:
 
 
 def torch_contenders(case: Case) -> Iterator[Contender]:
-    """It has no masks. Ragged batches run packed, and padded too, for outputs of padding can be left aside."""
+    """Contenders of PyTorch, which has no masks. Ragged batches run both packed and padded."""
     import torch
     from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -108,7 +108,7 @@ def torch_contenders(case: Case) -> Iterator[Contender]:
     for (mode, forward), threads in itertools.product(modes.items(), thread_counts()):
         layer = torch_layer(case)
         names, parameters = map(list, zip(*layer.named_parameters(), strict=True))
-        # Two biases where the others have one would learn twice as fast.
+        # torch has two biases where the others have one; together they would learn twice as fast.
         learning = [
             p
             for name, p in zip(names, parameters, strict=True)
@@ -119,7 +119,7 @@ def torch_contenders(case: Case) -> Iterator[Contender]:
             with torch.inference_mode():
                 return forward(layer)
 
-        # By hand: for small networks torch.optim.SGD alone would cost a fifth of the step.
+        # SGD by hand: for small networks torch.optim.SGD would take a fifth of the step.
         def train(
             layer: Any = layer,
             forward: Any = forward,
@@ -147,7 +147,7 @@ def torch_contenders(case: Case) -> Iterator[Contender]:
 
 
 def keras_model(case: Case, *, masking: bool = False) -> Any:
-    """The layers in a Sequential; `masking` makes the mask from inputs of zero."""
+    """A Sequential of the case's layers; with `masking`, steps of zeros are masked."""
     import keras
 
     s = case.size
@@ -171,7 +171,7 @@ def keras_model(case: Case, *, masking: bool = False) -> Any:
 def keras_contenders(case: Case) -> Iterator[Contender]:
     """Keras with JAX: a jitted stateless call for inference, train_on_batch (jitted) for training.
 
-    XLA takes the threads it finds when the process starts, so there is one configuration.
+    XLA's number of threads is fixed when the process starts, so there is one configuration.
     """
     os.environ.setdefault("KERAS_BACKEND", "jax")
     import jax
@@ -179,11 +179,11 @@ def keras_contenders(case: Case) -> Iterator[Contender]:
 
     if keras.backend.backend() != "jax":
         return
-    # Off, JAX would compute a float64 network in float32 and say nothing.
+    # Without x64, JAX would silently compute a float64 network in float32.
     x64 = case.dtype == "float64"
     jax.config.update("jax_enable_x64", x64)
     (x, y), valid = case.data(), case.valid()
-    # A mask can be handed to the call; train_on_batch takes none.
+    # A call accepts a mask; train_on_batch does not, so the mask is made from the inputs.
     masking = valid is not None and case.kind == "training"
     model = keras_model(case, masking=masking)
     mask = None if masking else valid
@@ -214,7 +214,7 @@ def keras_contenders(case: Case) -> Iterator[Contender]:
 
 
 def onnx_model(case: Case, *, with_state: bool = False) -> Any:
-    """One ONNX node a layer, time first (its native layout); with_state adds initial and last state of one layer."""
+    """One ONNX node for each layer, time first (its native layout); `with_state` adds initial and last states."""
     from onnx import TensorProto, helper, numpy_helper
 
     s, gates = case.size, GATES[case.cell]
@@ -312,7 +312,7 @@ PEERS: dict[str, tuple[tuple[str, ...], Callable[[Case], Iterator[Contender]]]] 
 
 
 def peer_contenders(case: Case, libraries: tuple[str, ...] | None = None) -> Iterator[Contender]:
-    """Everything installed that can run the case."""
+    """Contenders of all installed libraries that can run the case."""
     for library, (modules, contenders) in PEERS.items():
         if (libraries is None or library in libraries) and installed(*modules):
             yield from contenders(case)

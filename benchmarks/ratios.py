@@ -1,10 +1,9 @@
-"""What fastrnn costs against itself, and against the machine: python -m benchmarks.ratios
+"""Compare fastrnn with itself in different modes, and with the machine's limit: python -m benchmarks.ratios
 
-One table, "target, measured, met?": a ragged batch against the full one, a mask that hides (next to) nothing, float64
-against float32, two threads against one, with the micro-kernel by itself on both cores as a control, `unroll=True`
-against the loop, and the share of the micro-kernel's speed that the products reach. The two sides of a ratio take
-turns, block by block; a ratio is the median over the rounds, with its quartiles. Written to benchmarks/results/:
-ratios.json and ratios.md.
+Prints one table of targets and measured ratios: a ragged batch over the full one; a mask that hides no step or one step over
+no mask; the speed of float64 over float32; of two threads over one, with the micro-kernel alone on both cores as a control;
+of `unroll=True` over `unroll=False`; and of a layer over the micro-kernel. The two sides of a ratio take turns, block by
+block; a ratio is the median over the rounds, with its quartiles. Written to benchmarks/results/: ratios.json and ratios.md.
 """
 
 from __future__ import annotations
@@ -28,11 +27,12 @@ RESULTS = Path(__file__).parent / "results"
 
 RAGGED, FULL_MASK, DOUBLE, TWO_THREADS = 1.15, 1.05, 0.45, 1.85
 UNROLLED, PEAK_LARGE, PEAK_SMALL = 1.25, 0.80, 0.60
-#: Work below this is not worth a second thread.
+#: Cases that take less time are not worth a second thread.
 THREADS_FROM_SECONDS = 1e-3
-#: Long enough for all cores to be awake and in their places (see `timing.wait`); no other library is in the process.
+#: Long enough for all cores to be awake and on separate physical cores (see `timing.wait`); shorter than
+#: `timing.PAUSE_SECONDS`, as no other library's threads are in the process.
 PAUSE = 3e-2
-#: Work of the control: some 10 ms on one core.
+#: Operations of the control: about 10 ms on one core.
 CONTROL_FLOP = 1e9
 
 BATCHES = (
@@ -42,7 +42,7 @@ BATCHES = (
     Size(128, 60, 12, 100),
     Size(64, 50, 128, 256),
 )
-#: Threads that can't each have as many sequences share each step.
+#: Few sequences, which cannot be divided evenly between two threads: the threads split each step.
 FEW = (Size(1, 50, 64, 512), Size(9, 40, 77, 511))
 SHORT = tuple(Size(b, t, i, h) for b in (1, 16, 64) for t in (4, 32) for i, h in ((8, 8), (32, 32)))
 LARGE = (Size(32, 100, 64, 128), Size(64, 50, 128, 256), Size(128, 50, 256, 512))
@@ -51,18 +51,18 @@ SMALL = (Size(32, 100, 32, 32), Size(128, 100, 32, 32))
 
 @dataclass
 class Line:
-    """One measured ratio and what it should be."""
+    """One measured ratio and its target."""
 
     what: str
     case: str
     measured: float
     quartiles: tuple[float, float]
     target: float
-    #: Whether the target is the most that is allowed, or the least.
+    #: Whether the target is an upper bound; otherwise it is a lower bound.
     at_most: bool
-    #: Two programs that should be equally fast differ by chance: met where the quartiles reach the target.
+    #: The two sides are equally fast up to noise: the target is met if the quartiles include it.
     by_chance: bool = False
-    #: What the machine does at that time by itself: nothing to be met.
+    #: A measurement of the machine itself, without a target to meet.
     control: bool = False
 
     @property
@@ -106,13 +106,13 @@ def quartiles(values: np.ndarray) -> tuple[float, tuple[float, float]]:
 
 
 def micro_kernel(flop: float, threads: int = 1) -> Contender:
-    """The micro-kernel alone, doing `flop` operations."""
+    """`flop` operations of the micro-kernel alone."""
     run = micro_kernel_work(flop, threads)
     return Contender("micro-kernel", str(threads), run, run)
 
 
 def race(left: Contender, right: Contender, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds a call of both, paired by round."""
+    """Seconds per call of both, paired by round."""
     a, b = time_side_by_side([left, right], seconds=settings.seconds, least=9, pause=PAUSE)
     return a, b
 
@@ -144,7 +144,7 @@ def with_mask(case: Case, mask: np.ndarray) -> Contender:
 
 
 def masks(settings: Settings) -> Iterator[Line]:
-    """A mask that hides nothing, and one that hides a single step, so that nothing can be left out."""
+    """A mask that hides no step, and one that hides a single step, which saves almost no work."""
     for case in settings.cases(BATCHES):
         everything = np.ones((case.size.batch, case.size.steps), bool)
         but_one = everything.copy()

@@ -1,8 +1,8 @@
-"""The real-data jobs: python -m benchmarks.real_data [vowels sms imdb authorship]
+"""Networks trained on real data: python -m benchmarks.real_data [vowels sms imdb authorship]
 
 Japanese vowels (ragged, RNNClassifier, five seeds), SMS spam, IMDB reviews and the Federalist papers in the published
 set-ups (Sequential). Each job writes its curves and times to benchmarks/results/: <job>.json, <job>.csv, <job>.png;
-real_data.md tells in short what all files of the folder hold. The data are read from the folder that FASTRNN_DATA names.
+real_data.md summarises all of these files. The data are read from the folder that FASTRNN_DATA names.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LAYERS = {"simple_rnn": layers.SimpleRNN, "lstm": layers.LSTM, "gru": layers.GRU
 
 
 def vowels(seed: int = 0, *, folder: Path | None = None, **overrides: Any) -> dict[str, Any]:
-    """Who speaks? 270 training and 370 test series of 7 to 29 steps, 9 speakers."""
+    """Classify speakers: 270 training and 370 test series of 7 to 29 steps, 9 speakers."""
     data = datasets.load_japanese_vowels(folder)
     scaler = StandardScaler3D().fit(data.X_train)
     X_train, X_test = scaler.transform(data.X_train), scaler.transform(data.X_test)
@@ -96,10 +96,10 @@ def sms(
     verbose: int = 0,
     threads: int | None = None,
 ) -> dict[str, Any]:
-    """Spam or not? 100 words, length 50, Embedding 20, 64 units, Adam, batch 128; the last fifth validates.
+    """Classify spam: 100 words, length 50, Embedding 20, 64 units, Adam, batch 128; the last fifth is for validation.
 
-    Rarer words become one token of their own: dropping them costs about .003 of accuracy, and the published figure of a
-    single run then lies within the spread over seeds instead of below its mean.
+    Rarer words become one token. Dropping them instead lowers the accuracy by about .003; the published accuracy of a
+    single run is then within the range over seeds instead of below its mean.
     """
     texts, y = datasets.load_sms_spam(folder)
     tokenizer = Tokenizer(num_words=100, oov_token="<rare>")
@@ -119,7 +119,7 @@ def imdb(
     verbose: int = 0,
     threads: int | None = None,
 ) -> dict[str, Any]:
-    """Positive or not? 10,000 words, length 500, Embedding 32, 32 units, RMSprop, batch 128; the last fifth validates.
+    """Classify reviews: 10,000 words, length 500, Embedding 32, 32 units, RMSprop, batch 128, a fifth for validation.
 
     As in Keras's own copy of the data, rarer words are one token.
     """
@@ -133,7 +133,7 @@ def imdb(
     return {"cell": cell, "seed": seed, **fit_text(model, x[order], y[order], **fit)}
 
 
-# --- what is kept of them --------------------------------------------------------------------------------------------
+# --- results ---------------------------------------------------------------------------------------------------------
 
 
 def write_curves(path: Path, curves: dict[str, list[float]]) -> None:
@@ -213,11 +213,11 @@ JOBS = {
 }
 
 
-# --- what is told of it ----------------------------------------------------------------------------------------------
+# --- the summary -----------------------------------------------------------------------------------------------------
 
 
 def rows_of(name: str, result: dict[str, Any]) -> list[tuple[str, str, str, float]]:
-    """What was done, the measure, its value and the seconds of fitting."""
+    """Job, measure, value and seconds of fitting, for each row of the table."""
     if name == "vowels":
         measure = f"{result['mean']:.4f} +- {result['std']:.4f}"
         seeds = len(result["test_accuracy"])
@@ -245,7 +245,7 @@ def rows_of(name: str, result: dict[str, Any]) -> list[tuple[str, str, str, floa
     return [(f"{title}, {cell}", "best val_accuracy", f"{result['best_val_accuracy']:.4f}", result["fit_s"])]
 
 
-def tell_authorship(result: dict[str, Any]) -> str:
+def describe_authorship(result: dict[str, Any]) -> str:
     setup = authorship.Setup(**result["settings"])
     kind = "the published set-up" if setup == authorship.FULL else "the example's defaults"
     return (
@@ -255,8 +255,8 @@ def tell_authorship(result: dict[str, Any]) -> str:
     )
 
 
-def tell(out: Path) -> str:
-    """The text of real_data.md, from the files of all jobs that were ever run into that folder."""
+def describe(out: Path) -> str:
+    """The text of real_data.md, from the files of all jobs in the folder."""
     lines = ["| job | measure | value | fit, s | run |", "|---|---|---|---|---|"]
     names = ["vowels", *(f"{job}_{cell}" for job in ("sms", "imdb") for cell in LAYERS)]
     names += ["authorship", "authorship_full"]
@@ -273,11 +273,11 @@ def tell(out: Path) -> str:
     machines = {f"{r['environment']['cpu']}, {r['environment']['cores']} cores" for r in results.values()}
     text = (
         f"{'; '.join(sorted(machines))}. The last column is the day, the commit, and the load of the machine at the end: "
-        "where it is above the number of cores, the seconds tell of the load.\n\n" + "\n".join(lines) + "\n"
+        "where it exceeds the number of cores, the times are too long.\n\n" + "\n".join(lines) + "\n"
     )
     for name, result in results.items():
         if name.startswith("authorship"):
-            text += f"\n## {name.replace('_', ', ').capitalize()}\n\n{tell_authorship(result)}\n"
+            text += f"\n## {name.replace('_', ', ').capitalize()}\n\n{describe_authorship(result)}\n"
             text += f"![curves and votes]({name}.png)\n"
     return text
 
@@ -296,12 +296,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=5, help="for the vowels (default 5)")
     parser.add_argument("--epochs", type=int, default=10, help="for the texts (default 10)")
     parser.add_argument(
-        "--folder", type=Path, default=None, help="the data (default: what FASTRNN_DATA says)"
+        "--folder", type=Path, default=None, help="the data (default: the folder FASTRNN_DATA)"
     )
     parser.add_argument(
         "--out", type=Path, default=RESULTS, help="folder to write to (default benchmarks/results)"
     )
-    parser.add_argument("--threads", type=int, default=None, help="default: the cores that are free to us")
+    parser.add_argument("--threads", type=int, default=None, help="default: the number of free cores")
     parser.add_argument("--verbose", type=int, default=0)
     args = parser.parse_args(argv)
     unknown = set(args.jobs) - set(JOBS)
@@ -309,9 +309,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unknown jobs {sorted(unknown)}; choose from {list(JOBS)}")
     for job in args.jobs or JOBS:
         JOBS[job](args)
-        # After each job, so that one which is stopped takes nothing with it.
-        (args.out / "real_data.md").write_text(tell(args.out))
-    print(tell(args.out))
+        # After each job, so that an interrupted run keeps its results.
+        (args.out / "real_data.md").write_text(describe(args.out))
+    print(describe(args.out))
     return 0
 
 

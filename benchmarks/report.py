@@ -1,6 +1,6 @@
-"""From the grid's rows to tables: the best of each library at each point, ratios, and whether the targets are met.
+"""Tables of the grid: the best time of each library for each case, ratios, and whether the targets are met.
 
-``python -m benchmarks.report`` writes the table of README.md anew from what the results' folder holds.
+``python -m benchmarks.report`` rewrites the table of README.md from the files in the results' folder.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.peers import PEERS
 
 OURS = "fastrnn"
 TITLES = {"inference": "Inference", "training": "Training step"}
-#: Speed over that of the best peer that we aim for: at every point, and as the geometric mean.
+#: Targets for the speed relative to the best peer: at every point, and as the geometric mean.
 TARGETS = {"inference": (1.05, 1.8), "training": (1.25, 2.5)}
 
 _MARKS = ("<!-- speed -->", "<!-- end of speed -->")
@@ -32,7 +32,7 @@ def case_of(row: Row) -> Case:
 
 
 def best_by_library(rows: Sequence[Row]) -> dict[Case, Place]:
-    """For each case the fastest row (over threads and modes) of each library."""
+    """The fastest row of each library (over threads and modes), for each case."""
     best: dict[Case, Place] = {}
     for row in rows:
         place = best.setdefault(case_of(row), {})
@@ -43,7 +43,7 @@ def best_by_library(rows: Sequence[Row]) -> dict[Case, Place]:
 
 
 def ratio(place: Place) -> float:
-    """Speed of fastrnn over that of the best peer; nan where one of them is missing."""
+    """Speed of fastrnn over that of the best peer; NaN if either is missing."""
     peers = [row["median_s"] for library, row in place.items() if library != OURS]
     return min(peers) / place[OURS]["median_s"] if OURS in place and peers else float("nan")
 
@@ -65,7 +65,7 @@ def geometric_mean(values: Sequence[float]) -> float:
 
 
 def summary(rows: Sequence[Row]) -> list[str]:
-    """The table for a README: one line for each kind and variant, speeds over those of the best peer."""
+    """A table of speeds relative to the best peer, with one line for each kind and variant."""
     best = best_by_library(rows)
     lines = []
     for kind, variant in dict.fromkeys((case.kind, case.variant) for case in best):
@@ -92,7 +92,7 @@ def summary(rows: Sequence[Row]) -> list[str]:
 
 
 def overview(rows: Sequence[Row]) -> list[str]:
-    """A table with one line for each size of plain networks: speed over that of the best peer, or nothing."""
+    """A table of speeds relative to the best peer, with one line for each size of plain networks."""
     found = {case: ratio(place) for case, place in best_by_library(rows).items() if case.variant == "plain"}
     columns = list(dict.fromkeys((case.kind, case.cell) for case in found))
     lines = []
@@ -105,7 +105,7 @@ def overview(rows: Sequence[Row]) -> list[str]:
 
 
 def readme_table(results: Path) -> list[str]:
-    """The overview of all sizes that were measured, and the summaries of all runs."""
+    """The overview of all measured sizes, and the summaries of all runs."""
     runs = {name: results / f"{name}.json" for name in ("grid", "odd", "variants")}
     rows = [row for path in runs.values() if path.exists() for row in json.loads(path.read_text())["rows"]]
     return [*summary(rows), "", *overview(rows)]
@@ -124,9 +124,9 @@ def markdown(rows: Sequence[Row], info: dict[str, Any]) -> str:
     lines = [
         described(info),
         "",
-        "Milliseconds, medians, all libraries in turns in one run, the best of one and two threads each; B batch, T time "
-        "steps, I inputs, H units, all outputs returned. A training step is forward, backward and SGD. `ratio` is the "
-        "speed of fastrnn over that of the best peer.",
+        "Median milliseconds; all libraries took turns in one run, each with the better of one and two threads. B batch, "
+        "T time steps, I inputs, H units, all outputs returned. A training step is forward, backward and SGD. `ratio` is "
+        "the speed of fastrnn over that of the best peer.",
         "",
         *summary(rows),
     ]

@@ -1,12 +1,12 @@
-"""How long it takes to begin, in fresh processes: python -m benchmarks.start
+"""Time of the import and of the first fit, in fresh processes: python -m benchmarks.start
 
-import   `import fastrnn` in a process that has NumPy already
-cold     the first fit of a small LSTM classifier and its prediction, kernels compiled into an empty cache
-warm     the same in a later process, for torch and Keras on JAX too, which keep nothing on disk
+import   `import fastrnn` in a process that has imported NumPy
+cold     the first fit and prediction of a small LSTM classifier, with an empty cache of kernels
+warm     the same with a filled cache; also torch and Keras on JAX, which keep no kernels on disk
 warmup   `fastrnn.warmup()` with an empty cache, and the first fit of a later process
 digits   the whole process, interpreter included: import, fit on scikit-learn's digits, predict; fastrnn and torch
 
-Fresh processes in turns; medians. Written to benchmarks/results/: start.json, start.md and start.png.
+The times are medians; the libraries take turns. Written to benchmarks/results/: start.json, start.md and start.png.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).parent / "results"
 MODULES = {"fastrnn": (), "torch": ("torch",), "keras-jax": ("keras", "jax")}
 
-#: Seconds at most.
+#: Targets: most seconds.
 IMPORT_TARGET, COLD_TARGET, WARM_TARGET = 0.15, 5.0, 0.5
 
 TIMED = """
@@ -101,7 +101,7 @@ def fit_of(library: str, *, cell: str = "lstm", units: int = 32, epochs: int = 2
 
 
 def run(script: str, cache: Path) -> dict[str, float]:
-    """What the script prints, and the seconds of the whole process."""
+    """The times that the script prints, and the seconds of the whole process."""
     variables = {**os.environ, "NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT)}
     start = time.perf_counter()
     done = subprocess.run(
@@ -118,13 +118,13 @@ def first_fit(library: str, cache: Path) -> dict[str, float]:
 
 
 def bare_import(cache: Path) -> dict[str, float]:
-    """`import fastrnn` alone; what it must not bring along is looked at too."""
+    """`import fastrnn` alone; fails if it imports Numba or scikit-learn."""
     check = 'import sys\nfound = {"numba", "sklearn"} & set(sys.modules)\nassert not found, found'
     return run(TIMED.format(data="", imports="import fastrnn", work=check), cache)
 
 
 def digits(library: str, cache: Path) -> dict[str, float]:
-    """The data come from a file, so that nobody pays for the import of scikit-learn but who needs it."""
+    """Fit the digits, read from a file, so that only libraries that need scikit-learn import it."""
     data = f"x, y = np.load({str(cache / 'digits.npz')!r}).values()"
     work = fit_of(library, cell="gru", units=64, epochs=5)
     return run(TIMED.format(data=data, imports=IMPORTS[library], work=work), cache)
@@ -138,7 +138,7 @@ def save_digits(cache: Path) -> None:
 
 
 def warmed_up(cache: Path) -> dict[str, float]:
-    """`fastrnn.warmup()` in a process of its own."""
+    """`fastrnn.warmup()` in a fresh process."""
     return run(TIMED.format(data="", imports="import fastrnn", work="fastrnn.warmup()"), cache)
 
 
@@ -148,7 +148,7 @@ def has_warmup() -> bool:
     return hasattr(fastrnn, "warmup")
 
 
-# --- all of it -------------------------------------------------------------------------------------------------------
+# --- all measurements ------------------------------------------------------------------------------------------------
 
 
 def measure(rounds: int, libraries: Sequence[str]) -> dict[str, list[dict[str, float]]]:
@@ -190,7 +190,7 @@ def medians(found: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, flo
 
 
 def targets(middle: dict[str, dict[str, float]]) -> list[tuple[str, float, str, bool]]:
-    """What is aimed for: name, measured, target, met."""
+    """The targets: name, measured value, target, whether it is met."""
     lines = []
 
     def at_most(what: str, name: str, key: str, limit: float, note: str = "") -> None:

@@ -1,13 +1,12 @@
-"""What a short loop over a small network could gain by being unrolled: python -m benchmarks.step_parts
+"""How much unrolling the time loop of a small network could gain: python -m benchmarks.step_parts
 
-A time step is a share of the input product, the recurrent product and the pointwise part; whatever else a step takes is
-the loop: addresses, calls, copies. Unrolling can take away the loop and nothing more, so ``step / (step - loop)`` is the
-most that it can bring to a step; and to a call of 8 or 32 steps no more than what is left of that beside the call itself,
-which has its own time whatever the number of steps.
+A time step consists of its part of the input product, the recurrent product, the pointwise part and the loop: addresses,
+calls, copies. Unrolling can only remove the loop, so a step can become at most ``step / (step - loop)`` times as fast. A
+call of 8 or 32 steps gains less, because the call itself takes a constant time.
 
-Constant sizes alone were tried and brought nothing; weights held in registers from step to step need
-``gates * units**2 / lanes`` of 32 vector registers, which a SimpleRNN of 16 units fills to one half and any network of 32
-units overflows at least twice; and loading aligned weights from L1 keeps up with the multiplications.
+Constant sizes were tried and gained nothing. Weights held in registers from step to step need ``gates * units**2 / lanes``
+of 32 vector registers: half of them for a SimpleRNN of 16 units, at least twice as many as there are for any network of 32
+units. Loading aligned weights from L1 is as fast as the multiplications.
 
 Written to benchmarks/results/: step_parts.json and step_parts.md.
 """
@@ -67,13 +66,13 @@ def _steps(cell, n, z, hu, states, saved, scratch, times):
 
 
 def least(run: Callable[[int], Any], times: int) -> float:
-    """Seconds of one time of `run`, the least of many rounds: what the machine can do."""
+    """Least seconds per repetition of `run` over many rounds."""
     run(1)
     return min(seconds_of(lambda: run(times), 1) for _ in range(60)) / times
 
 
 def parts(cell: str, batch: int, units: int) -> dict[str, float]:
-    """Seconds of a time step, and of its parts."""
+    """Seconds of a time step and of its parts."""
     kernel, width = KERNEL_CELLS[cell](units), GATES[cell] * units
     rng = np.random.default_rng(0)
 

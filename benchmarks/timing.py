@@ -1,4 +1,4 @@
-"""Side-by-side timing: contenders take turns in one process, so that a slow minute of the machine hits all of them."""
+"""Side-by-side timing: contenders take turns in one process, so that slow phases of the machine affect all of them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ import numpy as np
 
 from benchmarks.peers import Contender, thread_counts
 
-# Long against the clock's grain and the cost of the loop, short against a time slice.
+# Long compared with the clock's resolution and the cost of the loop, short compared with a time slice.
 BLOCK_SECONDS = 2e-3
-# The pools of OpenMP, ONNX Runtime and XLA spin for a while after the last call; they must not do it on the next
-# contender's time. ONNX Runtime's go on for more than 30 ms: on two cores, that halves whoever comes next.
+# The threads of OpenMP, ONNX Runtime and XLA spin for a while after the last call; the next contender waits until they
+# sleep. ONNX Runtime's spin for more than 30 ms, and would take one of two cores from the next contender.
 PAUSE_SECONDS = 0.06
 
 
@@ -34,10 +34,10 @@ def _busy(turns):
 
 
 def wait(seconds: float) -> None:
-    """Let time pass with all cores awake.
+    """Wait with all cores busy.
 
-    Cores of a virtual machine that wake up together may find themselves on one physical core for a while, at half their
-    speed, and whose turn it is then is chance. The control in `ratios` shows whether it happened.
+    Cores of a virtual machine that wake up together may share one physical core for a while, at half their speed, which
+    would slow down whichever contender is next. The control in `ratios` shows whether this happened.
     """
     end = time.perf_counter() + seconds
 
@@ -61,7 +61,7 @@ def seconds_of(run: Callable[[], Any], calls: int) -> float:
 
 
 def calibrate(run: Callable[[], Any]) -> int:
-    """How many calls make a block; the first ones compile and warm up."""
+    """Number of calls in a block; the first calls compile and warm up."""
     run()
     once = min(seconds_of(run, 1) for _ in range(2))
     return max(1, min(1000, math.ceil(BLOCK_SECONDS / max(once, 1e-9))))
@@ -75,10 +75,10 @@ def time_side_by_side(
     most: int = 60,
     pause: float = PAUSE_SECONDS,
 ) -> list[np.ndarray]:
-    """Time per call of each contender, one value a block.
+    """Time per call of each contender, one value for each block.
 
-    Rounds go on until each contender has had its `seconds` of work in the mean, but for at least `least` and at most
-    `most` rounds. The order turns by one place each round.
+    There are at least `least` and at most `most` rounds, and rounds end when the contenders have run for `seconds` on
+    average. The order rotates by one place each round.
     """
     calls = []
     for contender in contenders:
@@ -108,7 +108,7 @@ def cpu_name() -> str:
 
 
 def environment() -> dict[str, Any]:
-    """What a figure depends on: processor, versions, commit."""
+    """Properties that figures depend on: processor, versions, commit."""
     packages = (
         "fastrnn",
         "numpy",

@@ -3,11 +3,11 @@
 An embedding, a SimpleRNN and a Dense(1) classify each window, and the windows of a paper vote on its author. The network
 is trained twice. First as it is often published, on a random part of all windows: neighbouring windows share most of their
 characters, so the held-out windows are nearly known, and their accuracy is too high. Then with whole papers held out, which
-measures how well the network knows new papers.
+measures how well the network classifies new papers.
 
 Both models vote on the five papers of the folder "unknown". Their heads name the author; the network does not see them, so
-the votes can be checked. A network may prefer one author in all papers. The held-out papers show at which share of the votes
-the border between the authors is, and the votes are compared with this border too.
+the votes can be checked. A network may prefer one author in all papers. The held-out papers show which fraction of the votes
+separates the authors, and the votes are compared with this border too.
 
 The papers are read from --data or from the folder that FASTRNN_DATA names. Their heads, signatures and line breaks are left
 out, because they would reveal the author. The defaults (every second window and 64 units) take a few minutes on two cores.
@@ -53,7 +53,7 @@ QUICK = Setup(stride=60, epochs=2, batch_size=256, units=32)
 
 
 class Papers(NamedTuple):
-    """Texts with their numbers among the 85, and who wrote them: 0 is Hamilton, 1 is Madison."""
+    """Texts, their numbers among the 85 papers, and their authors: 0 is Hamilton, 1 is Madison."""
 
     texts: list[str]
     numbers: list[int]
@@ -61,9 +61,9 @@ class Papers(NamedTuple):
 
 
 def read_papers(folder: Path | None) -> tuple[Papers, Papers]:
-    """Papers to learn from and those to be attributed, in lower case and without what frames the text.
+    """Papers of known authors and papers to attribute, in lower case, without heads and signatures.
 
-    Three papers of the first kind were written together; they lie in Madison's folder.
+    Both authors wrote three of the known papers together; these are in Madison's folder.
     """
     bodies = load_federalist(folder, body_only=True)
     heads = [list(map(federalist_head, group)) for group in load_federalist(folder, drop_author_line=False)]
@@ -91,12 +91,12 @@ def network(n_tokens: int, setup: Setup, threads: int | None = None) -> Sequenti
 
 
 def votes(model: Sequential, windows: Sequence[NDArray]) -> list[float]:
-    """The share of each paper's windows that vote for Madison."""
+    """The fraction of each paper's windows that vote for Madison."""
     return [float(np.mean(model.predict(rows, batch_size=1024) > 0.5)) for rows in windows]
 
 
 def study(folder: Path | None, setup: Setup, verbose: int = 0, threads: int | None = None) -> dict[str, Any]:
-    """Train and test in both ways, and let both models vote on the papers that nobody has trained on.
+    """Train and test with both splits, and let both models vote on the unknown papers.
 
     Returns
     -------
@@ -169,23 +169,23 @@ def study(folder: Path | None, setup: Setup, verbose: int = 0, threads: int | No
 
 
 def accuracy(shares: Sequence[float], authors: Any, border: float = 0.5) -> float:
-    """Share of papers that land on the right author's side of the border."""
+    """Fraction of papers on the right author's side of the border."""
     return float(np.mean((np.array(shares) > border) == np.array(authors)))
 
 
 def border_of(held_back: Mapping[str, Any]) -> float:
-    """The share of votes for Madison halfway between the two authors' papers that were held back."""
+    """The fraction of votes for Madison halfway between the two authors' means over the papers held back."""
     shares, authors = np.array(held_back["votes"]), np.array(held_back["authors"])
     return float((shares[authors == 0].mean() + shares[authors == 1].mean()) / 2)
 
 
-# --- what is shown of it ---------------------------------------------------------------------------------------------
+# --- report and picture ----------------------------------------------------------------------------------------------
 
 
 def vote_table(
     title: str, papers: Mapping[str, Any], shares: Sequence[float], border: float | None = None
 ) -> list[str]:
-    """A line for each paper: shares, who has the majority and by how much, and what the border says if there is one."""
+    """A line for each paper: fractions of the votes, margin, majority, and the author by the border if it is given."""
     head = f"{title:<22}{'Hamilton':>10}{'Madison':>10}{'margin':>9}   {'majority':<10}"
     lines = [head + ("" if border is None else f"{f'> {border:.1%}':<10}") + "in truth"]
     for number, share, author in zip(papers["numbers"], shares, papers["authors"], strict=True):
@@ -220,8 +220,8 @@ def report(result: Mapping[str, Any]) -> str:
         "",
         *vote_table("unknown, window split", unknown, window["votes"]),
         "",
-        "* is wrong. The border is halfway between the mean shares of the papers held back by each author.",
-        "Of all pairs of a paper by each, none seen in training, Madison's has the larger share of votes for him in "
+        "* is wrong. The border is halfway between the two authors' mean fractions over the papers held back.",
+        "Of all pairs of unseen papers, one by each author, Madison's paper has more votes for Madison in "
         f"{paper['auc_of_unseen_papers']:.0%}.",
     ]
     return "\n".join(lines)

@@ -1,14 +1,14 @@
-"""A cell of your own in ten lines: its equations, as a Python function.
+"""Write a custom cell in ten lines: its equations as a Python function.
 
 The cell is a leaky integrator whose units learn how fast they forget::
 
     a = sigmoid(leak)                       one leak for each unit
     h = h_prev + a * (tanh(x @ W + h_prev @ U + b) - h_prev)
 
-The engine differentiates the function and compiles it: it trains as fast as a built-in cell, which is timed. The same cell
-is written once more as an object in NumPy, with a gradient by hand, to show that both give the same numbers and what the
-compiler brings. Both are checked by `check_cell`. Then the cell learns to follow two running means of a noisy signal, one
-short and one long. Writes a picture. Takes about a minute, most of it compilation at the first run.
+The engine differentiates and compiles the function; its speed is compared with that of a built-in cell. The same cell is
+also written as an object in NumPy, with its gradient by hand, to compare numbers and speed. `check_cell` checks both. Then
+the cell learns two running means of a noisy signal, one short and one long. Writes a picture. Takes about a minute, most of
+it compilation at the first run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fastrnn import Sequential, layers, optimizers
 from fastrnn.cells import equations, sigmoid, tanh
 from fastrnn.testing import check_cell
 
-# ------------------------------------------------------------------------------- as equations: all that is needed
+# ------------------------------------------------------------------------------- the cell as equations
 
 
 @equations("h", extra="leak")
@@ -36,11 +36,11 @@ def Leaky(z, prev, p, activation=tanh):
     return prev.h + a * (activation(z.h) - prev.h)
 
 
-# ------------------------------------------------------------------------------- as an object: NumPy, gradient by hand
+# ------------------------------------------------------------------------------- the same cell as an object in NumPy
 
 
 class LeakyObject:
-    """Weights in `weights`; `backward` adds to `grads`, which the layer provides."""
+    """The cell with its gradient by hand; `backward` adds to `grads`, which the layer provides."""
 
     def __init__(self, n_inputs: int, units: int, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
@@ -71,7 +71,7 @@ class LeakyObject:
         return dz @ w["kernel"].T, [dh * (1 - a) + dz @ w["recurrent_kernel"].T]
 
 
-# ------------------------------------------------------------------------------- what they do
+# ------------------------------------------------------------------------------- speed and training
 
 
 def running_means(n_series: int, n_steps: int, spans: tuple[int, ...], seed: int):
@@ -89,7 +89,7 @@ def running_means(n_series: int, n_steps: int, spans: tuple[int, ...], seed: int
 def compare(units: int) -> tuple[float, float, float]:
     """Seconds of a training pass of the object, the equations and the built-in SimpleRNN.
 
-    The first two must give the same numbers. SimpleRNN has the same products and a tanh, and no leak.
+    The first two must give the same numbers. SimpleRNN has the same products and the tanh, but no leak.
     """
     x = np.random.default_rng(1).normal(size=(32, 100, 8)).astype(np.float32)
     slow = layers.RNN(LeakyObject(8, units), return_sequences=True)
@@ -148,7 +148,7 @@ def main(arguments: list[str] | None = None) -> None:
     losses = model.fit(x, y, epochs=options.epochs, validation_split=0.2, verbose=0).history
     leak = 1 / (1 + np.exp(-model.layers[0].get_weights()[-1].ravel()))
     print(
-        f"validation error {losses['val_loss'][0]:.3f} -> {losses['val_loss'][-1]:.4f} (1 would be the mean)"
+        f"validation error {losses['val_loss'][0]:.3f} -> {losses['val_loss'][-1]:.4f} (predicting the mean: 1)"
     )
     memory = np.sort(1 / leak)
     print(

@@ -1,8 +1,8 @@
 """Forecasts of airline passengers, of electricity demand with known temperature, and of the 414 hourly series of M4.
 
-Prints the errors beside those of the seasonal naive forecast, and writes pictures of forecasts and of the backtest.
-Airline passengers come with the package; the other series are files in a folder, see `fastrnn.datasets` (M4 Hourly:
-``series/m4_hourly_train.csv.gz`` and ``series/m4_hourly_test.csv.gz``, a row for each series with its name first).
+Prints the errors and those of the seasonal naive forecast, and writes pictures of forecasts and of the backtest. Airline
+passengers come with the package; the other series are files in a folder, see `fastrnn.datasets` (M4 Hourly:
+``series/m4_hourly_train.csv.gz`` and ``series/m4_hourly_test.csv.gz``, one row for each series, its name first).
 Each takes less than three minutes on two cores.
 """
 
@@ -37,13 +37,13 @@ def save(display: BacktestDisplay | ForecastDisplay, path: Path) -> None:
 
 
 def report(metrics: dict[str, float]) -> None:
-    """Print errors, the seasonal naive ones beside them."""
+    """Print the errors and those of the seasonal naive forecast."""
     for name in ("mae", "smape", "mase"):
         print(f"{name:6} {metrics[name]:10.3f}   seasonal naive {metrics['naive_' + name]:10.3f}")
 
 
 def airline(out: Path, seed: int) -> None:
-    """Two years of months, all at once."""
+    """Forecast 24 months at once."""
     y = load_airline().values
     forecaster = RNNForecaster(24, season_length=12, random_state=seed).fit(y[:-24])
     backtest = forecaster.backtest(y, start=-24)
@@ -52,7 +52,7 @@ def airline(out: Path, seed: int) -> None:
 
 
 def vic_elec(out: Path, seed: int, folder: Path | None) -> None:
-    """The next day, from midnight, for eight weeks; intervals from the eight weeks before."""
+    """Forecast each day of eight weeks at midnight; intervals are calibrated on the eight weeks before."""
     series = load_vic_elec(folder)
     y, X = series.values[:, 0], series.values[:, 1:]
     last, before = len(y) - 56 * 48, len(y) - 112 * 48
@@ -71,7 +71,7 @@ def vic_elec(out: Path, seed: int, folder: Path | None) -> None:
 
 
 def m4_hourly(out: Path, seed: int, folder: Path | None) -> None:
-    """Two days of 414 series by one network."""
+    """Forecast two days of 414 series with one network."""
     home = data_folder(folder) / "series"
     train, test = read_m4(home / "m4_hourly_train.csv.gz"), read_m4(home / "m4_hourly_test.csv.gz")
     forecaster = RNNForecaster(48, season_length=24, random_state=seed, verbose=True).fit(train)
@@ -90,7 +90,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--series", choices=("airline", "vic_elec", "m4_hourly"), default="airline")
-    parser.add_argument("--data", type=Path, help="folder with the series; by default what FASTRNN_DATA says")
+    parser.add_argument("--data", type=Path, help="folder with the series (default: FASTRNN_DATA)")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the pictures")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

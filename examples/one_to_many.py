@@ -1,12 +1,12 @@
 """One to many: from five numbers to a whole wave.
 
-A damped wave is ``amplitude * exp(-decay * t) * sin(2 pi frequency * t + phase)``. The network is given its parameters, and
-computes the wave: `RepeatVector` gives them to every step, an LSTM keeps the position in the wave, and a `Dense` layer
-computes the value. The network learns the meaning of the parameters from examples alone.
+A damped wave is ``amplitude * exp(-decay * t) * sin(2 pi frequency * t + phase)``. The network's input is the parameters,
+its output the wave: `RepeatVector` repeats the parameters at every step, an LSTM keeps the position in the wave, and a
+`Dense` layer computes the value. The network learns the meaning of the parameters from examples alone.
 
-Prints the error on waves outside the training set, by frequency and by time, beside the error of the most similar wave of
-the training set; and whether frequencies and amplitudes of its waves are those that were asked for, also outside the range
-of the training set. Writes a picture. Takes about a minute.
+Prints the error on waves outside the training set, by frequency and by time, and the error of the most similar wave of the
+training set; and how far the frequencies and amplitudes of the predicted waves are from the requested ones, also outside
+the range of the training set. Writes a picture. Takes about a minute.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from fastrnn import Sequential, layers, optimizers, schedules
 
 N_STEPS = 60
-#: Ranges of the parameters in training: cycles a step, 1 a step, 1.
+#: Ranges of the parameters in training. Units: cycles per step, 1 per step, and none.
 FREQUENCY, DECAY, AMPLITUDE = (0.02, 0.12), (0.0, 0.06), (0.3, 1.0)
 
 
@@ -37,7 +37,7 @@ class Waves(NamedTuple):
     phase: NDArray
 
     def inputs(self) -> NDArray:
-        """Parameters as the network is given them ``(n, 5)``, scaled; a phase has no ends, so it comes as two numbers."""
+        """The network's inputs ``(n, 5)``: scaled parameters, and the sine and cosine of the phase, which is periodic."""
         scaled = [
             2 * (value - low) / (high - low) - 1
             for value, (low, high) in zip(self, (FREQUENCY, DECAY, AMPLITUDE), strict=False)
@@ -45,7 +45,7 @@ class Waves(NamedTuple):
         return np.stack([*scaled, np.sin(self.phase), np.cos(self.phase)], axis=1).astype(np.float32)
 
     def values(self) -> NDArray:
-        """The waves themselves ``(n, N_STEPS, 1)``."""
+        """The values of the waves ``(n, N_STEPS, 1)``."""
         frequency, decay, amplitude, phase = (value[:, None] for value in self)
         t = np.arange(N_STEPS)
         wave = amplitude * np.exp(-decay * t) * np.sin(2 * np.pi * frequency * t + phase)
@@ -53,7 +53,7 @@ class Waves(NamedTuple):
 
 
 def draw_waves(n: int, rng: np.random.Generator, frequency: tuple[float, float] = FREQUENCY) -> Waves:
-    """`n` waves with parameters spread evenly over their ranges."""
+    """`n` waves with parameters uniform in their ranges."""
     ranges = (frequency, DECAY, AMPLITUDE, (-np.pi, np.pi))
     return Waves(*(rng.uniform(low, high, n) for low, high in ranges))
 
@@ -64,14 +64,14 @@ def relative_error(y_pred: NDArray, y: NDArray) -> float:
 
 
 def nearest(train: Waves, asked: Waves) -> NDArray:
-    """The wave in training whose parameters are nearest."""
+    """For each requested wave, the training wave with the nearest parameters."""
     known, wanted = train.inputs(), asked.inputs()
     squares = (wanted**2).sum(axis=1)[:, None] + (known**2).sum(axis=1) - 2 * wanted @ known.T
     return train.values()[squares.argmin(axis=1)]
 
 
 def measured(y: NDArray, waves: Waves, n_grid: int = 781) -> tuple[NDArray, NDArray]:
-    """Frequency and amplitude of each drawn wave: those of the damped sine of the decay asked for that fits it best."""
+    """Frequency and amplitude of the damped sine, of the requested decay, that fits each predicted wave best."""
     t = np.arange(N_STEPS)
     frequencies = np.linspace(0.005, 0.2, n_grid)
     basis = np.stack(
@@ -79,7 +79,7 @@ def measured(y: NDArray, waves: Waves, n_grid: int = 781) -> tuple[NDArray, NDAr
     )
     found = np.empty((2, len(y)))
     for i, (drawn, decay) in enumerate(zip(y[..., 0], waves.decay, strict=True)):
-        # Least squares of a sine and a cosine, at all frequencies at once, by their normal equations.
+        # Least-squares fit of a sine and a cosine at all frequencies at once, by the normal equations.
         damped = basis * np.exp(-decay * t)
         products = damped @ drawn
         (a, b), (_, d) = np.einsum("ift,jft->ijf", damped, damped)
@@ -92,7 +92,7 @@ def measured(y: NDArray, waves: Waves, n_grid: int = 781) -> tuple[NDArray, NDAr
 
 
 def report(model: Sequential, train: Waves, test: Waves, beyond: Waves) -> None:
-    """Print what was learned."""
+    """Print the errors, and the deviations of frequency and amplitude."""
     y, y_pred, known = test.values(), model.predict(test.inputs()), nearest(train, test)
     print("\nerror, where 1 is that of a flat line")
     print(f"{'':<34}{'network':>9}{'nearest known wave':>20}")
@@ -106,11 +106,11 @@ def report(model: Sequential, train: Waves, test: Waves, beyond: Waves) -> None:
     for name, chosen, steps in rows:
         errors = [relative_error(made[chosen, steps], y[chosen, steps]) for made in (y_pred, known)]
         print(f"{name:<34}{errors[0]:>9.3f}{errors[1]:>20.3f}")
-    print("\nwhat was drawn against what was asked for, median of the deviations")
+    print("\ndeviations of predicted from requested waves, medians")
     print(f"{'':<34}{'frequency':>10}{'amplitude':>11}{'error':>8}")
     for name, waves in (
         ("frequencies as in training", test),
-        (f"up to {beyond.frequency.max():.2f}, beyond", beyond),
+        (f"up to {beyond.frequency.max():.2f}, out of range", beyond),
     ):
         drawn = model.predict(waves.inputs())
         frequency, amplitude = measured(drawn, waves)
@@ -122,7 +122,7 @@ def report(model: Sequential, train: Waves, test: Waves, beyond: Waves) -> None:
 
 
 def draw(path: Path, history: dict, model: Sequential, test: Waves, beyond: Waves) -> None:
-    """Learning curve, six waves and, in the last place, one of a frequency beyond those in training."""
+    """Draw the learning curve, six waves, and last a wave with a frequency outside the training range."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -138,7 +138,7 @@ def draw(path: Path, history: dict, model: Sequential, test: Waves, beyond: Wave
     shown = [(test, i) for i in order] + [(beyond, int(beyond.frequency.argmax()))]
     for ax, (waves, i) in zip(others, shown, strict=True):
         one = Waves(*(value[i : i + 1] for value in waves))
-        ax.plot(one.values()[0, :, 0], lw=3.5, alpha=0.35, label="asked for")
+        ax.plot(one.values()[0, :, 0], lw=3.5, alpha=0.35, label="requested")
         ax.plot(model.predict(one.inputs())[0, :, 0], lw=1.2, color="black", label="drawn")
         title = f"frequency {one.frequency[0]:.3f} a step" + (", beyond training" if waves is beyond else "")
         title += f"\ndecay {one.decay[0]:.3f} a step, amplitude {one.amplitude[0]:.2f}"
@@ -154,7 +154,7 @@ def draw(path: Path, history: dict, model: Sequential, test: Waves, beyond: Wave
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train, report and draw; the exit code tells whether the network beat the nearest known wave."""
+    """Train, report and draw; the exit code is 0 if the network beats the nearest training wave."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -164,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, default=40, help="default: 40")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--quick", action="store_true", help="a small run that shows little more than that it runs"
+        "--quick", action="store_true", help="a short run, only to check that the example works"
     )
     args = parser.parse_args(argv)
     if args.quick:

@@ -68,12 +68,12 @@ def classify_digits(out: Path) -> list[Row]:
 
 
 def relative_windows(X: NDArray, scale: float) -> NDArray:
-    """Windows of the logarithm, less their last value: growth, whatever the level."""
+    """Windows of the logarithm minus their last value: growth, independent of the level."""
     return (X - X[:, -1:]) / scale
 
 
 def forecast_passengers(out: Path) -> list[Row]:
-    """Forecast each of the last three years at its beginning; the network has seen the years before them only."""
+    """Forecast each of the last three years at its beginning; the network is trained on the years before them."""
     series = load_airline()
     logs = np.log(series.values)
     train = logs[:-N_TEST]
@@ -117,7 +117,7 @@ def forecast_passengers(out: Path) -> list[Row]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Lay the rows out in columns."""
+    """Format the rows in columns."""
     lines = [f"{'job':<9}{'method':<22}{'measure':<16}{'value':>7}{'fit, s':>9}"]
     lines.append("-" * len(lines[0]))
     for row in rows:
@@ -127,7 +127,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run both jobs; the exit code tells whether they came out as they should."""
+    """Run both jobs; the exit code is 0 if both results are as good as expected."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

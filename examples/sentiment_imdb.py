@@ -41,7 +41,7 @@ PHRASES = (
 
 
 class Reviews(NamedTuple):
-    """Texts with their labels, and how they become rows of tokens."""
+    """Texts, their labels, and the settings that convert texts to rows of tokens."""
 
     texts: list[str]
     y: NDArray
@@ -82,9 +82,9 @@ class EpochTable(callbacks.Callback):
 
 
 def first_step_seconds(model: Sequential, x: NDArray, y: NDArray) -> float:
-    """Make a copy's first step and one prediction, and time what they take beyond the second ones.
+    """Time by which a first step and prediction exceed the second ones, measured on a copy of the model.
 
-    That is the compilation of kernels at the first run ever, and their loading from disk later on.
+    It is the time to compile the kernels, or to load them from disk in later runs.
     """
     twin = model.copy()
     seconds = []
@@ -112,7 +112,7 @@ def show_reviews(title: str, reviews: Reviews, p: NDArray, rows: Sequence[int]) 
 
 
 def turning_points(model: Sequential, reviews: Reviews, text: str, n: int) -> list[tuple[str, float, float]]:
-    """Words at which the estimate moves most as a text grows: in their context, with the estimates before and after."""
+    """The `n` words that change the estimate most as the text grows: their contexts, estimates before and after."""
     words = reviews.tokenizer.texts_to_sequences([text])[0]
     p = model.predict(reviews.pad([words[:k] for k in range(len(words) + 1)]))[:, 0]
     name = reviews.tokenizer.index_word
@@ -129,10 +129,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--cell", choices=CELLS, default="simple_rnn", help="default: simple_rnn")
     parser.add_argument("--epochs", type=int, default=None, help="default: 10")
-    parser.add_argument("--batch-size", type=int, default=128, help="default: 128; the older set-up has 10")
+    parser.add_argument("--batch-size", type=int, default=128, help="default: 128; 10 in the older set-up")
     parser.add_argument("--units", type=int, default=32, help="default: 32")
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the order and of the first weights (default: 0)"
+        "--seed", type=int, default=0, help="seed of the order and of the initial weights (default: 0)"
     )
     parser.add_argument(
         "--data", type=Path, default=None, help="folder with imdb.jsonl.gz (default: FASTRNN_DATA)"
@@ -199,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def learn_from(model: Sequential, reviews: Reviews) -> None:
-    """Show what the network makes of reviews it was not trained on, and of phrases."""
+    """Print the network's scores of validation reviews and of phrases."""
     p = model.predict(reviews.encode(reviews.texts))[:, 0]
     order = np.argsort(p)
     end = "beginnings" if reviews.backwards else "ends"
@@ -207,7 +207,7 @@ def learn_from(model: Sequential, reviews: Reviews) -> None:
     show_reviews("the most negative", reviews, p, order[:3])
     show_reviews("the surest mistakes", reviews, p, np.argsort(-np.abs(p - reviews.y))[:3])
 
-    print("\nphrases alone (the order of words counts, or it doesn't)")
+    print("\nscores of single phrases")
     for group in PHRASES:
         for phrase, value in zip(group, model.predict(reviews.encode(group))[:, 0], strict=True):
             print(f"  {value:.3f}  {phrase}")

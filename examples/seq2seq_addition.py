@@ -1,17 +1,17 @@
 """Addition as translation: "535+61" in, "596" out, character by character.
 
-The task of the Keras site: sums of two numbers of up to three digits, questions read backwards. One network reads the
-question, another one writes the answer, in one of two forms:
+The task is an example of the Keras site: sums of two numbers of up to three digits, with the question reversed. An encoder
+reads the question, and a decoder writes the answer, in one of two forms:
 
 states
-    The writer starts from the reader's final states (`EncoderDecoder`). In training its inputs are the right answer,
+    The decoder starts from the encoder's final states (`EncoderDecoder`). In training its inputs are the right answer,
     shifted by one character; in validation they are its own outputs.
 repeat
-    The writer gets the reader's last output at every step (`RepeatVector`), and not its own outputs. This is the form on
-    the Keras site.
+    The decoder's input at every step is the encoder's last output (`RepeatVector`), without its own outputs. This is the
+    form on the Keras site.
 
-After each epoch both accuracies on questions outside the training set are printed: that of single characters, which the
-Keras site reports, and that of whole answers. At the end the accuracy by the length of the numbers and some answers are
+After each epoch two accuracies on questions outside the training set are printed: that of single characters, which the
+Keras site reports, and that of whole answers. At the end, the accuracy by the length of the numbers and some answers are
 printed. Writes a picture of the learning curves. Takes some minutes.
 """
 
@@ -30,13 +30,13 @@ from fastrnn.callbacks import Callback
 from fastrnn.plotting import plot_learning_curves
 
 CHARACTERS = "0123456789+ "
-#: What the writer reads before its first character: a token of its own.
+#: The decoder's first input: a token that stands for no character.
 START = len(CHARACTERS)
 EPOCHS = {"states": 12, "repeat": 20}
 
 
 def encode(texts: Sequence[str], length: int) -> NDArray:
-    """Texts, filled up with spaces, as tokens ``(n, length)``."""
+    """Tokens ``(n, length)`` of texts padded with spaces."""
     return np.array([[CHARACTERS.index(c) for c in text.ljust(length)] for text in texts])
 
 
@@ -46,13 +46,13 @@ def decode(tokens: NDArray) -> str:
 
 
 def sums(n: int, digits: int, seed: int) -> NDArray:
-    """`n` pairs of numbers of 1 to `digits` digits; none comes twice, in whichever order."""
+    """`n` pairs of numbers of 1 to `digits` digits; no pair occurs twice, in either order."""
     rng = np.random.default_rng(seed)
     found: dict[tuple[int, int], tuple[int, int]] = {}
     while len(found) < n:
         a, b = (int(rng.integers(10 ** rng.integers(1, digits + 1))) for _ in range(2))
         found.setdefault((min(a, b), max(a, b)), (a, b))
-    # Short numbers come up early, as there are few: mixed, training and validation have the same share of them.
+    # Pairs of short numbers are found early. Shuffle, so that training and validation have the same fraction of them.
     return rng.permutation(list(found.values()))
 
 
@@ -89,7 +89,7 @@ class Report(Callback):
 
 
 def report(pairs: NDArray, answers: Sequence[str]) -> None:
-    """Say how the answers to `pairs` do by the length of the numbers, and show some, wrong ones first."""
+    """Print the fraction of right answers by the length of the numbers, and some answers, wrong ones first."""
     right = np.array([answer == str(a + b) for answer, (a, b) in zip(answers, pairs, strict=True)])
     n_digits = np.char.str_len(pairs.max(axis=1).astype(str))
     print("\ndigits of the longer number   questions   whole answers right")
@@ -99,13 +99,13 @@ def report(pairs: NDArray, answers: Sequence[str]) -> None:
     print()
     wrong_first = [*np.flatnonzero(~right)[:4], *np.flatnonzero(right)]
     for i in wrong_first[:10]:
-        told = "right" if right[i] else f"wrong, it is {pairs[i].sum()}"
+        comment = "right" if right[i] else f"wrong, it is {pairs[i].sum()}"
         a, b = pairs[i]
-        print(f"  {a}+{b} = {answers[i]}".ljust(20) + told)
+        print(f"  {a}+{b} = {answers[i]}".ljust(20) + comment)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train, report and draw; the exit code tells whether 99% of the characters were right."""
+    """Train, report and draw; the exit code is 0 if at least 99% of the characters are right."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--form", choices=list(EPOCHS), default="states")
     parser.add_argument("--digits", type=int, default=3, help="of the largest numbers (default: 3)")
     parser.add_argument(
-        "--questions", type=int, default=50_000, help="of which a tenth are for validation (default: 50000)"
+        "--questions", type=int, default=50_000, help="a tenth of them for validation (default: 50000)"
     )
     parser.add_argument("--units", type=int, default=128, help="of both LSTM layers (default: 128)")
     parser.add_argument("--epochs", type=int, help=f"default: {EPOCHS}")
@@ -122,14 +122,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--quick", action="store_true", help="a small run that shows little more than that it runs"
+        "--quick", action="store_true", help="a short run, only to check that the example works"
     )
     args = parser.parse_args(argv)
     if args.quick:
         args.digits, args.questions, args.units, args.epochs = 2, 2000, 48, 4
     epochs = args.epochs or EPOCHS[args.form]
     if not 0 < args.digits < 10 or not 10 <= args.questions <= 10 ** (2 * args.digits) // 4:
-        parser.error("digits must be 1 to 9, questions 10 to half of the sums that there are")
+        parser.error("digits must be 1 to 9, questions 10 to half the number of possible sums")
     args.out.mkdir(parents=True, exist_ok=True)
 
     pairs = sums(args.questions, args.digits, args.seed)
@@ -160,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     tokens = model.predict(x[test]).argmax(axis=-1)
     report(pairs[test], [decode(row) for row in tokens])
     characters, whole = (tokens == y[test]).mean(), (tokens == y[test]).all(axis=1).mean()
-    print(f"\n{held} questions that it was not trained on: {characters:.2%} of the characters are right,")
+    print(f"\n{held} questions outside the training set: {characters:.2%} of the characters are right,")
     print(f"{whole:.2%} of the whole answers")
 
     axes = plot_learning_curves(history)

@@ -1,14 +1,14 @@
-"""Stateful against stateless training on a task that needs more memory than one batch holds.
+"""Stateful and stateless training, compared on a task that needs a longer memory than one batch.
 
-Long series are trained on in batches of `--window` steps, several series side by side. The task is to follow a fading
-sum of noise, whose past weighs less and less over `span` steps::
+Long series are cut into batches of `--window` steps, with several series in a batch. The task is to compute an exponentially
+weighted sum of noise, with a time constant of `span` steps::
 
     y_t = (1 - 1 / span) * y_{t-1} + x_t                 (then scaled to variance 1)
 
 Two networks with equal initial weights get the same batches in the same order; `stateful_batches` makes row i of a batch
-continue row i of the batch before. The stateless network starts each batch from zero, so it can at best sum up the values in
-the batch; the error of that sum is the least that it can reach. The stateful network starts each batch from the final states
-of the batch before. In both networks gradients reach no further than the window.
+continue row i of the previous batch. The stateless network starts each batch from zero states, so it can at best sum the
+values in the batch; the error of that sum is its lower limit, the floor. The stateful network starts each batch from the
+final states of the previous batch. In both networks gradients are truncated at the start of the batch.
 
 Each training is repeated with new noise and new weights. Prints quartiles of the test error (1 is the error of the mean)
 and draws them as a box plot, with a part of one test series. Takes some minutes.
@@ -43,7 +43,7 @@ class Task(NamedTuple):
 
 
 def fading_sums(rng: np.random.Generator, task: Task, span: int) -> tuple[NDArray, NDArray]:
-    """Noise ``(n_series, n_time, 1)`` and its fading sums, which start from zero, as a network's states do."""
+    """Noise ``(n_series, n_time, 1)`` and its weighted sums, which start from zero, as a network's states do."""
     keep = 1 - 1 / span
     x = rng.normal(size=(task.n_series, task.n_time, 1))
     y = np.zeros_like(x)
@@ -53,7 +53,7 @@ def fading_sums(rng: np.random.Generator, task: Task, span: int) -> tuple[NDArra
 
 
 def floor_of(truth: NDArray, window: int, span: int) -> float:
-    """Error of the sum of each window alone: what is left of the value before it, fading from step to step."""
+    """Error of a sum over each window alone, which lacks the value before the window."""
     before = np.zeros((len(truth), truth.shape[1] // window))
     before[:, 1:] = truth[:, window - 1 : -1 : window]
     left = before[..., None] * (1 - 1 / span) ** np.arange(1, window + 1)
@@ -69,7 +69,7 @@ def train(kind: str, batches: StatefulBatches, epochs: int, seed: int) -> Sequen
     """A network fitted to `batches`; both kinds start from the same weights."""
     recurrent = layers.GRU(UNITS, return_sequences=True, stateful=kind == "stateful")
     model = Sequential([recurrent, layers.Dense(1)], seed=seed)
-    # Batches that follow each other are alike, so steps must become small in the end, or the output drifts with them.
+    # Consecutive batches are similar, so the learning rate must become small at the end, or the weights follow them.
     rate = schedules.CosineDecay(0.01, epochs * len(batches))
     model.compile(optimizers.Adam(rate, clipnorm=1.0), "mse")
     model.fit(batches, epochs=epochs, verbose=0)
@@ -77,7 +77,7 @@ def train(kind: str, batches: StatefulBatches, epochs: int, seed: int) -> Sequen
 
 
 class Stretch(NamedTuple):
-    """A piece of a test series, and what both networks make of it."""
+    """A part of a test series, and the predictions of both networks."""
 
     span: int
     truth: NDArray
@@ -85,7 +85,7 @@ class Stretch(NamedTuple):
 
 
 def compare(task: Task, spans: Sequence[int], n_repeats: int, n_shown: int) -> tuple[dict, Stretch]:
-    """Test errors ``{span: {kind: (n_repeats,)}}``, "floor" among the kinds, and a stretch of a middle span."""
+    """Test errors ``{span: {kind: (n_repeats,)}}``, where "floor" is a kind too, and a stretch for a middle span."""
     errors = {span: {kind: np.empty(n_repeats) for kind in (*KINDS, "floor")} for span in spans}
     shown = Stretch(spans[len(spans) // 2], np.empty(0), {})
     for span in spans:
@@ -106,9 +106,9 @@ def compare(task: Task, spans: Sequence[int], n_repeats: int, n_shown: int) -> t
 
 
 def print_table(errors: dict, window: int) -> None:
-    """Quartiles of the errors."""
+    """Print quartiles of the errors."""
     n_repeats = len(errors[next(iter(errors))]["stateful"])
-    print(f"share of the variance left unexplained on test series, {n_repeats} repeats, window {window}")
+    print(f"unexplained fraction of the variance on test series, {n_repeats} repeats, window {window}")
     print(
         f"{'span':>5}  {'network':<10}{'lower quartile':>15}{'median':>9}{'upper quartile':>15}{'floor':>8}"
     )
@@ -158,8 +158,8 @@ def draw(path: Path, errors: dict, shown: Stretch, window: int) -> None:
     boxes.set_yscale("log")
     boxes.set_xticks(np.arange(len(errors)), [str(span) for span in errors])
     boxes.set(
-        xlabel="span of the memory that is needed, steps",
-        ylabel="test error (1: guessing the mean)",
+        xlabel="time constant of the task, steps",
+        ylabel="test error (predicting the mean: 1)",
         title=f"Batches of {window} steps, {len(next(iter(errors.values()))['stateful'])} repeats",
     )
     boxes.legend(frameon=False, fontsize=9)
@@ -172,7 +172,7 @@ def draw(path: Path, errors: dict, shown: Stretch, window: int) -> None:
         lines.plot(steps, values, lw=1.2, color=colours[kind], label=kind)
     lines.set(
         xlabel="time step; thin lines: a new batch",
-        ylabel="fading sum, scaled to variance 1",
+        ylabel="weighted sum, scaled to variance 1",
         title=f"A test series, span {shown.span}",
         xlim=(0, len(steps) - 1),
     )
@@ -196,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, default=20, help="default: 20")
     parser.add_argument("--repeats", type=int, default=12, help="trainings of each kind (default: 12)")
     parser.add_argument(
-        "--quick", action="store_true", help="a small run that shows little more than that it runs"
+        "--quick", action="store_true", help="a short run, only to check that the example works"
     )
     args = parser.parse_args(argv)
     if args.quick:

@@ -1,4 +1,4 @@
-"""A time-delay network and an Elman network are one network, without and with recurrent weights.
+"""A time-delay network is an Elman network without recurrent weights.
 
 Both see a window of the last `k` values, ``w_t = (x_t, ..., x_{t-k+1})``, and forecast a value ahead::
 
@@ -9,12 +9,12 @@ it is Elman's network (1990), which can also use values before the window. The s
 recurrent weights of zero equals the Dense network: same outputs, same gradients, and, with a constraint that keeps the
 zeros, the same weights after training. Then both are trained on windows of several widths:
 
-- airline: monthly growth of passenger numbers, one month ahead; the last three years are forecast. The
-  series is so short that networks overfit; their weight decay was chosen on the two years before.
+- airline: monthly growth of passenger numbers, one month ahead; the last three years are forecast. The series is short,
+  so networks overfit; their weight decay was chosen on the two years before.
 - Mackey-Glass: ``dx/dt = 0.2 x(t-17) / (1 + x(t-17)**10) - 0.1 x(t)``, six steps ahead (Mackey & Glass 1977).
 
-Errors are root mean squares divided by the standard deviation of the target: the mean has the error 1. Writes a picture.
-Takes about a minute.
+Errors are root mean squares divided by the standard deviation of the target, so predicting the mean has the error 1. Writes
+a picture. Takes about a minute.
 
 References
 ----------
@@ -42,14 +42,14 @@ KINDS = ("time-delay", "Elman")
 
 
 class Job(NamedTuple):
-    """A series and how it is learned."""
+    """A series and the settings of its training."""
 
     name: str
     values: NDArray
     n_train: int
     ahead: int
     widths: tuple[int, ...]
-    #: Sequences that the training part is cut into, and steps at the start of each that don't count.
+    #: Length of the training sequences, and the number of their first steps without a loss.
     length: int
     warm_up: int
     units: int
@@ -61,7 +61,7 @@ class Job(NamedTuple):
 
 
 class Windows(NamedTuple):
-    """Windows ``(n, k)`` and targets ``(n,)`` in time order, scaled; the first `n_train` are trained on."""
+    """Scaled windows ``(n, k)`` and targets ``(n,)`` in time order; the first `n_train` are the training part."""
 
     x: NDArray
     y: NDArray
@@ -69,17 +69,17 @@ class Windows(NamedTuple):
 
 
 class Result(NamedTuple):
-    """Error on the test part, and the forecasts of it, scaled."""
+    """Error and scaled forecasts of the test part."""
 
     error: float
     forecast: NDArray
 
 
-# ------------------------------------------------------------------------------- one network, not two
+# ------------------------------------------------------------------------------- equality
 
 
 def network(kind: str, units: int, seed: int, dtype: str = "float32", **options) -> Sequential:
-    """A hidden layer with or without recurrent weights, over every step of a sequence of windows."""
+    """A network whose hidden layer has recurrent weights or not, applied to each step of a sequence of windows."""
     if kind == "Elman":
         hidden = layers.SimpleRNN(units, return_sequences=True, dtype=dtype, **options)
     else:
@@ -88,7 +88,7 @@ def network(kind: str, units: int, seed: int, dtype: str = "float32", **options)
 
 
 def show_equality() -> None:
-    """Compare the Dense network with the recurrent one whose recurrent weights are zero, number by number."""
+    """Compare a Dense network with a recurrent network whose recurrent weights are zero, and print the differences."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(8, 30, 5)), rng.normal(size=(8, 30, 1))
     plain = network("time-delay", 16, seed=0, dtype="float64")
@@ -109,18 +109,18 @@ def show_equality() -> None:
     for model in (plain, recurrent):
         model.fit(x, y, epochs=50, shuffle=False, verbose=0)
     trained = np.abs(plain.params - np.delete(recurrent.params, recurrent_part)).max()
-    print("U = 0 against no U, largest difference (float64):")
+    print("U = 0 compared with no U, largest differences (float64):")
     print(f"  outputs                        {outputs:.1e}")
     print(f"  gradients of W, b, v, c        {gradients:.1e}")
     print(f"  weights after 50 Adam updates  {trained:.1e}   (U held at zero)")
-    print(f"  the gradient that U would follow goes up to {pull:.1e}: training moves it off zero\n")
+    print(f"  the gradient of U is up to {pull:.1e}, so training without the constraint changes U\n")
 
 
 # ------------------------------------------------------------------------------- forecasting
 
 
 def mackey_glass(n: int, seed: int = 0) -> NDArray:
-    """`n` values a unit of time apart, by Euler steps of 0.1; the first 500 are thrown away."""
+    """`n` values one unit of time apart, by Euler steps of 0.1; the first 500 are discarded."""
     per_unit, delay, skip = 10, 17 * 10, 500
     x = np.full(delay + 1 + (n + skip) * per_unit, 1.2)
     x[: delay + 1] += np.random.default_rng(seed).uniform(-0.1, 0.1, delay + 1)
@@ -131,7 +131,7 @@ def mackey_glass(n: int, seed: int = 0) -> NDArray:
 
 
 def windows(job: Job, width: int) -> Windows:
-    """The same targets for every width, so that errors compare."""
+    """Windows of a width, with the same targets for every width, so that errors are comparable."""
     known = job.values[: job.n_train]
     x, y = make_windows((job.values - known.mean()) / known.std(), width, gap=job.ahead - 1)
     widest = max(job.widths)
@@ -147,7 +147,7 @@ def scaled_error(forecast: NDArray, truth: NDArray) -> float:
 
 
 def train(job: Job, kind: str, width: int, seed: int) -> Result:
-    """Train on sequences of windows; forecast the test part with what the network carries over from all before it."""
+    """Train on sequences of windows; forecast the test part in one pass over the whole series, which keeps the states."""
     x, y, n = windows(job, width)
     model = network(kind, job.units, seed)
     model.compile(optimizers.Adam(0.005, clipnorm=1.0, weight_decay=job.weight_decay), "mse")
@@ -166,7 +166,7 @@ def train(job: Job, kind: str, width: int, seed: int) -> Result:
 
 
 def naive_error(job: Job) -> float:
-    """Error of repeating the value of a season before the one that is forecast (known, as a season is not shorter)."""
+    """Error of repeating the value one season before the target; it is known, as seasons are longer than the horizon."""
     truth = job.values[job.n_train :]
     return scaled_error(job.values[job.n_train - job.season : -job.season], truth)
 
@@ -185,7 +185,7 @@ def median_errors(results: list[list[Result]]) -> NDArray:
 
 
 def print_table(job: Job, results: dict[str, list[list[Result]]]) -> None:
-    """Errors and numbers of weights by width."""
+    """Print errors and numbers of weights by width."""
     repeats = len(results[KINDS[0]][0])
     print(f"{job.name}, {job.ahead} ahead: test error, median of {repeats} (weights in brackets)")
     print(f"  {'values seen':<13}" + "".join(f"{kind:>20}" for kind in KINDS))
@@ -204,7 +204,7 @@ def print_table(job: Job, results: dict[str, list[list[Result]]]) -> None:
 
 
 def draw(path: Path, outcomes: list[tuple[Job, dict[str, list[list[Result]]]]]) -> None:
-    """Errors by width above, forecasts by networks that see one value below."""
+    """Draw errors by width above, and below the forecasts of networks with the smallest window."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -244,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the picture (default: out)")
     parser.add_argument("--repeats", type=int, default=5, help="trainings for each network (default: 5)")
     parser.add_argument(
-        "--quick", action="store_true", help="a small run that shows little more than that it runs"
+        "--quick", action="store_true", help="a short run, only to check that the example works"
     )
     args = parser.parse_args(argv)
     if args.repeats < 1:

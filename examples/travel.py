@@ -1,7 +1,7 @@
-"""One model, trained here, scores digits in onnxruntime, Keras, PyTorch and a C program, with the same numbers.
+"""Train a model, and run it in onnxruntime, Keras, PyTorch and a C program with the same results.
 
-Each image of 8 x 8 pixels is read row by row. The trained classifier is saved and loaded, then carried to each library that
-is installed; the table says how far its probabilities are from those here, and how many labels differ.
+Each image of 8 x 8 pixels is a sequence of its rows. The trained classifier is saved and loaded, then exported to each
+installed library. The table shows the largest difference of the probabilities, and how many labels differ.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ int main(int argc, char **argv) {
 
 
 def train(n_epochs: int) -> tuple[RNNClassifier, NDArray, NDArray]:
-    """A classifier, and images with labels that it has not seen."""
+    """A classifier, and images and labels outside its training set."""
     X, y = load_digits(return_X_y=True)
     X = (X.reshape(-1, 8, 8) / 16).astype(np.float32)
     X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.25, stratify=y, random_state=0)

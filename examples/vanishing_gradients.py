@@ -1,8 +1,8 @@
-"""How far back gradients reach: vanishing and exploding ones, and what helps.
+"""Vanishing and exploding gradients: how many steps back gradients reach, and what helps.
 
-The task is to remember one value. A sequence shows a new random value at each step; the first one is marked, and after
-`lag` more steps it is the target. Memory is large enough (one number, 32 units), so the result depends on whether the
-error at the end reaches the step where the value was shown.
+The task is to remember one value. A sequence has a random value at each step; the first value is marked and is the target
+`lag` steps later. Memory is large enough (one number, 32 units), so the result depends on whether the gradient of the
+last step reaches the first.
 
 Three things are shown, each with a picture:
 
@@ -66,7 +66,7 @@ EXPLODING = "SimpleRNN, gain 1.6"
 
 
 def draw(rng: np.random.Generator, n: int, lag: int) -> tuple[NDArray, NDArray]:
-    """Sequences ``(n, lag + 1, 2)`` of values and the mark of the first, and the value that was marked ``(n, 1)``."""
+    """Sequences ``(n, lag + 1, 2)`` of values and a mark at the first step, and the marked values ``(n, 1)``."""
     x = np.zeros((n, lag + 1, 2), np.float32)
     x[:, :, 0] = rng.uniform(-1, 1, (n, lag + 1))
     x[:, 0, 1] = 1
@@ -84,14 +84,14 @@ def make(network: str, optimizer: optimizers.Optimizer, seed: int) -> Sequential
 
 
 def train(model: Sequential, lag: int, n_updates: int, seed: int) -> None:
-    """Give it `n_updates` batches of new sequences."""
+    """Train a model on `n_updates` batches of new sequences."""
     rng = np.random.default_rng([seed, lag])
     for _ in range(n_updates):
         model.train_on_batch(*draw(rng, BATCH, lag))
 
 
 def error(model: Sequential, lag: int) -> float:
-    """Mean squared error on new sequences over the variance of the value: 1 is what guessing its mean gives."""
+    """Mean squared error on new sequences over the variance of the value; predicting the mean gives 1."""
     x, y = draw(np.random.default_rng(12345), 1000, lag)
     return float(np.mean((model.predict(x) - y) ** 2) / np.var(y))
 
@@ -124,7 +124,7 @@ def gradient_by_step(model: Sequential, x: NDArray) -> NDArray:
 
 
 class Reach(NamedTuple):
-    """How gradients of one network fade, by steps before the last, and its error where it was trained."""
+    """Gradient norms of one network by steps before the last, and its error if it was trained."""
 
     curve: NDArray
     error: float | None
@@ -155,7 +155,7 @@ def reaches(lag: int, n_updates: int) -> dict[str, dict[str, Reach]]:
 
 
 class Run(NamedTuple):
-    """Losses and norms of the whole gradient before clipping, by update; shorter if the loss stopped being finite."""
+    """Losses and gradient norms before clipping, by update; they end early if the loss was not finite."""
 
     losses: list[float]
     norms: list[float]
@@ -203,7 +203,7 @@ def errors_by_lag(lags: Sequence[int], n_updates: int, n_repeats: int) -> dict[s
 
 
 def learned_up_to(lags: Sequence[int], errors: NDArray) -> str:
-    """The last lag before the first one that most of the repeats don't learn."""
+    """The longest lag such that most repeats learn it and all shorter lags."""
     good = np.median(errors, axis=1) < LEARNED
     n = len(lags) if good.all() else int(good.argmin())
     if n == 0:
@@ -217,7 +217,7 @@ def learned_up_to(lags: Sequence[int], errors: NDArray) -> str:
 def print_tables(
     reach: dict[str, dict[str, Reach]], runs: dict[str, Run], lags: Sequence[int], by_lag: dict[str, NDArray]
 ) -> None:
-    """Say what came out."""
+    """Print the results of all three parts."""
     start = reach["at the start"]
     n_steps = len(next(iter(start.values())).curve)
     back = [k for k in (5, 10, 20, 40) if k < n_steps]
@@ -264,7 +264,7 @@ def draw_pictures(
     )
     for ax, (title, curves) in zip(axes, reach.items(), strict=True):
         for network, (curve, _) in curves.items():
-            # What underflowed has no logarithm.
+            # Values that underflowed to zero have no logarithm.
             shown = np.where(curve > 0, curve, np.nan)
             ax.semilogy(np.arange(len(curve)), shown, color=colours[network], label=network)
         ax.axhline(1, color="grey", lw=0.8, ls=":")
@@ -282,7 +282,7 @@ def draw_pictures(
             (line,) = ax.semilogy(np.arange(1, len(values) + 1), finite, lw=0.9, label=title)
             if np.isnan(run.error):
                 ax.axvline(len(values), color=line.get_color(), ls="--", lw=1)
-    # An explosion has no upper end; what is learned lies in these decades.
+    # An exploding loss has no upper limit; losses of successful training are in these decades.
     axes[0].set(title="Loss", xlabel="update", ylabel="mean squared error", ylim=(1e-3, 1e3))
     axes[1].set(
         title="Norm of the gradient, before clipping", xlabel="update", ylabel="$|g|$", ylim=(1e-1, 1e5)
@@ -305,7 +305,7 @@ def draw_pictures(
     ax.set(
         xlabel="lag, steps",
         ylabel="error (1: learned nothing)",
-        title=f"Giving a value out later: median and range of {errors.shape[1]} trainings",
+        title=f"Remembering a value: median and range of {errors.shape[1]} trainings",
     )
     ax.grid(alpha=0.3)
     ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -324,7 +324,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--updates", type=int, default=800, help="budget of each training (default: 800)")
     parser.add_argument("--repeats", type=int, default=3, help="trainings for each lag (default: 3)")
     parser.add_argument(
-        "--quick", action="store_true", help="a small run that shows little more than that it runs"
+        "--quick", action="store_true", help="a short run, only to check that the example works"
     )
     args = parser.parse_args(argv)
     if args.quick:

@@ -146,7 +146,7 @@ def test_real_data_tells_of_every_job_that_left_its_file(tmp_path):
     }
     for name, result in found.items():
         (tmp_path / f"{name}.json").write_text(json.dumps({"environment": here, **result}))
-    text = real_data.tell(tmp_path)
+    text = real_data.describe(tmp_path)
     assert "a processor, 2 cores" in text
     assert "| IMDB, GRU | best val_accuracy | 0.8750 | 12.0 | 2001-02-03, abc123, 1.5 |" in text
     assert "| Japanese vowels, GRU, 2 seeds | test accuracy | 0.9800 +- 0.0100 | 2.0 |" in text
@@ -158,9 +158,9 @@ def test_real_data_tells_of_every_job_that_left_its_file(tmp_path):
         "| Federalist papers, SimpleRNN(8), papers held back | accuracy on windows | 0.7500 | 9.0 |" in text
     )
     (tmp_path / "authorship.json").rename(tmp_path / "authorship_full.json")
-    assert "## Authorship, full\n" in real_data.tell(tmp_path)
+    assert "## Authorship, full\n" in real_data.describe(tmp_path)
     (tmp_path / "authorship_full.json").unlink()
-    assert "Hamilton" not in real_data.tell(tmp_path)
+    assert "Hamilton" not in real_data.describe(tmp_path)
 
 
 def test_grid_refuses_to_race_networks_that_differ():

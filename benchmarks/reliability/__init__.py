@@ -1,1 +1,1 @@
-"""Figures of trust: what happens to damaged files, strange inputs, threads, forks, interrupts and long runs."""
+"""Reliability figures: damaged files, unusual inputs, threads, forks, interrupts and long runs."""

@@ -1,8 +1,8 @@
-"""Figures of trust: python -m benchmarks.reliability [--short] [--only a b ...]
+"""Reliability figures: python -m benchmarks.reliability [--short] [--only a b ...]
 
-Prints a table of eight parts and writes ``results/reliability.json`` and the README's table: (a) damaged files, (b) drawn
-inputs, (c) threads, (d) forks, (e) interrupts, (f) damaged caches of kernels, (g) memory over many calls, (h) numbers at
-their limits. The exit code is 1 if a promise did not hold. The short form takes some minutes and writes nothing.
+Prints a table of eight parts and writes ``results/reliability.json`` and the README's table: (a) damaged files, (b) random
+inputs, (c) threads, (d) forks, (e) interrupts, (f) damaged caches of kernels, (g) memory over many calls, (h) extreme
+numbers. The exit code is 1 if a promise did not hold. With ``--short`` it takes some minutes and writes nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HEAD = "| part | what is promised | figures | holds |\n|---|---|---|---|"
 
 
 class Part(NamedTuple):
-    """How a part is run, with its full and its short size."""
+    """The function of a part, and its arguments for full and short runs."""
 
     run: Callable[..., list[Result]]
     full: tuple[Any, ...]
@@ -60,7 +60,7 @@ def table(kept: dict[str, Any]) -> str:
 
 
 def write(kept: dict[str, Any]) -> None:
-    """Write the results, and the table into the README where its marks are."""
+    """Write the results, and the table between its two marks in the README."""
     RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     readme = ROOT / "README.md"
     before, mark, rest = readme.read_text("utf-8").partition("<!-- reliability -->\n")
@@ -73,11 +73,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--short", action="store_true", help="small numbers, for a check of each change")
+    parser.add_argument("--short", action="store_true", help="small numbers, to check a change")
     parser.add_argument(
         "--only", nargs="+", choices=list(PARTS), default=list(PARTS), help="(d) comes with c, (h) with g"
     )
-    parser.add_argument("--count", type=float, help="instead of the first number of each part")
+    parser.add_argument("--count", type=float, help="replaces the first size of each part")
     given = parser.parse_args()
     kept: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"parts": {}}
     print(HEAD, flush=True)

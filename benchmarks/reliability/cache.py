@@ -1,6 +1,6 @@
 """(f) The cache of compiled kernels damaged, truncated, read-only, written by two processes at once, or of another CPU.
 
-Each case is a process of its own with a copy of a whole cache that was changed; it must give the right numbers.
+Each case runs in a fresh process with a changed copy of a complete cache; the process must compute the right numbers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MODULE = "benchmarks.reliability.cache"
 
 
 def answer() -> dict[str, Any]:
-    """Numbers of a little training."""
+    """Numbers of a short training."""
     model = small_model("gru", 4)
     model.fit(numbers(8, 5, 3), numbers(8, 2), epochs=2, verbose=0)
     return {"answer": float(model.predict(numbers(4, 5, 3), verbose=0).sum(dtype=np.float64))}
@@ -58,7 +58,7 @@ def run(count: int, seed: int = 0) -> list[Result]:
     examples: list[str] = []
     with tempfile.TemporaryDirectory() as name:
         whole, home = Path(name) / "whole", Path(name) / "home"
-        # Kernels are also kept beside the source files and in a folder of the user: here there are none.
+        # A copy of the sources has no kernels beside it, unlike the installed package.
         for part in ("fastrnn", "benchmarks"):
             shutil.copytree(ROOT / part, home / part, ignore=shutil.ignore_patterns("__pycache__", "results"))
 

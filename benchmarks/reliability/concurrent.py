@@ -1,6 +1,6 @@
 """(c) Threads that predict, step and fit at once; (d) forks after parallel use, and while another thread compiles.
 
-``python -m benchmarks.reliability.concurrent SCENE SECONDS`` runs one scene in a process of its own.
+``python -m benchmarks.reliability.concurrent SCENE SECONDS`` runs one scene in this process.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from benchmarks.reliability.parts import Result, in_process, numbers, small_mode
 
 
 def threads_together(seconds: float, n_threads: int = 16) -> dict[str, Any]:
-    """Threads share one model for predictions; each has a stream and a model to train of its own."""
+    """Some threads predict with one shared model, some step streams of their own, some fit models of their own."""
     x, y, one = numbers(40, 9, 3), numbers(40, 2), numbers(1, 3)
     shared = small_model(units=16)
     expected = shared.predict(x, verbose=0)
@@ -72,7 +72,7 @@ def _child(queue: Any) -> None:
 
 
 def started(method: str) -> dict[str, Any]:
-    """A child that trains and predicts, after this process did so on all cores."""
+    """A child process trains and predicts after this process did so on all cores."""
     model, x = small_model("lstm", 32), numbers(64, 30, 3)
     model.fit(x, numbers(64, 2), verbose=0)
     expected = float(model.predict(x, verbose=0).sum())
@@ -100,7 +100,7 @@ def started(method: str) -> dict[str, Any]:
 
 
 def fork_while_compiling() -> dict[str, Any]:
-    """Fork again and again while another thread compiles kernels for the first time; children use kernels."""
+    """Fork repeatedly while another thread compiles kernels for the first time; the children use kernels."""
     model, x = small_model("gru", 8), numbers(4, 5, 3)
     model.predict(x, verbose=0)
 

@@ -1,7 +1,7 @@
-"""(b) Drawn inputs to the estimators: shapes, dtypes, strides, byte orders, pandas, objects, huge, empty, not finite.
+"""(b) Random inputs to the estimators: shapes, dtypes, strides, byte orders, pandas, objects, huge, empty, not finite.
 
-An input may be refused by ValueError or TypeError, as scikit-learn's contract is, or be taken; then outputs have one row for
-each sequence, and where the input means the same numbers as a plain array, they are that array's outputs.
+An input may be refused with ValueError or TypeError, as in scikit-learn, or be accepted; then outputs have one row for each
+sequence, and if the input has the same numbers as a plain array, they are equal to that array's outputs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Made = tuple[Any, np.ndarray | None]
 
 
 def drawn(rng: np.random.Generator) -> Made:
-    """An input, and the plain array that means the same numbers (None: it may be refused or taken)."""
+    """An input, and the plain array with the same numbers, or None if any outcome is allowed."""
     n, t, f = int(rng.integers(1, 6)), int(rng.integers(1, 7)), 3
     plain = rng.normal(size=(n, t, f)).astype("float32")
     kind = int(rng.integers(18))
@@ -83,7 +83,7 @@ def drawn(rng: np.random.Generator) -> Made:
 
 
 def run(total: int, seed: int = 0) -> list[Result]:
-    """Predict with all of them, and fit with each twentieth."""
+    """Predict with all inputs, and fit with every twentieth."""
     rng, counts = np.random.default_rng(seed), Counter[str]()
     x, y = rng.normal(size=(12, 5, 3)).astype("float32"), np.arange(12) % 3
     options = {"units": 3, "max_iter": 1, "tol": None, "random_state": 0}
@@ -120,4 +120,4 @@ def run(total: int, seed: int = 0) -> list[Result]:
     if examples:
         figures["examples"] = dict(examples.most_common(5))
     holds = not counts["other errors"] and not counts["wrong"]
-    return [Result("b", "drawn inputs: taken rightly, or ValueError or TypeError", figures, holds)]
+    return [Result("b", "random inputs: right outputs, or ValueError or TypeError", figures, holds)]

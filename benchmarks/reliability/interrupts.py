@@ -1,7 +1,7 @@
-"""(e) Ctrl-C at random moments of fit, search and predict: how soon it is answered, and whether the object can be used.
+"""(e) Ctrl-C at random moments of fit, search and predict: how soon the call ends, and whether the object can be used.
 
-Kernels are compiled beforehand; interrupts that fall into compiling, in fresh processes, are those of
-``python -m benchmarks.interrupts``. ``python -m benchmarks.reliability.interrupts COUNT`` runs in a process of its own.
+Kernels are compiled beforehand; ``python -m benchmarks.interrupts`` tests interrupts of compilation in fresh processes.
+``python -m benchmarks.reliability.interrupts COUNT`` runs all scenes in this process.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from sklearn.model_selection import GridSearchCV
 from benchmarks.reliability.parts import Result, in_process, numbers, small_model
 from fastrnn import RNNClassifier
 
-#: Seconds within which an interrupt must be answered.
-MOST_SECONDS = 0.5
+#: Most seconds from the signal to the end of the call.
+MAX_SECONDS = 0.5
 SCENES = ("model.fit", "classifier.fit", "search", "predict")
 
 
 def scenes() -> dict[str, tuple[Callable[[], Any], Callable[[], bool]]]:
-    """What is interrupted, and whether the object can be used afterwards."""
+    """For each scene, the call to interrupt, and a function that says whether the object is usable."""
     x, y = numbers(256, 40, 3), np.arange(256) % 3
     model, classifier = small_model(units=32), RNNClassifier(cell="gru", units=16, max_iter=10_000, tol=None)
     model.fit(x, numbers(256, 2), verbose=0)
@@ -88,7 +88,7 @@ def work(count: int) -> dict[str, Any]:
             "not usable": unusable,
             "other ends": others[:3],
         }
-        print(json.dumps(found), flush=True)  # of a process that hangs the last line counts
+        print(json.dumps(found), flush=True)  # if the process hangs later, the last line is read
     return found
 
 
@@ -98,13 +98,13 @@ def run(count: int) -> list[Result]:
         figures = {"crashed": ended.crashed, "hung": ended.hung, "stderr": ended.errors[-300:]}
         return [Result("e", "Ctrl-C is answered", figures, False)]
     missing = set(SCENES) - set(ended.found)
-    promise = f"Ctrl-C is answered within {MOST_SECONDS} s, the object stays usable"
+    promise = f"Ctrl-C is answered within {MAX_SECONDS} s, the object stays usable"
     return [
         Result(
             f"e {name}",
             promise,
             figures,
-            (figures["slowest answer s"] or 0) <= MOST_SECONDS
+            (figures["slowest answer s"] or 0) <= MAX_SECONDS
             and not figures["not usable"]
             and not figures["other ends"],
         )

@@ -1,8 +1,8 @@
 """(a) Damaged files and arrays: load, load_weights, from_keras, from_onnx and from_torch.
 
-A reader runs in a process of its own, ``python -m benchmarks.reliability.mutations READER COUNT SEED``, so that a crash is
-counted. A mutated input may be refused by an error of our own type, or be read. Where the format has a checksum, or none is
-needed, what is read must be what was written.
+A reader runs in a separate process, ``python -m benchmarks.reliability.mutations READER COUNT SEED``, so that a crash can be
+counted. A mutated input may be refused with an error of this package, or be read. If the format has a checksum, or needs
+none, the outputs must be those of the input before its mutation.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import fastrnn
 from benchmarks.reliability.parts import Result, in_process, numbers, resident_mb, small_model
 from fastrnn import ConversionError, ModelFileError, interop
 
-#: Share of all mutated inputs that each reader gets. The formats of Keras and ONNX have no checksum of their weights.
+#: Fraction of all mutated inputs for each reader. The formats of Keras and ONNX have no checksum of their weights.
 SHARES = {
     "load": 0.45,
     "load_signed": 0.1,
@@ -38,20 +38,20 @@ SHARES = {
     "torch": 0.05,
 }
 EDGES = (0, 1, 2**31 - 1, 2**32 - 1, 2**63 - 1, 2**64 - 1)
-#: Readers of HDF5, whose library ends the process on some damaged files: it starts anew more often.
+#: Readers of HDF5, whose library ends the process on some damaged files; they run in several shorter processes.
 HDF5 = ("keras_h5", "keras_weights")
 CHECKED = ("load", "weights", "keras")
 CHECKED_PROMISE = "mutated inputs: only our errors, no crash, hang or silent change"
 UNCHECKED_PROMISE = (
-    "mutated inputs: only our errors, no crash or hang; a change may be read, as no checksum tells of it"
+    "mutated inputs: only our errors, no crash or hang; a change may be read, as there is no checksum"
 )
-#: Memory beyond that before, at most, for inputs of some kilobytes.
-MOST_MB = 200.0
+#: Most additional memory, for inputs of some kilobytes.
+MAX_MB = 200.0
 OURS = (ModelFileError, ConversionError)
 
 
 def damaged(raw: bytes, rng: np.random.Generator) -> bytes:
-    """Some bytes changed, cut, repeated or moved."""
+    """A copy with some bytes changed, cut, repeated or moved."""
     data, kind = bytearray(raw), int(rng.integers(8))
     at, n = int(rng.integers(len(data))), int(rng.integers(1, 64))
     if kind == 0:
@@ -96,7 +96,7 @@ VALUES: list[Any] = [
 
 
 def resigned(raw: bytes, rng: np.random.Generator) -> bytes:
-    """Somewhere in the description another value, and a checksum that is right again."""
+    """A copy with another value somewhere in its description, and the checksum of the changed content."""
     (length,) = struct.unpack("<Q", raw[:8])
     header, body = json.loads(raw[8 : 8 + length]), raw[8 + length :]
     metadata = header["__metadata__"]
@@ -115,7 +115,7 @@ def resigned(raw: bytes, rng: np.random.Generator) -> bytes:
 
 
 def change_somewhere(value: Any, rng: np.random.Generator) -> None:
-    """Put another value in the place of one inside `value`, at any depth."""
+    """Replace one value inside `value`, at any depth."""
     places: list[tuple[Any, Any]] = []
 
     def collect(part: Any) -> None:
@@ -192,7 +192,7 @@ def reader(kind: str, folder: Path) -> tuple[bytes, Callable[[bytes], Any]]:
 
 
 def outputs(found: Any, x: np.ndarray) -> Any:
-    """What a model gives, whatever it takes; errors are no matter here, crashes are."""
+    """Outputs of a model for any kind of input; errors are ignored, as only crashes count here."""
     try:
         return found(x)
     except Exception:
@@ -200,7 +200,7 @@ def outputs(found: Any, x: np.ndarray) -> Any:
 
 
 def work(kind: str, count: int, seed: int) -> dict[str, Any]:
-    """Read `count` mutated inputs; count what became of them."""
+    """Read `count` mutated inputs and count the outcomes."""
     rng, counts, x = np.random.default_rng(seed), Counter[str](), numbers(2, 4, 3)
     others: Counter[str] = Counter()
     slowest = 0.0
@@ -228,7 +228,7 @@ def work(kind: str, count: int, seed: int) -> dict[str, Any]:
 
         for k in range(count):
             counts["inputs"] += 1
-            if k % 500 == 0:  # of a process that crashes the last line counts
+            if k % 500 == 0:  # if the process crashes later, the last line is read
                 print(json.dumps(found_so_far()), flush=True)
             table = mutated_arrays(state, rng) if kind == "torch" else None
             data = (
@@ -261,7 +261,7 @@ def work(kind: str, count: int, seed: int) -> dict[str, Any]:
 
 
 def run(total: int, seed: int = 0) -> list[Result]:
-    """All readers, each with its share of `total`."""
+    """Run all readers, each with its fraction of `total`."""
     results = []
     for k, (kind, share) in enumerate(SHARES.items()):
         left, batch = max(1, round(total * share)), 0
@@ -300,7 +300,7 @@ def run(total: int, seed: int = 0) -> list[Result]:
         )
         silent += sums["read, other outputs"] if kind in CHECKED else 0
         holds = (
-            not (sums["crashes"] or sums["hangs"] or sums["other errors"] or silent) and not most_mb > MOST_MB
+            not (sums["crashes"] or sums["hangs"] or sums["other errors"] or silent) and not most_mb > MAX_MB
         )
         results.append(
             Result(

@@ -1,4 +1,4 @@
-"""What all parts share: the record of a result, and running code in a process of its own that may crash or hang."""
+"""Used by all parts: the record of a result, and a function that runs code in a process that may crash or hang."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Result(NamedTuple):
-    """A line of the table: figures by name, and whether what is promised holds."""
+    """A line of the table: figures by name, and whether the promise holds."""
 
     part: str
     promise: str
@@ -28,7 +28,7 @@ class Result(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """How a process of `in_process` ended: what it printed last as JSON, or that it crashed or hung."""
+    """How a process of `in_process` ended: its last line of JSON, and whether it crashed or hung."""
 
     found: dict[str, Any] | None
     crashed: bool
@@ -81,7 +81,7 @@ def numbers(*shape: int, seed: int = 0, dtype: str = "float32") -> np.ndarray:
 
 
 def resident_mb() -> float:
-    """Memory of this process that is in RAM, in MB; NaN where the system does not tell."""
+    """Resident memory of this process in MB; NaN if the system does not report it."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:

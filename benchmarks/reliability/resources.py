@@ -1,6 +1,6 @@
 """(g) Memory over many calls; (h) denormals, long sequences, an exploding loss, and drift of float32 against float64.
 
-``python -m benchmarks.reliability.resources COUNT`` runs (g) in a process of its own.
+``python -m benchmarks.reliability.resources COUNT`` runs (g) in this process.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 from benchmarks.reliability.parts import Result, in_process, numbers, resident_mb, small_model
 from fastrnn import NonFiniteLossError, RNNRegressor, Sequential, layers, optimizers
 
-#: Growth of resident memory over all calls, at most.
-MOST_MB = 5.0
+#: Most growth of resident memory over all calls.
+MAX_MB = 5.0
 
 
 def growth(count: int) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def growth(count: int) -> dict[str, Any]:
         ("steps", steps, count),
         ("fits", fits, max(count // 100, 1)),
     ):
-        call(max(n // 20, 20))  # what is kept once is kept then
+        call(max(n // 20, 20))  # fills caches that are allocated once
         gc.collect()
         before = resident_mb()
         call(n)
@@ -54,7 +54,7 @@ def growth(count: int) -> dict[str, Any]:
 
 
 def denormals() -> Result:
-    """Time of passes over inputs that make denormal numbers, relative to ordinary ones."""
+    """Time of passes over inputs that produce denormal numbers, relative to ordinary inputs."""
     rng = np.random.default_rng(0)
     ratios = {}
     for cell in ("simple_rnn", "gru", "lstm"):
@@ -74,7 +74,7 @@ def denormals() -> Result:
 
 
 def long_sequences(n_steps: int) -> Result:
-    """Outputs and gradients stay finite over very many steps; how far float32 is from float64 at the end."""
+    """Whether outputs and gradients stay finite over many steps, and the error of float32 relative to float64."""
     figures: dict[str, Any] = {"steps": n_steps}
     holds = True
     x = numbers(1, n_steps, 3)
@@ -89,7 +89,7 @@ def long_sequences(n_steps: int) -> Result:
 
 
 def exploding() -> Result:
-    """A learning rate that is far too high."""
+    """Train with a learning rate that is far too high."""
     model = Sequential(
         [layers.Input((None, 3)), layers.SimpleRNN(16, activation="relu"), layers.Dense(2)], seed=0
     )
@@ -115,9 +115,9 @@ def run(count: int, n_steps: int) -> list[Result]:
     most = max((v for k, v in found.items() if k.endswith(" MB")), default=float("inf"))
     memory = Result(
         "g",
-        f"resident memory grows less than {MOST_MB:g} MB",
+        f"resident memory grows less than {MAX_MB:g} MB",
         found,
-        bool(ended.found) and not most >= MOST_MB,
+        bool(ended.found) and not most >= MAX_MB,
     )
     return [memory, denormals(), long_sequences(n_steps), exploding()]
 
