@@ -55,8 +55,8 @@ class EarlyStopping(Monitor):
     verbose : int
         Whether to print when training stops and weights are restored: 0 or 1.
     mode : {"auto", "min", "max"}
-        Whether a smaller or a larger value is better. "auto" takes the loss as "min", and asks a metric for its
-        `direction`.
+        Whether a smaller or a larger value is better. "auto" means "min" for the loss, and the `direction` of a
+        metric.
     baseline : float, optional
         An epoch that is not better than this does not reset the count of epochs without an improvement.
     restore_best_weights : bool
@@ -152,8 +152,8 @@ class ModelCheckpoint(Monitor):
     Parameters
     ----------
     filepath : str or path
-        May hold fields such as ``{epoch:02d}`` and ``{val_loss:.3f}``. If the program is killed while a file is written,
-        the file of the last saving stays as it was.
+        May contain fields such as ``{epoch:02d}`` and ``{val_loss:.3f}``. If the program is killed while a file is
+        written, the previous file of that name is left unchanged.
     monitor : str
         Key of the logs, with `save_best_only`.
     verbose : int
@@ -167,7 +167,7 @@ class ModelCheckpoint(Monitor):
     save_freq : "epoch" or int
         Save after each epoch, or after each `save_freq` batches.
     initial_value_threshold : float, optional
-        The first saving must be better than this, with `save_best_only`.
+        With `save_best_only`, the model is saved only if the value is better than this.
     """
 
     def __init__(
@@ -247,7 +247,7 @@ class ReduceLROnPlateau(Monitor):
     monitor : str
         Key of the epoch's logs.
     factor : float
-        The rate is multiplied by it, from 0 to below 1.
+        The rate is multiplied by this number; at least 0 and below 1.
     patience : int
         The rate is lowered after this number of epochs without an improvement.
     verbose : int
@@ -349,7 +349,7 @@ class LearningRateScheduler(Callback):
 
 
 class LambdaCallback(Callback):
-    """A callback made of functions.
+    """A callback whose hooks are given as functions.
 
     Parameters
     ----------
@@ -425,8 +425,8 @@ class CSVLogger(Callback):
                 first, *self._keys = next(csv.reader(file, delimiter=self.separator))
             if first != "epoch":
                 raise ValueError(
-                    f"filename={self.filename!r}: its first column is {first!r}, a log of epochs starts with 'epoch': give "
-                    "another file, or append=False"
+                    f"filename={self.filename!r}: its first column is {first!r}, but a log of epochs starts with 'epoch': "
+                    "give another file, or append=False"
                 )
         self._file = path.open("a" if self.append else "w", newline="")
 
@@ -434,7 +434,7 @@ class CSVLogger(Callback):
         logs = logs or {}
         if self._keys is None:
             self._keys = sorted(logs)
-            # An epoch without validation must not lose the columns of the epochs that have it.
+            # The first epoch may have no validation, but later epochs need these columns.
             if self.params.get("do_validation", False) and not any(k.startswith("val_") for k in self._keys):
                 self._keys += [f"val_{key}" for key in self._keys if key in self.model.metrics_names]
             self._row(["epoch", *self._keys])
@@ -456,11 +456,11 @@ class CSVLogger(Callback):
 class TerminateOnNaN(Callback):
     """Ends training without an error when the loss is NaN or infinite.
 
-    Without it `fit` raises :class:`~fastrnn.exceptions.NonFiniteLossError`. In both cases the model goes back to its last
-    finite weights.
+    Without this callback, `fit` raises :class:`~fastrnn.exceptions.NonFiniteLossError`. In both cases the model's last
+    finite weights are restored.
     """
 
     def on_non_finite_loss(self, batch: int) -> None:
-        """Run in place of the error."""
+        """Print a message; `fit` calls this instead of raising the error."""
         print(f"Batch {batch}: the loss is not finite, training ends", file=sys.stderr)
         self.model.stop_training = True

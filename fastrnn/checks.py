@@ -25,7 +25,7 @@ __all__ = [
 
 
 def is_number(value: Any) -> bool:
-    """Whether `value` is a real number; True and False are none."""
+    """Whether `value` is a real number; True and False are not."""
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
@@ -59,13 +59,13 @@ def number(
     ----------
     value : object
     name : str
-        What messages call it.
+        The argument's name, for messages.
     low, high : float, optional
-        Bounds; None for none.
+        Bounds; None means no bound.
     above, below : bool
-        Whether `low`, or `high`, is itself outside.
+        Whether `low`, or `high`, is excluded.
     optional : bool
-        Whether None will do.
+        Whether None is accepted.
     """
     if optional and value is None:
         return value
@@ -97,7 +97,7 @@ def integer(value: Any, name: str, low: int = 1, *, optional: bool = False) -> A
 def flag(value: Any, name: str) -> bool:
     """Return `value` as a bool, or raise if it is not True, False, 0 or 1.
 
-    Python takes any value for true or false, which is rarely what was meant: ``"no"`` is true.
+    Other values are rejected, because Python treats e.g. ``"no"`` as true.
     """
     if isinstance(value, (bool, np.bool_)) or (isinstance(value, (int, np.integer)) and value in (0, 1)):
         return bool(value)
@@ -126,7 +126,7 @@ def as_shape(value: Any, name: str) -> tuple[int | None, ...]:
 
 
 def refuse_masked(value: Any, name: str) -> None:
-    """Raise if `value` is a NumPy masked array with masked values: as an array it would hold what is under the mask."""
+    """Raise if `value` is a NumPy masked array with masked values, because np.asarray would ignore the mask."""
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise ValueError(
             f"{name} is a masked array with {np.ma.count_masked(value)} masked values, which would be taken for numbers: "
@@ -143,13 +143,13 @@ def as_array(value: Any, name: str = "x") -> np.ndarray:
         if "inhomogeneous" not in str(error):
             raise
         raise ValueError(
-            f"{name} holds sequences of unequal shapes: pad them and say by a mask which steps are real, or give a "
+            f"{name} holds sequences of unequal shapes: pad them and pass a mask of the valid steps, or give a "
             "model fastrnn.sequences.Ragged.from_list(...)"
         ) from None
 
 
 def real_array(value: Any, dtype: Any = None, name: str = "x") -> np.ndarray:
-    """Return `value` as an array of real numbers, of `dtype` if that is given, or raise if it holds anything else."""
+    """Return `value` as an array of real numbers, converted to `dtype` if it is given, or raise."""
     array = as_array(value, name)
     if array.dtype.kind not in "biuf":
         what = "is None" if value is None else f"has dtype {array.dtype}"

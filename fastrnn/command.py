@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0, or 2 for arguments that it does not take.
+        The exit code: 0, or 2 for invalid arguments.
     """
     parser = argparse.ArgumentParser(prog="fastrnn", description="Recurrent networks on the CPU.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     warmup.add_argument(
         "--dtype", nargs="+", default=["float32"], help="float32, float64 or both (default float32)"
     )
-    warmup.add_argument("--no-training", action="store_true", help="only what predict needs")
+    warmup.add_argument("--no-training", action="store_true", help="only the kernels of predict")
     warmup.add_argument("--quiet", action="store_true", help="no progress bar")
     arguments = parser.parse_args(argv)
     if arguments.command == "info":

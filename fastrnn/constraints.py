@@ -49,6 +49,8 @@ def _norms(w: np.ndarray, axis: Any) -> np.ndarray:
 class MaxNorm(Constraint):
     """Scales weights so that their norm along `axis` is at most `max_value` (Srivastava et al., 2014).
 
+    ``w * clip(norm(w), 0, max_value) / norm(w)``
+
     Parameters
     ----------
     max_value : float
@@ -73,7 +75,7 @@ class NonNeg(Constraint):
 
 
 class UnitNorm(Constraint):
-    """Scales weights so that their norm along `axis` is 1.
+    """Scales weights so that their norm along `axis` is 1: ``w / norm(w)``.
 
     Parameters
     ----------
@@ -91,6 +93,8 @@ class UnitNorm(Constraint):
 
 class MinMaxNorm(Constraint):
     """Scales weights so that their norm along `axis` moves towards the range from `min_value` to `max_value`.
+
+    The new norm is ``rate * clip(norm(w), min_value, max_value) + (1 - rate) * norm(w)``.
 
     Parameters
     ----------
@@ -125,5 +129,5 @@ _registry = Registry(
 
 
 def get(identifier: Any, argument: str = "constraint") -> Any:
-    """Return the constraint that `identifier` names: a name, a config, or a callable."""
+    """Return the constraint for `identifier`: a name, a config, or a callable."""
     return _registry.get(identifier, argument)

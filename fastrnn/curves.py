@@ -61,6 +61,6 @@ def _interpolated_pr(tp: np.ndarray, fp: np.ndarray, n_positives: np.ndarray) ->
 
 
 def _ratio(a: Any, b: Any) -> np.ndarray:
-    """``a / b``, 0 where `b` is."""
+    """``a / b``, 0 where `b` is 0."""
     b = np.broadcast_to(b, np.shape(a))
     return np.divide(a, b, out=np.zeros(np.shape(a)), where=b != 0)

@@ -2,8 +2,8 @@
 
 The airline series is part of the package. The other sets are files in a folder: the argument `folder`, or else the folder
 that the environment variable ``FASTRNN_DATA`` names. Three sets can be downloaded with ``download=True`` (extra ``data``):
-they go to that folder, or to the user's cache folder if no folder is named. If a file is missing, the error says its name
-and where it is published.
+they are stored in that folder, or in the user's cache folder if no folder is named. If a file is missing, the error gives
+its name and where it is published.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class Download(NamedTuple):
 
 _GITHUB = "https://raw.githubusercontent.com"
 _SKTIME = f"{_GITHUB}/sktime/sktime/v1.0.1/sktime/datasets/data/JapaneseVowels"
-# Only files that are published in the form that is read here. The others are archives or web pages that have to be
-# converted first, which pooch does not do.
+# Only files that can be read as they are published. The others are archives or web pages that have to be converted, which
+# pooch does not do.
 DOWNLOADS = {
     "japanese_vowels/JapaneseVowels_TRAIN.ts": Download(
         f"{_SKTIME}/JapaneseVowels_TRAIN.ts",
@@ -97,7 +97,7 @@ DOWNLOADS = {
 
 
 class DataNotFoundError(FileNotFoundError):
-    """A data set that is not part of the package is not in the folder, or could not be downloaded."""
+    """A data set is not in the folder, or could not be downloaded."""
 
 
 class Series(NamedTuple):
@@ -108,7 +108,7 @@ class Series(NamedTuple):
     values: NDArray
     """(n_steps,) or (n_steps, n_features) float64."""
     names: tuple[str, ...]
-    """What each feature is."""
+    """Names of the features."""
 
 
 class Vowels(NamedTuple):
@@ -128,11 +128,11 @@ class Federalist(NamedTuple):
     hamilton: list[str]
     madison: list[str]
     unknown: list[str]
-    """Papers whose author a model has to find. Their heads name him."""
+    """Papers whose author a model has to find. Their heads name the author."""
 
 
 def data_folder(folder: str | os.PathLike | None = None) -> Path:
-    """Give the folder with the data: `folder`, or else what ``FASTRNN_DATA`` says.
+    """Return the folder with the data: `folder`, or the folder that ``FASTRNN_DATA`` names.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def data_folder(folder: str | os.PathLike | None = None) -> Path:
 
 
 def _find(folder: str | os.PathLike | None, name: str, download: bool = False) -> Path:
-    """The path of a file or folder of a data set, downloaded first if it is missing and `download` says so."""
+    """The path of a file or folder of a data set. A missing file is downloaded if `download` is True."""
     flag(download, "download")
     if folder is None and not os.environ.get("FASTRNN_DATA") and (download or _cached(name)):
         home = _cache_folder()
@@ -233,7 +233,7 @@ def load_airline() -> Series:
 
 
 def load_etth1(folder: str | os.PathLike | None = None, *, download: bool = False) -> Series:
-    """Electricity transformer, hourly over two years: six loads and the oil temperature ``OT``, the usual target.
+    """Hourly data of an electricity transformer over two years: six loads and the oil temperature ``OT``, the target.
 
     Parameters
     ----------
@@ -323,7 +323,7 @@ def read_ts(path: str | os.PathLike, dtype: str | type = np.float32) -> tuple[li
 
 
 def load_japanese_vowels(folder: str | os.PathLike | None = None, *, download: bool = False) -> Vowels:
-    """Two vowels said by nine speakers, as 12 cepstrum coefficients over 7 to 29 steps. The class is the speaker.
+    """Two vowels spoken by nine speakers, as 12 cepstrum coefficients over 7 to 29 steps. The class is the speaker.
 
     Parameters
     ----------
@@ -376,7 +376,7 @@ def load_imdb(split: str = "train", folder: str | os.PathLike | None = None) -> 
     Parameters
     ----------
     split : {"train", "test"}
-        Which half.
+        Half of the reviews to load.
     folder : path or None
         Where ``imdb.jsonl.gz`` is; None means what ``FASTRNN_DATA`` says.
 
@@ -398,8 +398,8 @@ def load_imdb(split: str = "train", folder: str | os.PathLike | None = None) -> 
     return [row["text"] for row in rows], np.array([row["label"] for row in rows], dtype=np.int64)
 
 
-# A line of the head names the author. White space before and behind the names is that of the line: with newlines in it,
-# each of many empty lines would be read to the end of them all.
+# A line of the head names the author. The white space around the names excludes newlines; otherwise the search would take
+# quadratic time on many empty lines.
 _AUTHOR_LINE = re.compile(
     r"^[^\S\n]*(HAMILTON|MADISON|JAY)(\s+(AND|OR|WITH)\s+(HAMILTON|MADISON|JAY))*[^\S\n]*$", re.M
 )
@@ -417,7 +417,7 @@ def load_federalist(
     folder : path or None
         Where the folder ``federalist`` is; None means what ``FASTRNN_DATA`` says.
     drop_author_line : bool
-        Whether to leave out the line that names the author. With it, a model could read the answer.
+        Whether to leave out the line that names the author, from which a model could read the answer.
     body_only : bool
         Whether to keep only what the author wrote: from the salutation to the signature, without the head (number,
         title, newspaper and date), with all white space as single spaces. Line widths and blank lines differ between
@@ -467,7 +467,7 @@ def federalist_head(text: str) -> tuple[int | None, tuple[str, ...]]:
     number : int or None
         The paper's number among the 85; None if the text doesn't start with one.
     authors : tuple of str
-        Lower-case names; two where the paper was written together, none where the line is missing.
+        Lower-case names; two if the authors wrote the paper together, none if the line is missing.
     """
     number = re.match(r"\s*(\d+)\b", text)
     line = _AUTHOR_LINE.search(text)

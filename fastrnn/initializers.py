@@ -34,7 +34,7 @@ __all__ = [
     "get",
 ]
 
-#: While a model is read from a file: how many bytes of weights the rest of the file can fill.
+#: While a model is read from a file: the number of bytes of weights that may still be allocated, in a list of one item.
 _bytes_left: contextvars.ContextVar[list[int] | None] = contextvars.ContextVar("bytes_left", default=None)
 
 #: The standard deviation of a standard normal cut off at two standard deviations.
@@ -44,8 +44,8 @@ _TRUNCATED_STD = 0.87962566103423978
 class Initializer(Configurable):
     """Base class. A subclass defines ``__call__(shape, dtype, rng) -> ndarray`` of that shape and dtype.
 
-    An initializer made with a `seed` returns the same values at every call. One without draws from `rng`, a generator
-    that the layer passes.
+    An initializer with a `seed` returns the same values at every call. Without a seed it draws from `rng`, a generator that
+    the layer passes.
     """
 
     seed: int | None = None
@@ -137,7 +137,7 @@ class RandomUniform(Initializer):
 
 
 class VarianceScaling(Initializer):
-    """Zero mean and a variance of `scale` over the number of inputs, of outputs, or the mean of both.
+    """Zero mean and variance ``scale / n``, where n is fan_in, fan_out, or the mean of both.
 
     Parameters
     ----------
@@ -233,7 +233,7 @@ class LecunNormal(_Preset):
 
 
 class Orthogonal(Initializer):
-    """A matrix with orthonormal rows or columns, whichever are fewer, times `gain` (Saxe et al., 2014)."""
+    """`gain` times a matrix with orthonormal rows or columns, whichever are fewer (Saxe et al., 2014)."""
 
     _config_names = ("gain", "seed")
 
@@ -326,14 +326,14 @@ _registry = Registry(
 
 
 def get(identifier: Any, argument: str = "initializer") -> Any:
-    """Return the initializer that `identifier` names: a name, a config, an array of values, or a callable."""
+    """Return the initializer for `identifier`: a name, a config, an array of values, or a callable."""
     if isinstance(identifier, np.ndarray):
         return _Given(identifier)
     return _registry.get(identifier, argument)
 
 
 class _Given(Initializer):
-    """The values themselves."""
+    """An array of initial values."""
 
     _config_names = ("values",)
 
@@ -351,12 +351,12 @@ _registry.table["_Given"] = _Given  # its name in a layer's configuration
 
 @contextlib.contextmanager
 def zeros_within(n_bytes: int) -> Iterator[None]:
-    """Let all weights made in the block be zeros, of `n_bytes` in all at most: their values are going to be set.
+    """Within the block, initialize all weights with zeros, as their values are set later; `n_bytes` limits their size.
 
     Raises
     ------
     ValueError
-        From what makes one weight too many, before it takes any memory.
+        In the block, before memory is allocated for a weight that exceeds the limit.
     """
     token = _bytes_left.set([n_bytes])
     try:
@@ -372,7 +372,7 @@ def call(initializer: Any, shape: tuple[int, ...], dtype: Any, rng: np.random.Ge
         left[0] -= math.prod(shape) * np.dtype(dtype).itemsize
         if left[0] < 0:
             raise ValueError(
-                f"the layers have more weights than there are values; one has shape {tuple(shape)}"
+                f"the layers have more weights than the file has values; one weight has shape {tuple(shape)}"
             )
         return np.zeros(shape, dtype)
     if isinstance(initializer, Initializer):

@@ -42,7 +42,7 @@ __all__ = [
 
 #: Probabilities are kept this far from 0 and 1 before their logarithm is taken.
 EPSILON = 1e-7
-#: From this number of predictions on a compiled kernel is faster than NumPy.
+#: With at least this number of predictions, a compiled kernel is faster than NumPy.
 _LARGE = 1 << 8
 _REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "mean_with_sample_weight")
 
@@ -65,12 +65,12 @@ class Loss(Configurable):
     """
 
     _config_names: tuple[str, ...] = ("reduction", "name")
-    #: Activation behind which the loss can be computed from what comes before it.
+    #: If the predictions come from this activation, the loss can be computed from the activation's input.
     logit_activation: str | None = None
     default_name = "loss"
-    #: Smallest and largest target that makes sense, None where any number does. `fit` and `evaluate` hold data to it.
+    #: Smallest and largest valid target, which `fit` and `evaluate` check; None if any number is valid.
     target_range: tuple[float, float] | None = None
-    #: Largest number of threads to use; None: the cores that this process may use.
+    #: Largest number of threads to use; None means all cores that this process may use.
     n_threads: int | None = None
 
     def __init__(
@@ -83,7 +83,7 @@ class Loss(Configurable):
     # -- for subclasses
 
     def targets(self, y_true: Any, y_pred: np.ndarray) -> np.ndarray:
-        """`y_true` as `values` and `gradient` take it."""
+        """Return `y_true` in the form that `values` and `gradient` take."""
         return align_targets(y_true, y_pred)
 
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
@@ -136,7 +136,7 @@ class Loss(Configurable):
     def _targets_and_factor(
         self, y_true: Any, y_pred: np.ndarray, sample_weight: Any, mask: Any
     ) -> tuple[np.ndarray, Any]:
-        """Targets as `values` takes them, and what the items' losses are multiplied by."""
+        """Targets as `values` takes them, and the factors of the items' losses."""
         shape = y_pred.shape[:-1]
         y_true = self.targets(fill_missing(y_true, shape, sample_weight, mask), y_pred)
         mask = self._counted(y_true, mask)
@@ -145,9 +145,9 @@ class Loss(Configurable):
     def batch_weight(
         self, y_true: Any, y_pred: np.ndarray, sample_weight: Any = None, mask: Any = None
     ) -> float:
-        """Return what the loss of a batch is multiplied by in a mean over batches.
+        """Return the weight of a batch's loss in a mean over batches.
 
-        It is the number that the sum over the items was divided by, so that the mean does not depend on how the data
+        It is the number by which the sum over the items was divided, so that the mean does not depend on how the data
         are cut into batches. With ``reduction="sum"`` it is the number of samples.
         """
         if self.reduction == "sum":
@@ -164,7 +164,7 @@ class Loss(Configurable):
             values, grad = self.logit_values(y_true, logits), self.logit_gradient(y_true, logits, y_pred)
         grad *= factor[..., None] if isinstance(factor, np.ndarray) else grad.dtype.type(factor)
         if isinstance(factor, np.ndarray) and not np.isfinite(values).all():
-            grad[factor == 0] = 0  # an item that does not count may have any value
+            grad[factor == 0] = 0  # an item that does not count may be NaN
         return weighted_sum(values, factor), grad
 
     def _counted(self, y_true: np.ndarray, mask: Any) -> Any:
@@ -212,7 +212,9 @@ class MeanAbsoluteError(Loss):
 
 
 class Huber(Loss):
-    """Half the squared error up to `delta`, linear beyond (Huber, 1964).
+    """``0.5 * e**2`` if ``|e| <= delta``, else ``delta * (|e| - 0.5 * delta)``, with ``e = y_pred - y_true`` (Huber, 1964).
+
+    Averaged over the outputs.
 
     Parameters
     ----------
@@ -267,7 +269,7 @@ class _Crossentropy(Loss):
         self.label_smoothing = number(label_smoothing, "label_smoothing", 0, 1)
         self.axis = axis
         if self.from_logits:
-            # The predictions are logits already, whatever activation they come from.
+            # The predictions themselves are the logits.
             self.logit_activation = None
 
     def smoothed(self, y_true: np.ndarray, n_choices: int) -> np.ndarray:
@@ -304,7 +306,7 @@ def _log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 class BinaryCrossentropy(_Crossentropy):
-    """Cross-entropy of independent yes-or-no outputs, averaged over them.
+    """Mean of ``-y * log(p) - (1 - y) * log(1 - p)`` over the outputs, which are independent probabilities p.
 
     Parameters
     ----------
@@ -313,7 +315,7 @@ class BinaryCrossentropy(_Crossentropy):
     label_smoothing : float
         From 0 to 1. Targets become ``y * (1 - label_smoothing) + label_smoothing / 2``.
     axis : int
-        The last axis, -1, is the only one supported.
+        Only -1, the last axis, is supported.
     reduction, name, dtype
         As for :class:`Loss`.
     """
@@ -347,7 +349,7 @@ class BinaryCrossentropy(_Crossentropy):
 
 
 class CategoricalCrossentropy(_Crossentropy):
-    """Cross-entropy between one distribution over classes and another; targets are one-hot or probabilities.
+    """``-sum(y * log(p))`` over the classes; targets y are one-hot or probabilities, predictions p are normalized.
 
     Parameters
     ----------
@@ -382,12 +384,12 @@ class CategoricalCrossentropy(_Crossentropy):
 
 
 class SparseCategoricalCrossentropy(_Crossentropy):
-    """As :class:`CategoricalCrossentropy`, with the targets given as integer classes.
+    """``-log(p[y])`` for integer classes y; otherwise as :class:`CategoricalCrossentropy`.
 
     Parameters
     ----------
     ignore_class : int, optional
-        Items of this class don't count.
+        Items of this class are left out.
     from_logits, axis, reduction, name, dtype
         As for :class:`BinaryCrossentropy`.
     """
@@ -407,7 +409,7 @@ class SparseCategoricalCrossentropy(_Crossentropy):
         dtype: Any = None,
     ) -> None:
         super().__init__(from_logits, 0.0, axis, reduction, name, dtype)
-        # Any integer will do, also one that is no class, such as -1.
+        # Any integer is allowed, also one that is not a class, such as -1.
         self.ignore_class = None if ignore_class is None else integer(ignore_class, "ignore_class", -(2**62))
 
     def targets(self, y_true, y_pred):
@@ -428,7 +430,7 @@ class SparseCategoricalCrossentropy(_Crossentropy):
     def _at(self, y_true, n_classes):
         """Index of each item's class in an array with a last axis of classes."""
         if self.ignore_class is not None:
-            # An ignored class may lie outside; its value is masked, so any index will do.
+            # The ignored class may be out of range; its items are masked, so any valid index will do.
             y_true = y_true % n_classes
         if y_true.ndim == 1:
             return np.arange(len(y_true)), y_true
@@ -443,18 +445,18 @@ class SparseCategoricalCrossentropy(_Crossentropy):
         grad[self._at(y_true, logits.shape[-1])] -= 1
         return grad
 
-    def _share(self, y_true, y_pred):
-        """Each class's share of the sum of probabilities, and where the items' classes are."""
+    def _normalized(self, y_true, y_pred):
+        """Probabilities divided by their sum, and the indices of the items' classes."""
         total = y_pred.sum(axis=-1)
         at = self._at(y_true, y_pred.shape[-1])
         share = y_pred[at] / total
         return share, np.clip(share, EPSILON, 1 - EPSILON), total, at
 
     def probability_values(self, y_true, y_pred):
-        return -np.log(self._share(y_true, y_pred)[1])
+        return -np.log(self._normalized(y_true, y_pred)[1])
 
     def probability_gradient(self, y_true, y_pred):
-        share, p, total, at = self._share(y_true, y_pred)
+        share, p, total, at = self._normalized(y_true, y_pred)
         slope = np.where(p == share, -1 / p, p.dtype.type(0)) / total
         grad = np.empty_like(y_pred)
         grad[...] = -(slope * share)[..., None]
@@ -482,7 +484,7 @@ _registry = Registry(
 
 
 def get(identifier: Any) -> Any:
-    """Return the loss that `identifier` names."""
+    """Return the loss for `identifier`: a name, a config or an object."""
     if callable(identifier) and not isinstance(identifier, (type, Loss)):
         raise TypeError(
             f"loss={identifier!r} has no gradient: make a subclass of fastrnn.losses.Loss with values(y_true, y_pred) "

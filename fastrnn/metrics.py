@@ -1,4 +1,4 @@
-"""Metrics: what training and evaluation report, accumulated over batches."""
+"""Metrics of training and evaluation, accumulated over batches."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ class Metric(Configurable):
     """
 
     _config_names: tuple[str, ...] = ("name",)
-    #: Whether a larger ("max") or a smaller ("min") result is better. Callbacks with ``mode="auto"`` need it; None: they
-    #: ask for their `mode`.
+    #: Whether a larger ("max") or a smaller ("min") result is better, for callbacks with ``mode="auto"``. If it is None,
+    #: they raise an error that asks for their `mode`.
     direction: str | None = None
 
     def __init__(self, name: str | None = None, dtype: Any = None) -> None:
@@ -68,7 +68,7 @@ class Metric(Configurable):
         self.dtype = dtype
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None) -> None:
-        """Take in a batch.
+        """Add a batch.
 
         Parameters
         ----------
@@ -81,9 +81,9 @@ class Metric(Configurable):
         raise NotImplementedError
 
     def check(self, y_true: np.ndarray, y_pred: np.ndarray) -> None:
-        """Raise if targets and predictions of these shapes are not meant for each other.
+        """Raise if the shapes of targets and predictions do not fit each other.
 
-        Called with the first batch, before anything is trained.
+        Called with the first batch, before training.
         """
         if y_true.shape == y_pred.shape[:-1] and y_pred.shape[-1] == 1:
             raise ValueError(
@@ -106,7 +106,7 @@ class Metric(Configurable):
 
 
 def update(metric: Metric, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None) -> None:
-    """Let a metric take in a batch, with the arguments that its `update_state` has.
+    """Add a batch to a metric, with the arguments that its `update_state` has.
 
     Parameters are those of :meth:`Metric.update_state`. Targets that do not count may be NaN; the metric gets 0.
     """
@@ -130,7 +130,7 @@ def _takes_mask(function: Callable[..., Any]) -> bool:
 class Mean(Metric):
     """Weighted mean of one number for each item, or one for the batch.
 
-    An item is a sample, or a time step of a sample where there is an output for each step. Every item counts alike, so
+    An item is a sample, or a time step of a sample if there is an output for each step. All items have equal weights, so
     the mean does not depend on how the data are cut into batches. A subclass defines ``values(y_true, y_pred)``.
     """
 
@@ -143,7 +143,7 @@ class Mean(Metric):
         self.count = 0.0
 
     def add(self, values: Any, sample_weight: Any = None, mask: Any = None) -> None:
-        """Take in the values of a batch.
+        """Add the values of a batch.
 
         Parameters
         ----------
@@ -184,13 +184,13 @@ class Mean(Metric):
 
 
 class MeanMetricWrapper(Mean):
-    """Mean of what a function of yours returns.
+    """Mean of the values of a function.
 
     Parameters
     ----------
     fn : callable
         ``fn(y_true, y_pred, **kwargs)`` gets arrays of a batch and returns an array of shape (batch, ...), or one number,
-        the batch's mean. One number can't tell which items a mask leaves out, so that it includes padding.
+        the batch's mean. A mask has no effect on one number, which includes padding.
     name, dtype : optional
         As for :class:`Metric`; the default name is that of `fn`.
     **kwargs
@@ -336,7 +336,7 @@ class AUC(Metric):
     thresholds : sequence of float, optional
         Between 0 and 1, in place of `num_thresholds`.
     multi_label : bool
-        Average the areas of the outputs, rather than take all outputs as one.
+        Whether to average the areas of the outputs; otherwise the values of all outputs form one curve.
     num_labels : int, optional
         Number of outputs, with `multi_label`.
     label_weights : sequence of float, optional
@@ -390,7 +390,7 @@ class AUC(Metric):
         )
         self.num_labels = integer(num_labels, "num_labels", optional=True)
         self.label_weights = None if label_weights is None else np.asarray(label_weights, float)
-        # The ends lie just outside, so that every prediction is above the first and none above the last.
+        # The first and last threshold are just outside [0, 1]: every prediction is above the first, none above the last.
         self._thresholds = np.concatenate([[-losses.EPSILON], inner, [1 + losses.EPSILON]])
         self.reset_state()
 
@@ -475,7 +475,7 @@ _registry = Registry(
 
 
 def get(identifier: Any, argument: str = "metric") -> Any:
-    """Return the metric that `identifier` names; a function becomes the mean of what it returns."""
+    """Return the metric for `identifier`: a name, a config, an object, or a function, whose values are averaged."""
     metric = _registry.get(identifier, argument)
     if metric is None or isinstance(metric, Metric):
         return metric
@@ -485,7 +485,7 @@ def get(identifier: Any, argument: str = "metric") -> Any:
 def resolve(identifier: Any, y_true: np.ndarray, y_pred: np.ndarray) -> Any:
     """As :func:`get`; ``"accuracy"`` becomes the accuracy that fits the shapes of targets and predictions.
 
-    A metric given as a string has that string for its name.
+    A metric given as a string has this string as its name.
     """
     if isinstance(identifier, str) and identifier.lower() in ("accuracy", "acc"):
         y_true = np.asarray(y_true)

@@ -46,7 +46,7 @@ class Optimizer(Configurable):
 
     #: Names of the state vectors, with their initial values.
     _slots: tuple[tuple[str, float], ...] = ()
-    #: What gives the learning rate; None where it is a number.
+    #: The schedule or function of the learning rate; None if it is a number.
     _schedule: Any = None
     _base_names = ("learning_rate", "weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "name")
 
@@ -96,13 +96,13 @@ class Optimizer(Configurable):
         self._model: weakref.ref | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy belongs to no model yet.
+        # A copy does not belong to a model.
         return {**self.__dict__, "_model": None}
 
     def claim(self, model: Any) -> None:
-        """Become the optimizer of `model`, unless another model uses this one.
+        """Make this the optimizer of `model`, unless another model uses it.
 
-        Moments belong to the weights of one model: after another model the state starts anew.
+        The state belongs to the weights of one model, so it is reset if the optimizer had another model before.
 
         Raises
         ------
@@ -183,7 +183,7 @@ class Optimizer(Configurable):
         Parameters
         ----------
         memory : dict, optional
-            What an earlier call returned: its arrays are written over if they have the right sizes.
+            The result of an earlier call, whose arrays are overwritten if they have the right sizes.
         """
         old = {} if memory is None or memory["size"] != self._size else memory["vectors"]
         for name, vector in self._state.items():
@@ -211,7 +211,7 @@ class Optimizer(Configurable):
         return vector if stop - start == vector.size else vector[start:stop]
 
     def go_on_from(self, other: Optimizer) -> None:
-        """Take over the state of `other` if it has the same moments, so that training goes on with these settings."""
+        """Copy the state of `other` if it has the same moments, to continue training with the settings of this object."""
         if type(self) is type(other) and self._slots == other._slots:
             self.iterations, self._size = other.iterations, other._size
             self._state, self._last = other._state, other._last
@@ -237,14 +237,14 @@ class Optimizer(Configurable):
             p = params[table.start : table.stop].reshape(table.shape)
             g = grads[table.start : table.stop].reshape(table.shape)
             self._update_rows(p, g, rows, table, rate)
-        # A frozen table takes no part: the updates that its rows catch up on later must not include this one.
+        # A frozen table is not updated now, so its rows must not catch up on this update later.
         if len(self._last) > len(plan.tables):
             for start in self._last.keys() - {table.start for table in plan.tables}:
                 self._last[start] += 1
         self.iterations += 1
 
     def _begin(self, rate: float) -> None:
-        """Compute what is the same for all slices of one update."""
+        """Compute the numbers that all slices of one update share."""
 
     def _update(self, p: np.ndarray, g: np.ndarray, start: int, stop: int, rate: float) -> None:
         raise NotImplementedError
@@ -297,7 +297,7 @@ class SGD(Optimizer):
 
 
 class RMSprop(Optimizer):
-    """Gradient over the root of a running mean of its square (Tieleman & Hinton, 2012).
+    """Divides the gradient by the root of a running mean of its square (Tieleman & Hinton, 2012).
 
     ``v = rho * v + (1 - rho) * g**2; p -= learning_rate * g / sqrt(v + epsilon)``
 
@@ -359,7 +359,7 @@ class RMSprop(Optimizer):
 
 
 class Adam(Optimizer):
-    """Running mean of the gradient over the root of that of its square (Kingma & Ba, 2015).
+    """Divides a running mean of the gradient by the root of a running mean of its square (Kingma & Ba, 2015).
 
     ``m += (g - m) * (1 - beta_1); v += (g**2 - v) * (1 - beta_2)`` and
     ``p -= learning_rate * sqrt(1 - beta_2**t) / (1 - beta_1**t) * m / (sqrt(v) + epsilon)`` at update `t`.
@@ -397,11 +397,11 @@ class Adam(Optimizer):
 
     @property
     def lazy(self) -> bool:
-        # The running mean of the gradient moves a row in every update after its first gradient.
+        # After a row's first gradient, the running mean changes the row in every update.
         return False
 
     def _begin(self, rate: float) -> None:
-        # In the parameters' own precision: 1 - 0.999**t loses digits in float32, and Keras's steps show it.
+        # In the dtype of the parameters, as in Keras: 1 - 0.999**t loses digits in float32.
         kind = self._dtype.type
         step = kind(self.iterations + 1)
         power_1, power_2 = kind(self.beta_1) ** step, kind(self.beta_2) ** step
@@ -414,7 +414,9 @@ class Adam(Optimizer):
 
 
 class Adagrad(Optimizer):
-    """Gradient over the root of the sum of its squares so far (Duchi et al., 2011).
+    """Divides the gradient by the root of the sum of its squares so far (Duchi et al., 2011).
+
+    ``v += g**2; p -= learning_rate * g / sqrt(v + epsilon)``
 
     Parameters
     ----------
@@ -467,7 +469,7 @@ def _takes_step(function: Callable) -> bool:
         except TypeError:
             continue
         return bool(arguments)
-    raise ValueError(f"learning_rate={function!r}: give a function of the step number, or of nothing")
+    raise ValueError(f"learning_rate={function!r}: give a function of the step number, or without arguments")
 
 
 def _known(optimizer: Optimizer, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -492,5 +494,5 @@ _registry = Registry(
 
 
 def get(identifier: Any) -> Any:
-    """Return the optimizer that `identifier` names; names are not case sensitive."""
+    """Return the optimizer for `identifier`: a name (not case sensitive), a config or an object."""
     return _registry.get(identifier.lower() if isinstance(identifier, str) else identifier)

@@ -87,7 +87,7 @@ class StandardScaler3D(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, au
         return self._fit(X, reset=True)
 
     def partial_fit(self, X: Any, y: Any = None) -> StandardScaler3D:
-        """Go on with further sequences, as if all had been given to `fit` at once.
+        """Update mean and variance with further sequences, as if `fit` had been called with all sequences.
 
         Parameters
         ----------
@@ -113,7 +113,7 @@ class StandardScaler3D(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, au
             )
         check_features(self, X, sequences, reset=reset)
         scaler = StandardScaler(with_mean=with_mean, with_std=with_std) if reset else self.scaler_
-        # In blocks of at most 8 MB of float64: StandardScaler makes float64 copies of what it is given.
+        # In blocks of at most 8 MB, because StandardScaler copies its input to float64.
         for block in np.array_split(steps, max(1, steps.size // 2**20)):
             scaler.partial_fit(block)
         self.scaler_ = scaler
@@ -202,7 +202,7 @@ def check_features(estimator: Any, X: Any, sequences: Sequences, reset: bool, to
         hint = " To use sequences of another length pass three dimensions, X[:, :, None]."
     else:
         expected, got = (1 if estimator._table else estimator.n_features_in_), sequences.n_features
-        hint = f" Each time step must have the variables it had in fit, {expected}."
+        hint = f" Each time step must have as many variables as in fit, {expected}."
         if sequences.is_table:
             hint += (
                 " Two dimensions mean one variable; a single sequence (n_timesteps, n_features) is X[None]."

@@ -12,7 +12,7 @@ _global = np.random.SeedSequence()
 
 
 def set_random_seed(seed: int | None) -> None:
-    """Seed all objects that are made afterwards without a seed of their own.
+    """Set the global seed, from which all objects made later without a seed get theirs.
 
     Parameters
     ----------

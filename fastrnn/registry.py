@@ -1,4 +1,4 @@
-"""Objects by name: finds the class for ``loss="mse"`` or ``{"class_name": "L2", "config": {...}}``."""
+"""Find objects by name, as in ``loss="mse"`` or ``{"class_name": "L2", "config": {...}}``."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = [
     "with_custom_objects",
 ]
 
-#: Classes and functions of the user's that names in a file may mean, while it is read.
+#: While a file is read: the user's classes and functions by the names that the file contains.
 _custom_objects: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar("custom_objects")
 
 
 @contextlib.contextmanager
 def with_custom_objects(table: Mapping[str, Any]) -> Iterator[None]:
-    """Let names mean these objects, before those of the library, within the block."""
+    """Within the block, look up names in this table before the library's."""
     token = _custom_objects.set(table)
     try:
         yield
@@ -34,7 +34,7 @@ def with_custom_objects(table: Mapping[str, Any]) -> Iterator[None]:
 
 
 def custom_object(name: Any) -> Any:
-    """What :func:`with_custom_objects` says that `name` means, or None."""
+    """Return the object that :func:`with_custom_objects` gives for `name`, or None."""
     return _custom_objects.get({}).get(name) if isinstance(name, str) else None
 
 
@@ -54,7 +54,7 @@ def choices(value: Any, known: Iterable[str]) -> str:
 
 
 class Configurable:
-    """Base of small objects whose constructor arguments are their attributes of the same names."""
+    """Base class of objects that keep each constructor argument as an attribute of the same name."""
 
     _config_names: tuple[str, ...] = ()
 
@@ -72,7 +72,7 @@ class Configurable:
 
 
 def serialize(value: Any) -> Any:
-    """Plain data that :meth:`Registry.get` turns back into an equal object."""
+    """Return plain data from which :meth:`Registry.get` makes an equal object."""
     if hasattr(value, "get_config") and not isinstance(value, type):
         return {"class_name": type(value).__name__, "config": value.get_config()}
     return getattr(value, "__name__", value) if callable(value) else value
@@ -84,13 +84,13 @@ class Registry:
     Parameters
     ----------
     kind : str
-        Its name in messages, such as ``"loss"``.
+        Name of the kind in messages, such as ``"loss"``.
     classes : iterable of type
-        Each can be given by its name, or by that name in snake case.
+        Classes that are found by their names, or by these names in snake case.
     aliases : mapping
         Further names.
     accepts : function, optional
-        Whether an object is of the kind.
+        Returns whether an object is of this kind.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Registry:
         self.table.update(aliases or {})
 
     def get(self, identifier: Any, argument: str | None = None) -> Any:
-        """Return the object that `identifier` names, or `identifier` itself if it is one already."""
+        """Return the object that `identifier` names, or `identifier` itself if it is such an object."""
         argument = argument or self.kind
         if identifier is None:
             return None

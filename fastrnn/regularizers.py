@@ -85,7 +85,7 @@ def l1_l2(l1: float = 0.01, l2: float = 0.01) -> L1L2:
 
 
 class OrthogonalRegularizer(Regularizer):
-    """`factor` times the mean absolute cosine between different rows, or columns, of a matrix."""
+    """``factor * mean(|cos(w_i, w_j)|)`` over all pairs of different rows, or columns, of a matrix."""
 
     _config_names = ("factor", "mode")
 
@@ -110,7 +110,7 @@ class OrthogonalRegularizer(Regularizer):
 
     def gradient(self, x: np.ndarray) -> np.ndarray:
         unit, norms, cosines, scale = self._parts(x)
-        # Each pair is in the sum twice, so the derivative with respect to a unit row has a factor of two.
+        # The sum contains each pair twice, so the derivative with respect to a unit row has a factor of two.
         d_unit = (2 * scale) * (np.sign(cosines) @ unit)
         d_rows = (d_unit - unit * (d_unit * unit).sum(1, keepdims=True)) / norms
         return np.ascontiguousarray(d_rows if self.mode == "rows" else d_rows.T, dtype=x.dtype)
@@ -132,9 +132,9 @@ _registry = Registry(
 
 
 def get(identifier: Any, argument: str = "regularizer") -> Any:
-    """Return the regularizer that `identifier` names.
+    """Return the regularizer for `identifier`: a name, a config or an object with a gradient.
 
-    The names ``l1``, ``l2`` and ``l1_l2`` mean factors of 0.01; ``L1L2`` is the class, whose factors are zero by default.
+    The names ``l1``, ``l2`` and ``l1_l2`` give factors of 0.01; ``L1L2`` is the class, whose factors are 0 by default.
     """
     if isinstance(identifier, str) and identifier == "l1_l2":
         return l1_l2()

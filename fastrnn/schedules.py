@@ -34,7 +34,7 @@ def _progress(step: float, decay_steps: float, staircase: bool) -> float:
 
 
 class ExponentialDecay(LearningRateSchedule):
-    """``initial_learning_rate * decay_rate**(step / decay_steps)``; with `staircase` the power is rounded down."""
+    """``initial_learning_rate * decay_rate**(step / decay_steps)``; with `staircase` the exponent is rounded down."""
 
     _config_names = ("initial_learning_rate", "decay_steps", "decay_rate", "staircase", "name")
 
@@ -103,8 +103,8 @@ class PiecewiseConstantDecay(LearningRateSchedule):
 class PolynomialDecay(LearningRateSchedule):
     """``(initial_learning_rate - end_learning_rate) * (1 - step / decay_steps)**power + end_learning_rate``.
 
-    After `decay_steps` the rate stays `end_learning_rate`. With `cycle` the decay starts again, over a multiple of
-    `decay_steps` that is at least `step`.
+    After `decay_steps` the rate stays at `end_learning_rate`. With `cycle`, `decay_steps` is replaced by its smallest
+    multiple that is at least `step`.
     """
 
     _config_names = (
@@ -140,7 +140,9 @@ class PolynomialDecay(LearningRateSchedule):
 
 
 class CosineDecay(LearningRateSchedule):
-    """The rate falls as half a cosine from `initial_learning_rate` to `alpha` times that, within `decay_steps`.
+    """``initial_learning_rate * ((1 - alpha) * (1 + cos(pi * step / decay_steps)) / 2 + alpha)``.
+
+    The rate is constant after `decay_steps`.
 
     With `warmup_target`, the rate first rises linearly from `initial_learning_rate` to `warmup_target`, within
     `warmup_steps`, and the cosine starts from `warmup_target`.
@@ -189,7 +191,7 @@ class CosineDecay(LearningRateSchedule):
 
 
 class CosineDecayRestarts(LearningRateSchedule):
-    """Cosine decays one after another, each `t_mul` times as long and starting at `m_mul` times the rate."""
+    """A sequence of cosine decays, each `t_mul` times as long as the previous one, with `m_mul` times its initial rate."""
 
     _config_names = ("initial_learning_rate", "first_decay_steps", "t_mul", "m_mul", "alpha", "name")
 
@@ -204,7 +206,7 @@ class CosineDecayRestarts(LearningRateSchedule):
     ) -> None:
         self.initial_learning_rate = number(initial_learning_rate, "initial_learning_rate", 0)
         self.first_decay_steps = number(first_decay_steps, "first_decay_steps", 0, above=True)
-        # Below 1 the decays would get shorter without end.
+        # With t_mul below 1, the decays would shrink to zero steps.
         self.t_mul, self.m_mul = number(t_mul, "t_mul", 1), number(m_mul, "m_mul", 0)
         self.alpha, self.name = number(alpha, "alpha", 0), name
 

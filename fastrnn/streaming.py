@@ -17,7 +17,7 @@ __all__ = ["Stream"]
 
 
 class Stream:
-    """A network that advances by one time step per call and remembers its states; ``model.stream()`` makes one.
+    """A network that advances by one time step per call and keeps its states; made by ``model.stream()``.
 
     All layers run in one call of compiled code; their arguments and weights are prepared once, when the stream is made.
     A step allocates no arrays. The weights are copies: make another stream after training.
@@ -29,14 +29,14 @@ class Stream:
         Dropout, Masking, TimeDistributed of these. Each returns its output of the step, whether it has
         `return_sequences` or not.
     input_shape : tuple
-        Of the first layer, with the batch axis.
+        Input shape of the first layer, with the batch axis.
     batch_size : int
-        Number of sequences that advance side by side.
+        Number of sequences that advance together.
 
     Raises
     ------
     TypeError
-        If a layer can't compute single steps, such as Bidirectional, which needs the steps to come.
+        If a layer can't compute single steps, such as Bidirectional, which needs future steps.
     ValueError
         If an option of a layer does not allow it, such as `go_backwards`.
 
@@ -72,7 +72,7 @@ class Stream:
             x = np.zeros((self.batch_size, n_features), layers[0].dtype)
         self._shape: tuple[int, ...] = x.shape
         self._dtype = x.dtype
-        #: Values of the input that mark a step as missing: of Masking layers, and token 0 with `mask_zero`.
+        #: Input values that mask a step: those of Masking layers, and token 0 with `mask_zero`.
         self._blanks = [layer.mask_value for layer in layers if layer.mask_value is not None]
         if first.mask_zero:
             self._blanks.append(0)
@@ -89,7 +89,7 @@ class Stream:
             raise ValueError("the model has no layer that computes anything")
         self._program = Program(parts, x, at)
         self._run = self._program.run
-        # The program's memory holds one step at a time, and compiled code runs without Python's own lock.
+        # The buffers hold one step at a time, and compiled code releases the GIL.
         self._lock = threading.Lock()
         self._output: Any = at.view()
         self._output.flags.writeable = False
@@ -100,8 +100,8 @@ class Stream:
         Parameters
         ----------
         x : array_like of shape (batch_size, n_features), or (batch_size,) for tokens
-            A C-contiguous array of the model's dtype is not copied. A row that a Masking layer (or `mask_zero`) masks
-            leaves the states and the output of its sequence as they are.
+            A C-contiguous array of the model's dtype is not copied. If a Masking layer (or `mask_zero`) masks a row, the
+            states and the output of its sequence do not change.
 
         Returns
         -------
@@ -111,7 +111,7 @@ class Stream:
         Raises
         ------
         TypeError, ValueError
-            If `x` has the wrong shape or dtype, or tokens out of range; the states stay as they were.
+            If `x` has the wrong shape or dtype, or tokens out of range; the states do not change.
         """
         if (
             x.__class__ is not np.ndarray
@@ -156,7 +156,7 @@ class Stream:
         return np.require(x, self._dtype, ("C", "W"))
 
     def run(self, x: Any) -> np.ndarray:
-        """Advance through a piece of each sequence.
+        """Advance by several time steps of each sequence.
 
         Parameters
         ----------
@@ -202,7 +202,7 @@ class Stream:
         Parameters
         ----------
         rows : int, slice or sequence of int, optional
-            Of which sequences; default: all.
+            Sequences whose states are reset; by default all.
         """
         if rows is None:
             rows = slice(None)
@@ -216,7 +216,7 @@ class Stream:
             state[:, rows] = 0
 
     def __reduce__(self) -> Any:
-        raise TypeError("a stream can't be pickled: pickle the model, and stream.states if they matter")
+        raise TypeError("a stream can't be pickled: pickle the model, and stream.states if they are needed")
 
     def __repr__(self) -> str:
         return f"Stream(batch_size={self.batch_size}, input {self._shape}, output {self._output.shape})"

@@ -1,6 +1,6 @@
-"""Targets and weights of a batch, laid out as losses and metrics take them.
+"""Convert targets and weights of a batch to the form that losses and metrics take.
 
-An item is what has a loss of its own: a sample, or a time step of a sample where the model has an output for each step.
+The loss has one value for each item: a sample, or a time step of a sample if the model has an output for each step.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = [
 
 
 def as_predictions(y_pred: Any) -> np.ndarray:
-    """`y_pred` as an array of floating-point numbers of at least single precision: squares of float16 overflow."""
+    """`y_pred` as an array of float32 or float64; float16 is converted, because its squares overflow."""
     y_pred = np.asarray(y_pred)
     if y_pred.dtype == np.float16:
         return y_pred.astype(np.float32)
@@ -34,7 +34,7 @@ def as_predictions(y_pred: Any) -> np.ndarray:
 
 
 def align_targets(y_true: Any, y_pred: np.ndarray) -> np.ndarray:
-    """`y_true` as an array of the shape and dtype of `y_pred`; a last axis of size 1 may be missing, or be too many."""
+    """`y_true` as an array of the shape and dtype of `y_pred`; a last axis of size 1 is added or removed if needed."""
     y_true = np.asarray(y_true)
     if y_true.dtype != y_pred.dtype:
         if y_true.dtype.kind not in "biuf":
@@ -60,7 +60,7 @@ def item_weights(
 ) -> np.ndarray | None:
     """Product of sample weights and mask for items of `shape`, or None if there is neither.
 
-    Weights of samples spread over their time steps.
+    The weight of a sample is used for all its time steps.
     """
     weights = None
     for name, part in (("sample_weight", sample_weight), ("mask", mask)):
@@ -79,17 +79,17 @@ def item_weights(
 
 
 def loss_divisor(reduction: str, shape: tuple[int, ...], sample_weight: Any, mask: Any) -> float:
-    """What the sum of the items' weighted losses is divided by.
+    """The number by which the sum of the items' weighted losses is divided.
 
     Parameters
     ----------
     reduction : str
-        Of the loss.
+        Reduction of the loss.
     shape : tuple of int
-        Of the items: ``(batch, [time])``.
+        Shape of the items: ``(batch, [time])``.
     sample_weight : array_like of shape (batch,) or (batch, time), optional
     mask : array of bool of shape (batch,) or (batch, time), optional
-        Which items count.
+        True for items that count.
     """
     if reduction == "sum":
         return 1.0
@@ -99,12 +99,12 @@ def loss_divisor(reduction: str, shape: tuple[int, ...], sample_weight: Any, mas
         return float(n if weights is None else np.broadcast_to(weights, shape).sum())
     if mask is None:
         return float(max(n, 1))
-    # Only steps that count are averaged over, whatever their weights.
+    # The mean is over the items that count, independent of their weights.
     return float(n * np.count_nonzero(mask) / max(np.size(mask), 1))
 
 
 def item_factors(reduction: str, shape: tuple[int, ...], dtype: Any, sample_weight: Any, mask: Any) -> Any:
-    """What the items' losses are multiplied by before they are summed: a number, or an array of `shape`.
+    """The factors of the items' losses in their weighted sum: a number, or an array of `shape`.
 
     Parameters are those of :func:`loss_divisor`, and the dtype of the array.
     """
@@ -117,12 +117,12 @@ def item_factors(reduction: str, shape: tuple[int, ...], dtype: Any, sample_weig
 
 
 def missing_items(y_true: Any, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Which items of `shape` have NaN for a target; None if there are no such items."""
+    """Mask of the items of `shape` that have a NaN target; None if there are no such items."""
     y_true = np.asarray(y_true)
     if y_true.dtype.kind != "f" or y_true.shape[: len(shape)] != shape:
         return None
     with np.errstate(over="ignore", invalid="ignore"):
-        # One fast pass: a sum without NaN has no summand that is NaN.
+        # Fast check: if the sum is not NaN, no element is NaN.
         if not np.isnan(np.add.reduce(y_true, axis=None)):
             return None
     missing = np.isnan(y_true).reshape(*shape, -1).any(axis=-1)
@@ -132,7 +132,7 @@ def missing_items(y_true: Any, shape: tuple[int, ...]) -> np.ndarray | None:
 def fill_missing(y_true: Any, shape: tuple[int, ...], sample_weight: Any, mask: Any) -> Any:
     """`y_true` with 0 in place of NaN where an item does not count: its weight is 0, or its mask False.
 
-    A target that does not count may be missing. As a number, NaN would go through every sum.
+    Targets that do not count may be missing. They are replaced, because a NaN would make every sum NaN.
     """
     if sample_weight is None and mask is None:
         return y_true
@@ -146,7 +146,7 @@ def fill_missing(y_true: Any, shape: tuple[int, ...], sample_weight: Any, mask: 
 
 
 def _check_several(y_pred: np.ndarray, loss: str) -> None:
-    """Raise if there is one output only: its softmax is 1 and its cross-entropy 0, whatever the network computes."""
+    """Raise if there is only one output, whose softmax is always 1 and whose cross-entropy is always 0."""
     if y_pred.shape[-1] == 1:
         raise ValueError(
             f"{loss} needs an output for each class, the predictions have shape {y_pred.shape}: for two classes and one "
@@ -191,7 +191,7 @@ def class_targets(y_true: Any, y_pred: np.ndarray, loss: str, ignore_class: int 
     loss : str
         Named in messages.
     ignore_class : int, optional
-        The one class that need not be below ``n_classes``.
+        A class that may be outside ``0 ... n_classes - 1``.
 
     Returns
     -------
@@ -210,7 +210,7 @@ def class_targets(y_true: Any, y_pred: np.ndarray, loss: str, ignore_class: int 
     y_true = y_true.astype(np.intp, copy=False)
     n_classes = y_pred.shape[-1]
     counted = y_true if ignore_class is None else y_true[y_true != ignore_class]
-    # As unsigned numbers negative classes are too large as well: one comparison finds both.
+    # As unsigned integers, negative classes are large numbers, so one comparison finds all invalid classes.
     if counted.size and counted.view(np.uintp).max() >= n_classes:
         wrong = counted[(counted < 0) | (counted >= n_classes)][0]
         raise ValueError(

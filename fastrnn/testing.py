@@ -1,4 +1,4 @@
-"""Checks of a cell that a user has written."""
+"""Checks of user-defined cells."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastrnn.layers.stacked import as_cell
 
 __all__ = ["check_cell"]
 
-#: Rows of the mask that is tried: every kind of gap, and no step at all.
+#: Rows of the mask that is tried: gaps at the start, in the middle and at the end, and no valid step.
 _PATTERNS = ("111111", "111000", "000111", "101101", "011100", "000000")
 _STEP = 1e-4
 
@@ -30,28 +30,28 @@ def check_cell(
     gradients: bool = True,
     seed: int = 0,
 ) -> None:
-    """Check that a cell gives the same numbers however it is run, and that its gradients are right.
+    """Check that a cell gives the same numbers in all modes, and that its gradients are right.
 
-    It is run in float64 with random weights, biases and initial states that are not zero:
+    The cell is run in float64 with random weights, biases and non-zero initial states. Checked are:
 
-    - states: a layer of the cell equals the cell called step by step, and a sequence cut in two, whose second part starts
-      from the states after the first, equals the whole sequence;
-    - one thread and several, a batch and one sequence at a time give equal numbers, in training and in inference;
-    - masks: masked steps do not change states and gradients, wherever they are;
+    - states: a layer of the cell equals the cell called step by step; a sequence in two parts, the second continuing from
+      the states of the first, equals the whole sequence;
+    - modes: one thread and several, a batch and single sequences give equal numbers, in training and in inference;
+    - masks: masked steps at any place do not change states and gradients;
     - gradients of inputs, initial states and weights equal finite differences, with and without a mask;
-    - arguments are not written to, and `backward` starts from zero each time.
+    - arguments are not overwritten, and repeated calls of `backward` give the same gradients.
 
     Parameters
     ----------
     cell : cell
-        What :class:`fastrnn.layers.RNN` takes: a layer's cell, a kernel of the engine such as ``MyCell(n_units=5)``,
-        or an object with the methods of a Keras cell. The object itself is not changed. Five units are enough.
+        A cell that :class:`fastrnn.layers.RNN` takes: a layer's cell, a cell of equations such as ``MyCell(n_units=5)``,
+        or an object with the methods of a Keras cell. The object is not changed. Five units are enough.
     n_inputs : int
         Number of features of the inputs.
     rtol : float
         Largest difference of gradients from finite differences, relative to the largest entry.
     max_entries : int
-        Entries of each array that are compared with finite differences. They are drawn at random from larger arrays.
+        Number of entries of each array that are compared with finite differences; larger arrays are sampled at random.
     gradients : bool
         Whether to check gradients as well as values.
     seed : int
@@ -60,7 +60,7 @@ def check_cell(
     Raises
     ------
     AssertionError
-        If a check fails. The message says what differs, where and by how much, and what to look at.
+        If a check fails. The message names the values that differ, and likely causes.
 
     Examples
     --------
@@ -80,7 +80,7 @@ def _doubled(cell: Any) -> Any:
 
 @contextmanager
 def _always_parallel() -> Iterator[None]:
-    """Let small batches run in parallel as well."""
+    """Within the block, run small batches in parallel too."""
     before = tuning.MIN_THREAD_WORK
     tuning.MIN_THREAD_WORK = 0
     try:
@@ -94,7 +94,7 @@ def _row(b: int) -> Callable[[Any], Any]:
 
 
 class _Check:
-    """One run of the checks; every result is a flat list ``[outputs, *final states]``."""
+    """The checks of one cell. Results of a run are flat lists ``[outputs, *final states]``."""
 
     def __init__(
         self, cell: Any, n_inputs: int, rtol: float, max_entries: int, rng: np.random.Generator
@@ -106,7 +106,7 @@ class _Check:
         except ValueError as error:
             raise AssertionError(f"{self.label} is not a cell: {error}") from error
         self.layer = RNN(self.cell, return_sequences=True, return_state=True, dtype="float64")
-        # The initial weights are random too: without this the same seed would check other weights in each process.
+        # Seed the initial weights too, so that the same seed checks the same weights in every process.
         self.layer.set_seed(int(rng.integers(2**31)))
         self.layer.build((None, None, n_inputs))
         weights = [w + rng.normal(size=w.shape) * 0.3 for w in self.layer.get_weights()]
@@ -117,7 +117,7 @@ class _Check:
         self.initial = self._moved(self.cell.get_initial_state(n_batch))
         self.n_batch = n_batch
 
-    # -- states may be nested, as those of stacks are
+    # -- states may be nested, as in stacked cells
 
     def _moved(self, states: Any) -> list[Any]:
         return [
@@ -165,7 +165,8 @@ class _Check:
         for k, a in enumerate(whole):
             if not np.isfinite(a).all():
                 self._fail(
-                    f"{'outputs' if k == 0 else f'state {k - 1}'} are not finite", "Is all of it written?"
+                    f"{'outputs' if k == 0 else f'state {k - 1}'} are not finite",
+                    "Does the step write all elements?",
                 )
         self._check_stepped(whole)
         if gradients:
@@ -173,7 +174,7 @@ class _Check:
                 self._flat(self._run(x, initial, training=True)),
                 whole,
                 "training differs from inference",
-                "Does what is done for `save` change the values?",
+                "Does the code for `save` change the values?",
             )
         self._check_ways(whole)
         self._check_masks(whole)
@@ -182,7 +183,7 @@ class _Check:
                 self._check_gradients(mask)
         for before, after in zip(kept, [x, *self._flat(initial)], strict=True):
             if not np.array_equal(before, after):
-                self._fail("inputs or initial states were written to", "Make new arrays in the step.")
+                self._fail("inputs or initial states were overwritten", "Make new arrays in the step.")
 
     def _check_stepped(self, whole: list[np.ndarray]) -> None:
         states, outputs = self.initial, []
@@ -206,7 +207,7 @@ class _Check:
             [np.concatenate(rows) for rows in zip(*single, strict=True)],
             whole,
             "sequences one at a time differ from a batch of them",
-            "Rows must not see each other: is a row's index missing somewhere, or scratch memory shared?",
+            "Rows must be independent: is a row's index missing somewhere, or scratch memory shared?",
         )
         at = x.shape[1] // 2
         out, *states = self._run(x[:, :at], initial)
@@ -234,8 +235,8 @@ class _Check:
         self._same(
             self._flat(self._run(x, initial, np.ones(x.shape[:2], bool))),
             whole,
-            "a mask of nothing but True differs from no mask",
-            "Does the step count on all rows being there?",
+            "a mask of True differs from no mask",
+            "Does the step assume that all rows are present?",
         )
         out, *states = self._run(x, initial, self.mask)
         states = self._flat(states)
@@ -248,7 +249,7 @@ class _Check:
             self._same(
                 [out[b : b + 1, valid], *(s[b : b + 1] for s in states)],
                 [alone, *self._flat(final)],
-                f"steps masked as {_PATTERNS[b]} differ from a sequence without them",
+                f"steps masked as {_PATTERNS[b]} differ from a sequence without the masked steps",
                 "Masked steps are left out, so rows of a step may come from different times: index by row, not by time.",
             )
 
@@ -290,7 +291,7 @@ class _Check:
             self._compare(name + kind, array, gradient, value)
 
     def _views(self, starts: list[np.ndarray]) -> list[Any]:
-        """Initial states laid out as before, whose arrays are those of `starts`."""
+        """The initial states in their nested layout, as views of the arrays of `starts`."""
         given = iter(starts)
         return self._map(self.initial, lambda _: next(given))
 
@@ -316,6 +317,6 @@ class _Check:
                 self._fail(
                     f"the gradient of {name} is wrong, at {where} backward gives {gradient[index]!r}, finite "
                     f"differences {expected!r}",
-                    "Near a kink, as relu's, another seed may tell; otherwise compare backward with the equations, term "
-                    "by term: what reaches a weight, and what is handed on to the previous states.",
+                    "If an activation has a kink, as relu has, try another seed. Otherwise compare backward with the "
+                    "equations term by term: the gradients of the weights, and those of the previous states.",
                 )

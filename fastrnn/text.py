@@ -1,4 +1,4 @@
-"""Text to integer tokens, with Keras's names: a tokenizer for words or characters, padding, windows of characters."""
+"""Convert text to integer tokens, with Keras's names: a tokenizer for words or characters, padding, windows."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ def text_to_word_sequence(
 
 
 class Tokenizer:
-    """Words or characters to integers, the most frequent ones first.
+    """Convert words or characters to integers, in decreasing order of their frequency.
 
-    Index 0 is never given to a word, because it marks padding. The indices are Keras's: index 1 is the out-of-vocabulary
-    token if `oov_token` is set. The words follow in decreasing order of their counts; words with equal counts keep the
-    order in which they were first seen.
+    Index 0 is reserved for padding. The indices are Keras's: index 1 is the out-of-vocabulary token if `oov_token` is
+    set. The words follow in decreasing order of their counts; words with equal counts keep the order in which they were
+    first seen.
 
     Parameters
     ----------
     num_words : int or None
-        Keep words with an index below this, that is the ``num_words - 1`` most frequent ones (counting the
-        out-of-vocabulary token). None keeps all. An `Embedding` behind it needs ``input_dim=num_words``.
+        Keep words with an index below this number, that is the ``num_words - 1`` most frequent ones (counting the
+        out-of-vocabulary token). None keeps all words. An `Embedding` of the tokens needs ``input_dim=num_words``.
     filters : str
         Characters that separate words; not used with ``char_level=True``.
     lower : bool
@@ -121,7 +121,7 @@ class Tokenizer:
         return text_to_word_sequence(text, self.filters, self.lower, self.split)
 
     def fit_on_texts(self, texts: Iterable[str | Sequence[str]]) -> None:
-        """Count the tokens of `texts` and give them indices; a further call goes on counting."""
+        """Count the tokens of `texts` and assign their indices; repeated calls add to the counts."""
         if isinstance(texts, str):
             raise ValueError("texts is one string; pass a list of strings, [texts] for a single one")
         counts, docs = Counter(self.word_counts), Counter(self.word_docs)
@@ -140,11 +140,11 @@ class Tokenizer:
         self.index_word = {i: word for word, i in self.word_index.items()}
 
     def texts_to_sequences(self, texts: Iterable[str | Sequence[str]]) -> list[list[int]]:
-        """Give the tokens of each text. Unknown ones become the out-of-vocabulary token, or are left out without one."""
+        """Return the tokens of each text. Unknown words become `oov_token`, or are left out if it is None."""
         if isinstance(texts, str):
             raise ValueError("texts is one string; pass a list of strings, [texts] for a single one")
         if not self.word_index:
-            raise ValueError("this Tokenizer has seen no text; call fit_on_texts first")
+            raise ValueError("this Tokenizer is not fitted; call fit_on_texts first")
         limit = self.num_words if self.num_words is not None else len(self.word_index) + 1
         known = {word: i for word, i in self.word_index.items() if i < limit}
         if self.oov_token is None:
@@ -153,7 +153,7 @@ class Tokenizer:
         return [[known.get(token, oov) for token in self._tokens(text)] for text in texts]
 
     def sequences_to_texts(self, sequences: Iterable[Iterable[int]]) -> list[str]:
-        """Give the texts of token sequences. Padding is left out, and so are unknown indices without an `oov_token`."""
+        """Return the texts of token sequences, without padding; without `oov_token`, unknown indices are left out."""
         limit = self.num_words if self.num_words is not None else len(self.word_index) + 1
         glue = "" if self.char_level else self.split
         oov = self.oov_token
@@ -171,7 +171,7 @@ class Tokenizer:
 
     @property
     def vocabulary_size(self) -> int:
-        """One more than the largest index that a sequence can hold: what an `Embedding` needs as input_dim."""
+        """The largest possible index plus 1, the `input_dim` of an `Embedding`."""
         known = len(self.word_index) + 1
         return known if self.num_words is None else min(self.num_words, known)
 
@@ -184,7 +184,7 @@ def pad_sequences(
     truncating: str = "pre",
     value: float = 0.0,
 ) -> NDArray:
-    """Bring sequences to one length.
+    """Pad or cut sequences to a common length.
 
     Parameters
     ----------
@@ -195,9 +195,9 @@ def pad_sequences(
     dtype : dtype
         Type of the result.
     padding : {"pre", "post"}
-        Where short sequences are filled up.
+        Whether padding is added at the start or at the end.
     truncating : {"pre", "post"}
-        Where long sequences are cut.
+        Whether long sequences are cut at the start or at the end.
     value : float
         The value of padding.
 
@@ -208,8 +208,8 @@ def pad_sequences(
     Raises
     ------
     ValueError
-        If an argument is unknown, the sequences differ in their trailing shape, or an integer `dtype` can't hold a value:
-        fractions would be cut off.
+        If an argument is unknown, the sequences differ in their trailing shape, or an integer `dtype` can't represent a
+        value exactly.
     """
     for name, choice in (("padding", padding), ("truncating", truncating)):
         if choice not in ("pre", "post"):
@@ -238,7 +238,7 @@ def pad_sequences(
 
 
 def _exactly(values: Any, dtype: Any, name: str) -> NDArray:
-    """`values` as an array of `dtype`; an error where an integer dtype would change a number."""
+    """`values` as an array of `dtype`; raises if an integer dtype would change a number."""
     given = np.asarray(values)
     if np.dtype(dtype).kind not in "iu" or given.dtype.kind not in "iuf":
         return given.astype(dtype)
@@ -258,7 +258,7 @@ def text_windows(text: str, width: int, step: int = 1) -> list[str]: ...
 @overload
 def text_windows(text: NDArray | Sequence[int], width: int, step: int = 1) -> NDArray: ...
 def text_windows(text: Any, width: int, step: int = 1) -> Any:
-    """Cut a text into windows of `width` characters that start `step` characters apart. A shorter rest is left out.
+    """Cut a text into windows of `width` characters that start `step` characters apart; incomplete windows are left out.
 
     Windows overlap if ``step < width``. A random split of overlapping windows puts text of the test set into the
     training set.
@@ -266,14 +266,14 @@ def text_windows(text: Any, width: int, step: int = 1) -> Any:
     Parameters
     ----------
     text : str, or array-like of int of shape (n_tokens,)
-        A text, or its tokens. With tokens each character is looked up only once, however many windows it is in.
+        A text, or its tokens, which are then looked up once and not once for each window.
     width, step : int
         Tokens (or characters) in a window, and between the starts of two windows.
 
     Returns
     -------
     list of str, or ndarray of shape (n_windows, width)
-        The array is a read-only view that takes no memory of its own, of int32 if `text` is a list.
+        The array is a read-only view of the tokens; int32 if `text` is a list.
 
     Raises
     ------

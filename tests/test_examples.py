@@ -132,7 +132,7 @@ def test_seq2seq_addition_reports_what_it_predicts(form, tmp_path):
     assert float(epochs[-1][1]) < float(epochs[0][1])
     # What validation says after the last epoch is what the answers themselves come to.
     assert (
-        f"trained on: {epochs[-1][3]} of the characters are right,\n{epochs[-1][4]} of the" in result.stdout
+        f"training set: {epochs[-1][3]} of the characters are right,\n{epochs[-1][4]} of the" in result.stdout
     )
     assert (tmp_path / f"addition_{form}.png").stat().st_size > 10_000
 

@@ -491,7 +491,7 @@ def test_layers_larger_than_their_file_take_no_memory(tmp_path):
     rewrite(tmp_path / "m", HARM["units"])
     tracemalloc.start()
     try:
-        with pytest.raises(ModelFileError, match="more weights than there are values"):
+        with pytest.raises(ModelFileError, match="more weights than the file has values"):
             fastrnn.load(tmp_path / "m")
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:

@@ -1,6 +1,6 @@
-"""Sequences as users give them: arrays, tokens, and sequences of unequal length.
+"""Reading of sequences in all forms that users pass: arrays, tokens, and sequences of unequal length.
 
-Models, estimators and transformers call it; it calls the padding kernel of the engine only.
+Called by models, estimators and transformers. Of the engine, it uses the padding kernel only.
 """
 
 from fastrnn.sequences.ragged import Ragged, as_object_array

@@ -41,14 +41,14 @@ class Ragged:
     offsets : ndarray of int64, shape (n_samples + 1,)
         Sequence i is ``values[offsets[i]:offsets[i + 1]]``.
     starts : ndarray of int64, shape (n_samples,), optional
-        For sequences that came out of a padded array: the step in that array at which each one begins.
+        If the sequences were cut from a padded array: the step of the array at which each sequence begins.
     n_timesteps : int, optional
-        The number of steps of that padded array.
+        The number of steps of the padded array.
 
     Notes
     -----
     Holds ``sum(lengths)`` steps; a padded array of the same data holds ``n_samples * max(lengths)``.
-    Indexing with an integer gives one sequence, with a slice, an integer array or a mask another Ragged.
+    An integer index gives one sequence; a slice, an integer array or a mask gives another Ragged.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Ragged:
                 f"shape {offsets.shape}"
             )
         if np.any(np.diff(offsets) < 0):
-            raise ValueError("offsets must not fall")
+            raise ValueError("offsets must not decrease")
         self.values = values
         self.offsets = offsets
         self.starts = starts
@@ -141,20 +141,20 @@ class Ragged:
         ----------
         index : array-like of int or slice
         dtype : dtype, optional
-            Of the result; that of `values` if not given.
+            Type of the result; by default that of `values`.
 
         Returns
         -------
         x : ndarray of shape (n_index, max_length, n_features) or (n_index, max_length)
             Indexed (batch, time), but time-major in memory, the order in which the layers read it.
         mask : ndarray of bool, shape (n_index, max_length)
-            True at real steps.
+            True at valid steps.
         """
         if not isinstance(index, np.ndarray) or index.dtype == bool:
             index = np.arange(len(self))[index]
         begins = self.offsets[index]
         lengths = self.offsets[index + 1] - begins
-        # Where all are empty there is one step, of padding: layers need one, and answer with their initial states.
+        # If all are empty, return one masked step: layers need a step, and output their initial states.
         longest = max(int(lengths.max()), 1) if len(index) else 0
         values, dtype = self.values, np.dtype(dtype or self.values.dtype)
         shape = (longest, len(index), *values.shape[1:])
@@ -173,7 +173,7 @@ class Ragged:
         return Ragged(values, self.offsets, starts=self.starts, n_timesteps=self.n_timesteps)
 
     def padded_mask(self) -> np.ndarray:
-        """Which steps of the padded array that this came from are real: bool (n_samples, n_timesteps)."""
+        """Mask (n_samples, n_timesteps), True at the valid steps of the padded array from which this was made."""
         if self.starts is None or self.n_timesteps is None:
             raise ValueError("these sequences came from a list, not from a padded array")
         step = np.arange(self.n_timesteps)

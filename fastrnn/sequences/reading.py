@@ -1,6 +1,6 @@
-"""Reads sequences as users give them, and the targets of their steps, into arrays or Ragged.
+"""Read sequences, and the targets of their steps, into arrays or Ragged.
 
-Models, estimators and transformers use it; it does not need scikit-learn.
+Used by models, estimators and transformers; does not need scikit-learn.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _RESHAPE = (
 
 
 class Sequences(NamedTuple):
-    """Validated sequences, and whether they were a table, which scikit-learn's checks of features need to know."""
+    """Validated sequences, and whether they were a two-dimensional table, for scikit-learn's checks of features."""
 
     data: np.ndarray | Ragged
     """(n_samples, n_timesteps, n_features), (n_samples, n_timesteps) of tokens, or Ragged."""
@@ -36,7 +36,7 @@ class Sequences(NamedTuple):
 
     @property
     def n_columns(self) -> int:
-        """What scikit-learn calls the number of features: columns of a table, else variables in a step."""
+        """scikit-learn's number of features: the columns of a table, otherwise the variables of a step."""
         return int(self.data.shape[1]) if self.is_table else self.n_features  # type: ignore[arg-type]
 
 
@@ -61,10 +61,10 @@ def as_sequences(
     vocabulary_size : int, optional
         X holds tokens in ``[0, vocabulary_size)``.
     dtype : floating dtype, optional
-        The dtype in which the numbers will be used: they must fit into it. Ragged results are stored in it;
-        arrays are not converted, which would be a second copy of the data.
+        Raise if a number is too large for this dtype, in which it will be used. Ragged results are converted to it;
+        arrays are not converted, to avoid a second copy of the data.
     name : str, default="X"
-        Its name in messages.
+        Name of X in messages.
 
     Returns
     -------
@@ -83,11 +83,11 @@ def as_sequences(
 def read_sequences(
     X: Any, *, vocabulary_size: int | None = None, dtype: Any = None, name: str = "X"
 ) -> Sequences:
-    """Do what :func:`as_sequences` does, and record whether X was a table."""
+    """As :func:`as_sequences`; the result also says whether X was a table."""
     tokens = vocabulary_size is not None
     if X is None:
         raise ValueError(f"Expected array-like (array or non-string sequence), got None for {name}.")
-    # A sparse matrix can only come from a process that has imported SciPy's.
+    # If scipy.sparse is not imported, X is not a sparse matrix.
     if "scipy.sparse" in sys.modules and sys.modules["scipy.sparse"].issparse(X):
         raise TypeError(
             f"{name} is a sparse matrix, and sparse input is not supported: use {name}.toarray()."
@@ -112,7 +112,7 @@ def read_sequences(
 
 
 def _as_one_array(X: Any, name: str) -> np.ndarray | None:
-    """X as one array, or None when it is a collection of sequences."""
+    """X as one array, or None if it is a collection of sequences."""
     refuse_masked(X, name)
     if not isinstance(X, np.ndarray):
         if isinstance(X, (list, tuple)):
@@ -132,7 +132,7 @@ def _as_one_array(X: Any, name: str) -> np.ndarray | None:
         raise ValueError(f"Complex data not supported: {name} has dtype {X.dtype}.")
     if X.dtype.kind not in "fbiu":
         raise ValueError(
-            f"{name} must hold numbers, got dtype {X.dtype}. Text must be turned into integer tokens first; "
+            f"{name} must hold numbers, got dtype {X.dtype}. Text must be converted to integer tokens first; "
             "then set vocabulary_size."
         )
     return X
@@ -153,7 +153,7 @@ def _read_array(X: np.ndarray, vocabulary_size: int | None, dtype: Any, name: st
             else "(n_samples, n_timesteps, n_features) or (n_samples, n_timesteps)"
         )
         raise ValueError(
-            f"{name} has {X.ndim} dimensions, shape {X.shape}; wanted is a list of arrays or shape {wanted}."
+            f"{name} has {X.ndim} dimensions, shape {X.shape}; give a list of arrays or shape {wanted}."
         )
     if X.size == 0:
         what = "time step(s)" if X.ndim == 3 and X.shape[1] == 0 else "feature(s)"
@@ -182,7 +182,7 @@ def _read_array(X: np.ndarray, vocabulary_size: int | None, dtype: Any, name: st
 
 
 def _without_padding(X: np.ndarray, name: str) -> Ragged | None:
-    """Drop the padding of an array padded with NaN; None when there is no padding."""
+    """The sequences of an array padded with NaN, without the padding; None if there is no padding."""
     if X.dtype.kind != "f" or not np.isnan(X.min()):
         return None
     is_nan = np.isnan(X)
@@ -207,7 +207,7 @@ def _without_padding(X: np.ndarray, name: str) -> Ragged | None:
 
 
 def _join(X: Any, tokens: bool, name: str) -> Ragged:
-    """Join a list of sequences into one Ragged; messages name the sequence that is wrong."""
+    """Join a list of sequences into one Ragged; messages name the invalid sequence."""
     arrays: list[np.ndarray] = []
     first: int | None = None
     for i, item in enumerate(X):
@@ -241,7 +241,7 @@ def _join(X: Any, tokens: bool, name: str) -> Ragged:
 
 
 def _place(flat: int, values: np.ndarray, ragged: Ragged | None) -> str:
-    """Name sample, step and feature of the element with this flat index, for a message."""
+    """Describe sample, step and feature of the element with this flat index, for a message."""
     position = np.unravel_index(flat, values.shape)
     if ragged is None:
         sample, step, rest = position[0], position[1], position[2:]
@@ -262,7 +262,7 @@ def _check_numbers(
     low, high = float(values.min()), float(values.max())
     limit = float(np.finfo(dtype or np.float64).max)
     if values.dtype.kind == "f":
-        # As a number of a smaller dtype, the limit would be infinity, and infinity would pass.
+        # The limit would be infinite in a smaller dtype, and infinite values would pass the check.
         limit = min(limit, float(np.finfo(values.dtype).max))
     if -limit <= low and high <= limit:  # False for NaN too
         return values
@@ -309,14 +309,14 @@ def _check_tokens(
             flat = int(np.argmin(values) if low < 0 else np.argmax(values))
             raise ValueError(
                 f"{name} contains the token {int(values.reshape(-1)[flat])} at {_place(flat, values, ragged)}, "
-                f"outside [0, {vocabulary_size}). Set vocabulary_size above the largest token, or map rare and "
-                "unknown ones to one that is inside."
+                f"outside [0, {vocabulary_size}). Set vocabulary_size above the largest token, or replace rare and "
+                "unknown tokens by a token below it."
             )
     return values if values.dtype.kind in "iu" else values.astype(np.int64)
 
 
 def as_step_values(y: Any, X: np.ndarray | Ragged, name: str = "y") -> np.ndarray:
-    """Flatten what is given for single steps (targets, weights) in the order of X's real steps.
+    """Flatten targets or weights of single steps, in the order of the valid steps of X.
 
     Parameters
     ----------
@@ -350,7 +350,7 @@ def as_step_values(y: Any, X: np.ndarray | Ragged, name: str = "y") -> np.ndarra
         if not isinstance(X, Ragged):
             raise ValueError(
                 f"{name} has {array.shape[1]} steps but X has {X.shape[1]}: with return_sequences=True every "
-                "step of X needs its value."
+                "step of X needs a value."
             )
     lengths = X.lengths if isinstance(X, Ragged) else np.full(len(X), X.shape[1])
     arrays: list[np.ndarray] = []
@@ -376,7 +376,7 @@ def as_step_values(y: Any, X: np.ndarray | Ragged, name: str = "y") -> np.ndarra
 
 
 def _as_steps_array(y: Any) -> np.ndarray | None:
-    """What is given for single steps as one array, or None when it is a collection of sequences."""
+    """Values of single steps as one array, or None if they are a collection of sequences."""
     if not isinstance(y, np.ndarray):
         if isinstance(y, (list, tuple)) and any(isinstance(item, np.ndarray) and item.ndim for item in y):
             return None
@@ -388,7 +388,7 @@ def _as_steps_array(y: Any) -> np.ndarray | None:
 
 
 def lay_out_steps(values: np.ndarray, X: np.ndarray | Ragged) -> np.ndarray:
-    """Undo :func:`as_step_values`: `values` has one row for each real step, the result has X's layout."""
+    """Undo :func:`as_step_values`: `values` has one row for each valid step, the result has the layout of X."""
     if isinstance(X, Ragged):
         return X.restore(values)
     return values.reshape(*X.shape[:2], *values.shape[1:])

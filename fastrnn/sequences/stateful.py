@@ -25,14 +25,14 @@ def stateful_batches(
     tokens: bool = False,
     model: Any = None,
 ) -> StatefulBatches:
-    """Cut long series into batches so that row i of a batch continues row i of the batch before.
+    """Cut long series into batches so that row i of a batch continues row i of the previous batch.
 
-    A stateful model that is fitted on them learns from series of any length with gradients through `n_steps` steps
-    (truncated backpropagation through time). A row's state starts from zero where a series starts, that is at each
-    epoch and where one series follows another in the row; the other rows go on.
+    A stateful model can be fitted to them: it keeps its states over whole series, with gradients through `n_steps` steps
+    (truncated backpropagation through time). The states of a row are set to zero where a series starts, that is at the
+    start of an epoch and where one series follows another in the row; the other rows keep their states.
 
-    Series may have any lengths. Each is put into the first free row; where it ends, the next series begins with the next
-    batch. Rows of a batch with fewer steps than others are padded at the end and masked, rows without a series wholly.
+    Series may have different lengths. Each is assigned to the first free row; where it ends, the next series begins with
+    the next batch. Rows with fewer steps than the others are padded at the end and masked; so are rows without a series.
 
     Parameters
     ----------
@@ -49,20 +49,20 @@ def stateful_batches(
     sample_weight : array_like, optional
         Weights of every time step, laid out as `y`.
     return_sequences : bool
-        Whether the model has an output for every step; otherwise targets are those of each row's last step.
+        Whether the model has an output for every step; otherwise the targets are those of each row's last step.
     keep_rest : bool, optional
-        Whether the last steps of a series, fewer than `n_steps`, make a batch too. By default only where `x` holds series
-        of unequal length.
+        Whether to keep the last steps of a series if they are fewer than `n_steps`. By default they are kept if the series
+        have unequal lengths.
     tokens : bool
-        `x` holds integers for an Embedding, ``(n_time,)`` or ``(n_series, n_time)`` or a list of ``(n_time_i,)``, which
-        get no axis of features.
+        Whether `x` holds integers for an Embedding: ``(n_time,)``, ``(n_series, n_time)`` or a list of ``(n_time_i,)``.
+        Tokens have no axis of features.
     model : Sequential, optional
         The model whose states are reset; ``fit``, ``evaluate`` and ``predict`` set it themselves.
 
     Returns
     -------
     StatefulBatches
-        An iterable that can be iterated any number of times, as ``model.fit(batches, epochs=10)`` does.
+        An iterable that can be iterated repeatedly, as in ``model.fit(batches, epochs=10)``.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def stateful_batches(
     [[0.0, 1.0], [5.0, 6.0]] [[1.0, 2.0], [6.0, 7.0]]
     [[2.0, 3.0], [7.0, 8.0]] [[3.0, 4.0], [8.0, 9.0]]
 
-    Three series in two rows: the third begins where the first has ended, and the state of that row alone is reset.
+    Three series in two rows: the third begins where the first has ended, and only the states of that row are reset.
 
     >>> batches = stateful_batches([series[:3], series[:6], series[:4]], n_steps=2, batch_size=2)
     >>> [np.shape(x) for (x,) in batches], batches.starts.tolist()
@@ -91,15 +91,15 @@ def stateful_batches(
 
 
 class StatefulBatches:
-    """What :func:`stateful_batches` returns: an iterable of tuples ``(x,)``, ``(x, y)`` or ``(x, y, sample_weight)``.
+    """An iterable of tuples ``(x,)``, ``(x, y)`` or ``(x, y, sample_weight)``; see :func:`stateful_batches`.
 
-    Each is an array where all rows have equally many steps, otherwise a :class:`~fastrnn.sequences.Ragged` with one
-    sequence, perhaps empty, for each row. Models take both.
+    Each item is an array if all rows have the same number of steps, otherwise a :class:`~fastrnn.sequences.Ragged` with
+    one sequence for each row, which may be empty. Models take both.
 
     Attributes
     ----------
     starts : ndarray of bool, shape (n_batches, batch_size)
-        Which rows begin a series in which batch: their states must be zero.
+        True where a row begins a series in a batch: its states must be zero.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class StatefulBatches:
         self.model = model
 
     def attach(self, model: Any) -> None:
-        """Let `model` be the one whose states are reset."""
+        """Set the model whose states are reset."""
         self.model = model
 
     def __len__(self) -> int:
@@ -227,7 +227,7 @@ def _shape(part: Any) -> str:
 
 
 def _schedule(lengths: Sequence[int], batch_size: int, n_steps: int) -> list[list[tuple[int, int, int]]]:
-    """For each batch and row: which series, from which step, how many steps (0 where none is left)."""
+    """For each batch and row: number of the series, first step, and number of steps (0 if no series is left)."""
     waiting = list(range(len(lengths)))[::-1]
     rows: list[tuple[int, int] | None] = [None] * batch_size
     schedule: list[list[tuple[int, int, int]]] = []
