@@ -427,7 +427,7 @@ def test_file_of_a_later_version_says_so(tmp_path):
 
 def test_load_model_refuses_what_is_no_model(tmp_path):
     fastrnn.save({"a": 1}, tmp_path / "m")
-    with pytest.raises(ModelFileError, match="no model but dict"):
+    with pytest.raises(ModelFileError, match="contains dict, not a model"):
         fastrnn.load_model(tmp_path / "m")
 
 

@@ -25,10 +25,14 @@ BAD = {
         {},
         "Input only as the encoder's first",
     ),
-    "encoder goes on": (lambda: ([gru(), dense()], [gru()]), {}, "encoder ends with .*end with one"),
+    "encoder goes on": (
+        lambda: ([gru(), dense()], [gru()]),
+        {},
+        "encoder ends with .*must end with a recurrent layer",
+    ),
     "other sizes": (lambda: ([gru()], [layers.GRU(4)]), {}, r"sizes \[\[3\]\], decoder \[\[4\]\]"),
     "other cells": (lambda: ([gru()], [layers.LSTM(3)]), {}, r"decoder \[\[3, 3\]\]"),
-    "other number": (lambda: ([gru(), gru()], [gru()]), {}, "make them equal"),
+    "other number": (lambda: ([gru(), gru()], [gru()]), {}, "they must be equal"),
     "stateful": (lambda: ([gru(stateful=True)], [gru()]), {}, "is stateful"),
     "two outputs": (
         lambda: ([layers.Bidirectional(gru(), merge_mode=None)], [gru()]),
@@ -76,7 +80,11 @@ BAD = {
     ),
     "one class": (lambda: ([gru()], [layers.Embedding(5, 3), gru(), dense(1)]), {"start": 0}, "has 1 output"),
     "forcing": (lambda: ([gru()], [gru()]), {"teacher_forcing": 0.5}, "teacher_forcing=0.5"),
-    "dtypes": (lambda: ([gru()], [gru(dtype="float64")]), {}, "all layers of a model share one"),
+    "dtypes": (
+        lambda: ([gru()], [gru(dtype="float64")]),
+        {},
+        "all layers of a model must have the same dtype",
+    ),
 }
 
 

@@ -1,7 +1,7 @@
-"""Models: layers with one vector of weights, trained together.
+"""Models: layers that are trained together and keep all weights in one vector.
 
-`Sequential` has layers in a row, `EncoderDecoder` two such rows. Users and the estimators call them; a model calls layers
-and `training`, and does not import scikit-learn.
+`Sequential` is a stack of layers, `EncoderDecoder` has two stacks. Users and estimators call models; models call layers and
+`training`, and do not import scikit-learn.
 """
 
 from fastrnn.models.base import load_model

@@ -1,4 +1,4 @@
-"""Layers with all weights in one vector: building, updates, copies, files, the summary."""
+"""Base class of models: building, the vector of weights, the plan of updates, copies, files, the summary."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ __all__ = ["Network", "load_model"]
 
 
 class Network:
-    """Layers whose weights lie in one vector and whose gradients lie in another.
+    """Layers whose weights are views of one vector and whose gradients are views of another.
 
-    A subclass fills `layers`, in the order in which their weights count, and `_shapes` (the input's shape, then the
-    output's of each layer) once it is built; and it gives ``build``, ``run``, ``back``, ``get_config`` and
-    ``from_config``.
+    A subclass fills `layers`, in the order of their weights, and, when it is built, `_shapes` (the shape of the input,
+    then of the output of each layer). It defines ``build``, ``run``, ``back``, ``get_config`` and ``from_config``.
+
 
     Parameters
     ----------
@@ -40,15 +40,15 @@ class Network:
     name : str, optional
         By default the class name in snake case.
     seed : int or SeedSequence, optional
-        Of initial weights, dropout and the order of samples; otherwise they come from
+        Seed of initial weights, dropout and the order of samples; by default from the global seed, see
         :func:`fastrnn.set_random_seed`.
     """
 
-    #: Tells models from other objects, where their class can't be imported.
+    #: Identifies models in modules that can't import this class.
     is_network = True
-    #: Whether the input's shape is a guess that the data may overrule.
+    #: Whether the input shape is a guess that the data may change.
     _guessed = False
-    #: Number of time steps that a model which writes sequences writes by default.
+    #: Default number of time steps of the output, for models that generate sequences.
     n_steps: int | None = None
 
     def __init__(
@@ -67,36 +67,36 @@ class Network:
         self._rng = np.random.Generator(np.random.SFC64(self._seed.spawn(1)[0]))
         self.layers: list[Any] = []
         self._input_layer: InputLayer | None = None
-        #: The input's shape, then the output's of each layer, as far as they are known.
+        #: The shape of the input, then of the output of each layer, as far as they are known.
         self._shapes: list[Any] = []
         self._params: np.ndarray | None = None
         self._grads: np.ndarray | None = None
-        #: Number of the vector, and all layers whose weights lie in it, inner ones too.
+        #: Number of the vector, and all layers with weights in it, including layers inside layers.
         self._binding, self._parts = 0, list[Layer]()
-        #: The input's shape that was last found to fit, since the weights were put into their vector.
+        #: The input shape that was checked last, since the weights were moved into their vector.
         self._fitting: tuple[int | None, ...] | None = None
 
     # -- layers
 
     @staticmethod
     def _check_layer(layer: Any, others: Sequence[Any]) -> None:
-        """Raise unless `layer` can stand in a model with `others`."""
+        """Raise if `layer` can't be in a model with `others`."""
         if not isinstance(layer, Layer):
             raise TypeError(f"layers holds {layer!r}: give objects from fastrnn.layers")
         if is_cell(layer):
-            raise ValueError(f"{layer!r} is a cell, which does one time step: put RNN around it")
+            raise ValueError(f"{layer!r} is a cell, which computes one time step: use RNN(cell)")
         if any(layer is other for other in others):
             raise ValueError(
-                f"{layer!r} is in the model already; make a second layer, two can't share weights here"
+                f"{layer!r} is in the model already: add another layer, as weights can't be shared in a model"
             )
         if others and layer.dtype != others[0].dtype:
             raise ValueError(
                 f"layer {layer.name!r} has dtype {layer.dtype}, the others {others[0].dtype}: "
-                "all layers of a model share one"
+                "all layers of a model must have the same dtype"
             )
 
     def _adopt(self, layer: Layer) -> None:
-        """Name and seed a layer, and make it the model's last."""
+        """Name and seed a layer, and append it to the model."""
         self._name(layer)
         seed = self._seed.spawn(1)[0]
         if layer.binding is None:
@@ -139,7 +139,7 @@ class Network:
         raise NotImplementedError
 
     def _ensure_ready(self, shape: tuple[int | None, ...]) -> None:
-        """Make the weights for inputs of `shape` if that is still to do."""
+        """Create the weights for inputs of `shape` if they do not exist."""
         if self._params is not None and shape == self._fitting:
             self.bind_weights()
             return
@@ -151,7 +151,7 @@ class Network:
         self._fitting = shape
 
     def _check_input(self, expected: Any, shape: Any) -> None:
-        """Complain about an input of another shape; another number of steps is fine unless it was stated."""
+        """Raise for an input of another shape. The number of steps may differ unless it was given."""
         alike = [a is None or b is None or a == b for a, b in zip(expected, shape, strict=False)]
         steps = 1 if len(expected) > 2 or self.layers[0].takes_tokens else 0
         if steps and self._input_layer is None:
@@ -179,7 +179,7 @@ class Network:
         self.plan_updates()
 
     def bind_weights(self) -> None:
-        """Move the weights back into this model's vector if another model, which shares a layer, has bound them since."""
+        """Move the weights back into this model's vector, if another model that shares a layer has moved them."""
         for layer in self._parts:
             if layer.binding != self._binding:
                 self._pack()
@@ -201,8 +201,8 @@ class Network:
     def params(self) -> np.ndarray:
         """All weights, as one vector.
 
-        It can't be written to in place: kernels read copies of the weights, which are made anew when the layers are told
-        of a change. Assign a whole vector instead (``model.params = values``), or call :meth:`set_weights`.
+        The array is read-only, because kernels use packed copies of the weights, which must be renewed after a change.
+        Assign a whole vector (``model.params = values``), or call :meth:`set_weights`.
         """
         view = self._vectors()[0].view()
         view.flags.writeable = False
@@ -221,7 +221,7 @@ class Network:
 
     @property
     def weight_vector(self) -> np.ndarray:
-        """The vector behind `params`. Who writes to it calls :meth:`weights_changed`."""
+        """The writable vector of `params`. Call :meth:`weights_changed` after writing to it."""
         return self._vectors()[0]
 
     @property
@@ -240,12 +240,12 @@ class Network:
         self._planned_at = -1
 
     def refresh_plan(self) -> None:
-        """Plan the updates anew if any layer's ``trainable`` was set since, so that the next update heeds it."""
+        """Plan the updates again if ``trainable`` of any layer was set since they were planned."""
         if self._planned_at != Layer.trainable_changes:
             self.plan_updates()
 
     def plan_updates(self) -> None:
-        """Work out which weights training changes, and where backward passes may end."""
+        """Find which weights training changes, and at which layer backward passes may end."""
         self._planned_at = Layer.trainable_changes
         if self._params is None:
             if self.built:
@@ -281,16 +281,16 @@ class Network:
 
     @property
     def _updates_rows(self) -> bool:
-        """Whether tables are updated in the rows only that have a gradient."""
+        """Whether updates of embeddings change only rows that have a gradient."""
         return False
 
     @property
     def n_threads(self) -> int | None:
-        """Largest number of threads that all layers allow; None if none says one."""
+        """Largest number of threads that all layers allow; None if no layer sets it."""
         return min((n for layer in self.layers if (n := layer.n_threads) is not None), default=None)
 
     def weights_changed(self) -> None:
-        """Tell all layers that their weights have other values now."""
+        """Notify all layers that their weights have changed."""
         for layer in self.layers:
             layer.weights_version += 1
 
@@ -312,10 +312,10 @@ class Network:
         Parameters
         ----------
         batch : Batch
-            Its targets are for models that look at those of the steps before.
+            Its targets are used by models whose decoder reads the targets of previous steps.
         training : bool
         logits_of : str, optional
-            If this activation ends the last layer, what comes before it is wanted too.
+            If the last layer has this activation, return its input too.
         """
         raise NotImplementedError
 
@@ -324,11 +324,11 @@ class Network:
         raise NotImplementedError
 
     def expected_output(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...] | None:
-        """Raise what inputs of `shape` would raise; return the outputs' shape if it is known beforehand."""
+        """Check inputs of `shape`; return the shape of the outputs, or None if it is not known."""
         return None
 
     def as_input(self, x: Any) -> Any:
-        """`x` as the first layer takes it; the weights are made if that is still to do."""
+        """Convert `x` for the first layer, and create the weights if they do not exist."""
         x = self.layers[0].as_input(x) if self.layers else np.asarray(x)
         self._ensure_ready((None, *x.shape[1:]))
         return x
@@ -371,8 +371,8 @@ class Network:
         Parameters
         ----------
         rows : array-like of int or bool, optional
-            Only of these sequences of the batch: the next call starts them anew while the others go on. All by default,
-            after which another batch size will do.
+            Sequences of the batch whose states are reset; the others keep theirs. By default all are reset, and the next
+            batch may have another size.
         """
         for layer in self.layers:
             layer.reset_state(rows)
@@ -382,7 +382,7 @@ class Network:
     # -- configuration, copies and files
 
     def __getstate__(self) -> dict[str, Any]:
-        # The plan holds bound methods, the vectors would be written twice: both are made anew from the layers.
+        # The plan has bound methods, and the layers contain the vectors' values: both are made again from the layers.
         state = {k: v for k, v in self.__dict__.items() if k not in ("_params", "_grads", "_parts", "plan")}
         return {**state, "_params": None, "_grads": None, "_parts": []}
 
@@ -407,7 +407,7 @@ class Network:
         saving.save_weights(self, path)
 
     def load_weights(self, path: str | os.PathLike) -> None:
-        """Read the weights that :meth:`save_weights` or :meth:`save` wrote; if they don't fit, nothing is changed."""
+        """Read the weights from a file of :meth:`save_weights` or :meth:`save`; after an error the model is unchanged."""
         self._vectors()
         saving.load_weights(self, path)
 
@@ -433,7 +433,7 @@ class Network:
         show_trainable : bool
             Add a column that says whether training changes the layer.
         positions, expand_nested, layer_range
-            Of Keras; without effect.
+            Arguments of Keras without effect.
         """
         text = summary(self, line_length, show_trainable)
         (print_fn or print)(text)
@@ -444,7 +444,7 @@ _bindings = itertools.count(1)
 
 
 def tree(layers: Iterable[Layer]) -> Iterator[Layer]:
-    """All layers, and those inside them."""
+    """All layers, including layers inside layers."""
     for layer in layers:
         yield layer
         yield from tree(layer.inner_layers())
@@ -453,10 +453,10 @@ def tree(layers: Iterable[Layer]) -> Iterator[Layer]:
 def load_model(
     path: str | os.PathLike, custom_objects: Mapping[str, Any] | None = None, compile: bool = True
 ) -> Any:
-    """Read a model that its ``save`` wrote; as :func:`fastrnn.load`, for models only."""
+    """Read a model from a file of its ``save``; as :func:`fastrnn.load`, for models only."""
     model = saving.load(path, custom_objects, compile)
     if not isinstance(model, Network):
         raise ModelFileError(
-            f"{os.fspath(path)!r} holds no model but {type(model).__name__}: read it with fastrnn.load"
+            f"{os.fspath(path)!r} contains {type(model).__name__}, not a model: read it with fastrnn.load"
         )
     return model

@@ -1,4 +1,4 @@
-"""Checks of what an encoder-decoder is made of and trained on."""
+"""Checks of the layers, arguments and targets of an encoder-decoder."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["Outputs", "check_end", "check_parts", "check_start", "read_targets"]
 
 
 class Outputs(NamedTuple):
-    """What a decoder gives at each step."""
+    """The outputs of a decoder at each step."""
 
-    #: Number of classes or numbers.
+    #: Number of classes or of numbers.
     n: int
-    #: Whether they are classes, rather than numbers that are fed back as they are.
+    #: Whether the outputs are probabilities of classes; otherwise they are numbers, which are the next inputs.
     classes: bool
 
 
 def check_parts(reading: list[Any], writing: list[Any]) -> None:
-    """Raise unless the layers of encoder and decoder can work together."""
+    """Raise if the layers of encoder and decoder do not fit together."""
     for name, side in (("encoder", reading), ("decoder", writing)):
         if not side:
             raise ValueError(f"{name} has no layers: give at least one recurrent layer")
@@ -39,14 +39,14 @@ def check_parts(reading: list[Any], writing: list[Any]) -> None:
                 )
             if layer.stateful:
                 raise ValueError(
-                    f"{name}: layer {layer.name!r} is stateful, but each answer starts from its own question: "
+                    f"{name}: layer {layer.name!r} is stateful, but each output sequence starts from its own input: "
                     "leave stateful out"
                 )
             if layer.merge_mode is None:
                 raise ValueError(f"{name}: layer {layer.name!r} has merge_mode=None: merge its outputs")
     if not reading[-1].has_states:
         raise ValueError(
-            f"encoder ends with {reading[-1]!r}: only the states of its recurrent layers are used, end with one"
+            f"encoder ends with {reading[-1]!r}: it must end with a recurrent layer, as only states are used"
         )
     for layer in writing:
         wrong = layer.why_not_by_step()
@@ -55,13 +55,13 @@ def check_parts(reading: list[Any], writing: list[Any]) -> None:
     sizes = [[state_sizes(layer) for layer in side if layer.has_states] for side in (reading, writing)]
     if sizes[0] != sizes[1]:
         raise ValueError(
-            f"encoder has recurrent layers with states of sizes {sizes[0]}, decoder {sizes[1]}: each layer of the "
-            "decoder starts from the states of one of the encoder, make them equal"
+            f"encoder has recurrent layers with states of sizes {sizes[0]}, decoder {sizes[1]}: they must be equal, as "
+            "each layer of the decoder starts from the states of one layer of the encoder"
         )
 
 
 def check_start(start: Any, reader: Any, writer: Any, outputs: Outputs) -> Any:
-    """`start` as a token, numbers, "last" or None, if it fits the first layers and the outputs."""
+    """`start` as a token, numbers, "last" or None; raises if it does not fit the first layers and the outputs."""
     n = outputs.n
     if outputs.classes:
         if n < 2:
@@ -71,9 +71,9 @@ def check_start(start: Any, reader: Any, writer: Any, outputs: Outputs) -> Any:
             return None
         if not _is_integer(start) or not 0 <= start < known:
             raise ValueError(
-                f"start={start!r}: the decoder reads tokens, give the one it reads first, from 0 to {known - 1} "
+                f"start={start!r}: the decoder reads tokens, give its first input, from 0 to {known - 1} "
                 + (
-                    "(a token of its own needs an Embedding one larger)"
+                    "(an extra start token needs an Embedding with one more row)"
                     if writer.takes_tokens
                     else "or None for zeros"
                 )
@@ -92,7 +92,7 @@ def check_start(start: Any, reader: Any, writer: Any, outputs: Outputs) -> Any:
 
 
 def check_end(end: Any, outputs: Outputs) -> int | None:
-    """`end` as a token, if the outputs have it."""
+    """`end` as a token, or None; raises if it is not one of the outputs' classes."""
     if end is None:
         return None
     if not outputs.classes:
@@ -105,7 +105,7 @@ def check_end(end: Any, outputs: Outputs) -> int | None:
 def read_targets(
     y: Any, n_batch: int, outputs: Outputs, end: int | None, dtype: Any
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Targets as tokens or numbers of `dtype`, and which steps count (None: all)."""
+    """Targets as tokens or numbers of `dtype`, and the mask of steps that count (None if all do)."""
     y, n = np.asarray(y), outputs.n
     if y.dtype.kind not in "biuf":
         raise TypeError(f"y has dtype {y.dtype}: give {'integer tokens' if outputs.classes else 'numbers'}")

@@ -17,7 +17,7 @@ __all__ = [
 
 
 def state_sizes(layer: Any) -> list[Any]:
-    """Sizes of the states that a layer hands on."""
+    """Sizes of a layer's final states."""
     if layer.reads_both_ways:
         sizes = [state_sizes(child) for child in (layer.forward_layer, layer.backward_layer)]
         if any(isinstance(size, list) for side in sizes for size in side) or len(sizes[0]) != len(sizes[1]):
@@ -31,7 +31,7 @@ def state_sizes(layer: Any) -> list[Any]:
 
 
 def set_returns(layer: Any, sequences: bool) -> None:
-    """Let a layer return its states, and all of its outputs or the last one."""
+    """Make a layer return its states, and the outputs of all steps or of the last one."""
     layer.return_sequences, layer.return_state = sequences, True
     if layer.reads_both_ways:
         for child in (layer.forward_layer, layer.backward_layer):
@@ -40,7 +40,7 @@ def set_returns(layer: Any, sequences: bool) -> None:
 
 
 def join_states(layer: Any, states: list[Any]) -> list[Any]:
-    """Final states of an encoder's layer as the decoder takes them: both directions side by side."""
+    """Final states of an encoder's layer, with the states of both directions concatenated, as the decoder takes them."""
     if not layer.reads_both_ways:
         return states
     half = len(states) // 2
@@ -48,7 +48,7 @@ def join_states(layer: Any, states: list[Any]) -> list[Any]:
 
 
 def part_states(layer: Any, d_states: list[Any]) -> list[Any]:
-    """The reverse of `join_states`, for gradients."""
+    """The inverse of `join_states`, for gradients."""
     if not layer.reads_both_ways:
         return d_states
     widths = state_sizes(layer.forward_layer)
@@ -57,16 +57,16 @@ def part_states(layer: Any, d_states: list[Any]) -> list[Any]:
 
 
 def output_shape(layer: Any, shape: Any) -> Any:
-    """Shape of a layer's output, without those of its states."""
+    """Shape of a layer's output, without the shapes of its states."""
     shape = layer.compute_output_shape(shape)
     return shape[0] if isinstance(shape, list) else shape
 
 
 def n_outputs(decoder: list[Any]) -> int:
-    """Number of the decoder's outputs, whatever it reads."""
+    """Number of outputs of the decoder, which is independent of its inputs."""
     shape: Any = (None, None) if decoder[0].takes_tokens else (None, None, 1)
     for layer in decoder:
         found = output_shape(layer, shape)
-        # Its layers are not yet told to return sequences.
+        # The layers do not yet return sequences, so add the time axis.
         shape = (None, None, found[-1]) if layer.has_states else found
     return shape[-1]

@@ -26,7 +26,7 @@ __all__ = ["EncoderDecoder"]
 
 
 class _Caches(NamedTuple):
-    """What the way back needs: the caches of both parts, and the states that the decoder ended with."""
+    """What the backward pass needs: the caches of both parts, and the decoder's final states."""
 
     encoder: list[Any]
     decoder: list[Any]
@@ -34,47 +34,46 @@ class _Caches(NamedTuple):
 
 
 class EncoderDecoder(Model):
-    r"""Layers that read a sequence, and layers that write another one from what the first have understood.
+    r"""An encoder reads a sequence, and a decoder generates another sequence from the encoder's final states.
 
-    The recurrent layers of the decoder start from the final states of those of the encoder, first to first, second to
-    second::
+    Recurrent layer k of the decoder starts from the final states of recurrent layer k of the encoder::
 
         s_0 = encoder(x_1 ... x_n)
         y_t, s_t = decoder(input_t, s_{t-1}),   input_1 = start,   input_t = target_{t-1}  (training)
                                                                    input_t = y_{t-1}       (prediction)
 
-    In training the decoder is shown the targets, one step late (teacher forcing); in prediction it runs freely on what it
-    wrote itself, the likeliest token at each step. Targets may be of any length, other than that of the inputs. There are
-    two kinds:
+    In training the decoder's inputs are the targets of the previous steps (teacher forcing); in prediction they are its own
+    outputs, the most probable token at each step. Targets and inputs may have different lengths. There are two kinds of
+    outputs:
 
     - tokens, where the decoder starts with an :class:`~fastrnn.layers.Embedding` or ends with a softmax. Targets are
       integers ``(batch, time)``, or one-hot ``(batch, time, n_classes)``. A decoder without an embedding reads one-hot
       vectors of `n_classes`.
-    - numbers, in all other cases. Targets are ``(batch, time, n_outputs)``, and what is fed back is the output.
+    - numbers, in all other cases. Targets are ``(batch, time, n_outputs)``, and outputs are the next inputs.
 
     Everything else is as in :class:`~fastrnn.Sequential`: ``compile``, ``fit(x, y)``, ``evaluate``, ``summary``,
-    callbacks, weights (the encoder's first) and files. `Input` at the encoder's start states the shape of its inputs, so
-    that weights exist at once.
+    callbacks, weights (the encoder's first) and files. If `Input` with the shape of the inputs is the encoder's first
+    layer, the weights are created at once.
 
     Parameters
     ----------
     encoder : iterable of Layer
-        Ends with a recurrent layer, of which only the final states are used. Masks (of ``Embedding(mask_zero=True)``,
-        ``Masking`` or ragged inputs) work as everywhere. The states of a ``Bidirectional`` layer are joined, so that it
-        starts a decoder of twice the units.
+        Must end with a recurrent layer, whose outputs are not used. Masks (of ``Embedding(mask_zero=True)``,
+        ``Masking`` or ragged inputs) are supported. The states of a ``Bidirectional`` layer are concatenated, so the
+        decoder's layer has twice its units.
     decoder : iterable of Layer
-        Works step by step, with as many recurrent layers as the encoder, of the same state sizes. Its last layer gives the
-        outputs. `return_sequences` and `return_state` of both parts are set as needed.
+        Layers that can compute single steps, with as many recurrent layers as the encoder, of the same state sizes. The
+        last layer computes the outputs. `return_sequences` and `return_state` of all layers are set as needed.
     start : int, float, array or "last", optional
-        What the decoder reads first. For tokens an integer, needed with an embedding; without one, None stands for zeros.
-        For numbers a value or one for each output; None stands for zeros; ``"last"`` for the last valid step of `x`, which
-        must have the outputs for its first features, as where a series goes on.
+        The decoder's first input. For tokens an integer, required with an embedding; without one, None means zeros.
+        For numbers one value, or one for each output; None means zeros. ``"last"`` is the last valid step of `x`, whose
+        first features must be the outputs, as in the continuation of a series.
     end : int, optional
-        The token behind which targets are padding: those steps count neither in the loss nor in metrics, and tokens that
-        are predicted end with it.
+        The token that ends a sequence. Targets after it are padding, and count neither in the loss nor in metrics;
+        predicted tokens after it are `end`.
     teacher_forcing : {"training", "always"}
-        Whether `evaluate` and validation let the decoder run freely, so that they measure what `predict` gives, or show it
-        the targets there too, so that losses compare with that of training.
+        With "training", the decoder's inputs in `evaluate` and validation are its own outputs, as in `predict`. With
+        "always" they are the targets, so that losses are comparable with that of training.
     trainable, name, seed
         As for :class:`~fastrnn.Sequential`.
 
@@ -83,7 +82,7 @@ class EncoderDecoder(Model):
     encoder, decoder : list of Layer
         Both parts; `layers` holds all.
     n_steps : int or None
-        Steps of the longest targets that the model was trained on, which `predict` writes unless told otherwise.
+        Steps of the longest targets of training, the default number of steps of `predict`.
 
     Raises
     ------
@@ -120,7 +119,7 @@ class EncoderDecoder(Model):
     >>> model.predict(x, n_steps=3, tokens=True).shape
     (64, 3)
 
-    Numbers: a series goes on where it was left.
+    Numbers, the continuation of a series:
 
     >>> model = EncoderDecoder(
     ...     encoder=[layers.LSTM(16)], decoder=[layers.LSTM(16), layers.Dense(1)], start="last", seed=0
@@ -155,7 +154,7 @@ class EncoderDecoder(Model):
         check_parts(reading, writing)
         self._n_outputs = n_outputs(writing)
         self._tokens_in = writing[0].takes_tokens
-        #: Whether outputs are classes, rather than numbers that are fed back as they are.
+        #: Whether outputs are probabilities of classes, not numbers.
         self.classes = self._tokens_in or writing[-1].output_activation == "softmax"
         outputs = Outputs(self._n_outputs, self.classes)
         self.start, self.end = check_start(start, reading[0], writing[0], outputs), check_end(end, outputs)
@@ -168,7 +167,7 @@ class EncoderDecoder(Model):
                     layer.name = f"{prefix}_{layer.name.removeprefix(prefix + '_')}"
                 self._adopt(layer)
                 if layer.has_states:
-                    # Of what the encoder's last layer writes, its states are used.
+                    # Only the states of the encoder's last layer are used.
                     set_returns(layer, sequences=layer is not reading[-1])
         self._n_encoder = len(reading)
         first = reading[0]
@@ -181,23 +180,23 @@ class EncoderDecoder(Model):
 
     @property
     def encoder(self) -> list[Any]:
-        """Layers that read."""
+        """The layers of the encoder."""
         return self.layers[: self._n_encoder]
 
     @property
     def decoder(self) -> list[Any]:
-        """Layers that write."""
+        """The layers of the decoder."""
         return self.layers[self._n_encoder :]
 
     # -- building
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        """Make the weights.
+        """Create the weights.
 
         Parameters
         ----------
         input_shape : tuple
-            Of the encoder's input, with the batch axis, None where a size is open.
+            Shape of the encoder's input, with the batch axis; None for sizes that may vary.
         """
         if self.built:
             return
@@ -219,8 +218,8 @@ class EncoderDecoder(Model):
         super().plan_updates()
         if self._params is None:
             return
-        # The way back through the decoder ends where nothing below is trained, neither in it nor, by its states, in the
-        # encoder.
+        # The backward pass through the decoder may end at a layer if no layer below is trained, and no layer of the encoder
+        # that gets gradients from its states.
         n, decoder = self._n_encoder, self.decoder
         trained = [
             i for i, layer in enumerate(decoder) if self.trainable and layer.trainable and layer._weights
@@ -266,7 +265,7 @@ class EncoderDecoder(Model):
         self._add_penalty_gradients()
 
     def _encode(self, x: Any, mask: Any, training: bool) -> tuple[np.ndarray, list[Any], list[Any], float]:
-        """Read `x`: the decoder's first input and initial states, caches, penalty."""
+        """Run the encoder: the decoder's first input and initial states, caches, penalty."""
         if mask is not None:
             mask = check_mask(mask, x.shape)
         first = self._first(x, mask)
@@ -276,7 +275,7 @@ class EncoderDecoder(Model):
         return first, states, found.caches, found.penalty
 
     def _first(self, x: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-        """What the decoder reads first, for each row of `x`."""
+        """The decoder's first input, for each row of `x`."""
         n = len(x)
         if self._tokens_in:
             return np.full(n, self.start)
@@ -293,19 +292,19 @@ class EncoderDecoder(Model):
         return np.broadcast_to(self.start, (n, self._n_outputs)).astype(dtype)
 
     def _as_read(self, tokens: np.ndarray) -> np.ndarray:
-        """Tokens as the decoder reads them: as they are, or one-hot (zeros for a token below 0)."""
+        """Tokens as inputs of the decoder: unchanged, or one-hot (zeros for a token below 0)."""
         if self._tokens_in:
             return tokens
         return (tokens[..., None] == np.arange(self._n_outputs)).astype(self.layers[0].dtype)
 
     def _fed_back(self, y: np.ndarray) -> np.ndarray:
-        """What the decoder reads after it has written `y`."""
+        """The decoder's input in the step after the output `y`."""
         return self._as_read(y.argmax(axis=-1)) if self.classes else y
 
     def _write(
         self, first: np.ndarray, states: list[Any], n_steps: int, logits_of: str | None = None
     ) -> ForwardPass:
-        """Run freely: each step reads what the step before has written."""
+        """Run the decoder; the input of each step is the output of the previous step."""
         read, steps = first, []
         for _ in range(n_steps):
             steps.append(forward(self.decoder, read[:, None], None, False, logits_of, states))
@@ -321,7 +320,7 @@ class EncoderDecoder(Model):
         )
 
     def _targets(self, y: Any, n_batch: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Targets as the decoder reads them, and which steps count (None: all)."""
+        """Targets as tokens or numbers, and the mask of steps that count (None if all do)."""
         outputs = Outputs(self._n_outputs, self.classes)
         targets, mask = read_targets(y, n_batch, outputs, self.end, self.layers[0].dtype)
         return (self._as_read(targets) if self.classes else targets), mask
@@ -330,9 +329,7 @@ class EncoderDecoder(Model):
         if n_steps is not None:
             return integer(n_steps, "n_steps")
         if self.n_steps is None:
-            raise ValueError(
-                "n_steps is missing: the model was not trained yet, so say how many steps to write"
-            )
+            raise ValueError("n_steps is missing: give the number of steps, as the model was not trained yet")
         return self.n_steps
 
     def __call__(
@@ -344,13 +341,13 @@ class EncoderDecoder(Model):
         ----------
         x : array_like of shape (batch, time, features) or (batch, time)
         y : array_like, optional
-            Targets that the decoder is shown (teacher forcing), as `fit` takes them; without them it runs freely.
+            Targets, as `fit` takes them, for teacher forcing; without them the decoder's inputs are its own outputs.
         mask : array of bool of shape (batch, time), optional
-            Of `x`.
+            Mask of `x`.
         training : bool
-            Whether dropout acts.
+            Whether to apply dropout.
         n_steps : int, optional
-            Number of steps to write, without `y`.
+            Number of steps to generate, without `y`.
 
         Returns
         -------
@@ -368,7 +365,7 @@ class EncoderDecoder(Model):
     # -- stepping and prediction
 
     def encode(self, x: Any, mask: Any = None) -> tuple[np.ndarray, list[Any]]:
-        """Read `x`, to write by hand with :meth:`step`: by sampling, with a beam, under constraints.
+        """Run the encoder, to generate outputs with :meth:`step`, for example by sampling or beam search.
 
         Parameters
         ----------
@@ -378,13 +375,13 @@ class EncoderDecoder(Model):
         Returns
         -------
         inputs : ndarray
-            What the decoder reads first.
+            The decoder's first input.
         states : list
             One entry for each recurrent layer of the decoder, a list of arrays ``(batch, size)``.
 
         Examples
         --------
-        Free running with the likeliest token, which is what `predict` does::
+        Generate the most probable token at each step, as `predict` does::
 
             inputs, states = model.encode(x)
             for t in range(n_steps):
@@ -395,13 +392,13 @@ class EncoderDecoder(Model):
         return first, states
 
     def step(self, inputs: Any, states: Sequence[Any]) -> tuple[np.ndarray, list[Any]]:
-        """One step of the decoder.
+        """Compute one step of the decoder.
 
         Parameters
         ----------
         inputs : array_like of shape (batch,) for tokens, (batch, n_outputs) for numbers
         states : list
-            Of :meth:`encode` or of the step before; rows may be chosen and repeated.
+            States from :meth:`encode` or the previous step; rows may be selected and repeated.
 
         Returns
         -------
@@ -427,22 +424,22 @@ class EncoderDecoder(Model):
         n_steps: int | None = None,
         tokens: bool = False,
     ) -> np.ndarray:
-        """Write a sequence for each sample, running freely.
+        """Generate a sequence for each sample; the decoder's inputs are its own outputs.
 
         Parameters
         ----------
         x, batch_size, verbose, steps, callbacks, mask
             As for :meth:`fastrnn.Sequential.predict`.
         n_steps : int, optional
-            Number of steps to write; by default that of the longest targets in training.
+            Number of steps to generate; by default that of the longest targets in training.
         tokens : bool
-            Return the tokens themselves, where the outputs are classes.
+            Whether to return tokens instead of probabilities.
 
         Returns
         -------
         ndarray of shape (samples, n_steps, n_outputs), or (samples, n_steps) with `tokens`
-            Outputs of all steps (probabilities after a softmax); or int64 tokens, the likeliest at each step. Behind the
-            first `end` token all tokens are `end`.
+            Outputs of all steps (probabilities after a softmax), or the most probable tokens as int64. All tokens after
+            the first `end` are `end`.
         """
         n_steps = self._count(n_steps)
         if tokens and not self.classes:
@@ -487,6 +484,6 @@ class EncoderDecoder(Model):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> EncoderDecoder:
-        """Make a model from what :meth:`get_config` returned, with new weights."""
+        """Make a model from the result of :meth:`get_config`, with new weights."""
         parts = {key: [deserialize(layer) for layer in config[key]] for key in ("encoder", "decoder")}
         return cls(**{**config, **parts})

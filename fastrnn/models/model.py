@@ -44,13 +44,13 @@ class Model(Network):
     name : str, optional
         By default the class name in snake case.
     seed : int or SeedSequence, optional
-        Of initial weights, dropout and the order of samples; otherwise they come from
+        Seed of initial weights, dropout and the order of samples; by default from the global seed, see
         :func:`fastrnn.set_random_seed`.
 
     Attributes
     ----------
     trainer : Trainer
-        Optimizer, loss and metrics, set by :meth:`compile`, and what they do with one batch.
+        Has optimizer, loss and metrics, set by :meth:`compile`, and makes updates from batches.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Model(Network):
         super().__init__(trainable, name, seed)
         self.trainer = Trainer()
 
-    # -- what the trainer holds
+    # -- attributes of the trainer
 
     @property
     def optimizer(self) -> Any:
@@ -84,7 +84,7 @@ class Model(Network):
 
     @property
     def history(self) -> History | None:
-        """What the last :meth:`fit` returned."""
+        """The History of the last :meth:`fit`."""
         return self.trainer.history
 
     @history.setter
@@ -93,7 +93,7 @@ class Model(Network):
 
     @property
     def stop_training(self) -> bool:
-        """Set by callbacks: training ends after this batch."""
+        """Callbacks set it to True to end training after the current batch."""
         return self.trainer.stop_training
 
     @stop_training.setter
@@ -102,11 +102,11 @@ class Model(Network):
 
     @property
     def metrics_names(self) -> list[str]:
-        """Names of loss and metrics, in the order of what :meth:`evaluate` returns."""
+        """Names of loss and metrics, in the order of the result of :meth:`evaluate`."""
         return self.trainer.objective.names
 
     def reset_metrics(self) -> None:
-        """Forget the running means of loss and metrics."""
+        """Reset the running means of loss and metrics."""
         self.trainer.objective.reset()
 
     @property
@@ -131,13 +131,13 @@ class Model(Network):
         ----------
         optimizer : str or Optimizer
         loss : str or Loss
-            ``"crossentropy"`` takes the kind that targets and outputs call for.
+            ``"crossentropy"`` chooses the kind that fits targets and outputs.
         loss_weights : float, optional
             Factor of the loss.
         metrics, weighted_metrics : list of str or Metric, optional
-            The latter take sample weights into account.
+            `weighted_metrics` take sample weights into account.
         run_eagerly, steps_per_execution, jit_compile, auto_scale_loss
-            Of Keras; without effect.
+            Arguments of Keras without effect.
         """
         if optimizer is None:
             raise ValueError("optimizer=None: give a name, such as 'adam', or an object")
@@ -149,7 +149,7 @@ class Model(Network):
         self.plan_updates()
 
     def get_compile_config(self) -> dict[str, Any]:
-        """Return the arguments of :meth:`compile` that have an effect, as they are now; empty before it was called."""
+        """Return the current values of the arguments of :meth:`compile` that have an effect; empty before its call."""
         return (
             {} if self.optimizer is None else {"optimizer": self.optimizer, **self.trainer.objective.config}
         )
@@ -186,18 +186,18 @@ class Model(Network):
         batch_size : int, optional
             32 by default.
         epochs : int
-            Where to stop, counted from 0, not from `initial_epoch`.
+            Number of the epoch before which to stop; epochs are counted from 0, also if `initial_epoch` is given.
         verbose : {"auto", 0, 1, 2}
             Silent, a progress bar, or one line for each epoch.
         callbacks : list of Callback, optional
         validation_split : float
-            Share of the samples, the last ones, that is held back for validation.
+            Fraction of the samples, taken from the end, that is used for validation and not for training.
         validation_data : tuple, optional
             ``(x, y)`` or ``(x, y, sample_weight)``. Stateful layers start validation from their initial states, and
-            training goes on from where it was.
+            training continues from the states before the validation.
         shuffle : bool or "batch"
-            Whether samples come in another random order at each epoch; ``"batch"`` shuffles within batches. Stateful
-            models need False, except where `x` is an iterable.
+            Whether to shuffle the samples before each epoch; ``"batch"`` shuffles within batches. Stateful models need
+            False, unless `x` is an iterable.
         class_weight : dict of int to float, optional
         sample_weight : array_like, optional
             One weight for each sample, or for each of its time steps.
@@ -206,13 +206,13 @@ class Model(Network):
             Stop after this number of batches.
         validation_batch_size : int, optional
         validation_freq : int or sequence of int
-            Validate each time this number of epochs is complete, or after these epochs (counted from 1).
+            Validate after every `validation_freq` epochs, or after these epochs (counted from 1).
         truncated_bptt_steps : int, optional
-            Truncated backpropagation through time: cut the sequences of each batch into pieces of this length. The
-            pieces are trained on one after the other, one update each. States go on from piece to piece, gradients
-            stop at the border, so that memory is that of a piece. Each batch starts from zero states (stateful layers
-            from those of the batch before). Needs an output and a target for every step. For sequences of no more
-            steps it changes nothing; by default gradients go all the way. Callbacks are called once for a batch.
+            Truncated backpropagation through time: cut the sequences of each batch into pieces of this length, and make
+            one update from each piece in turn. Each piece starts from the final states of the previous piece, and
+            gradients stop at its start, so memory is that of one piece. Each batch starts from zero states (stateful
+            layers from the states of the previous batch). Needs an output and a target for every step. Has no effect on
+            shorter sequences; by default gradients are not truncated. Callbacks are called once for a batch.
 
         Returns
         -------
@@ -221,7 +221,7 @@ class Model(Network):
         Raises
         ------
         NonFiniteLossError
-            If the loss stops being finite. The model keeps the weights of the last good epoch.
+            If the loss is not finite. The weights of the last epoch with a finite loss are restored.
 
         References
         ----------
@@ -255,7 +255,7 @@ class Model(Network):
             truncated_bptt_steps = check_pieces(self.layers, data.shape, truncated_bptt_steps)
         self._start(data, validation, shuffle=shuffle)
         if class_weight is not None:
-            # Only of what is trained on, so that validation compares with runs without weights.
+            # Class weights apply to training data only, so that validation is comparable with runs without them.
             data.set_class_weights(class_weight, self._shapes[-1])
         if self.history is not None:
             self.history.model = None
@@ -263,8 +263,8 @@ class Model(Network):
         verbose = 1 if verbose == "auto" else int(verbose)
         steps = data.n_batches if steps_per_epoch is None else steps_per_epoch
         calls = CallbackList(
-            # The history comes before the callbacks, so that what they save has the epoch, and after them, so that it
-            # records what they write into the logs.
+            # The history is called before the callbacks, so that models that they save include the epoch, and after
+            # them, to record what they add to the logs.
             [history, *callbacks, history, *([Progress(verbose)] if verbose else [])],
             self,
             {"verbose": verbose, "epochs": epochs, "steps": steps, "do_validation": validation is not None},
@@ -274,7 +274,7 @@ class Model(Network):
         if validation is not None:
 
             def validate() -> dict[str, float]:
-                # Validation data don't go on from training data, nor training data from them.
+                # Validation does not continue from the states of training, nor training from those of validation.
                 with guard(*states(self.layers), always=True):
                     self.reset_states()
                     found = evaluate(self, validation, calls, validation_steps)
@@ -287,13 +287,13 @@ class Model(Network):
         outcome = run_epochs(self, task, calls)
         if outcome.failure is not None:
             raise NonFiniteLossError(
-                f"in epoch {outcome.epoch + 1}: {str(outcome.failure).split(';')[0]}; the last good weights were put "
-                f"back. {HELP}."
+                f"in epoch {outcome.epoch + 1}: {str(outcome.failure).split(';')[0]}; the last good weights were "
+                f"restored. {HELP}."
             ) from outcome.failure
         return history
 
     def _start(self, *parts: Batches | None, shuffle: bool | str = False) -> None:
-        """Check what is trained and evaluated on, and make the weights."""
+        """Check the data for training and validation, and create the weights."""
         given = [data for data in parts if data is not None]
         for data in given:
             self._check_data(data)
@@ -304,7 +304,7 @@ class Model(Network):
             self.attach(data)
 
     def _check_data(self, data: Batches) -> None:
-        """Raise what the first batch would raise."""
+        """Raise errors that the first batch would raise."""
         _, y, weight, *_ = data.first
         if y is None:
             raise ValueError("y is missing: training and evaluation need targets")
@@ -316,7 +316,7 @@ class Model(Network):
             check_targets(self.loss, y, check_weights(weight), shape, self.layers[0].dtype, masked)
 
     def attach(self, data: Batches) -> None:
-        """Tell batches that continue each other whose states to reset where they start anew."""
+        """Give this model to stateful batches, which reset its states where a series starts."""
         if isinstance(data.x, StatefulBatches):
             data.x.attach(self)
 
@@ -336,7 +336,7 @@ class Model(Network):
         Returns
         -------
         float, list of float, or dict
-            The loss; with metrics a list that starts with it; with `return_dict` all by name.
+            The loss; with metrics a list of loss and metrics; with `return_dict` a dict of both by name.
         """
         self.trainer.need("evaluate")
         self._need_layers()
@@ -360,7 +360,7 @@ class Model(Network):
         callbacks: Sequence[Any] | None = None,
         mask: Any = None,
     ) -> np.ndarray:
-        """Compute the outputs for many samples.
+        """Compute the outputs of all samples, batch by batch.
 
         Parameters
         ----------
@@ -388,14 +388,13 @@ class Model(Network):
     def _prediction_data(
         self, x: Any, batch_size: int | None, callbacks: Any, mask: Any
     ) -> tuple[Batches, CallbackList]:
-        """Check what :meth:`predict` is given; return the batches and the callbacks."""
+        """Check the arguments of :meth:`predict`; return the batches and the callbacks."""
         self._need_layers()
         callbacks = check_callbacks(callbacks)
         if mask is not None:
             if is_stream(x) or isinstance(x, Ragged):
                 raise ValueError(
-                    "mask: leave it out where x is an iterable of batches, or Ragged, which says itself which steps "
-                    "are real"
+                    "mask: leave it out if x is an iterable of batches, or Ragged, which has no padding"
                 )
             mask = check_mask(mask, real_array(x).shape)
         if batch_size is None and not is_stream(x):
@@ -418,33 +417,33 @@ class Model(Network):
     def train_step(
         self, x: Any, y: Any, sample_weight: Any = None, mask: Any = None, n_steps: int | None = None
     ) -> float:
-        """Make one update from a batch and return its loss; metrics are accounted for.
+        """Make one update from a batch, update the metrics, and return the loss.
 
         Parameters
         ----------
         x, y, sample_weight, mask
-            As the layers and the loss take them.
+            Arrays of one batch, see `fit`.
         n_steps : int, optional
-            Truncate backpropagation through time: make one update from each piece of `n_steps` time steps, in the order
-            of time, each starting from the states that the piece before ended with. The loss is then the mean over the
-            pieces. The model must take it, see `fit`.
+            Truncate backpropagation through time: make one update from each piece of `n_steps` time steps in turn, each
+            starting from the final states of the previous piece. The loss is then the mean over the pieces. For the
+            requirements see `truncated_bptt_steps` of `fit`.
 
         Raises
         ------
         NonFiniteLossError
-            If loss or gradient are not finite. Weights and states are those before the call, or before the piece.
+            If loss or gradient is not finite. Weights and states are restored to those before the call, or the piece.
         """
         return self.trainer.train(self, Batch(x, y, sample_weight, mask), n_steps)
 
     def _batch_of(self, x: Any, y: Any, sample_weight: Any, mask: Any) -> Batch:
-        """A single batch as arrays; of a Ragged the mask is its own, unless given."""
+        """A single batch as arrays; the mask of a Ragged is its own, unless one is given."""
         x, real = whole(x)
         y = None if y is None else as_array(whole(y)[0], "y")
         sample_weight = check_weights(whole(sample_weight)[0])
         x = self.as_input(x)
         if mask is not None:
             mask = check_mask(mask, x.shape)
-            real = None if mask.all() else mask  # one that hides nothing is none
+            real = None if mask.all() else mask  # a mask of True has no effect
         return Batch(x, y, sample_weight, real)
 
     def train_on_batch(
@@ -477,7 +476,7 @@ class Model(Network):
     def test_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False, mask: Any = None
     ) -> Any:
-        """Compute loss and metrics of a batch; returns as :meth:`train_on_batch`."""
+        """Compute loss and metrics of a batch; the result is as that of :meth:`train_on_batch`."""
         self.trainer.need("test_on_batch")
         return_dict = flag(return_dict, "return_dict")
         batch = self._batch_of(x, y, sample_weight, mask)

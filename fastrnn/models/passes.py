@@ -1,4 +1,4 @@
-"""One pass through layers in a row, and the way back: what every model is made of."""
+"""The forward and the backward pass through a stack of layers, which all models use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def forward(
     logit_activation: str | None = None,
     starts: Sequence[Any] | None = None,
 ) -> ForwardPass:
-    """Run `x` through `layers`.
+    """Compute the outputs of `layers` for `x`.
 
     Parameters
     ----------
@@ -30,9 +30,9 @@ def forward(
     x : array
     mask : array of bool of shape (batch, time), optional
     training : bool
-        Whether dropout acts and caches are kept.
+        Whether to apply dropout and keep caches.
     logit_activation : str, optional
-        If this activation ends the last layer, what comes before it is wanted too.
+        If the last layer has this activation, return its input too.
     starts : sequence, optional
         Initial states of the layers with `return_state`, first to last.
 
@@ -80,19 +80,19 @@ def backward(
     stop: int,
     d_finals: Sequence[Any] = (),
 ) -> list[Any]:
-    """Write the gradients of `layers`, from the last one down to number `stop`.
+    """Compute the gradients of `layers`, from the last one down to number `stop`.
 
     Parameters
     ----------
     layers : sequence of Layer
     dy : array or None
-        Gradient of the output, or of what comes before the last activation if `from_logits`.
+        Gradient of the output, or of the input of the last activation if `from_logits`.
     caches : list
-        Of `forward`; used up.
+        Caches of `forward`; the list is emptied.
     from_logits : bool
     stop : int
     d_finals : sequence
-        Gradients of the final states of the layers with `return_state`, each a list with None for zeros.
+        Gradients of the final states of the layers with `return_state`, each a list; None means zeros.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def backward(
     d_starts: list[Any] = []
     for i in range(len(layers) - 1, stop - 1, -1):
         layer, cache = layers[i], caches[i]
-        # What a layer kept is free for reuse as soon as its gradient is known.
+        # Free the cache of a layer as soon as its gradient is computed.
         caches[i] = None
         if layer.activity_regularizer is not None:
             cache, y = cache

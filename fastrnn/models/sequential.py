@@ -1,4 +1,4 @@
-"""Layers in a row."""
+"""A stack of layers."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ __all__ = ["Sequential"]
 
 
 class Sequential(Model):
-    """Layers in a row.
+    """A stack of layers, each of which takes the output of the previous layer.
 
     Parameters
     ----------
     layers : iterable of Layer, optional
-        The first may be :func:`~fastrnn.layers.Input`, which states the input's shape, so that weights exist at once.
+        If the first is :func:`~fastrnn.layers.Input` with the shape of the inputs, the weights are created at once.
     trainable : bool
         Whether training changes weights at all.
     name : str, optional
     seed : int or SeedSequence, optional
-        Of initial weights, dropout and the order of samples; otherwise they come from
+        Seed of initial weights, dropout and the order of samples; by default from the global seed, see
         :func:`fastrnn.set_random_seed`.
 
     Attributes
     ----------
     layers : list of Layer
-        Without the input layer.
+        The layers without the input layer.
     params, grads : ndarray
         All weights and their gradients, one vector each; the layers' arrays are views of them.
     optimizer, loss
         Set by :meth:`compile`.
     history : History
-        Of the last :meth:`fit`.
+        History of the last :meth:`fit`.
 
     Notes
     -----
-    A layer may be in several models, which then share its weights: training one of them changes the others too. Each has
-    an optimizer of its own. So ``Sequential(model.layers[:2]).predict(x)`` gives the features that the second layer of a
-    model computes. Saving or copying a model gives it weights of its own.
+    A layer may be in several models, which then share its weights: training one of them changes the others too. Each
+    model has its own optimizer. For example, ``Sequential(model.layers[:2]).predict(x)`` computes the outputs of the second
+    layer of a model. A copy of a model, or a model read from a file, shares no weights.
 
     Examples
     --------
@@ -68,7 +68,7 @@ class Sequential(Model):
     (4, 1)
     """
 
-    #: The shape of input that was last found to fit, and the outputs' shape for it.
+    #: The input shape that was checked last, with the number of layers, and the output shape for it.
     _walked: tuple[Any, Any] | None = None
 
     def __init__(
@@ -99,16 +99,16 @@ class Sequential(Model):
         if layer.return_state:
             raise ValueError(
                 f"layer {layer.name!r} has return_state=True, which gives several outputs: "
-                "in a row of layers each has one, leave it out"
+                "layers of a Sequential have one output, leave it out"
             )
         if layer.merge_mode is None:
             raise ValueError(
                 f"layer {layer.name!r} has merge_mode=None, which gives two outputs: "
-                "in a row of layers each has one, merge them"
+                "layers of a Sequential have one output, merge them"
             )
         if layer.takes_tokens and self.layers:
             raise ValueError(
-                f"layer {layer.name!r} ({type(layer).__name__}) takes tokens, and layers give numbers: it must come first"
+                f"layer {layer.name!r} ({type(layer).__name__}) takes tokens, but layers output numbers: it must come first"
             )
         before = attributes(self, "layers", "_shapes", "_guessed", "_params"), attributes(layer, "name")
         with guard(*before):
@@ -117,13 +117,13 @@ class Sequential(Model):
                 if layer.input_shape is not None:
                     self._shapes = [(None, *layer.input_shape)]
                 elif layer.takes_tokens:
-                    # Any number of tokens: enough to know for most layers that follow.
+                    # Tokens of any number of steps, which is enough for most following layers.
                     self._shapes, self._guessed = [(None, None)], True
             if self._shapes:
                 self._grow()
 
     def pop(self) -> Layer:
-        """Take the last layer away and return it."""
+        """Remove the last layer and return it."""
         self._need_layers()
         self._walked = None
         layer = self.layers.pop()
@@ -136,12 +136,12 @@ class Sequential(Model):
     # -- building
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        """Make the weights.
+        """Create the weights.
 
         Parameters
         ----------
         input_shape : tuple
-            With the batch axis, None where a size is open: ``(None, None, 3)`` for any batch and number of steps.
+            With the batch axis; None for sizes that may vary: ``(None, None, 3)`` for any batch and number of steps.
         """
         self._need_layers()
         shape = as_shape(input_shape, "input_shape")
@@ -156,7 +156,7 @@ class Sequential(Model):
         if not self.built:
             return _walk(self.layers, shape)
         self._check_input(self._shapes[0], shape)
-        # The same shape comes again and again, and short predictions would notice the walk.
+        # Skip the check for the same shape as before, as it would slow down short predictions.
         if self._walked is None or self._walked[0] != (shape, len(self.layers)):
             self._walked = (shape, len(self.layers)), _walk(self.layers, shape)
         return self._walked[1]
@@ -164,12 +164,12 @@ class Sequential(Model):
     def _grow(self) -> None:
         """Build the layers that are not built yet."""
         if not self._guessed:
-            # Before the first of them has weights it should be clear that the last one can have some.
+            # Check all layers before the first one gets weights.
             _walk(self.layers[len(self._shapes) - 1 :], self._shapes[-1])
         while len(self._shapes) <= len(self.layers):
             layer, shape = self.layers[len(self._shapes) - 1], self._shapes[-1]
             if self._guessed and len(self._shapes) > 1 and shape[-1] is None:
-                # As after Flatten, where the number of steps counts: the first data will tell.
+                # The shape depends on the number of steps, as after Flatten: build the rest with the first data.
                 return
             layer.ensure_built(shape)
             self._shapes.append(layer.compute_output_shape(shape))
@@ -197,17 +197,17 @@ class Sequential(Model):
     # -- configuration, copies and files
 
     def stream(self, batch_size: int = 1) -> Stream:
-        """Prepare to run one time step at a time, in microseconds.
+        """Make a stream, which runs the model one time step at a time, within microseconds.
 
         Parameters
         ----------
         batch_size : int
-            Number of sequences that advance side by side.
+            Number of sequences that advance together.
 
         Returns
         -------
         Stream
-            With the weights as they are now, and states of its own, at zero.
+            With a copy of the current weights, and with states of its own, which start from zero.
         """
         self._vectors()
         return Stream(self.layers, self._shapes[0], batch_size)
@@ -219,21 +219,21 @@ class Sequential(Model):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Sequential:
-        """Make a model from what :meth:`get_config` returned, with new weights."""
+        """Make a model from the result of :meth:`get_config`, with new weights."""
         if not isinstance(config, Mapping) or "layers" not in config:
-            raise ValueError(f"config={config!r}: give what get_config() returned, with its layers")
+            raise ValueError(f"config={config!r}: give the result of get_config(), with its layers")
         return cls([deserialize(layer) for layer in config["layers"]], name=config.get("name"))
 
 
 def _knows_its_shapes(layer: Any) -> bool:
-    """Whether a layer tells what comes out of it before it has weights; a user's own need not."""
+    """Whether the output shape of a layer is known before it has weights; for user-defined layers it may not be."""
     if not type(layer).__module__.startswith("fastrnn.") or isinstance(layer, CustomCell):
         return False
     return all(map(_knows_its_shapes, layer.inner_layers()))
 
 
 def _walk(layers: Sequence[Any], shape: Any) -> Any:
-    """Raise what a layer would raise for what comes to it; return the last output's shape, None if that is not known."""
+    """Check the input shape of each layer; return the shape of the last output, or None if it is not known."""
     for layer in layers:
         if not _knows_its_shapes(layer):
             return None

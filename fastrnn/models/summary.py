@@ -1,4 +1,4 @@
-"""The table that a model prints."""
+"""The table of `Model.summary`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["summary"]
 
 
 def summary(model: Any, line_length: int | None, show_trainable: bool) -> str:
-    """The table of a model's layers, output shapes and numbers of parameters, as text."""
+    """A table of a model's layers, output shapes and numbers of parameters, as text."""
     header = ["Layer (type)", "Output Shape", "Param #"]
     rows = []
     for i, layer in enumerate(model.layers):

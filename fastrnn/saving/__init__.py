@@ -1,8 +1,8 @@
-"""Files of models, estimators, scalers and tokenizers, which hold data and no code.
+"""Saving of models, estimators, scalers and tokenizers in files that contain data and no code.
 
 `save` and `load` are the public functions; ``model.save(path)`` and ``estimator.save(path)`` call them. `files` writes a
-file whole or not at all, `container` is the file format, `codec` turns Python values into plain data, and `objects` says
-what there is to write of each of the library's objects.
+file completely or not at all, `container` is the file format, `codec` converts Python values to plain data, and `objects`
+defines what is written for each of the library's objects.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fastrnn.checks import flag
 from fastrnn.exceptions import ModelFileError
 from fastrnn.initializers import zeros_within
 from fastrnn.registry import with_custom_objects
-from fastrnn.saving import container, objects, records  # noqa: F401 - the last two make kinds of values known
+from fastrnn.saving import container, objects, records  # noqa: F401 - the last two register kinds of values
 from fastrnn.saving.codec import Decoder, Encoder
 
 __all__ = ["load", "load_weights", "save", "save_weights"]
@@ -27,20 +27,20 @@ _Path = str | os.PathLike
 def save(value: Any, path: _Path) -> None:
     """Write a model, an estimator, a scaler, a tokenizer, or a dict, list or `Pipeline` of these to a file.
 
-    The file is a safetensors file with everything that is needed to go on: configuration, weights, the optimizer's state,
-    random number generators, class labels, the epochs so far. It is written whole or not at all: if anything fails, and
-    also if the process is killed, a file that was there before is kept.
+    The file is a safetensors file with everything that is needed to continue training: configuration, weights, the
+    optimizer's state, random number generators, class labels, the epochs so far. It is written completely or not at all:
+    after an error, or if the process is killed, an existing file is left unchanged.
 
     Parameters
     ----------
     value : object
     path : str or path
-        The extension is of your choice; ``.fastrnn`` or ``.safetensors`` say what it is.
+        Any extension is allowed; usual are ``.fastrnn`` and ``.safetensors``.
 
     Raises
     ------
     TypeError
-        If `value` holds something that a file can't hold, such as a lambda, or an object without ``get_config()``.
+        If `value` contains something that can't be saved, such as a lambda, or an object without ``get_config()``.
     ModelFileError
         If the file can't be written.
 
@@ -61,38 +61,39 @@ def save(value: Any, path: _Path) -> None:
 
 
 def load(path: _Path, custom_objects: Mapping[str, Any] | None = None, compiled: bool = True) -> Any:
-    """Read what :func:`save` wrote. Nothing in the file is run as code.
+    """Read a file of :func:`save`. Nothing in the file is run as code.
 
     Parameters
     ----------
     path : str or path
     custom_objects : mapping of str to class or function, optional
-        Classes and functions of your own that the file names: layers, cells, losses, metrics, learning rates.
+        User-defined classes and functions that the file names: layers, cells, losses, metrics, learning rates.
     compiled : bool
-        Read optimizer, loss and metrics of a model too. Without, the model predicts, and classes of losses, metrics and
-        learning rates need not be passed; call its ``compile`` before you train it.
+        Whether to read optimizer, loss and metrics of a model. If False, the model can predict, and classes of losses,
+        metrics and learning rates need not be passed; call its ``compile`` before training.
 
     Returns
     -------
     object
-        As it was when it was saved. Training goes on from there with the numbers that it would have had otherwise:
+        The object in the state in which it was saved. Continued training gives the same numbers as uninterrupted training:
         ``model.fit(x, y, epochs=n, initial_epoch=model.history.epoch[-1] + 1)``.
 
     Raises
     ------
     ModelFileError
-        If the file is no such file, was damaged, is of a later version, or names classes that are not passed.
+        If the file was not written by :func:`save`, is damaged, is of a later version, or names classes that are not
+        passed.
     """
     file = container.read(path)
     if not flag(compiled, "compiled"):
         content = file.content.get("value") if isinstance(file.content, dict) else None
         if not isinstance(content, dict) or "compile" not in content:
-            raise ModelFileError(f"{file.path!r} holds no model: compiled=False is for models only")
+            raise ModelFileError(f"{file.path!r} does not contain a model: compiled=False is for models only")
         content["compile"] = None
     with _reading(file, custom_objects, all_named=compiled) as decoder:
         value = decoder(file.content["value"])
         if compiled and decoder.tensors:
-            raise ValueError(f"nothing needs its tensors {sorted(decoder.tensors)[:3]}")
+            raise ValueError(f"its tensors {sorted(decoder.tensors)[:3]} are not used")
     return value
 
 
@@ -100,17 +101,17 @@ def load(path: _Path, custom_objects: Mapping[str, Any] | None = None, compiled:
 def _reading(
     file: container.Container, custom_objects: Mapping[str, Any] | None, all_named: bool = True
 ) -> Iterator[Decoder]:
-    """A decoder for a file's content; whatever is wrong with the content becomes an error that names the file."""
+    """A decoder for a file's content; errors in the content are raised as an error that names the file."""
     given = dict(custom_objects or {})
     try:
         missing = [name for name in file.content["custom_objects"] if name not in given]
     except (KeyError, TypeError) as error:
         raise ModelFileError(
-            f"{file.path!r} holds no saved object: was it written by save_weights?"
+            f"{file.path!r} does not contain a saved object: was it written by save_weights?"
         ) from error
     if missing and all_named:
         raise ModelFileError(
-            f"{file.path!r} needs classes or functions of yours: pass custom_objects={{"
+            f"{file.path!r} names user-defined classes or functions: pass custom_objects={{"
             + ", ".join(f"{name!r}: {name}" for name in map(str, missing))
             + "}"
         )
@@ -127,7 +128,7 @@ def _reading(
 
 
 def save_weights(model: Any, path: _Path) -> None:
-    """Write the weights of a model alone, in their order, with the layers' names."""
+    """Write only the weights of a model, in their order, with the layers' names."""
     tensors = {}
     for i, layer in enumerate(model.layers):
         for name, value in layer._weights.items():
@@ -141,7 +142,7 @@ def load_weights(model: Any, path: _Path) -> None:
     Raises
     ------
     ModelFileError
-        If the file's weights are of other shapes or dtypes, or not as many; the model is as it was.
+        If number, shapes or dtypes of the file's weights differ from the model's; the model is unchanged.
     """
     file = container.read(path)
     names = file.content.get("weights") if isinstance(file.content, dict) else None
@@ -149,7 +150,7 @@ def load_weights(model: Any, path: _Path) -> None:
         names = file.content["value"].get("weights")
     if not isinstance(names, list) or not all(name in file.tensors for name in names):
         raise ModelFileError(
-            f"{file.path!r} holds no weights of a model: give a file of save_weights or of model.save"
+            f"{file.path!r} has no weights of a model: give a file of save_weights or of model.save"
         )
     try:
         weights = [file.tensors[name] for name in names]

@@ -1,8 +1,8 @@
-"""Python values as plain data for JSON and tensors beside it, and back, without running code that a file names.
+"""Conversion of Python values to plain data for JSON and separate tensors, and back, without running code from a file.
 
-What JSON knows is written as it is. Everything else is a table with the key ``"$"``, which says what it is: one of a fixed
-list of kinds, each with its own reader that checks what it reads. Classes are found by name among the library's own
-(see `names`), or among `custom_objects`, which the caller passes.
+Values that JSON can represent are written directly. Everything else is a table whose key ``"$"`` is the name of its kind,
+one of a fixed list of kinds, each with a reader that checks its data. Classes are looked up by name among the library's own,
+or among `custom_objects`, which the caller passes.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ _TAG = "$"
 
 
 class Kind:
-    """How one kind of object is written and read.
+    """A kind of values, with the functions that write and read them.
 
     Parameters
     ----------
     tag : str
-        What files call it.
+        Name of the kind in files.
     accepts : function of the value
-        Whether a value is of the kind.
+        Returns whether a value is of this kind.
     encode : function of the value, the encoder and the path
         Returns a dict of plain data.
     decode : function of that dict and the decoder
-        Returns the value; raises ValueError, TypeError or KeyError where the data is none of the kind.
+        Returns the value; raises ValueError, TypeError or KeyError for invalid data.
     shared : bool
-        Whether two mentions of one object are read as one object again.
+        Whether references to the same object are read as the same object.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ _KINDS: dict[str, Kind] = {}
 
 
 def register(*kinds: Kind) -> None:
-    """Make kinds known; of several that accept a value the first one counts, and later calls come first."""
+    """Register kinds. If several kinds accept a value, the one registered last is used."""
     global _KINDS
     _KINDS = {**{kind.tag: kind for kind in kinds}, **_KINDS}
 
 
 def custom_name(value: Any) -> str | None:
-    """The name of a class or function of the user's, or of an object's class; None for what is the library's own."""
+    """The name of a user-defined class or function, or of an object's class; None if it belongs to the library."""
     owner = value if isinstance(value, type) or not hasattr(value, "get_config") else type(value)
     if not (isinstance(owner, type) or callable(owner)):
         owner = type(value)
@@ -67,17 +67,17 @@ def custom_name(value: Any) -> str | None:
 
 
 class Encoder:
-    """Turns values into plain data; arrays are put into `tensors` under the path at which they stand."""
+    """Converts values to plain data; arrays are put into `tensors`, by their paths in the value."""
 
     def __init__(self) -> None:
         self.tensors: dict[str, np.ndarray] = {}
-        #: Names of the user's classes and functions that reading will need.
+        #: Names of user-defined classes and functions that are needed to read the file.
         self.custom: set[str] = set()
-        # Objects that were written, by identity; kept so that no other object takes the identity.
+        # Objects that were written, by id; they are kept, so that no other object gets the same id.
         self._written: dict[int, tuple[int, Any]] = {}
 
     def __call__(self, value: Any, path: str) -> Any:
-        """Plain data for `value`, which stands at `path`; raises TypeError for what a file can't hold."""
+        """Return plain data for the `value` at `path`; raises TypeError for values that can't be saved."""
         if value is None or isinstance(value, (bool, str)) or type(value) is int:
             return value
         if type(value) is float:
@@ -96,8 +96,8 @@ class Encoder:
             if kind.accepts(value):
                 return self._tagged(kind, value, path)
         raise TypeError(
-            f"{path}: {value!r} ({type(value).__name__}) can't be written to a file: only plain data, arrays, and objects "
-            "of fastrnn, or of classes of yours that have get_config()"
+            f"{path}: {value!r} ({type(value).__name__}) can't be written to a file: use plain data, arrays, objects of "
+            "fastrnn, or objects with get_config()"
         )
 
     def _tagged(self, kind: Kind, value: Any, path: str) -> dict[str, Any]:
@@ -111,22 +111,22 @@ class Encoder:
         return {_TAG: kind.tag, "number": number, **kind.encode(value, self, path)}
 
     def tensor(self, array: np.ndarray, path: str) -> str:
-        """Keep an array, and return the name under which it is found."""
+        """Keep an array, and return its name in the file."""
         self.tensors[path] = array
         return path
 
     def need(self, *objects: Any) -> None:
-        """Note which of these the caller of `load` will have to pass."""
+        """Record the user-defined ones of these objects, which the caller of `load` has to pass."""
         self.custom.update(name for name in map(custom_name, objects) if name is not None)
 
 
 class Decoder:
-    """Turns what an `Encoder` made back into values.
+    """Converts the plain data of an `Encoder` to values.
 
     Parameters
     ----------
     tensors : dict of str to ndarray
-        Used up as they are read.
+        Arrays are removed from it as they are read.
     """
 
     def __init__(self, tensors: dict[str, np.ndarray]) -> None:
@@ -134,7 +134,7 @@ class Decoder:
         self._read: dict[int, Any] = {}
 
     def __call__(self, data: Any) -> Any:
-        """Return the value; raises ValueError, TypeError or KeyError where `data` is not what an encoder writes."""
+        """Return the value; raises ValueError, TypeError or KeyError if `data` was not written by an encoder."""
         if isinstance(data, list):
             return [self(item) for item in data]
         if not isinstance(data, dict):
@@ -149,7 +149,7 @@ class Decoder:
         if tag == "same":
             return self._read[data["number"]]
         if tag not in _KINDS:
-            raise ValueError(f"it holds a value of the unknown kind {tag!r}")
+            raise ValueError(f"it has a value of the unknown kind {tag!r}")
         kind = _KINDS[tag]
         value = kind.decode(data, self)
         if kind.shared:
@@ -157,12 +157,12 @@ class Decoder:
         return value
 
     def tensor(self, name: Any) -> np.ndarray:
-        """Take the array that `Encoder.tensor` kept under this name."""
+        """Remove and return the array that `Encoder.tensor` kept under this name."""
         return self.tensors.pop(name)
 
 
 def _register_plain() -> None:
-    """The kinds that NumPy and Python bring."""
+    """Register the kinds of NumPy and Python."""
 
     def encode_array(value: np.ndarray, encoder: Encoder, path: str) -> dict[str, Any]:
         kind = value.dtype.kind
@@ -193,10 +193,10 @@ def _register_plain() -> None:
             if form[0] != "U" or not all(
                 isinstance(item, str) and len(item) <= int(form[1:]) for item in items
             ):
-                raise ValueError("an array of strings holds something else")
-            # NumPy takes as many characters for each as for the longest.
+                raise ValueError("an array of strings has elements of other types")
+            # NumPy allocates the stated length for each element.
             if int(form[1:]) > max(map(len, items), default=0) + 1024:
-                raise ValueError("an array of strings states a length that none of them has")
+                raise ValueError("an array of strings states a length far above that of its elements")
             return np.array(items, dtype=form).reshape(shape)
         array = np.empty(len(items), object)
         for i, item in enumerate(items):
@@ -211,7 +211,7 @@ def _register_plain() -> None:
     def decode_scalar(data: dict[str, Any], decoder: Decoder) -> Any:
         dtype, value = _dtype(data["as"]), decoder(data["value"])
         if dtype.kind not in "biuf" or not isinstance(value, (bool, int, float)):
-            raise ValueError("a number is none")
+            raise ValueError("a number has an invalid dtype or value")
         return dtype.type(value)
 
     register(
@@ -265,14 +265,14 @@ def _register_random() -> None:
         name = state["bit_generator"]
         bits = generators[name](0)
         if name == "MT19937" and not 0 <= int(state["state"]["pos"]) <= 624:
-            raise ValueError("the position of a random number generator is outside of its state")
+            raise ValueError("the position of a random number generator is outside its state")
         like = bits.state["state"]
         for key, value in like.items():
             given = state["state"][key]
             if np.shape(given) != np.shape(value) or getattr(given, "dtype", None) != getattr(
                 value, "dtype", None
             ):
-                raise ValueError("the state of a random number generator has another form")
+                raise ValueError("the state of a random number generator has an invalid form")
         bits.state = state
         return bits
 
@@ -325,7 +325,7 @@ def _register_random() -> None:
 
 
 def _register_custom() -> None:
-    """Objects, classes and functions of the user's, which are found by name among `custom_objects`."""
+    """Register user-defined objects, classes and functions, which are looked up by name in `custom_objects`."""
 
     def encode_object(value: Any, encoder: Encoder, path: str) -> dict[str, Any]:
         encoder.need(value)
@@ -337,9 +337,7 @@ def _register_custom() -> None:
 
     def encode_name(value: Any, encoder: Encoder, path: str) -> dict[str, Any]:
         if not value.__name__.isidentifier():
-            raise TypeError(
-                f"{path}: {value!r} has no name by which it could be found again: use a function with one"
-            )
+            raise TypeError(f"{path}: {value!r} can't be saved, as it has no name: use a named function")
         encoder.need(value)
         return {"name": value.__name__}
 
@@ -368,10 +366,10 @@ _register_custom()
 
 
 def by_name(table: Mapping[str, Any], name: Any, what: str) -> Any:
-    """What a table says that a name means; names of the user's come first."""
+    """Look up a name among the user-defined objects, then in a table."""
     custom = custom_object(name)
     if custom is not None:
         return custom
     if not isinstance(name, str) or name not in table:
-        raise ValueError(f"it holds {what} {name!r}, which this version does not know")
+        raise ValueError(f"it has {what} {name!r}, which this version does not know")
     return table[name]

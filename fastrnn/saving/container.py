@@ -1,13 +1,13 @@
 """The file format: safetensors, with a checksum over the whole file.
 
 A file is eight bytes with the length of the header (little-endian), the header in JSON, and the tensors' bytes. The header
-gives each tensor's dtype, shape and place; ``__metadata__`` holds strings. Reading it runs no code.
+gives each tensor's dtype, shape and position; ``__metadata__`` holds strings. Reading it runs no code.
 
-The format is read and written here, in NumPy, because saving must work without further packages: the library `safetensors`
-would be one more for every user, for about a hundred lines. The tests hold both directions against that library.
+The format is read and written here with NumPy, because saving must work without optional packages, and the library
+`safetensors` would replace only about a hundred lines. The tests compare reading and writing with that library.
 
 Metadata of our files: ``format`` ("fastrnn"), ``format_version``, ``fastrnn_version``, ``content`` (JSON) and
-``checksum``, the SHA-256 of the whole file in which the checksum's own 64 digits are zeros.
+``checksum``, the SHA-256 of the whole file with zeros in place of the checksum's 64 digits.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fastrnn.saving.files import read_whole, write_whole
 __all__ = ["FORMAT", "FORMAT_VERSION", "Container", "read", "write"]
 
 FORMAT = "fastrnn"
-#: Raised by one when files are written that earlier versions can't read.
+#: Increased by 1 when new files can't be read by earlier versions.
 FORMAT_VERSION = 1
 
 _DTYPES = {
@@ -46,17 +46,17 @@ _DTYPES = {
     "F64": "<f8",
 }
 _NAMES = {np.dtype(code).newbyteorder("="): name for name, code in _DTYPES.items()}
-#: As in the library: a longer header is refused before it is read.
+#: Limit of the library `safetensors`, too: a longer header is rejected before it is read.
 _MAX_HEADER = 100_000_000
 _BLANK = "0" * 64
 _KEY = b'"checksum":"'
 
-#: How other files begin, and what to do with them.
+#: First bytes of other file formats, and what messages say about them.
 _OTHERS = (
     (
         b"\x80",
-        "is a pickle, as earlier versions wrote them. Reading a pickle runs code that is in it, so load() does not. If you "
-        "trust the file, read it with pickle.load in the version that wrote it, and take the weights over: "
+        "is a pickle, as earlier versions wrote them. load() does not read pickles, because that runs code in the file. If "
+        "you trust the file, read it with pickle.load in the version that wrote it, and copy the weights: "
         "new_model.set_weights(old_model.get_weights()), then new_model.save(path)",
     ),
     (
@@ -71,14 +71,14 @@ _OTHERS = (
 
 
 class Container(NamedTuple):
-    """What a file holds."""
+    """The contents of a file."""
 
     path: str
     content: Any
     tensors: dict[str, np.ndarray]
     #: The version of fastrnn that wrote it.
     version: str
-    #: Number of bytes of the file, which bounds what its content may ask for.
+    #: Number of bytes of the file, which limits the memory for its weights.
     size: int
 
 
@@ -95,12 +95,12 @@ def write(path: Any, content: Any, tensors: Mapping[str, np.ndarray]) -> None:
     content : object
         Plain data for JSON.
     tensors : mapping of str to ndarray
-        Of booleans, integers or floating-point numbers.
+        Arrays of booleans, integers or floating-point numbers.
 
     Raises
     ------
     ModelFileError
-        If the file can't be written; the one that is there is kept.
+        If the file can't be written; an existing file is kept.
     """
     header: dict[str, Any] = {
         "__metadata__": {
@@ -111,7 +111,7 @@ def write(path: Any, content: Any, tensors: Mapping[str, np.ndarray]) -> None:
             "content": _dump(content),
         }
     }
-    # Wide elements first: each tensor then starts at a multiple of its element's size.
+    # In order of decreasing element size, so that each tensor starts at a multiple of its element size.
     order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
     arrays, at = [], 0
     for name in order:
@@ -132,13 +132,13 @@ def write(path: Any, content: Any, tensors: Mapping[str, np.ndarray]) -> None:
 
 
 def read(path: Any) -> Container:
-    """Read a file and check all that can be checked without knowing its content.
+    """Read a file and check its header, checksum and tensors.
 
     Raises
     ------
     ModelFileError
-        If the file is none of ours, of another version, damaged or truncated. Its sizes are compared with that of the file
-        before anything is allocated.
+        If the file was not written by this package, is of a later version, damaged or truncated. Sizes are compared with
+        the file's size before memory is allocated.
     """
     name, data = read_whole(path)
     header, start = _header(name, data)
@@ -159,50 +159,50 @@ def read(path: Any) -> Container:
 
 
 def _damaged(name: str, what: str) -> ModelFileError:
-    return ModelFileError(f"{name!r} is damaged: {what}. Take a copy, or save the model again")
+    return ModelFileError(f"{name!r} is damaged: {what}. Use a backup, or save the model again")
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) != len(pairs):
-        raise ValueError("a name stands twice")
+        raise ValueError("a name occurs twice")
     return table
 
 
 def _header(name: str, data: bytes) -> tuple[dict[str, Any], int]:
-    """The header, and where the tensors begin."""
+    """The header, and the position of the first tensor."""
     if not data:
-        raise ModelFileError(f"{name!r} is empty: the process that wrote it was stopped. Take a copy")
+        raise ModelFileError(f"{name!r} is empty: the process that wrote it was stopped. Use a backup")
     length = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else -1
     if not 2 <= length <= min(_MAX_HEADER, len(data) - 8) or data[8:9] != b"{":
         for start, hint in _OTHERS:
             if data.startswith(start):
                 raise ModelFileError(f"{name!r} {hint}")
         if data[8:9] == b"{":
-            raise _damaged(name, f"{len(data)} bytes are less than its header alone, it was truncated")
+            raise _damaged(name, f"it was truncated to {len(data)} bytes, less than the size of its header")
         raise ModelFileError(
-            f"{name!r} is a file of another program, or damaged from its first bytes on: give one that save() wrote"
+            f"{name!r} is a file of another program, or its first bytes are damaged: give a file of save()"
         )
     try:
         header = json.loads(data[8 : 8 + length].decode("utf-8"), object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError) as error:
         raise _damaged(name, f"its header can't be read ({error})") from error
     if not isinstance(header, dict):
-        raise _damaged(name, "its header is no table")
+        raise _damaged(name, "its header is not a table")
     return header, 8 + length
 
 
 def _check_version(name: str, metadata: Mapping[str, Any]) -> None:
     version, writer = metadata.get("format_version"), metadata.get("fastrnn_version")
     if not (isinstance(version, str) and version.isascii() and version.isdigit() and len(version) < 10):
-        raise _damaged(name, f"format_version={version!r} is no number")
+        raise _damaged(name, f"format_version={version!r} is not a number")
     if int(version) > FORMAT_VERSION:
         raise ModelFileError(
             f"{name!r} was written by fastrnn {writer} in version {version} of the format, and this version reads up to "
             f"{FORMAT_VERSION}: update fastrnn"
         )
     if int(version) < 1:
-        raise _damaged(name, f"format_version={version!r} was never written")
+        raise _damaged(name, f"format_version={version!r} does not exist")
 
 
 def _check_sum(name: str, data: bytes, metadata: Mapping[str, Any]) -> None:
@@ -211,12 +211,12 @@ def _check_sum(name: str, data: bytes, metadata: Mapping[str, Any]) -> None:
         raise _damaged(name, "its checksum is missing")
     at = data.find(_KEY + stated.encode()) + len(_KEY)
     if at < len(_KEY):
-        raise _damaged(name, "its checksum stands in an unknown form")
+        raise _damaged(name, "its checksum has an unknown form")
     digest = hashlib.sha256(memoryview(data)[:at])
     digest.update(_BLANK.encode())
     digest.update(memoryview(data)[at + 64 :])
     if digest.hexdigest() != stated:
-        raise _damaged(name, "its checksum is not that of its bytes (a part is missing or was changed)")
+        raise _damaged(name, "its checksum does not match (bytes are missing or were changed)")
 
 
 def _tensors(name: str, header: Mapping[str, Any], data: memoryview) -> dict[str, np.ndarray]:
@@ -227,16 +227,16 @@ def _tensors(name: str, header: Mapping[str, Any], data: memoryview) -> dict[str
             dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), tuple(entry["shape"])
             start, stop = entry["data_offsets"]
             if not all(type(n) is int and n >= 0 for n in (*shape, start, stop)) or len(shape) > 32:
-                raise ValueError(f"{key!r} has no valid shape or place")
+                raise ValueError(f"{key!r} has an invalid shape or position")
             if start != at or stop > len(data) or math.prod(shape) * dtype.itemsize != stop - start:
-                raise ValueError(f"{key!r} has another size or place than its shape says")
+                raise ValueError(f"{key!r} has a position or size that does not fit its shape")
             array = np.frombuffer(data[start:stop], dtype).reshape(shape)
             if dtype.kind == "b" and array.view(np.uint8).max(initial=0) > 1:
-                raise ValueError(f"{key!r} holds what is no boolean")
+                raise ValueError(f"{key!r} has values that are not booleans")
             found[key] = array.astype(dtype.newbyteorder("="))
             at = stop
         if at != len(data):
-            raise ValueError("there are bytes behind the last tensor")
+            raise ValueError("there are bytes after the last tensor")
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(name, str(error)) from error
     return found

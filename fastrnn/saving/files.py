@@ -1,8 +1,8 @@
-"""Writing a file so that it is always the old one or the new one, whole.
+"""Atomic writing of files: the file always has either the old or the new content.
 
-The new content goes into a temporary file in the same folder, is flushed to the disk, and takes the old file's name in one
-step (rename), after which the folder is flushed. A process that is killed on the way leaves the old file as it was, and
-at most a temporary file, which the next save in that folder removes.
+The new content is written to a temporary file in the same folder, which is flushed to the disk and renamed to the target;
+then the folder is flushed. If the process is killed, the old file is unchanged, and a temporary file may be left, which the
+next save in that folder removes.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from fastrnn.exceptions import ModelFileError
 
 try:
     import fcntl
-except ImportError:  # Windows, where a file that is open can't be removed: no lock is needed
+except ImportError:  # Windows, where open files can't be removed, so no lock is needed
     fcntl = None  # type: ignore[assignment]
 
 __all__ = ["PREFIX", "read_whole", "write_whole"]
 
-#: Temporary files begin so. Their names are short: a target whose own name has the greatest length can be written too.
+#: Prefix of temporary files. Their names do not contain the target's, which may have the greatest possible length.
 PREFIX = ".fastrnn-"
 _SUFFIX = ".tmp"
 
@@ -35,9 +35,9 @@ _HINTS = {
     errno.EROFS: "the file system is read-only: save elsewhere",
     errno.EACCES: "this process may not write there: change the permissions, or save elsewhere",
     errno.EPERM: "this process may not write there: change the permissions, or save elsewhere",
-    errno.ENOENT: "the folder does not exist: make it first",
-    errno.ENOTDIR: "a part of the path is no folder",
-    errno.ENAMETOOLONG: "the name is too long for the file system: take a shorter one",
+    errno.ENOENT: "the folder does not exist: create it first",
+    errno.ENOTDIR: "a part of the path is not a folder",
+    errno.ENAMETOOLONG: "the name is too long for the file system: use a shorter one",
 }
 
 
@@ -46,12 +46,12 @@ def _path(path: Any) -> str:
         raise TypeError(f"path={path!r}: give a path, as a string or a pathlib.Path")
     text: str = os.fspath(path)
     if not text or "\0" in text:
-        raise ModelFileError(f"path={text!r} is no name of a file: give one")
+        raise ModelFileError(f"path={text!r} is not the name of a file: give a file name")
     return text
 
 
 def _check_target(path: str) -> int | None:
-    """Raise unless a file can take the place of `path`; return the permissions of the file that is there."""
+    """Raise if `path` can't be replaced by a file; return the permissions of the existing file, if any."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -59,19 +59,17 @@ def _check_target(path: str) -> int | None:
     if stat.S_ISDIR(mode):
         raise ModelFileError(f"{path!r} is a folder: give the name of a file in it")
     if not stat.S_ISREG(mode):
-        raise ModelFileError(
-            f"{path!r} is no ordinary file, so nothing can be saved in its place: give another name"
-        )
-    # For root os.access allows everything; what the owner has forbidden counts all the same.
+        raise ModelFileError(f"{path!r} is not a regular file, so it can't be replaced: give another name")
+    # os.access allows root everything, but a read-only mode must protect the file from root too.
     if not mode & 0o222 or not os.access(path, os.W_OK):
         raise ModelFileError(
-            f"{path!r} is read-only and was kept as it is: allow writing to it, or give another name"
+            f"{path!r} is read-only and was left unchanged: allow writing to it, or give another name"
         )
     return stat.S_IMODE(mode)
 
 
 def _create(folder: str) -> tuple[str, int]:
-    """A new locked file in `folder`: its name and descriptor."""
+    """Create a locked file in `folder`; return its name and descriptor."""
     while True:
         name = os.path.join(folder, f"{PREFIX}{secrets.token_hex(8)}{_SUFFIX}")
         flags = (
@@ -80,7 +78,7 @@ def _create(folder: str) -> tuple[str, int]:
         descriptor = os.open(name, flags, 0o666)
         if fcntl is None:
             return name, descriptor
-        # The lock tells other savers that this file is in use. One that came between removed it: make another.
+        # The lock shows other processes that this file is in use. If one removed it before the lock, create another.
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError:  # a file system without locks
@@ -91,7 +89,7 @@ def _create(folder: str) -> tuple[str, int]:
 
 
 def _remove_leftovers(folder: str) -> None:
-    """Remove the temporary files of processes that were killed; those in use are locked."""
+    """Remove temporary files of killed processes, which are not locked."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if not (entry.name.startswith(PREFIX) and entry.name.endswith(_SUFFIX)):
@@ -109,9 +107,9 @@ def _remove_leftovers(folder: str) -> None:
 
 
 def _flush(descriptor: int) -> None:
-    """Wait until what was written is on the disk."""
+    """Wait until the written data are on the disk."""
     if fcntl is not None and hasattr(fcntl, "F_FULLFSYNC"):
-        # On macOS fsync stops at the drive's own memory.
+        # On macOS, fsync does not flush the drive's own cache.
         with contextlib.suppress(OSError):
             fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
             return
@@ -121,7 +119,7 @@ def _flush(descriptor: int) -> None:
 def _flush_folder(folder: str) -> None:
     if os.name == "nt":
         return
-    # The file is in place already; a file system that can't flush a folder is no reason to fail.
+    # The file is already in place; ignore errors of file systems that can't flush folders.
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -142,7 +140,7 @@ def _explained(path: str, what: str) -> Iterator[None]:
 
 
 def write_whole(path: Any, parts: Iterable[Any]) -> None:
-    """Write a file, or leave the one that is there as it is.
+    """Write a file completely, or leave the existing file unchanged.
 
     Parameters
     ----------
@@ -157,7 +155,7 @@ def write_whole(path: Any, parts: Iterable[Any]) -> None:
     """
     name = _path(path)
     with _explained(name, "written"):
-        target = os.path.realpath(name)  # a link stays a link
+        target = os.path.realpath(name)  # write to the target of a link
         permissions = _check_target(target)
         folder = os.path.dirname(target)
         _remove_leftovers(folder)
@@ -175,7 +173,7 @@ def write_whole(path: Any, parts: Iterable[Any]) -> None:
                     os.replace(temporary, target)
             finally:
                 os.close(descriptor)
-            if os.name == "nt":  # which renames closed files only
+            if os.name == "nt":  # Windows renames closed files only
                 os.replace(temporary, target)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -185,7 +183,7 @@ def write_whole(path: Any, parts: Iterable[Any]) -> None:
 
 
 def read_whole(path: Any) -> tuple[str, bytes]:
-    """The name and the content of a file; raises `ModelFileError` where there is none, or a folder."""
+    """The name and the content of a file; raises `ModelFileError` if it does not exist or is not a regular file."""
     name = _path(path)
     try:
         mode = os.stat(name).st_mode
@@ -194,6 +192,6 @@ def read_whole(path: Any) -> tuple[str, bytes]:
     if stat.S_ISDIR(mode):
         raise ModelFileError(f"{name!r} is a folder: give the name of a file")
     if not stat.S_ISREG(mode):
-        raise ModelFileError(f"{name!r} is no ordinary file: give one that save() wrote")
+        raise ModelFileError(f"{name!r} is not a regular file: give a file of save()")
     with _explained(name, "read"), open(name, "rb") as file:
         return name, file.read()

@@ -1,7 +1,7 @@
-"""How models, layers, optimizers, losses, metrics, cells, estimators and tokenizers stand in a file.
+"""How models, layers, optimizers, losses, metrics, cells, estimators and tokenizers are written and read.
 
-An object is written as what its constructor takes (`get_config`, `get_params`) and what it has learned since; reading
-calls the constructor, which checks its arguments, and sets the rest after comparing sizes.
+An object is written as its constructor's arguments (`get_config`, `get_params`) and its fitted state. Reading calls the
+constructor, which checks the arguments, and sets the state after comparing sizes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from fastrnn.saving.codec import Decoder, Encoder, Kind, by_name, custom_name, r
 
 __all__ = ["is_model"]
 
-#: Where the classes are that a file may name. Modules are imported when a file names one of theirs.
+#: Modules of the classes that a file may name; a module is imported when a file names its class.
 _MODELS = {"Sequential": "fastrnn.models", "EncoderDecoder": "fastrnn.models"}
 _ESTIMATORS = {
     "RNNClassifier": "fastrnn.estimators",
@@ -58,7 +58,7 @@ def _find(table: dict[str, str], name: Any, what: str) -> Any:
 
 
 def _layer_tree(layer: Layer, path: str = "") -> Iterator[tuple[str, Layer]]:
-    """A layer and all layers inside it, outer ones first, each with a name of its place."""
+    """A layer and all layers inside it, outer ones first, with strings that describe their positions."""
     yield path, layer
     inside = list(layer._seeded()) if isinstance(layer, Wrapper) else []
     if isinstance(layer, CustomCell) and isinstance(layer.cell, Layer):
@@ -89,7 +89,7 @@ def _encode_configurable(value: Any, encoder: Encoder, path: str) -> dict[str, A
         inspect.signature(type(value)).bind(**config)
     except TypeError as error:
         raise TypeError(
-            f"{path}: {value!r} can't be written to a file, its configuration does not make it again ({error})"
+            f"{path}: {value!r} can't be written to a file, as it can't be made from its configuration ({error})"
         ) from None
     encoder.need(value)
     return {"class_name": type(value).__name__, "config": encoder(config, path)}
@@ -108,14 +108,14 @@ def _encode_optimizer(value: Any, encoder: Encoder, path: str) -> dict[str, Any]
 def _decode_optimizer(data: dict[str, Any], decoder: Decoder) -> Any:
     optimizer = optimizers.get({"class_name": str(data["class_name"]), "config": decoder(data["config"])})
     if not isinstance(optimizer, optimizers.Optimizer):
-        raise TypeError(f"{data['class_name']!r} is no optimizer")
+        raise TypeError(f"{data['class_name']!r} is not an optimizer")
     state = decoder(data["state"])
     vectors, size = state["vectors"], state["size"]
     expected = [name for name, _ in optimizer._slots] if size >= 0 else []
     if sorted(vectors) != sorted(expected) or any(np.shape(v) != (size,) for v in vectors.values()):
-        raise ValueError("the optimizer's state has other vectors than its kind has")
+        raise ValueError("the optimizer's state does not have the vectors of its class")
     if type(state["iterations"]) is not int or state["iterations"] < 0:
-        raise ValueError("the optimizer's number of updates is none")
+        raise ValueError("the optimizer's number of updates is not a non-negative integer")
     optimizer.set_state(state)
     return optimizer
 
@@ -128,7 +128,7 @@ _CODES = ("activation", "recurrent_activation")
 
 
 def _encode_kernel(value: Any, encoder: Encoder, path: str) -> dict[str, Any]:
-    # Codes of activations are the engine's own affair and may change: names stay.
+    # Write names of activations, because the engine's codes may change.
     codes = getattr(value, "activation_fields", _CODES)
     fields = {k: name_of(v) if k in codes else v for k, v in value._asdict().items()}
     return {**_encode_kernel_class(type(value), encoder, path), "fields": encoder(fields, path)}
@@ -147,13 +147,13 @@ def _decode_kernel_class(data: dict[str, Any], decoder: Decoder) -> Any:
     if found is None and module in {m.name for m in pkgutil.iter_modules(cells.__path__)}:
         found = getattr(importlib.import_module(f"fastrnn.cells.{module}"), name, None)
     if not (_is_kernel(found) and isinstance(found, type)):
-        raise ValueError(f"it holds the cell {name!r}, which this version does not know")
+        raise ValueError(f"it has the cell {name!r}, which this version does not know")
     if "activations" not in data:
         return found
     choice, usual = decoder(data["activations"]), getattr(found, "choice", {})
     if sorted(choice) != sorted(usual) or not all(v is None or v in FUNCTIONS for v in choice.values()):
         raise ValueError(
-            f"it holds the cell {name!r} with activations {choice}, which this version does not know"
+            f"it has the cell {name!r} with activations {choice}, which this version does not know"
         )
     return found.variant({parameter: choice[parameter] for parameter in usual})  # type: ignore[attr-defined]
 
@@ -163,7 +163,7 @@ def _decode_kernel(data: dict[str, Any], decoder: Decoder) -> Any:
     fields = {k: resolve(v) if k in _CODES else v for k, v in decoder(data["fields"]).items()}
     kernel = cls(**fields)
     if not all(isinstance(v, (int, float)) for v in kernel):
-        raise TypeError("a cell has fields that are no numbers")
+        raise TypeError("a cell has fields that are not numbers")
     return kernel
 
 
@@ -171,7 +171,7 @@ def _decode_kernel(data: dict[str, Any], decoder: Decoder) -> Any:
 
 
 def is_model(value: Any) -> bool:
-    """Whether an object is a model, which has layers, weights and a way to be trained."""
+    """Whether an object is a model."""
     return getattr(type(value), "is_network", False)
 
 
@@ -228,12 +228,12 @@ def _decode_model(data: dict[str, Any], decoder: Decoder) -> Any:
         f"{i}{place}": part for i, layer in enumerate(model.layers) for place, part in _layer_tree(layer)
     }
     if parts.keys() != data["layers"].keys():
-        raise ValueError("the layers' states are those of other layers")
+        raise ValueError("the saved states do not fit the layers")
     for place, part in parts.items():
         _set_part(part, data["layers"][place], decoder)
     model._seed, model._rng = decoder(data["seed"]), decoder(data["generator"])
     if not isinstance(model._seed, np.random.SeedSequence) or not isinstance(model._rng, np.random.Generator):
-        raise TypeError("the model's random numbers are none")
+        raise TypeError("the model's random number generator is invalid")
     arguments = decoder(data["compile"])
     if arguments:
         model.compile(**arguments)
@@ -246,7 +246,7 @@ def _decode_model(data: dict[str, Any], decoder: Decoder) -> Any:
 
 
 def _set_weights(model: Any, weights: list[np.ndarray]) -> None:
-    """Set the weights; unlike ``model.set_weights`` this refuses another dtype."""
+    """Set the weights; unlike ``model.set_weights``, raise for weights of another dtype."""
     if any(array.dtype != model.layers[0].dtype for array in weights):
         raise ValueError(f"the weights are not all of dtype {model.layers[0].dtype}")
     model.set_weights(weights)
@@ -256,14 +256,14 @@ def _set_part(part: Layer, data: dict[str, Any], decoder: Decoder) -> None:
     part.trainable = bool(data["trainable"])
     generator, states = decoder(data["generator"]), decoder(data["states"])
     if generator is not None and not isinstance(generator, np.random.Generator):
-        raise TypeError("a layer's random numbers are none")
+        raise TypeError("a layer's random number generator is invalid")
     part._rng_ = generator
     if states is not None and not isinstance(type(part).states, property):
-        part.states = states  # those of a wrapper are its children's
+        part.states = states  # a wrapper has no states but those of its layers
 
 
 def _check_optimizer(model: Any) -> None:
-    """Raise unless the optimizer's state is that of the model's weights: kernels rely on its sizes."""
+    """Raise if the optimizer's state does not fit the model's weights, because kernels do not check its sizes."""
     state = model.optimizer.get_state()
     if state["size"] < 0:
         return
@@ -274,7 +274,7 @@ def _check_optimizer(model: Any) -> None:
         raise ValueError("the optimizer's state has another dtype than the weights")
     for start, last in state["last"].items():
         if last.dtype != np.int64 or last.shape != (rows.get(start, -1),):
-            raise ValueError("the optimizer's state has rows that no weight has")
+            raise ValueError("the optimizer's state has rows that the weights do not have")
 
 
 # -- estimators, scalers, tokenizers
@@ -298,7 +298,7 @@ def _is_estimator(value: Any) -> bool:
 def _encode_estimator(value: Any, encoder: Encoder, path: str) -> dict[str, Any]:
     encoder.need(type(value))
     params = _arguments(value)
-    # What a class leaves out of its copies, such as a stream, is left out here too.
+    # Attributes that are not pickled, such as a stream, are not saved either.
     fitted = {k: v for k, v in value.__getstate__().items() if k not in params and k != "_sklearn_version"}
     return {
         "class": type(value).__name__,
@@ -314,13 +314,13 @@ def _decode_estimator(data: dict[str, Any], decoder: Decoder) -> Any:
     names = set(_arguments(value)) | {name for name in dir(cls) if callable(getattr(cls, name, None))}
     for name, item in fitted.items():
         if not str(name).isidentifier() or name in names or name.startswith("__"):
-            raise ValueError(f"the attribute {name!r} is none of {cls.__name__}")
+            raise ValueError(f"{cls.__name__} has no attribute {name!r}")
         setattr(value, name, item)
     return value
 
 
 def _by_config(tag: str, base: type, get: Any) -> Kind:
-    """A kind whose objects are what their configuration says."""
+    """A kind of objects that are made from their configurations."""
 
     def decode(data: dict[str, Any], decoder: Decoder) -> Any:
         return get({"class_name": str(data["class_name"]), "config": decoder(data["config"])})

@@ -1,7 +1,7 @@
-"""How the records inside a fitted forecaster stand in a file: time axes, plans, histories of series, stamps of pandas.
+"""How the records of a fitted forecaster are written and read: time axes, plans, histories of series, pandas' timestamps.
 
-Records are plain objects and named tuples of `fastrnn.forecasting`, whose classes a file names by module and class. They are
-read attribute by attribute; nothing that they do when they are made runs.
+Records are plain objects and named tuples of `fastrnn.forecasting`; a file names their modules and classes. Their attributes
+are set without calling a constructor.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ def _encode_record(value: Any, encoder: Encoder, path: str) -> dict[str, Any]:
 def _decode_record(data: dict[str, Any], decoder: Decoder) -> Any:
     module, name = str(data["module"]), str(data["class"])
     if not module.isidentifier() or not name.isidentifier():
-        raise ValueError(f"it holds a record {module}.{name}")
+        raise ValueError(f"it has a record {module}.{name}")
     try:
         cls = getattr(importlib.import_module(f"{_PACKAGE}.{module}"), name, None)
     except ImportError:
         cls = None
     if not isinstance(cls, type) or cls.__module__ != f"{_PACKAGE}.{module}" or hasattr(cls, "get_params"):
-        raise ValueError(f"it holds a record {module}.{name}, which this version does not know")
+        raise ValueError(f"it has a record {module}.{name}, which this version does not know")
     fields = decoder(data["fields"])
     if issubclass(cls, tuple):
         return cls(**fields)
@@ -47,7 +47,7 @@ def _decode_record(data: dict[str, Any], decoder: Decoder) -> Any:
     return value
 
 
-# -- pandas, which is imported only where a file or an object brings it
+# -- pandas, which is imported only if a file or an object needs it
 
 
 def _of_pandas(value: Any, *names: str) -> bool:
