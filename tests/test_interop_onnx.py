@@ -347,7 +347,7 @@ def graph(nodes, constants=(), outputs=("y",)):
 W, R = np.ones((1, 2, 3)), np.ones((1, 2, 2))
 UNKNOWN = {
     "operator": (graph([("Sin", ["x"], ["y"])]), "Sin.*not known"),
-    "branch": (graph([("Relu", ["x"], ["a"]), ("Add", ["x", "a"], ["y"])]), "goes to 2 nodes"),
+    "branch": (graph([("Relu", ["x"], ["a"]), ("Add", ["x", "a"], ["y"])]), "is an input of 2 nodes"),
     "computed_weight": (
         graph([("Exp", ["w"], ["v"]), ("MatMul", ["x", "v"], ["y"])], [("w", np.ones((3, 2)))]),
         "'v' is computed",
@@ -424,7 +424,7 @@ def test_weights_in_other_files_are_not_read(where, tmp_path, monkeypatch):
         model.graph.node.insert(0, onnx.helper.make_node("Constant", [], ["w"], value=tensor))
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     for source in (model, tmp_path / "m.onnx"):
-        with pytest.raises((ConversionError, ModelFileError), match="other files|no valid"):
+        with pytest.raises((ConversionError, ModelFileError), match="other files|not a valid"):
             interop.from_onnx(source)
 
 

@@ -171,14 +171,14 @@ UNKNOWN = {
     "slope": (nn.Sequential(nn.Linear(3, 2), nn.LeakyReLU(0.1)), "negative_slope"),
     "no_layers": (nn.Sequential(), "not known|nothing"),
     "list": ([nn.Linear(3, 2)], "give a torch.nn.Module"),
-    "sizes": (nn.Sequential(nn.Linear(3, 2), nn.Linear(3, 2)), "row of layers"),
+    "sizes": (nn.Sequential(nn.Linear(3, 2), nn.Linear(3, 2)), "stack of layers"),
     "empty": ({}, "nothing"),
     "state": ({"a.weight": np.zeros((3, 3, 3))}, "known are"),
     "gates": ({"weight_hh_l0": np.zeros((10, 5)), "weight_ih_l0": np.zeros((10, 5))}, "no RNN, GRU or LSTM"),
     "no_units": ({"weight_hh_l0": np.zeros((0, 0)), "weight_ih_l0": np.zeros((0, 3))}, "shape"),
     "key": ({3: np.zeros((3, 2))}, "key 3"),
     "strings": ({"a.weight": np.array([["x"]])}, "dtype"),
-    "vector": ({"weight_hh_l0": np.zeros(4), "weight_ih_l0": np.zeros((4, 3))}, "don't make layers"),
+    "vector": ({"weight_hh_l0": np.zeros(4), "weight_ih_l0": np.zeros((4, 3))}, "don't form layers"),
     "missing": ({"weight_hh_l0": np.zeros((20, 5))}, "weight_ih_l0"),
 }
 

@@ -1,10 +1,10 @@
 """Models to and from other libraries: Keras, PyTorch and ONNX, and to plain C.
 
-Each function converts weights and what is computed from them, compares both sides on random input before it returns, and
-raises `ConversionError` for what the other side lacks. What only training uses (dropout, penalties, constraints, the
-optimizer) is carried over where the other side has it.
+Each function converts layers and weights, compares the outputs of both models on random input before it returns, and raises
+`ConversionError` for layers or options that the other library lacks. Options that only training uses (dropout, penalties,
+constraints, the optimizer) are converted if the other library has them.
 
-The other libraries are extras, imported when a function needs them.
+The other libraries are optional, and are imported when a function needs them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Models as one C99 file and its header, for microcontrollers and for programs without Python.
+"""Models as a C99 file and its header, for microcontrollers and for programs without Python.
 
-The code steps through time: the caller owns a struct of states, resets it, and gives one input after another. Nothing is
-allocated; weights are constants. Products go through the rows of a weight matrix, so that compilers can use vector
-instructions for its columns.
+The code computes one time step per call: the caller has a struct of states, resets it, and passes one input after another.
+No memory is allocated; weights are constants. The inner loops of products are over the columns of a weight matrix, so that
+compilers can use vector instructions.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _KEYWORDS = frozenset(
 
 
 class CFiles(NamedTuple):
-    """What `to_c` wrote.
+    """The files that `to_c` wrote.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class CFiles(NamedTuple):
     weight_bytes, state_bytes : int
         Sizes of the constants, and of the struct of states.
     error : float
-        Largest difference to the model on a random sequence that int8 weights make; 0.0 for weights as they are.
+        Largest difference of the outputs on a random sequence with int8 weights; 0.0 for floating-point weights.
     """
 
     source: str
@@ -63,34 +63,34 @@ def to_c(
     Parameters
     ----------
     model : Sequential or fitted estimator
-        Of layers that can be streamed: recurrent layers that go forward, Embedding, Dense, Activation, Masking, Dropout,
-        TimeDistributed.
+        A model of layers that can be streamed: recurrent layers without `go_backwards`, Embedding, Dense, Activation,
+        Masking, Dropout, TimeDistributed.
     path : str or path
-        Of the source, such as ``"net.c"``; the header ``"net.h"`` comes beside it.
+        Path of the source file, such as ``"net.c"``; the header ``"net.h"`` is written to the same folder.
     name : str, optional
-        What functions and types begin with; by default the file's name.
+        Prefix of functions and types; by default the file's name.
     weights : {"float", "int8"}
-        "int8" stores each matrix in a quarter of the room, with one scale for each column; sums stay floating-point.
+        "int8" stores matrices as 8-bit integers with one scale for each column; sums are floating-point.
     verbose : bool
-        Print sizes and, for int8, the measured error.
+        Whether to print sizes and, for int8, the measured error.
 
     Returns
     -------
     CFiles
-        Paths, sizes, and the error that int8 weights make.
+        Paths, sizes, and the error of int8 weights.
 
     Raises
     ------
     ConversionError
-        If a layer has no meaning for one step; the message names it.
+        If a layer can't compute single steps, or is not supported; the message names it.
     ModelFileError
         If a file can't be written.
 
     Notes
     -----
-    ``NAME_step`` returns 0, or 1 without doing anything for a token out of range. It computes in the model's dtype, uses
-    `math.h` alone, and is reentrant: several structs of states step side by side. An input that a Masking layer leaves out
-    leaves the states as they are and gives the output of the step before.
+    ``NAME_step`` returns 0, or 1 without any effect for a token out of range. It computes in the model's dtype, needs only
+    `math.h`, and is reentrant: several structs of states can be used. For an input that a Masking layer masks, the states
+    do not change, and the output is that of the previous step.
     """
     network = sequential_of(model, "to_c")
     choice(weights, "weights", ("float", "int8"))
@@ -100,7 +100,9 @@ def to_c(
         raise ConversionError(f"path={source!r}: give a name that ends in .c")
     name = name or re.sub(r"\W", "_", os.path.basename(stem))
     if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or name in _KEYWORDS:
-        raise ConversionError(f"name={name!r} can't begin names in C: give letters, digits and underscores")
+        raise ConversionError(
+            f"name={name!r} can't be a prefix of names in C: give letters, digits and underscores"
+        )
     code = Code(name, network.layers[0].dtype, weights == "int8")
     text, header, state_bytes = _written(code, network, os.path.basename(stem) + ".h")
     error = _int8_error(network) if code.int8 else 0.0
@@ -184,7 +186,7 @@ void {name}_reset({name}_state *s);
 
 
 def _guards(code: Code, blanks: list[Any], n_inputs: int, n_outputs: int, n_tokens: int) -> list[str]:
-    """What comes first in a step: tokens out of range, and inputs that are left out."""
+    """The first statements of a step, for tokens out of range and for masked inputs."""
     found = []
     if n_tokens:
         found.append(f"    if (*x < 0 || *x >= {n_tokens}) return 1;")
@@ -260,7 +262,7 @@ def _activation_functions(code: Code) -> list[str]:
 
 
 def _int8_error(network: Sequential, n_steps: int = 256) -> float:
-    """The largest difference that int8 weights make to the outputs on a random sequence."""
+    """The largest difference of the outputs on a random sequence due to int8 weights."""
     rounded = copy.deepcopy(network)
     for layer in rounded.layers:
         values = []

@@ -1,4 +1,4 @@
-"""Activations in C99. ``@`` stands for the suffix of constants and functions, ``f`` where numbers are float."""
+"""Activations in C99. ``@`` is replaced by the suffix of constants and functions, which is ``f`` for float."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ELEMENTWISE = {
 }
 ELEMENTWISE["swish"], ELEMENTWISE["hard_swish"] = ELEMENTWISE["silu"], ELEMENTWISE["hard_silu"]
 
-#: What an activation calls.
+#: Name -> the other activations that it calls.
 NEEDS = {
     name: [other for other in ELEMENTWISE if f"{{{other}}}" in value] for name, value in ELEMENTWISE.items()
 }

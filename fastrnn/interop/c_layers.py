@@ -1,4 +1,4 @@
-"""What each layer does in one step, as statements of C, and the constants, states and buffers that they need."""
+"""One step of each layer as C statements, with the constants, states and buffers that they need."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Code", "quantized", "write_layer"]
 
 
 class Code:
-    """The parts of a C file as they grow, layer by layer."""
+    """Collects the parts of a C file, layer by layer."""
 
     def __init__(self, name: str, dtype: np.dtype, int8: bool) -> None:
         self.name, self.dtype, self.int8 = name, dtype, int8
@@ -28,16 +28,16 @@ class Code:
         self.states: list[tuple[str, int]] = []
         self.activations: list[str] = []
         self.weight_bytes = 0
-        #: The widest product with int8 weights, whose sums need room.
+        #: Number of columns of the widest product with int8 weights, the size of its array of sums.
         self.widest = 0
         self.n_buffers = 0
 
     # -- constants
 
     def vector(self, values: np.ndarray, stem: str) -> str:
-        """A constant array of numbers; returns its name."""
+        """Add a constant array of numbers; return its name."""
         if not np.isfinite(values).all():
-            raise ConversionError(f"{stem} holds NaN or infinite numbers, which C has no constants for")
+            raise ConversionError(f"{stem} has NaN or infinite numbers, for which C has no constants")
         name = f"{self.name}_{stem}"
         digits = 9 if self.dtype == np.float32 else 17
         text = [self.number(float(v), digits) for v in values.ravel()]
@@ -50,7 +50,7 @@ class Code:
         return (text if "." in text or "e" in text else text + ".0") + self.suffix
 
     def matrix(self, values: np.ndarray, stem: str) -> tuple[str, str]:
-        """A constant matrix; returns its name, and that of the scales of its columns (NULL without int8)."""
+        """Add a constant matrix; return its name, and that of the scales of its columns (NULL without int8)."""
         if not self.int8:
             return self.vector(values, stem), "0"
         codes, scale = quantized(values)
@@ -67,14 +67,14 @@ class Code:
         self.body += [f"    {line}" for line in lines]
 
     def buffer(self, size: int) -> str:
-        """A local array; returns its name."""
+        """Add a local array; return its name."""
         name = f"v{self.n_buffers}"
         self.n_buffers += 1
         self.add(f"{self.real} {name}[{size}];")
         return name
 
     def state(self, stem: str, size: int) -> str:
-        """An array of states; returns how it is named in the function."""
+        """Add an array of states; return the expression for it in the function."""
         self.states.append((stem, size))
         return f"s->{stem}"
 
@@ -98,14 +98,14 @@ class Code:
         if activation == "linear":
             return
         if activation not in ELEMENTWISE and activation not in ROWWISE:
-            raise refuse(layer, "the C writer", f"activation={activation!r}")
+            raise refuse(layer, "to_c", f"activation={activation!r}")
         if activation not in self.activations:
             self.activations.append(activation)
         self.add(f"{self.name}_{activation}_row({array}, {size});")
 
 
 def quantized(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Int8 codes of a matrix, and the scales of its columns: ``codes * scales`` is near the matrix."""
+    """Int8 codes of a matrix and the scales of its columns, such that ``codes * scales`` approximates the matrix."""
     scale = np.abs(values).max(axis=0) / 127
     scale[scale == 0] = 1
     return np.rint(values / scale).astype(np.int8), scale.astype(values.dtype)
@@ -232,14 +232,14 @@ def _recurrent(code: Code, layer: Any, x: str, tag: str) -> str:
         write = next((write for kind, write in _CELLS if isinstance(cell, kind)), None)
         if write is None or not isinstance(cell, Cell):
             raise ConversionError(
-                f"layer {layer.name!r} has the cell {type(cell).__name__}, which the C writer does not know"
+                f"layer {layer.name!r} has the cell {type(cell).__name__}, which to_c does not support"
             )
         x = write(code, cell, x, f"{tag}_{k}" if len(cells) > 1 else tag)
     return x
 
 
 def write_layer(code: Code, layer: Any, x: str, size: int, tag: str) -> tuple[str, int]:
-    """Write one layer's step; returns the name and the length of its output."""
+    """Write one layer's step; return the name and the length of its output."""
     while isinstance(layer, layers.TimeDistributed):
         layer = layer.layer
     if layer.has_states and not layer.reads_both_ways:
@@ -265,5 +265,5 @@ def write_layer(code: Code, layer: Any, x: str, size: int, tag: str) -> tuple[st
     if layer.unchanged:
         return x, size
     raise ConversionError(
-        f"layer {layer.name!r} ({type(layer).__name__}) has no meaning for one step in time, or is not known to the C writer"
+        f"layer {layer.name!r} ({type(layer).__name__}) can't compute single steps, or is not supported by to_c"
     )

@@ -1,4 +1,4 @@
-"""What all conversions share: imports of extras, the comparison on random input, reading a model layer by layer."""
+"""Used by all conversions: imports of optional libraries, comparison on random input, checks of models."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fastrnn.models import Sequential
 
 __all__ = ["compare", "example_input", "extra", "refuse", "run_onnx", "sequential_of"]
 
-#: Largest difference that rounding explains, relative to the largest output (or 1).
+#: Largest difference that is considered rounding, relative to the largest output (or 1).
 _TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
 
 
 def refuse(layer: Any, target: str, what: str, remedy: str = "") -> ConversionError:
-    """The error for a layer that `target` can't express."""
+    """The error for a layer with a property that `target` does not support."""
     end = f": {remedy}" if remedy else ""
     return ConversionError(
         f"layer {layer.name!r} ({type(layer).__name__}) has {what}, which {target} lacks{end}"
@@ -30,7 +30,7 @@ def sequential_of(model: Any, target: str) -> Sequential:
     network = getattr(model, "model_", model)
     if not isinstance(network, Sequential):
         raise ConversionError(
-            f"model={model!r} is no Sequential model and no fitted estimator: {target} takes layers in a row"
+            f"model={model!r}: give a Sequential model or a fitted estimator, as {target} takes a stack of layers"
         )
     if not network.built:
         raise ConversionError(
@@ -57,10 +57,10 @@ def example_input(model: Sequential, n_batch: int = 3, n_steps: int = 7) -> np.n
 
 
 def compare(ours: Any, theirs: Any, what: str, shape: Sequence[int], verbose: bool) -> float:
-    """The largest difference of two outputs; raises `ConversionError` where it is more than rounding."""
+    """The largest difference of two outputs; raises `ConversionError` if it exceeds rounding errors."""
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     if ours.shape != theirs.shape:
-        raise ConversionError(f"{what}: outputs of shape {theirs.shape} there, {ours.shape} here")
+        raise ConversionError(f"{what}: outputs have shape {theirs.shape} there and {ours.shape} here")
     difference = float(np.abs(ours.astype(np.float64) - theirs).max(initial=0.0))
     size = max(1.0, float(np.abs(ours).max(initial=0.0)))
     if (
@@ -68,7 +68,7 @@ def compare(ours: Any, theirs: Any, what: str, shape: Sequence[int], verbose: bo
         <= _TOLERANCE["float64" if ours.dtype == theirs.dtype == np.float64 else "float32"] * size
     ):
         raise ConversionError(
-            f"{what}: on random input of shape {tuple(shape)} the outputs differ by {difference:.3g}, so the model there "
+            f"{what}: on random input of shape {tuple(shape)} the outputs differ by {difference:.3g}, so the other model "
             "computes something else"
         )
     if verbose:
@@ -77,17 +77,17 @@ def compare(ours: Any, theirs: Any, what: str, shape: Sequence[int], verbose: bo
 
 
 def run_onnx(model: Any, feeds: Mapping[str, np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
-    """Outputs of an ONNX model, from onnxruntime, or from ONNX's reference where that has no kernel."""
+    """Outputs of an ONNX model, from onnxruntime, or from ONNX's reference if onnxruntime lacks a kernel."""
     runtime = extra("onnxruntime", "onnx")
     try:
         options = runtime.SessionOptions()
-        options.log_severity_level = 4  # what it lacks is no news: the reference follows
+        options.log_severity_level = 4  # no messages about missing kernels: the reference is used then
         session = runtime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
         return session.run(list(names), dict(feeds))
     except Exception as first:
-        # Its errors have no common class, and what it lacks it tells of at different moments.
+        # onnxruntime's errors have no common class, and missing kernels are found at different moments.
         reference = extra("onnx.reference", "onnx")
         try:
             return reference.ReferenceEvaluator(model).run(list(names), dict(feeds))

@@ -1,7 +1,7 @@
-"""Keras 3: models, ``.keras``, ``.h5`` and ``.weights.h5`` files to models, and models to Keras.
+"""Conversion from Keras 3 (models, ``.keras``, ``.h5`` and ``.weights.h5`` files) and to Keras.
 
-Our layers have Keras's arguments, weights and orders of gates, so a configuration is carried over as it is, once what has no
-counterpart has been found. Files are read with h5py alone: Keras is not imported, and no code in them is run.
+The layers of this package have Keras's arguments, weights and orders of gates, so configurations are used unchanged after a
+check that everything has a counterpart. Files are read with h5py: Keras is not imported, and no code in them is run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fastrnn.models import Model, Sequential
 
 __all__ = ["from_keras", "to_keras"]
 
-#: What Keras has under the same name and with the same arguments.
+#: Layers that Keras has under the same names and with the same arguments.
 _LAYERS = (
     "Activation",
     "ActivityRegularization",
@@ -50,7 +50,7 @@ _LAYERS = (
     "StackedRNNCells",
     "TimeDistributed",
 )
-#: The largest part of a .keras archive that is read, unpacked.
+#: Largest uncompressed size of a part of a .keras archive.
 _LARGEST = 1 << 34
 
 
@@ -58,7 +58,7 @@ _LARGEST = 1 << 34
 
 
 def _plain(value: Any) -> Any:
-    """A part of Keras's configuration as our constructors take it."""
+    """A part of Keras's configuration in the form that the constructors of this package take."""
     if isinstance(value, Mapping):
         if value.get("class_name") == "DTypePolicy":
             return value["config"]["name"]
@@ -75,9 +75,9 @@ def _plain(value: Any) -> Any:
 
 
 def _layer_config(entry: Any) -> dict[str, Any]:
-    """``{"class_name": ..., "config": ...}`` of ours for Keras's; raises ConversionError for what is not here."""
+    """The configuration of a layer from Keras's; raises ConversionError if the layer or an option has no counterpart."""
     if not isinstance(entry, Mapping) or not isinstance(entry.get("config"), Mapping):
-        raise ConversionError(f"{str(entry)[:80]!r} is no description of a layer")
+        raise ConversionError(f"{str(entry)[:80]!r} is not a description of a layer")
     name, config = str(entry.get("class_name")), entry["config"]
     if name not in _LAYERS:
         raise ConversionError(
@@ -86,7 +86,7 @@ def _layer_config(entry: Any) -> dict[str, Any]:
     known = set(layers.get_class(name)._arguments()) | {"batch_shape", "dtype", "name"}
     kept = {}
     for key, value in config.items():
-        # batch_input_shape is said by the input layer; in files of Keras 2 by the first layer.
+        # batch_input_shape belongs to the input layer, or in files of Keras 2 to the first layer.
         if key in known:
             kept[key] = _plain(value)
         elif key not in (
@@ -105,11 +105,11 @@ def _layer_config(entry: Any) -> dict[str, Any]:
 
 
 def _chain(config: Mapping[str, Any]) -> list[Any]:
-    """The layers' entries of a Sequential model, or of a functional one whose layers stand in a row."""
+    """The layers' entries of a Sequential model, or of a functional one that is a stack of layers."""
     kind, inner = config.get("class_name"), config.get("config")
     if kind not in ("Sequential", "Functional", "Model") or not isinstance(inner, Mapping):
         raise ConversionError(
-            f"the model is of the class {kind!r}: known are Sequential, and Functional in a row"
+            f"the model is of the class {kind!r}: supported are Sequential, and Functional as a stack of layers"
         )
     entries = inner.get("layers")
     if not isinstance(entries, list) or not entries:
@@ -121,8 +121,8 @@ def _chain(config: Mapping[str, Any]) -> list[Any]:
         inbound = re.findall(r"keras_history['\"]: \[['\"]([^'\"]+)['\"]", str(entry.get("inbound_nodes")))
         if inbound != ([] if before is None else [before]):
             raise ConversionError(
-                f"layer {entry.get('name')!r} does not take the output of the layer before it alone: a functional model is "
-                "converted where its layers stand in a row"
+                f"layer {entry.get('name')!r} does not take only the output of the previous layer: a functional model must "
+                "be a stack of layers"
             )
         before = entry.get("config", {}).get("name")
     return entries
@@ -147,7 +147,7 @@ def _model_of(config: Mapping[str, Any], weights_size: int) -> Sequential:
     except (TypeError, ValueError, KeyError, AttributeError, NotImplementedError, RecursionError) as error:
         raise ConversionError(f"the model can't be made here: {error}") from error
     if not model.built:
-        raise ConversionError("the model has no weights: build it there before it is saved")
+        raise ConversionError("the model has no weights: build it in Keras before it is saved")
     return model
 
 
@@ -159,33 +159,33 @@ def _set(model: Sequential, weights: list[np.ndarray], what: str) -> None:
     try:
         model.set_weights(weights)
     except (ValueError, TypeError) as error:
-        raise ConversionError(f"{what}: the weights are not those of its layers: {error}") from error
+        raise ConversionError(f"{what}: the weights do not fit the layers: {error}") from error
 
 
 def from_keras(source: Any, model: Sequential | None = None, *, verbose: bool = False) -> Sequential:
-    """Make a model from Keras's.
+    """Make a model from a Keras model or file.
 
     Parameters
     ----------
     source : keras.Model, or path
-        A model whose layers stand in a row; or a file: ``.keras`` or ``.h5`` with the whole model, ``.weights.h5`` with
-        the weights alone.
+        A model that is a stack of layers, or a file: ``.keras`` or ``.h5`` with the whole model, ``.weights.h5`` with
+        only the weights.
     model : Sequential, optional
-        For a file of weights: the model that they are for, which gets them.
+        For a file of weights: the model whose weights are set.
     verbose : bool
-        Print the largest difference of the outputs.
+        Whether to print the largest difference of the outputs.
 
     Returns
     -------
     Sequential
-        Not compiled; of the file of weights, `model` itself.
+        Not compiled; for a file of weights, `model` itself.
 
     Raises
     ------
     ConversionError
-        If a layer or an option has no counterpart here, or if a Keras model and ours differ on random input.
+        If a layer or an option has no counterpart, or if the outputs of both models differ on random input.
     ModelFileError
-        If the file is damaged, or none of Keras's.
+        If the file is damaged, or not a file of Keras.
     """
     if not isinstance(source, (str, os.PathLike)):
         return _from_live(source, verbose)
@@ -211,8 +211,8 @@ def from_keras(source: Any, model: Sequential | None = None, *, verbose: bool = 
         zlib.error,
     ) as error:
         raise ModelFileError(
-            f"{name!r} can't be read as a file of Keras ({type(error).__name__}: {error}): give one that model.save or "
-            "model.save_weights wrote there"
+            f"{name!r} can't be read as a file of Keras ({type(error).__name__}: {error}): give a file of Keras's "
+            "model.save or model.save_weights"
         ) from error
     if verbose:
         print(
@@ -248,14 +248,14 @@ def _from_archive(h5py: Any, path: str) -> Sequential:
         sizes = {info.filename: info.file_size for info in archive.infolist()}
         for needed in ("config.json", "model.weights.h5"):
             if needed not in sizes:
-                raise ModelFileError(f"it has no {needed}: give a .keras file that model.save wrote")
-        # An archive may state any size; what is taken is bounded by it, and by the archive's own size at the best ratio.
+                raise ModelFileError(f"it has no {needed}: give a .keras file of model.save")
+        # A damaged archive may state any size, so limit it by _LARGEST and by the best compression ratio.
         if sum(sizes.values()) > min(_LARGEST, 1100 * os.path.getsize(path)):
-            raise ModelFileError("it unpacks to more than any archive of this size can hold")
+            raise ModelFileError("its uncompressed size is too large for an archive of this size")
         config = json.loads(archive.read("config.json"))
         raw = archive.read("model.weights.h5")
     if not isinstance(config, dict):
-        raise ConversionError("config.json describes no model")
+        raise ConversionError("config.json does not describe a model")
     with h5py.File(io.BytesIO(raw), "r") as file:
         model = _model_of(config, len(raw))
         _set(model, _weights_by_layer(file, model, len(raw)), "model.weights.h5")
@@ -271,7 +271,7 @@ def _from_hdf5(h5py: Any, path: str, model: Sequential | None) -> Sequential:
             return found
         if model is None:
             raise ConversionError(
-                "it holds weights alone: pass the model that they are for, from_keras(path, model)"
+                "it has only weights: pass the model that they belong to, from_keras(path, model)"
             )
         legacy = "layer_names" in file.attrs
         network = sequential_of(model, "from_keras")
@@ -281,7 +281,7 @@ def _from_hdf5(h5py: Any, path: str, model: Sequential | None) -> Sequential:
 
 
 def _inside(group: Any, *names: Any) -> Any:
-    """What stands under names in a group; raises ModelFileError where a name leads to somewhere else, as to another file."""
+    """The item of a group at a path of names; raises ModelFileError for links, which may lead to other files."""
     h5py = extra("h5py", "keras")
     for name in names:
         for step in (name.decode() if isinstance(name, bytes) else str(name)).split("/"):
@@ -289,13 +289,13 @@ def _inside(group: Any, *names: Any) -> Any:
             if link is None:
                 raise KeyError(f"{group.name} has no {step!r}")
             if not isinstance(link, h5py.HardLink):
-                raise ModelFileError(f"{group.name}/{step} is a link to elsewhere, which is not followed")
+                raise ModelFileError(f"{group.name}/{step} is a link, which is not followed")
             group = group[step]
     return group
 
 
 def _read(dataset: Any, left: list[int]) -> np.ndarray:
-    """A dataset, if the file can hold it: compressed or sparse ones may state any size."""
+    """The values of a dataset; raises if its size exceeds the file's, as compressed datasets may state any size."""
     if dataset.external or dataset.is_virtual:
         raise ModelFileError(
             f"the dataset {dataset.name!r} has its values in another file, which is not read"
@@ -304,7 +304,7 @@ def _read(dataset: Any, left: list[int]) -> np.ndarray:
     left[0] -= n_bytes
     if dataset.dtype.kind not in "fiu" or left[0] < 0:
         raise ModelFileError(
-            f"the dataset {dataset.name!r} of shape {dataset.shape} is more than the file can hold"
+            f"the dataset {dataset.name!r} of shape {dataset.shape} is more than the file can contain"
         )
     return np.asarray(dataset[()])
 
@@ -331,7 +331,7 @@ def _weights_by_layer(file: Any, model: Sequential, size: int) -> list[np.ndarra
 
 
 def _numbered(items: list[Any]) -> list[tuple[Any, str]]:
-    """Keras's names of the items of a list in a file: their classes in snake case, numbered from the second on."""
+    """Keras's names of the items of a list in a file: their classes in snake case, with numbers after the first one."""
     counts: dict[str, int] = {}
     named = []
     for item in items:
@@ -372,12 +372,12 @@ def to_keras(model: Any, *, verbose: bool = False) -> Any:
     ----------
     model : Sequential or fitted estimator
     verbose : bool
-        Print the largest difference of the outputs.
+        Whether to print the largest difference of the outputs.
 
     Returns
     -------
     keras.Sequential
-        Not compiled, on the backend that Keras was set to.
+        Not compiled; on the backend that is set in Keras.
 
     Raises
     ------
@@ -400,11 +400,11 @@ def to_keras(model: Any, *, verbose: bool = False) -> Any:
 
 
 def _to_layer(keras: Any, layer: Any) -> Any:
-    """Keras's layer for one of ours."""
+    """The Keras layer for a layer of this package."""
     name = type(layer).__name__
     if name not in _LAYERS or type(layer) is not layers.get_class(name):
         raise ConversionError(
-            f"layer {layer.name!r} ({name}) has no counterpart in Keras; known there are {', '.join(_LAYERS)}"
+            f"layer {layer.name!r} ({name}) has no counterpart in Keras; supported are {', '.join(_LAYERS)}"
         )
     cls = getattr(keras.layers, name)
     known = _constructor_arguments(cls)
@@ -423,7 +423,7 @@ def _to_layer(keras: Any, layer: Any) -> Any:
 
 
 def _initializer(keras: Any, key: str, value: Any) -> Any:
-    """Configurations of initializers, penalties and constraints as objects, which all versions take."""
+    """Convert configurations of initializers, penalties and constraints to objects, which all versions of Keras take."""
     for ending in ("initializer", "regularizer", "constraint"):
         if key.endswith(ending) and isinstance(value, Mapping):
             try:

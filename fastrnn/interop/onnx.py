@@ -1,7 +1,7 @@
-"""Models as ONNX graphs, with the native RNN, GRU and LSTM operators; batch and time stay open.
+"""Models as ONNX graphs, with the native RNN, GRU and LSTM operators and dynamic axes for batch and time.
 
-Recurrent operators read time first, so a graph turns its input around before the first of them, and its output after the
-last. `onnx_reader` reads graphs back.
+Recurrent operators take time as the first axis, so a graph transposes its input before the first operator, and its output
+after the last. `onnx_reader` reads graphs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _OPSET, _IR_VERSION = 17, 8
 
 
 class _Graph:
-    """Nodes, constants, inputs and outputs of a graph as they grow."""
+    """Collects nodes, constants, inputs and outputs of a graph."""
 
     def __init__(self, onnx: Any, dtype: np.dtype, streaming: bool, lengths: bool) -> None:
         self.onnx, self.dtype, self.streaming = onnx, dtype, streaming
@@ -34,11 +34,11 @@ class _Graph:
         self.outputs: list[Any] = []
         self.lengths = "lengths" if lengths else ""
         self._names: set[str] = set()
-        #: Whether the time axis comes first in what the nodes hand on.
+        #: Whether time is the first axis of the current node's output.
         self.time_first = False
 
     def name(self, stem: str) -> str:
-        """A name that is not taken."""
+        """Return an unused name."""
         name, k = stem, 0
         while name in self._names:
             k += 1
@@ -57,7 +57,7 @@ class _Graph:
     def node(
         self, operator: str, inputs: list[str], stem: str = "", n_outputs: int = 1, **attributes: Any
     ) -> Any:
-        """Add a node; returns the name of its output, or of its outputs."""
+        """Add a node; return the name of its output, or the names of its outputs."""
         outputs = [
             self.name(f"{stem or operator.lower()}_{k}" if k else stem or operator.lower())
             for k in range(n_outputs)
@@ -75,8 +75,8 @@ class _Graph:
         (self.outputs if output else self.inputs).append(value)
         self._names.add(name)
 
-    def turn(self, x: str, time_first: bool) -> str:
-        """Swap batch and time, unless they stand as wanted."""
+    def transpose(self, x: str, time_first: bool) -> str:
+        """Swap batch and time if they are not in the required order."""
         if self.time_first == time_first:
             return x
         self.time_first = time_first
@@ -110,7 +110,7 @@ def _dense(graph: _Graph, layer: Any, x: str) -> str:
 
 
 def _recurrent(graph: _Graph, layer: Any, x: str) -> str:
-    """A recurrent layer of any kind: one operator for each cell, both directions in one."""
+    """Add a recurrent layer: one operator for each cell, which computes both directions of a bidirectional layer."""
     if isinstance(layer, layers.RNN):
         held = layer.cell
         cells = held.cells if isinstance(held, layers.StackedRNNCells) else [held]
@@ -123,7 +123,7 @@ def _recurrent(graph: _Graph, layer: Any, x: str) -> str:
     if isinstance(layer, layers.Bidirectional):
         children = [layer.forward_layer, layer.backward_layer]
         if children[0].go_backwards:
-            raise refuse(layer, "ONNX", "a forward layer that goes backwards")
+            raise refuse(layer, "ONNX", "a forward layer with go_backwards=True")
         return _operator(graph, layer, children, layer.name, x, layer.return_sequences, [False, True])
     return _operator(graph, layer, [layer], layer.name, x, layer.return_sequences, [layer.go_backwards])
 
@@ -144,14 +144,14 @@ def _operator(
         raise refuse(layer, "this conversion", "return_state=True", "streaming=True gives states as outputs")
     if layer.stateful and not graph.streaming:
         raise refuse(
-            layer, "a graph", "stateful=True", "give streaming=True, where states are inputs and outputs"
+            layer, "a graph", "stateful=True", "give streaming=True, which makes states inputs and outputs"
         )
     if graph.streaming and reverse != [False]:
         raise refuse(layer, "a stream", "a direction that needs the future")
     if graph.lengths and reverse == [True] and sequences:
-        raise refuse(layer, "ONNX", "go_backwards=True and return_sequences=True where there are lengths")
+        raise refuse(layer, "ONNX", "go_backwards=True and return_sequences=True, with lengths=True,")
     states = ["h", "c"] if operator == "LSTM" else ["h"]
-    x = graph.turn(x, True)
+    x = graph.transpose(x, True)
     initial = [_state_input(graph, f"{name}_{s}", first.units) for s in states] if graph.streaming else []
     inputs = [x, *_weights(graph, cells, operator, name), graph.lengths, *initial]
     peepholes = [c._weights.get("peephole_kernel") for c in cells]
@@ -174,7 +174,7 @@ def _operator(
         raise refuse(layer, "this conversion", "merge_mode=None")
     if sequences:
         y = _merged(graph, y, merge, axis=1, perm=[0, 2, 1, 3], keep=[0, 0, -1], single=len(cells) == 1)
-        # Ours come in the order of processing, ONNX's in that of time.
+        # The layer returns outputs in the order of processing, ONNX in the order of time.
         return _flipped(graph, y) if reverse == [True] else y
     graph.time_first = False
     return _merged(graph, finals[0], merge, axis=0, perm=[1, 0, 2], keep=[0, -1], single=len(cells) == 1)
@@ -183,7 +183,7 @@ def _operator(
 def _merged(
     graph: _Graph, y: str, merge: str, axis: int, perm: list[int], keep: list[int], single: bool
 ) -> str:
-    """Outputs of all directions, which have an axis of their own, as one."""
+    """Merge the outputs of all directions, which are on a separate axis."""
     if single:
         return graph.node("Squeeze", [y, graph.constant(np.array([axis], np.int64), "axis")])
     if merge == "concat":
@@ -247,7 +247,7 @@ def _state_input(graph: _Graph, name: str, units: int) -> str:
 
 
 def _layer(graph: _Graph, layer: Any, x: str, ndim: int) -> tuple[str, int]:
-    """Add a layer; returns the name of its output, and how many axes that has."""
+    """Add a layer; return the name of its output and its number of axes."""
     inner = layer.layer if isinstance(layer, layers.TimeDistributed) else layer
     if (layer.mask_zero or layer.mask_value is not None) and not graph.lengths:
         raise refuse(layer, "ONNX", "a mask", "give lengths=True: padding at the end, and the lengths")
@@ -261,7 +261,7 @@ def _layer(graph: _Graph, layer: Any, x: str, ndim: int) -> tuple[str, int]:
     if layer.has_states or layer.reads_both_ways:
         return _recurrent(graph, layer, x), 3 if layer.return_sequences else 2
     if isinstance(layer, layers.Flatten) and layer.data_format == "channels_last":
-        x = graph.turn(x, False) if ndim == 3 else x
+        x = graph.transpose(x, False) if ndim == 3 else x
         return graph.node("Flatten", [x], axis=1), 2
     if isinstance(layer, layers.RepeatVector):
         graph.time_first = True
@@ -286,7 +286,7 @@ def _pipeline(model: Any) -> tuple[list[Any], Any]:
     for name, step in before:
         if type(step).__name__ != "StandardScaler3D" or not hasattr(step, "scale_"):
             raise ConversionError(
-                f"step {name!r} ({type(step).__name__}) can't be carried over: known is a fitted StandardScaler3D"
+                f"step {name!r} ({type(step).__name__}) can't be converted: supported is a fitted StandardScaler3D"
             )
     return [step for _, step in before], last
 
@@ -302,7 +302,7 @@ def _scaled(graph: _Graph, scalers: list[Any], x: str) -> str:
 
 
 def _estimator_outputs(graph: _Graph, estimator: Any, x: str, per_step: bool, shape: list[Any]) -> None:
-    """What `predict` and `predict_proba` return: labels and probabilities, or numbers."""
+    """Add the outputs of `predict` and `predict_proba`: labels and probabilities, or numbers."""
     classes = getattr(estimator, "classes_", None)
     identity = graph.onnx.helper.make_node
     if classes is None:
@@ -351,21 +351,21 @@ def to_onnx(
     ----------
     model : Sequential, fitted estimator, or Pipeline of StandardScaler3D and an estimator
     path : str or path, optional
-        Where to write it too.
+        File to which the model is written.
     streaming : bool
-        Take the states of recurrent layers as inputs ``<layer>_h`` and ``<layer>_c`` of shape (batch, units), and return
-        them as ``<layer>_h_out`` and ``<layer>_c_out``: a program then goes on where it was, by any number of steps.
+        Whether the states of recurrent layers are inputs ``<layer>_h`` and ``<layer>_c`` of shape (batch, units), and
+        outputs ``<layer>_h_out`` and ``<layer>_c_out``, to continue sequences by any number of steps.
     lengths : bool
-        Take an input ``lengths`` (int32, one for each sequence) as well: sequences are padded at their end. Masking and
-        ``mask_zero`` need it. Outputs of padded steps are not those of this library.
+        Whether to add an input ``lengths`` (int32, one for each sequence), for sequences padded at their end. Masking and
+        ``mask_zero`` need it. Outputs of padded steps differ from those of this library.
     verbose : bool
-        Print the largest difference of the outputs.
+        Whether to print the largest difference of the outputs.
 
     Returns
     -------
     onnx.ModelProto
-        Input ``x``, of shape (batch, time, features), or (batch, time) for tokens; batch and time are open. Output ``y``;
-        of a classifier ``label`` and ``probabilities``.
+        Input ``x`` of shape (batch, time, features), or (batch, time) for tokens, with any batch and time. Output ``y``, or
+        for a classifier ``label`` and ``probabilities``.
 
     Raises
     ------
@@ -374,8 +374,8 @@ def to_onnx(
 
     Notes
     -----
-    The model passes ONNX's checker before this returns, and its outputs are compared, in onnxruntime, or in ONNX's own
-    reference where onnxruntime has no kernel (float64).
+    The model is checked with ONNX's checker, and its outputs are compared in onnxruntime, or in ONNX's reference
+    implementation if onnxruntime lacks a kernel (as for float64).
     """
     onnx = extra("onnx", "onnx")
     scalers, estimator = _pipeline(model)
@@ -397,7 +397,7 @@ def to_onnx(
     for layer in network.layers:
         x, ndim = _layer(graph, layer, x, ndim)
     if ndim == 3:
-        x = graph.turn(x, False)
+        x = graph.transpose(x, False)
     out = [*sizes[: ndim - 1], network._shapes[-1][-1]]
     if ndim == 3:
         out[1] = "steps" if network._shapes[-1][1] is None else network._shapes[-1][1]
@@ -427,7 +427,7 @@ def _finished(graph: _Graph, network: Sequential, states: list[Any], start: str,
         ir_version=_IR_VERSION,
         producer_name="fastrnn",
     )
-    # Where the network stands between scaler and labels, for the reader.
+    # Names of the network's first and last value, between scaler and labels, for the reader.
     onnx.helper.set_model_props(result, {"fastrnn.start": start, "fastrnn.end": end})
     onnx.checker.check_model(result, full_check=True)
     return result
@@ -449,7 +449,7 @@ def _compare(graph: _Graph, network: Sequential, scalers: list[Any], result: Any
     theirs = run_onnx(result, feeds, [name])[0]
     for scaler in scalers:
         x = scaler.transform(x)
-    # Values of padding are no concern of a mask's, but a layer may look at them.
+    # Pass the mask, as layers may otherwise use values of padding.
     ours = network(x, mask=mask) if mask is not None else network(x)
     if name == "probabilities" and ours.shape[-1] == 1:
         ours = np.concatenate([1 - ours, ours], axis=-1)

@@ -1,7 +1,6 @@
-"""ONNX graphs to models: a row of RNN, GRU and LSTM operators, products, tables and activations.
+"""Conversion of ONNX graphs that are a stack of RNN, GRU and LSTM operators, products, tables and activations.
 
-Operators that only move axes are passed over: that the model computes what the graph does is shown by running both on random
-input.
+Operators that only move axes are skipped; model and graph are compared on random input.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from fastrnn.saving.files import read_whole
 
 __all__ = ["from_onnx"]
 
-#: Operators that move axes, or change nothing when a network is used.
+#: Operators that move axes, or have no effect in inference.
 _MOVES = ("Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 _MERGES = {"ReduceSum": "sum", "ReduceMean": "ave", "ReduceProd": "mul"}
 
 
 class _Reader:
-    """Goes through a graph from its input to one of its outputs, and collects layers and weights."""
+    """Follows a graph from its input to one of its outputs, and collects layers and weights."""
 
     def __init__(self, onnx: Any, model: Any) -> None:
         self.onnx, self.graph = onnx, model.graph
@@ -39,18 +38,18 @@ class _Reader:
                     self.constants[node.output[0]] = value
         self.layers: list[Any] = []
         self.weights: list[np.ndarray] = []
-        #: What the last operator left: "Y" and "Y_h" have an axis for directions, with or without time.
+        #: Output of the last recurrent operator, "Y" or "Y_h", whose axis of directions is not merged yet.
         self.raw = ""
-        #: Whether what is handed on has a time axis.
+        #: Whether the current value has a time axis.
         self.has_time = True
 
     def array(self, name: str) -> np.ndarray | None:
-        """A constant; raises ConversionError where another node makes it."""
+        """The value of a constant; raises ConversionError if a node computes it."""
         if not name:
             return None
         if name not in self.constants:
             raise ConversionError(
-                f"{name!r} is computed, or given as an input, where a layer here has a weight"
+                f"{name!r} is computed, or is an input, but must be a constant, as it is a layer's weight"
             )
         return self.onnx.numpy_helper.to_array(self.constants[name])
 
@@ -62,7 +61,7 @@ class _Reader:
         while at != end:
             seen += 1
             if seen > len(self.graph.node):
-                raise ConversionError("the graph goes round in a circle")
+                raise ConversionError("the graph has a cycle")
             composed = self.composed(at)
             if composed is not None:
                 at = composed
@@ -70,8 +69,8 @@ class _Reader:
             users = [n for n in self.graph.node if at in n.input]
             if len(users) != 1:
                 raise ConversionError(
-                    f"{at!r} goes to {len(users)} nodes ({', '.join(n.op_type for n in users) or 'it is no input of any'}): "
-                    "layers in a row have one each"
+                    f"{at!r} is an input of {len(users)} nodes ({', '.join(n.op_type for n in users)}): in a stack of "
+                    "layers it must be the input of one"
                 )
             at = self.node(users[0], at, end)
 
@@ -90,7 +89,7 @@ class _Reader:
         elif kind in _MERGES and self.layers and isinstance(self.layers[-1], layers.Bidirectional):
             self.layers[-1].merge_mode = _MERGES[kind]
         elif kind == "Slice" and self.layers and getattr(self.layers[-1], "go_backwards", False):
-            pass  # turns the steps of a reversed operator into the order of processing
+            pass  # puts the steps of a reversed operator into the order of processing
         elif kind == "Gather" and node.input[1] == at:
             table = self.array(node.input[0])
             assert table is not None
@@ -136,7 +135,9 @@ class _Reader:
             or bias is None
             or bias.size not in (1, last.units)
         ):
-            raise self.unknown(node, "it adds to what is no product, which no layer here does")
+            raise self.unknown(
+                node, "it adds a constant to a value that is not a product, which no layer does"
+            )
         self.layers[-1] = layers.Dense(last.units, dtype=last.dtype.name)
         self.weights.append(np.broadcast_to(bias.ravel(), (last.units,)))
 
@@ -166,7 +167,7 @@ class _Reader:
         raise self.unknown(node, f"the operator is not known here; known are {', '.join(known)}")
 
     def composed(self, at: str) -> str | None:
-        """Take an activation of several operators that begins here, if there is one; returns its output."""
+        """If an activation of several operators begins here, add it and return its output; otherwise return None."""
         for name, steps in COMPOSED.items():
             done: list[str] = []
             for operator, wanted in steps:
@@ -206,10 +207,10 @@ class _Reader:
         if w is None or r is None or w.ndim != 3 or r.ndim != 3:
             raise self.unknown(node, "it has no weights")
         if given.get("clip") or given.get("input_forget"):
-            raise self.unknown(node, "it has clip or input_forget, which no layer here has")
+            raise self.unknown(node, "it has clip or input_forget, which no layer has")
         for key in ("h", "c"):
             if inputs.get(key) in self.constants and np.any(self.array(inputs[key])):
-                raise self.unknown(node, "it starts from constant states, layers here start from zero")
+                raise self.unknown(node, "it starts from constant states, but layers start from zero")
         used = [o for o in node.output if o and (o == end or any(o in n.input for n in self.graph.node))]
         outputs = dict(zip(node.output, ("Y", "Y_h", "Y_c"), strict=False))
         chosen = (
@@ -217,16 +218,18 @@ class _Reader:
             if end in node.output
             else next((o for o in used if outputs[o] == "Y"), used[0] if used else "")
         )
-        # Finals of a streamed graph are squeezed into outputs of their own; the chain goes on from Y.
+        # The final states of a streaming graph are separate outputs; the next layer takes Y.
         if outputs.get(chosen) not in ("Y", "Y_h"):
-            raise self.unknown(node, f"it hands on its {outputs.get(chosen, 'nothing')}, known are Y and Y_h")
+            raise self.unknown(
+                node, f"its output {outputs.get(chosen, 'nothing')} is used, supported are Y and Y_h"
+            )
         sequences = self.has_time = outputs[chosen] == "Y"
         direction = given.get("direction", b"forward").decode()
         if direction == "reverse" and sequences and not any(n.op_type == "Slice" for n in self.graph.node):
             raise self.unknown(
                 node,
-                "it reads in reverse and hands on all steps in the order of time: layers with "
-                "go_backwards here return them in the order of processing",
+                "it reads in reverse and outputs all steps in the order of time, but layers with "
+                "go_backwards return them in the order of processing",
             )
         found = [
             self._direction(operator, given, d, [None if a is None else a[d] for a in (w, r, b, p)])
@@ -264,7 +267,7 @@ class _Reader:
         else:
             kwargs["recurrent_activation"], kwargs["activation"] = names[:2]
             if len(set(names[1:])) > 1:
-                raise ConversionError(f"{operator} has the activations {names}: cells here have two")
+                raise ConversionError(f"{operator} has the activations {names}, but cells have only two")
         if operator == "GRU":
             kwargs["reset_after"] = after
         name = CELLS[operator][0]
@@ -314,13 +317,13 @@ def _loaded(onnx: Any, source: Any) -> Any:
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf's, the checker's, ValueError, TypeError
         raise ModelFileError(
-            f"{name!r} is no valid ONNX file: {str(error).splitlines()[0] if str(error) else error!r}"
+            f"{name!r} is not a valid ONNX file: {str(error).splitlines()[0] if str(error) else error!r}"
         ) from error
     return model
 
 
 def _tensors(graph: Any) -> Iterator[Any]:
-    """All constants of a graph, those of nodes and of graphs inside them included."""
+    """All constants of a graph, including those of nodes and of their subgraphs."""
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)
@@ -333,36 +336,37 @@ def _tensors(graph: Any) -> Iterator[Any]:
 
 
 def _check_inside(onnx: Any, model: Any) -> None:
-    """Raise where weights stand in files of their own: they would be read from wherever the model says."""
+    """Raise if weights are in separate files, because a model could name any file of the system."""
     if any(t.data_location == onnx.TensorProto.EXTERNAL for t in _tensors(model.graph)):
-        raise ConversionError("the model keeps weights in other files: save it with all of them inside")
+        raise ConversionError("the model has weights in other files: save it with all weights inside")
 
 
 def from_onnx(source: Any, *, output: str | None = None, verbose: bool = False) -> Sequential:
-    """Make a model from an ONNX graph of layers in a row.
+    """Make a model from an ONNX graph that is a stack of layers.
 
     Parameters
     ----------
     source : onnx.ModelProto, or path
-        With the operators RNN, GRU, LSTM (also with peepholes), MatMul, Gemm, Add, Gather, activations, and those that only
-        move axes. Of a graph that `to_onnx` made of an estimator, the network between scaler and labels is taken.
+        A graph of the operators RNN, GRU, LSTM (also with peepholes), MatMul, Gemm, Add, Gather, activations, and operators
+        that only move axes. For a graph that `to_onnx` made of an estimator, the network between scaler and labels is
+        converted.
     output : str, optional
-        Which output of the graph; the first by default.
+        Output of the graph to convert; by default the first.
     verbose : bool
-        Print the largest difference of the outputs.
+        Whether to print the largest difference of the outputs.
 
     Returns
     -------
     Sequential
-        Not compiled. Its inputs have batch first. Inputs of the graph for states and lengths fall away: `Sequential.stream`
-        and masks are for that.
+        Not compiled; batch is the first axis of its inputs. The graph's inputs for states and lengths have no counterpart:
+        use `Sequential.stream` and masks.
 
     Raises
     ------
     ConversionError
-        If a node has no counterpart here, or both compute something else on random input.
+        If a node has no counterpart, or the outputs of both models differ on random input.
     ModelFileError
-        If the file is damaged, or no ONNX file.
+        If the file is damaged, or not an ONNX file.
     """
     onnx = extra("onnx", "onnx")
     model = _loaded(onnx, source)
@@ -392,7 +396,7 @@ def from_onnx(source: Any, *, output: str | None = None, verbose: bool = False) 
 
 def _build(reader: _Reader, given: Any) -> Sequential:
     if not reader.layers:
-        raise ConversionError("the graph has no layers that are known here")
+        raise ConversionError("the graph has no layers that are supported")
     dtypes = {w.dtype.name for w in reader.weights}
     if len(dtypes) > 1 or not dtypes <= {"float32", "float64"}:
         raise ConversionError(
@@ -420,13 +424,13 @@ def _build(reader: _Reader, given: Any) -> Sequential:
 def _compare(
     onnx: Any, model: Any, reader: _Reader, result: Sequential, ends: tuple[str, str], verbose: bool
 ) -> None:
-    """Run both; `ends` names where the network begins and ends in the graph."""
+    """Run and compare both models; `ends` are the names of the network's first and last value in the graph."""
     start, end = ends
     part = onnx.ModelProto()
     part.CopyFrom(model)
     x = example_input(result)
     feeds: dict[str, np.ndarray] = {}
-    # The network alone: what stands before it (a scaler) and behind it (labels) is cut off.
+    # Only the network, without the scaler before it and the labels after it.
     if start not in {i.name for i in model.graph.input}:
         for node in part.graph.node:
             for k, name in enumerate(node.output):

@@ -1,7 +1,7 @@
-"""What ONNX calls our cells, gates and activations; for the writer and the reader.
+"""ONNX's names and orders of cells, gates and activations, for the writer and the reader.
 
-ONNX's blocks of rows stand in the order i, o, f, c for LSTM, where ours is i, f, c, o, and z, r, h for GRU, as ours. Its
-weights are the transpose of ours, and its bias holds two halves, for inputs and for the state.
+The blocks of rows are in the order i, o, f, c for ONNX's LSTM, and i, f, c, o here; z, r, h for GRU in both. ONNX's weights
+are the transpose of those here, and its bias has two halves, for inputs and for the state.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from fastrnn import layers
 
 __all__ = ["CELLS", "CELL_ACTIVATIONS", "COMPOSED", "OPERATORS", "blocks", "kind_of", "unblocks"]
 
-#: Operator -> our layer and cell, and which block of ONNX's rows stands for each of our gates.
+#: Operator -> layer, and the index of ONNX's block of rows for each gate of the layer.
 CELLS: dict[str, tuple[str, list[int]]] = {
     "RNN": ("SimpleRNN", [0]),
     "GRU": ("GRU", [0, 1, 2]),
     "LSTM": ("LSTM", [0, 2, 3, 1]),
 }
 
-#: Activations inside recurrent operators: our name -> ONNX's, alpha, beta.
+#: Activations inside recurrent operators: name here -> ONNX's name, alpha, beta.
 CELL_ACTIVATIONS: dict[str, tuple[str, float | None, float | None]] = {
     "tanh": ("Tanh", None, None),
     "sigmoid": ("Sigmoid", None, None),
@@ -34,7 +34,7 @@ CELL_ACTIVATIONS: dict[str, tuple[str, float | None, float | None]] = {
     "softplus": ("Softplus", None, None),
 }
 
-#: Activations that are one operator: our name -> ONNX's and its attributes.
+#: Activations that are one operator: name here -> ONNX's operator and its attributes.
 OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
     "celu": ("Celu", {"alpha": 1.0}),
     "elu": ("Elu", {"alpha": 1.0}),
@@ -52,8 +52,8 @@ OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
     "tanh": ("Tanh", {}),
 }
 
-#: Activations of several operators, as steps ``(operator, inputs)``: "x" is what comes in, a number is the output of that
-#: step, a float in a tuple is a constant.
+#: Activations of several operators, as steps ``(operator, inputs)``: "x" is the activation's input, an integer is the output
+#: of that step, a float in a tuple is a constant.
 COMPOSED: dict[str, list[tuple[str, list[Any]]]] = {
     "silu": [("Sigmoid", ["x"]), ("Mul", ["x", 0])],
     "relu6": [("Clip", ["x", (0.0,), (6.0,)])],
@@ -72,21 +72,21 @@ COMPOSED: dict[str, list[tuple[str, list[Any]]]] = {
 
 
 def blocks(array: np.ndarray, operator: str) -> np.ndarray:
-    """ONNX's rows in the order of our gates."""
+    """Reorder ONNX's rows into the order of gates here."""
     order = CELLS[operator][1]
     parts = np.split(array, len(order))
     return np.concatenate([parts[g] for g in order])
 
 
 def unblocks(array: np.ndarray, operator: str) -> np.ndarray:
-    """Our rows in the order of ONNX's gates."""
+    """Reorder rows into ONNX's order of gates."""
     order = CELLS[operator][1]
     parts = np.split(array, len(order))
     return np.concatenate([parts[order.index(g)] for g in range(len(order))])
 
 
 def kind_of(cell: Any) -> str | None:
-    """The operator of a layer or cell of ours, or None."""
+    """The ONNX operator for a layer or cell, or None."""
     for operator, base in (("LSTM", layers.LSTMCell), ("GRU", layers.GRUCell), ("RNN", layers.SimpleRNNCell)):
         if isinstance(cell, base):
             return operator

@@ -1,7 +1,7 @@
-"""PyTorch's modules and state dicts to models; `torch_writer` makes modules of models.
+"""Conversion of PyTorch's modules and state dicts to models; `torch_writer` converts models to modules.
 
-PyTorch's rows of gates stand in the order i, f, g, o for LSTM, which is ours, and r, z, n for GRU, where ours is z, r, h.
-Its weights are the transpose of ours. It has two biases everywhere; here only GRU has (its reset gate acts between them).
+PyTorch's gates are in the order i, f, g, o for LSTM, as here, and r, z, n for GRU, which is z, r, h here. Its weights are
+the transpose of those here. All its layers have two biases; here only GRU does, whose reset gate is applied between them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from fastrnn.models import Sequential
 
 __all__ = ["ACTIVATIONS", "GATES", "array_of", "from_torch"]
 
-#: Which block of PyTorch's rows stands for each of our gates.
+#: Index of PyTorch's block of rows for each gate here.
 GATES = {"RNN": [0], "LSTM": [0, 1, 2, 3], "GRU": [1, 0, 2]}
 _LAYERS = {"RNN": "SimpleRNN", "LSTM": "LSTM", "GRU": "GRU"}
-#: Our activations by name -> PyTorch's modules and their arguments.
+#: Name of an activation here -> PyTorch's module and its arguments.
 ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "elu": ("ELU", {}),
     "gelu": ("GELU", {}),
@@ -45,7 +45,7 @@ _NAMES = {theirs: ours for ours, (theirs, _) in ACTIVATIONS.items()}
 
 
 def _blocks(array: np.ndarray, kind: str) -> np.ndarray:
-    """PyTorch's rows in the order of our gates."""
+    """Reorder PyTorch's rows into the order of gates here."""
     parts = np.split(array, len(GATES[kind]))
     return np.concatenate([parts[g] for g in GATES[kind]])
 
@@ -58,14 +58,14 @@ def array_of(value: Any) -> np.ndarray:
 
 
 class _Part:
-    """One module of PyTorch's: its kind, its arrays by name, and its options."""
+    """A PyTorch module: its kind, its arrays by name, and its options."""
 
     def __init__(self, name: str, kind: str, arrays: Mapping[str, Any], **options: Any) -> None:
         self.name, self.kind, self.options = name, kind, options
         self.arrays = {key: array_of(value) for key, value in arrays.items()}
 
     def layers(self, return_sequences: bool) -> tuple[list[Any], list[np.ndarray]]:
-        """Our layers, and their weights."""
+        """The layers for the module, and their weights."""
         if self.kind in GATES:
             return self._recurrent(return_sequences)
         dtype = next((a.dtype.name for a in self.arrays.values()), "float32")
@@ -94,7 +94,7 @@ class _Part:
                     raise ConversionError(f"module {self.name!r} has no {error}") from None
                 if u.shape[0] != len(GATES[self.kind]) * u.shape[1]:
                     raise ConversionError(
-                        f"module {self.name!r} has a projection (proj_size), which no layer here has"
+                        f"module {self.name!r} has a projection (proj_size), which no layer has"
                     )
                 weights += [_blocks(w, self.kind).T, _blocks(u, self.kind).T]
                 if biases:
@@ -125,7 +125,7 @@ def _of_module(module: Any, name: str = "") -> list[_Part]:
         own = [key for key, _ in module.named_parameters(recurse=False)]
         if own:
             raise ConversionError(
-                f"module {name or kind!r} ({kind}) has weights of its own, {own}: no layer here has them"
+                f"module {name or kind!r} ({kind}) has the weights {own}, which can't be converted"
             )
         return [part for key, child in children for part in _of_module(child, f"{name}.{key}".strip("."))]
     if kind in GATES:
@@ -143,7 +143,7 @@ def _of_module(module: Any, name: str = "") -> list[_Part]:
     if kind in ("Linear", "Embedding"):
         if getattr(module, "max_norm", None) is not None:
             raise ConversionError(
-                f"module {name!r} has max_norm={module.max_norm}, which Embedding here lacks"
+                f"module {name!r} has max_norm={module.max_norm}, which fastrnn's Embedding lacks"
             )
         return [_Part(name, kind, dict(module.named_parameters()))]
     if kind == "Dropout":
@@ -165,7 +165,7 @@ def _of_module(module: Any, name: str = "") -> list[_Part]:
 
 
 def _of_state_dict(table: Mapping[str, Any]) -> list[_Part]:
-    """The parts that a state dict's names and shapes tell of."""
+    """The modules of a state dict, from its names and shapes."""
     groups: dict[str, dict[str, Any]] = {}
     for key, value in table.items():
         if not isinstance(key, str):
@@ -188,7 +188,7 @@ def _of_state_dict(table: Mapping[str, Any]) -> list[_Part]:
                 )
             parts.append(_Part(prefix, kinds[rows // units], arrays))
         elif set(arrays) <= {"weight", "bias"} and len(np.shape(arrays.get("weight", ()))) == 2:
-            # Without a bias only the name tells a table from a product.
+            # Without a bias, only the name distinguishes an Embedding from a Linear.
             table_like = "bias" not in arrays and "emb" in prefix.rpartition(".")[2].lower()
             parts.append(_Part(prefix, "Embedding" if table_like else "Linear", arrays))
         else:
@@ -223,7 +223,7 @@ def _build(parts: list[_Part], return_sequences: bool) -> Sequential:
         model.build((None, None) if first.kind == "Embedding" else (None, None, size.shape[1]))
         model.set_weights([np.ascontiguousarray(a) for a in weights])
     except ValueError as error:
-        raise ConversionError(f"the modules don't make a row of layers: {error}") from error
+        raise ConversionError(f"the modules don't form a stack of layers: {error}") from error
     return model
 
 
@@ -235,24 +235,23 @@ def from_torch(source: Any, *, return_sequences: bool | None = None, verbose: bo
     source : torch.nn.Module, or mapping of str to tensor or array
         A module of RNN, LSTM, GRU (any number of layers, bidirectional, with biases or without), Linear, Embedding,
         Dropout and activations, taken in the order in which they were defined; or a state dict of RNN, LSTM, GRU, Linear
-        and Embedding, which does not need PyTorch. In a state dict a table is taken for an Embedding if its name says
-        "emb"; an RNN's activation is not in it and is taken for tanh.
+        and Embedding, which does not need PyTorch. A table in a state dict is an Embedding if its name contains "emb"; the
+        activation of RNN is not in a state dict and assumed to be tanh.
     return_sequences : bool, optional
-        Whether the last recurrent layer hands on all steps, or its last one. None tries both for a module, and takes all
+        Whether the last recurrent layer outputs all steps, or only the last. None tries both for a module, and means all
         steps for a state dict.
     verbose : bool
-        Print the largest difference of the outputs.
+        Whether to print the largest difference of the outputs.
 
     Returns
     -------
     Sequential
-        Not compiled. Its inputs are ``(batch, time, features)``, whatever `batch_first` is there.
+        Not compiled. Its inputs are ``(batch, time, features)``, independent of `batch_first`.
 
     Raises
     ------
     ConversionError
-        If a module is of another kind, or the module computes something else than its parts in a row: both run on random
-        input before this returns.
+        If a module is of another kind, or its outputs on random input differ from those of its children applied in turn.
 
     Examples
     --------
@@ -270,7 +269,7 @@ def from_torch(source: Any, *, return_sequences: bool | None = None, verbose: bo
         except (ValueError, IndexError, KeyError, AttributeError) as error:
             if isinstance(error, ConversionError):
                 raise
-            raise ConversionError(f"the state dict's arrays don't make layers: {error}") from error
+            raise ConversionError(f"the state dict's arrays don't form layers: {error}") from error
     torch = extra("torch", "torch")
     if not isinstance(source, torch.nn.Module):
         raise ConversionError(f"source={source!r}: give a torch.nn.Module, or its state_dict()")
@@ -283,8 +282,8 @@ def from_torch(source: Any, *, return_sequences: bool | None = None, verbose: bo
             return model
         except ConversionError as error:
             failures.setdefault(str(error), choice)
-    told = (f"{what} (return_sequences={choice})" for what, choice in failures.items())
-    raise ConversionError("; ".join(told))
+    tried = (f"{what} (return_sequences={choice})" for what, choice in failures.items())
+    raise ConversionError("; ".join(tried))
 
 
 def _compare_with_module(

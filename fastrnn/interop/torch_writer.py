@@ -1,4 +1,4 @@
-"""Models to PyTorch's modules; `torch` reads them back."""
+"""Conversion of models to PyTorch's modules; `torch` converts them back."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _unblocks(array: np.ndarray, kind: str) -> np.ndarray:
 
 
 def __getattr__(name: str) -> Any:
-    # Modules of this class are found again when they are unpickled, in a process that has made none yet.
+    # The class must be found when a module is unpickled in a process that has not called to_torch.
     if name == "Chain":
         return _chain()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -31,15 +31,15 @@ def __getattr__(name: str) -> Any:
 
 @functools.cache
 def _chain() -> Any:
-    """The class of what `to_torch` returns; a function, since its base is there only once PyTorch is imported."""
+    """The class of the modules of `to_torch`, which can be defined only when PyTorch is imported."""
     torch = extra("torch", "torch")
 
     class Chain(torch.nn.Sequential):  # type: ignore[name-defined, misc]
-        """Modules in a row; of a recurrent one the outputs are handed on, of all steps or of the last."""
+        """A stack of modules; recurrent modules pass on the outputs of all steps or of the last step."""
 
         def __init__(self, modules: Any, last_only: Mapping[str, bool]) -> None:
             super().__init__(OrderedDict(modules))
-            #: Names of the recurrent modules, and whether only the output of their last step goes on.
+            #: Names of the recurrent modules, and whether only the output of the last step is passed on.
             self.last_only = dict(last_only)
 
         def forward(self, x: Any) -> Any:
@@ -49,7 +49,7 @@ def _chain() -> Any:
                     x, states = x
                     if self.last_only[name]:
                         h = states[0] if isinstance(states, tuple) else states
-                        x = torch.cat(list(h), -1)  # the states of both directions, or of the one
+                        x = torch.cat(list(h), -1)  # the states of one or both directions
             return x
 
     Chain.__module__, Chain.__qualname__ = __name__, "Chain"
@@ -62,15 +62,15 @@ def to_torch(model: Any, *, verbose: bool = False) -> Any:
     Parameters
     ----------
     model : Sequential or fitted estimator
-        Of SimpleRNN (tanh or relu), LSTM and GRU (as Keras and PyTorch have them by default), Bidirectional (concat) of
-        these, Dense, Embedding, Dropout, Activation and TimeDistributed of Dense.
+        A model of SimpleRNN (tanh or relu), LSTM and GRU (with the defaults of Keras and PyTorch), Bidirectional (concat)
+        of these, Dense, Embedding, Dropout, Activation and TimeDistributed of Dense.
     verbose : bool
-        Print the largest difference of the outputs.
+        Whether to print the largest difference of the outputs.
 
     Returns
     -------
     torch.nn.Sequential
-        ``batch_first``; its children have the layers' names. Dropout inside recurrent layers is not carried over.
+        With ``batch_first``; its children have the layers' names. Dropout inside recurrent layers is not converted.
 
     Raises
     ------
@@ -120,9 +120,7 @@ def _add_stateless(torch: Any, layer: Any, name: str, modules: dict[str, Any]) -
     elif isinstance(layer, layers.Dropout):
         modules[name] = torch.nn.Dropout(layer.rate)
     else:
-        raise ConversionError(
-            f"layer {layer.name!r} ({type(layer).__name__}) has no counterpart in PyTorch that this function knows"
-        )
+        raise ConversionError(f"layer {layer.name!r} ({type(layer).__name__}) can't be converted to PyTorch")
 
 
 def _activation(torch: Any, layer: Any) -> Any:
