@@ -1,4 +1,4 @@
-"""What a figure or a fault depends on: versions, processor, threads, and where compiled kernels are kept."""
+"""Versions, processor, threads, and the cache of compiled kernels, for reports of figures and faults."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _OPTIONAL = (
     "h5py",
     "safetensors",
 )
-#: Those that decide how fast kernels are, as LLVM calls them.
+#: LLVM's names of the processor features that determine the speed of kernels.
 _FEATURES = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "neon", "sve", "sve2")
 _VARIABLES = ("FASTRNN_", "NUMBA_", "KERAS_BACKEND", "OMP_NUM_THREADS")
 
 
 def show_versions() -> None:
-    """Print what a report of a fault should hold: versions, processor, threads, and the cache of compiled kernels.
+    """Print versions, processor, threads, and the cache of compiled kernels, for reports of faults.
 
     Imports the engine, but compiles nothing. ``fastrnn info`` prints the same.
 
@@ -54,8 +54,8 @@ def describe() -> dict[str, dict[str, Any]]:
     Returns
     -------
     dict of str to dict
-        The sections "versions", "processor", "threads" and "compiled kernels", and "environment" if a variable is set that
-        matters here.
+        The sections "versions", "processor", "threads" and "compiled kernels", and "environment" if a relevant variable is
+        set.
     """
     found = {
         "versions": _versions(),
@@ -68,7 +68,7 @@ def describe() -> dict[str, dict[str, Any]]:
 
 
 def _versions() -> dict[str, Any]:
-    # Not importlib.metadata: what runs need not be what is installed.
+    # Not importlib.metadata, because the imported package may not be the installed one.
     found = {"fastrnn": importlib.import_module("fastrnn").__version__, "python": platform.python_version()}
     for name in (*_DEPENDENCIES, *_OPTIONAL):
         try:

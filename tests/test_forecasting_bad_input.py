@@ -101,7 +101,7 @@ BAD = {
     "doubled": (doubled, r"'load' has the stamp 2001-03-26 05:00:00 more than once; aggregate"),
     "off the grid": (
         off_the_grid,
-        r"no frequency fits its 72 stamps|2001-03-26 16:07:00 does not lie .*resample",
+        r"no frequency fits its 72 stamps|2001-03-26 16:07:00 is not on .*resample",
     ),
     "infinite": (infinite, r"'load' is infinite at 2001-03-25 05:00:00; replace the value, or make it NaN"),
     "hour missing": (
@@ -241,7 +241,7 @@ def test_stamps_of_another_zone_are_the_same_moments():
     f = forecaster().fit(days[:60])
     assert len(f.update(days[60:].tz_convert("UTC"))._series[0].history) == N
     noon = pd.Series([1.0], index=[days.index[-1] + pd.Timedelta("36h")])
-    check_refused(f, lambda: f.update(noon.tz_convert("UTC")), "does not lie on the grid")
+    check_refused(f, lambda: f.update(noon.tz_convert("UTC")), "is not on the grid")
     check_refused(f, lambda: f.update(days[-3:].tz_localize(None)), "has no time zone, unlike .*tz_localize")
 
 
@@ -301,7 +301,7 @@ OTHER = {
     ),
     "X of another frequency": (
         lambda f, X: f.predict(X=X[N:].shift(freq="30min")),
-        r"series 'load' \(in X\): the stamp 2001-03-25 00:30:00 does not lie on the grid of frequency 'h'",
+        r"series 'load' \(in X\): the stamp 2001-03-25 00:30:00 is not on the grid of frequency 'h'",
     ),
     "unsorted X": (
         lambda f, X: f.predict(X=X[N:].iloc[::-1]),
@@ -339,7 +339,7 @@ OTHER = {
     ),
     "another frequency": (
         lambda f, X: f.update(later(3, freq="90min"), X),
-        r"'load': the stamp 2001-03-25 01:30:00 does not lie on the grid of frequency 'h'.*resample",
+        r"'load': the stamp 2001-03-25 01:30:00 is not on the grid of frequency 'h'.*resample",
     ),
 }
 
@@ -363,7 +363,7 @@ def test_periods_of_another_frequency_are_refused():
     f = forecaster().fit(y)
     quarters = pd.Series([1.0], index=pd.period_range("2007Q1", periods=1, freq="Q"), name="load")
     check_refused(
-        f, lambda: f.update(quarters), r"'load' has the frequency Q-DEC, expected is M: resample it"
+        f, lambda: f.update(quarters), r"'load' has the frequency Q-DEC, expected was M: resample it"
     )
 
 

@@ -243,7 +243,7 @@ BAD = {
         lambda: pd.DataFrame(np.ones((9, 2)), index=months(9), columns=["a", "a"]),
         "column 'a' more than once",
     ),
-    "text values": (lambda: pd.Series(["a"] * 9, index=months(9)), "no numbers|dtype"),
+    "text values": (lambda: pd.Series(["a"] * 9, index=months(9)), "not numbers|dtype"),
     "mixed steps": (
         lambda: pd.Series(wave(8), index=[0, 10, 20, 30, 33, 40, 50, 60]),
         "has steps of 1 and of 10",
@@ -263,7 +263,7 @@ def test_fit_rejects(case):
 
 def test_update_rejects_a_stamp_off_the_grid_and_another_zone():
     f = forecaster().fit(days())
-    with pytest.raises(ValueError, match=r"2000-03-01 07:00:00 does not lie on the grid"):
+    with pytest.raises(ValueError, match=r"2000-03-01 07:00:00 is not on the grid"):
         f.update(pd.Series([1.0], index=[pd.Timestamp("2000-03-01 07:00")], name="load"))
     with pytest.raises(ValueError, match="time zone, unlike"):
         f.update(pd.Series([1.0], index=[pd.Timestamp("2000-03-01", tz="UTC")], name="load"))

@@ -152,5 +152,5 @@ def test_uncertainty_rejects(call, message):
 
 def test_levels_that_were_not_trained_are_named():
     f = forecaster(max_iter=1, quantiles=(0.1, 0.5, 0.9)).fit(noise(100))
-    with pytest.raises(ValueError, match=r"levels=\[0\.025\] are none"):
+    with pytest.raises(ValueError, match=r"levels=\[0\.025\] are not"):
         f.predict_quantiles((0.025, 0.5))

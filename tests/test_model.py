@@ -524,7 +524,7 @@ def test_bad_layers():
         Sequential([same, same])
     with pytest.raises(ValueError, match="name='a' is taken"):
         Sequential([layers.Dense(1, name="a"), layers.Dense(1, name="a")])
-    with pytest.raises(ValueError, match="share one"):
+    with pytest.raises(ValueError, match="the same dtype"):
         Sequential([layers.Dense(1), layers.Dense(1, dtype="float64")])
     with pytest.raises(ValueError, match="must come first"):
         Sequential([layers.Dense(1), layers.Input((3,))])

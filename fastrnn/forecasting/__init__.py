@@ -1,11 +1,11 @@
 r"""Forecasting with recurrent networks.
 
-:class:`RNNForecaster` trains one network on every origin of one or many series in one pass; its `backtest` forecasts from
-every origin in one pass too. :class:`ConformalIntervals` makes intervals from a backtest, :class:`ForecastDisplay` and
-:class:`BacktestDisplay` draw. The errors that compare across series, :func:`make_windows` and :func:`seasonal_naive` stand
-alone.
+:class:`RNNForecaster` trains one network on all origins of one or many series in one pass; its `backtest` computes the
+forecasts from all origins in one pass too. :class:`ConformalIntervals` makes intervals from a backtest,
+:class:`ForecastDisplay` and :class:`BacktestDisplay` draw. Scaled errors, :func:`make_windows` and :func:`seasonal_naive`
+can be used without a forecaster.
 
-Words of other packages
+Names in other packages
 -----------------------
 ================================  ==========================  ===========================  ===============================
 here                              statsforecast               neuralforecast               darts
@@ -25,7 +25,7 @@ here                              statsforecast               neuralforecast    
 ``update``                        ``forward``                 ``predict(df)``              ``predict(series=...)``
 ================================  ==========================  ===========================  ===============================
 
-What they call a window (`input_size`, `input_chunk_length`) has no word here: the states reach back to the first step.
+There is no window of inputs (`input_size`, `input_chunk_length`): the states depend on all steps since the first.
 """
 
 import importlib

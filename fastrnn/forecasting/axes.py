@@ -1,4 +1,4 @@
-"""Time axes: the regular grid of stamps on which a series lies."""
+"""Time axes: regular grids of timestamps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastrnn.extras import extra
 
 __all__ = ["RangeAxis", "StampAxis", "check_order", "read_axis", "season_of_frequency"]
 
-#: Frequencies that stamps with gaps are tried on, the coarsest first: of weeks, months, quarters and years.
+#: Calendar frequencies that are tried for stamps with gaps, in this order: years, quarters, months, weeks, working days.
 _CALENDAR = (
     ["YS", "YE", "QS", "QE", "MS", "ME"]
     + [f"W-{d}" for d in ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")]
@@ -46,7 +46,7 @@ class RangeAxis:
         return np.arange(start, stop) * self.frequency + self.start
 
     def name(self, position: int) -> str:
-        """How messages call a step."""
+        """Describe a step, for messages."""
         return f"step {position * self.frequency + self.start}"
 
     def positions(self, stamps: Any, series: str) -> NDArray:
@@ -55,23 +55,23 @@ class RangeAxis:
         Raises
         ------
         ValueError
-            If a stamp does not lie on the grid.
+            If a stamp is not on the grid.
         """
         offset = np.asarray(stamps) - self.start
         positions, rest = np.divmod(offset, self.frequency)
         if rest.any():
             at = int(np.argmax(rest != 0))
             raise ValueError(
-                f"series {series}: the stamp {np.asarray(stamps)[at]} does not lie on the grid of step "
+                f"series {series}: the stamp {np.asarray(stamps)[at]} is not on the grid of step "
                 f"{self.frequency} that starts at {self.start}; resample the series to one frequency"
             )
         return positions.astype(np.int64)
 
     def check_clock(self, positions: NDArray, series: str) -> None:
-        """Integers know no clock: nothing to check."""
+        """Do nothing: integers have no time zone."""
 
     def index(self, start: int, stop: int) -> Any:
-        """Index for the steps from `start` to `stop`, as the input had one."""
+        """Index of the steps from `start` to `stop`."""
         pd = extra("pandas", "frames")
 
         first = self.start + start * self.frequency
@@ -108,7 +108,7 @@ class StampAxis:
             return whole
         first = self.first + start * self.frequency
         if first.tz is not None and isinstance(self.frequency, pd.offsets.Day):
-            # Days of a zone are not all of 24 hours.
+            # In local time, because some days of a time zone do not have 24 hours.
             local = self.first.tz_localize(None) + start * self.frequency
             first = local.tz_localize(first.tz, ambiguous=True, nonexistent="shift_forward")
         return pd.date_range(first, periods=max(stop - start, 0), freq=self.frequency, name=self.index_name)
@@ -127,7 +127,7 @@ class StampAxis:
         if self.periods:
             if stamps.freq != self.frequency:
                 raise ValueError(
-                    f"series {series} has the frequency {stamps.freqstr}, expected is {self.first.freqstr}: resample it"
+                    f"series {series} has the frequency {stamps.freqstr}, expected was {self.first.freqstr}: resample it"
                 )
             return (stamps.asi8 - self.first.ordinal).astype(np.int64)
         if (stamps.tz is None) != (self.first.tz is None):
@@ -139,7 +139,7 @@ class StampAxis:
         if stamps.tz is not None:
             stamps = stamps.tz_convert(first.tz)
             if isinstance(self.frequency, pd.offsets.Day):
-                # Days of a zone are not all of 24 hours.
+                # In local time, because some days of a time zone do not have 24 hours.
                 stamps, first = stamps.tz_localize(None), first.tz_localize(None)
         fixed = _nanoseconds(self.frequency)
         if fixed:
@@ -154,7 +154,7 @@ class StampAxis:
             positions = positions - grid.get_indexer([self.first])[0]
         if off.any():
             raise ValueError(
-                f"series {series}: the stamp {stamps[int(np.argmax(off))]} does not lie on the grid of frequency "
+                f"series {series}: the stamp {stamps[int(np.argmax(off))]} is not on the grid of frequency "
                 f"{self.frequency.freqstr!r} that starts at {self.first}; resample the series to one frequency, or pass "
                 "freq="
             )
@@ -166,7 +166,7 @@ class StampAxis:
         Parameters
         ----------
         positions : ndarray of int
-            Of the stamps, rising.
+            Positions of the stamps, in ascending order.
         series : str
             Name of the series, for messages.
 
@@ -196,7 +196,7 @@ class StampAxis:
 
 
 def _skipped_by_clocks(stamps: Any, zone: str) -> NDArray:
-    """Which local times never were, because the clocks of a zone were put forward; none if the zone is not known."""
+    """Mask of local times that do not exist, because clocks of the zone were put forward; False for unknown zones."""
     try:
         return stamps.tz_localize(zone, ambiguous=np.ones(len(stamps), bool), nonexistent="NaT").isna()
     except (KeyError, OSError, ValueError):
@@ -204,7 +204,7 @@ def _skipped_by_clocks(stamps: Any, zone: str) -> NDArray:
 
 
 def _nanoseconds(frequency: Any) -> int | None:
-    """Length of a step, None where it depends on the calendar."""
+    """Length of a step in nanoseconds; None if it depends on the calendar."""
     try:
         return int(frequency.nanos)
     except (ValueError, AttributeError):
@@ -212,7 +212,7 @@ def _nanoseconds(frequency: Any) -> int | None:
 
 
 def season_of_frequency(axis: Any) -> int:
-    """Steps in the season that usually belongs to a frequency: 12 for months, 24 for hours, 7 for days, 1 if unknown."""
+    """Usual season of a frequency in steps: 12 for months, 24 for hours, 7 for days, 1 if unknown."""
     if isinstance(axis, RangeAxis):
         return 1
     fixed = _nanoseconds(axis.frequency)
@@ -228,21 +228,21 @@ def season_of_frequency(axis: Any) -> int:
 
 
 def read_axis(index: Any, freq: Any, series: str) -> RangeAxis | StampAxis:
-    """Find the grid on which an index lies; gaps are allowed.
+    """Find the regular grid of an index, which may have gaps.
 
     Parameters
     ----------
     index : pandas index or array of integers or stamps
-        In rising order.
+        In ascending order.
     freq : str, optional
-        Frequency, where it can't be told.
+        Frequency; by default it is inferred.
     series : str
         Name of the series, for messages.
 
     Raises
     ------
     ValueError
-        If stamps are unsorted or doubled, or have no common frequency.
+        If stamps are unsorted or duplicated, or have no common frequency.
     """
     pd = extra("pandas", "frames")
 
@@ -295,7 +295,7 @@ def _has_stamps(index: Any) -> bool:
 
 
 def check_order(index: Any, series: str) -> None:
-    """Raise unless stamps rise, each once."""
+    """Raise if stamps are not strictly ascending."""
     if index.is_monotonic_increasing and index.is_unique:
         return
     if not index.is_unique:
@@ -313,7 +313,7 @@ def check_order(index: Any, series: str) -> None:
 
 
 def _infer(index: Any) -> Any:
-    """The frequency of stamps, of which some may be missing; None if there is none."""
+    """Infer the frequency of stamps with gaps; None if no frequency fits."""
     pd = extra("pandas", "frames")
 
     to_offset = pd.tseries.frequencies.to_offset

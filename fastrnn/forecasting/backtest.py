@@ -1,4 +1,4 @@
-"""Forecasts from many origins of a series, and how they compare with what came."""
+"""Forecasts from many origins of a series, and their errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class BacktestSeries:
     truth, forecast, naive : ndarray of shape (n_origins, horizon)
         NaN in `truth` is a missing step; `naive` is the seasonal naive forecast.
     spread : ndarray of shape (n_origins,)
-        Scale of the relative targets, in units of y: how wide forecasts err.
+        Scale of the relative targets, in units of y: the typical size of errors.
     scale : float
         Mean absolute error of the seasonal naive forecast on the steps before the first forecast.
     quantiles : ndarray of shape (n_origins, horizon, n_levels), optional
@@ -57,7 +57,7 @@ class Backtest:
     series : list of BacktestSeries
     horizon : int
     levels : tuple of float
-        Of the quantiles, empty without.
+        Levels of the quantiles; empty if there are none.
     """
 
     series: list[BacktestSeries]
@@ -69,7 +69,7 @@ class Backtest:
 
     @property
     def n_origins(self) -> int:
-        """Forecasts of all series together."""
+        """Number of forecasts of all series."""
         return sum(len(s.origins) for s in self.series)
 
     def _scaled(self, which: str) -> list[NDArray]:
@@ -82,7 +82,7 @@ class Backtest:
         -------
         dict
             "mae", "rmse", "smape" (percent), "mase" and "rmsse", means over the series; with quantiles also "pinball",
-            and of the outermost "coverage" and "width". Missing steps don't count.
+            and "coverage" and "width" of the outermost quantiles. Missing steps are left out.
         """
         out: dict[str, float] = {}
         for prefix, which in (("", "forecast"), ("naive_", "naive")):
@@ -150,7 +150,7 @@ def _pinball(s: BacktestSeries, levels: tuple[float, ...]) -> float:
 
 
 def _inside(truth: NDArray, lower: NDArray, upper: NDArray) -> NDArray:
-    """1.0 where the truth lies inside, 0.0 outside, NaN where it is missing; flat."""
+    """Flat array: 1.0 where the truth is between the bounds, 0.0 outside, NaN where it is missing."""
     inside = ((truth >= lower) & (truth <= upper)).astype(float)
     return np.where(np.isnan(truth), np.nan, inside).ravel()
 
@@ -249,7 +249,7 @@ def _in_one_pass(
         group = all_series[begin : begin + 64]
         ends = [int(at[-1]) + 1 for at in origins[begin : begin + 64]]
         features = [forecaster._plan.scaled(s, 0, end) for s, end in zip(group, ends, strict=True)]
-        # A single series stays an array; several are padded batch by batch.
+        # A single series is passed as an array; several are padded batch by batch.
         x: Any = features[0][None] if len(group) == 1 else Ragged.from_list(features, dtype=forecaster.dtype)
         outputs = forecaster.model_.predict(x, verbose=0)
         for series, at, rows in zip(group, origins[begin : begin + 64], outputs, strict=True):

@@ -1,4 +1,4 @@
-"""What a forecaster is told beside the series: covariates known ahead or not, static ones, the calendar."""
+"""Inputs of a forecaster other than the series: past and future covariates, static covariates, the calendar."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DAY = 86_400_000_000_000
 def calendar_features(axis: Any, start: int, stop: int) -> NDArray:
     """Return sine and cosine of the time of day and of the year, and the day of the week: (n_steps, 11).
 
-    What the frequency does not resolve is constant, and so without effect.
+    Features that the frequency does not resolve, such as the time of day for days, are constant.
     """
     if not isinstance(axis, StampAxis):
         raise ValueError(
@@ -41,14 +41,14 @@ def calendar_features(axis: Any, start: int, stop: int) -> NDArray:
 
 @dataclass
 class CovariatePlan:
-    """Which columns there are, how they are scaled, and what the network is shown of them.
+    """The columns of X, their scaling, and the features made of them.
 
-    Columns known ahead are shown for all steps of the horizon; of numbers their squares too.
+    The features of columns known ahead are their values at all steps of the horizon, and squares of the values.
 
     Attributes
     ----------
     names : list
-        Of the columns of X.
+        Names of the columns of X.
     past : list of bool
         Whether a column is known for the past only.
     horizon : int
@@ -66,7 +66,7 @@ class CovariatePlan:
 
     @property
     def n_ahead(self) -> int:
-        """Steps of the future that features look at."""
+        """Number of future steps in the features."""
         return 0 if all(self.past) else self.horizon
 
     def fit(self, columns: Sequence[NDArray]) -> CovariatePlan:
@@ -86,7 +86,7 @@ class CovariatePlan:
     def features(self, x: NDArray, start: int, stop: int) -> NDArray:
         """Features of the steps from `start` to `stop`.
 
-        What is not known is zero, the mean.
+        Unknown values are zero, the mean of the scaled columns.
         """
         n = stop - start
         table = np.zeros((n + self.n_ahead, x.shape[1]))
@@ -102,7 +102,7 @@ class CovariatePlan:
 
 
 class StaticEncoder:
-    """Numbers and categories of a series as features: numbers scaled, categories one column for each."""
+    """Converts static numbers and categories to features: scaled numbers and one-hot categories."""
 
     def fit(self, table: Mapping[Any, Mapping[Any, Any]]) -> StaticEncoder:
         """Learn from ``{series: {column: value}}``."""
@@ -169,16 +169,16 @@ def read_covariates(
     Parameters
     ----------
     X : array, list of arrays, or frame
-        For arrays (n_steps, n_columns) the first row belongs to the first step of the panel; frames are laid on the axes
-        by their stamps. One for all series, a list, or a long frame with the ids.
+        The first row of arrays (n_steps, n_columns) belongs to the first step of the panel; frames are aligned by their
+        stamps. One for all series, a list, or a long frame with the ids.
     panel : Panel
     wanted : list, optional
-        Columns that must be there.
+        Required columns.
 
     Returns
     -------
     names : list
-        Of the columns.
+        Names of the columns.
     rows : list of (start, ndarray of shape (n_steps, n_columns))
         `start` is the position of the first row on the axis of the series.
     """

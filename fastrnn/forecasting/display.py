@@ -64,7 +64,7 @@ class ForecastDisplay:
         series : list, optional
             Names of the series to draw; by default the first four.
         origin : int, default=-1
-            Which of the origins.
+            Index of the origin.
         n_history : int, optional
             Steps before the origin; by default four horizons.
         """
@@ -86,7 +86,7 @@ class ForecastDisplay:
 
     def _draw(self, axes: Any, s: BacktestSeries, values: NDArray, origin: int, n_history: int) -> None:
         if not -len(s.origins) <= origin < len(s.origins):
-            raise ValueError(f"origin={origin} is none of the {len(s.origins)} origins")
+            raise ValueError(f"origin={origin} is out of range: there are {len(s.origins)} origins")
         last = int(s.origins[origin])
         first, stop = max(last + 1 - n_history, 0), last + 1 + self.backtest.horizon
         stamps = s.axis.stamps(first, stop)
@@ -109,7 +109,7 @@ class ForecastDisplay:
 
 @dataclass
 class BacktestDisplay:
-    """Scaled error by step ahead, and by origin, with that of the seasonal naive forecast beside it.
+    """Scaled errors by step ahead and by origin, of the forecasts and of the seasonal naive forecasts.
 
     Make it with :meth:`from_backtest`.
 
@@ -163,5 +163,5 @@ class BacktestDisplay:
 
 
 def _as_times(stamps: Any) -> Any:
-    """Stamps as matplotlib draws them: periods by their beginnings."""
+    """Convert stamps for matplotlib; periods are drawn at their starts."""
     return stamps.to_timestamp() if hasattr(stamps, "to_timestamp") else stamps

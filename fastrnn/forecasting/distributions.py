@@ -1,7 +1,7 @@
-r"""What the network's outputs mean: numbers, quantiles, or the parameters of a distribution; and the losses of each.
+r"""Meanings of the network's outputs (numbers, quantiles, or parameters of a distribution) and their losses.
 
-A *head* reads the raw outputs of an origin, of shape (..., horizon, n_outputs), in the units of the relative targets z
-of :mod:`fastrnn.forecasting.targets`.
+A *head* interprets the raw outputs of an origin, of shape (..., horizon, n_outputs), in units of the relative targets z of
+:mod:`fastrnn.forecasting.targets`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _LEAST_SPREAD = 1e-3
 
 
 class HorizonLoss(Loss):
-    """Loss of the forecasts of an origin: the mean over its horizons, of which missing ones count as zero.
+    """Loss of the forecasts from an origin: the mean over the steps ahead, where the loss of missing steps is zero.
 
-    Targets are NaN where they are missing, so nothing is learnt there.
+    Missing targets are NaN.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class HorizonLoss(Loss):
 
 
 class Head:
-    """Numbers, trained on the absolute or squared error.
+    """One number for each step ahead, trained with the absolute or squared error.
 
     Parameters
     ----------
@@ -72,9 +72,9 @@ class Head:
     """
 
     n_outputs = 1
-    #: Whether the loss needs the scale of the targets, as a last column.
+    #: Whether the loss needs the scale of the targets, as the last column of y.
     needs_scale = False
-    #: Whether values must be whole numbers that are not negative.
+    #: Whether values must be non-negative integers.
     counts = False
     has_distribution = False
 
@@ -82,30 +82,30 @@ class Head:
         self.horizon, self.loss = horizon, loss
 
     def losses(self, z: NDArray, raw: NDArray, scale: NDArray | None) -> NDArray:
-        """Loss of each horizon, of the shape of z."""
+        """Loss of each step ahead, of the shape of z."""
         error = raw[..., 0] - z
         return np.abs(error) if self.loss == "absolute_error" else error * error
 
     def gradients(self, z: NDArray, raw: NDArray, scale: NDArray | None) -> NDArray:
-        """Derivative of each horizon's loss with respect to its raw outputs."""
+        """Derivative of each step's loss with respect to its raw outputs."""
         error = raw - z[..., None]
         return np.sign(error) if self.loss == "absolute_error" else 2 * error
 
     def point(self, raw: NDArray) -> NDArray:
-        """Forecast of each horizon."""
+        """Point forecast of each step ahead."""
         return raw[..., 0]
 
 
 class QuantileHead(Head):
-    """Quantiles that never cross, trained on the pinball loss.
+    """Quantiles that never cross, trained with the pinball loss.
 
-    The middle one is a number, each of the others lies a softplus beyond its inner neighbour.
+    The middle quantile is an output; each of the others differs from its inner neighbour by the softplus of an output.
 
     Parameters
     ----------
     horizon : int
     levels : sequence of float
-        Rising.
+        In ascending order.
     """
 
     def __init__(self, horizon: int, levels: Sequence[float]) -> None:
@@ -115,7 +115,7 @@ class QuantileHead(Head):
         self.middle = int(np.argmin(np.abs(self.levels - 0.5)))
 
     def quantiles_of(self, raw: NDArray) -> NDArray:
-        """Turn raw outputs into the quantiles of `levels`, rising along the last axis."""
+        """Convert raw outputs to the quantiles of `levels`, along the last axis."""
         c = self.middle
         steps = np.logaddexp(raw, raw.dtype.type(0))
         out = np.empty_like(raw)
@@ -170,7 +170,7 @@ class NormalHead(Head):
         return np.stack([-u / spread, (1 - u * u) / spread * rate], axis=-1)
 
     def ppf(self, p: Any, raw: NDArray, scale: Any) -> NDArray:
-        """Quantile function, in units of z; p broadcasts with the horizons."""
+        """Quantile function, in units of z; p is broadcast to the steps ahead."""
         mean, spread = self.parameters(raw.astype(np.float64))
         return stats.norm.ppf(p, mean, spread)
 
@@ -265,7 +265,7 @@ class NegativeBinomialHead(PoissonHead):
     n_outputs = 2
 
     def shape_of(self, raw: NDArray) -> NDArray:
-        """Shape a: the smaller, the more spread."""
+        """The parameter a; the variance decreases with a."""
         return np.logaddexp(raw[..., 1], raw.dtype.type(0)) + raw.dtype.type(0.01)
 
     def losses(self, z, raw, scale):
@@ -316,7 +316,7 @@ DISTRIBUTIONS = {
 
 
 def make_head(horizon: int, loss: str, quantiles: Sequence[float] | None, distribution: str | None) -> Head:
-    """Return the head that the forecaster's arguments name."""
+    """Return the head for the forecaster's arguments."""
     if distribution is not None:
         return DISTRIBUTIONS[distribution](horizon)
     return Head(horizon, loss) if quantiles is None else QuantileHead(horizon, quantiles)

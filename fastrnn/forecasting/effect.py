@@ -1,12 +1,12 @@
-r"""The linear effect of covariates known ahead, taken out of a series before its targets are made relative.
+r"""The linear effect of covariates known ahead, which is subtracted from a series before targets are made relative.
 
 The effect is a piecewise linear function of each column and of its mean over the last season,
 
 .. math:: e_t = \sum_j \beta_j \varphi_j(x_t),
 
-and ridge regression finds β from the changes of the series over its longest season,
-:math:`s_t - s_{t-m} \approx e_t - e_{t-m}`. The references then forecast :math:`s_t - e_t`, and the effect at the
-steps to come is added to the forecast.
+and ridge regression estimates β from the changes of the series over its longest season,
+:math:`s_t - s_{t-m} \approx e_t - e_{t-m}`. The references then forecast :math:`s_t - e_t`, and the effect at future
+steps is added to the forecast.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fastrnn.forecasting.frames import Panel
 
 __all__ = ["CovariateEffect", "fit_effect"]
 
-#: Quantiles at which the function of a column bends.
+#: Quantiles of a column at the knots of its piecewise linear function.
 _KNOTS = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
@@ -34,7 +34,7 @@ class CovariateEffect:
     season : int
         Steps over which columns are averaged.
     lag : int
-        Steps over which changes are taken.
+        Steps over which changes are computed.
     """
 
     def __init__(self, plan: CovariatePlan, season: int, lag: int) -> None:

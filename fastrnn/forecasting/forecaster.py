@@ -29,9 +29,9 @@ from fastrnn.forecasting.uncertainty import Uncertainty
 
 __all__ = ["RNNForecaster"]
 
-#: From this many series on the network is shown what tells them apart, and dropout="auto" is 0.
+#: With at least this number of series, features include properties of the series, and dropout="auto" is 0.
 _MANY_SERIES = 20
-#: Of fewer, dropout="auto" is 0.2 if their steps hold at least this many horizons, else 0.5.
+#: With fewer series, dropout="auto" is 0.2 if all steps together are at least this number of horizons, else 0.5.
 _MANY_HORIZONS = 500
 
 
@@ -40,73 +40,75 @@ class RNNForecaster(ForecasterStates, Judging, Uncertainty, ForecasterParameters
     """Recurrent network that forecasts one or many series.
 
     One network is trained on all series. Each time step of each series is an origin from which `horizon` steps are
-    forecast, so one pass over the data trains all of them, and one pass gives a backtest from all origins. What is
-    learnt is how the future differs from a simple forecast; see :mod:`fastrnn.forecasting.targets`.
+    forecast, so one pass over the data trains all origins, and one pass computes a backtest from all origins. The network
+    learns how the future differs from a simple forecast; see :mod:`fastrnn.forecasting.targets`.
 
     Parameters
     ----------
     horizon : int
         Steps ahead.
     season_length : int or tuple of int, optional
-        Steps in a season, or in several. By default what is usual for the frequency of the index: 12 for months, 24 for
-        hours; 1 for arrays. A season of a day brings the week along: of 24 steps also 168 are tried.
+        Steps in a season, or in several seasons. By default that of the index's frequency: 12 for months, 24 for hours;
+        1 for arrays. With a daily season, the weekly season is used too: 24 means 24 and 168.
     quantiles : tuple of float, optional
         Forecast these quantiles, which never cross; the loss is the pinball loss.
     distribution : {"normal", "student_t", "poisson", "negative_binomial"}, optional
         Forecast a distribution; the loss is the negative log-likelihood. The last two are for counts.
     target : {"auto", "last", "season", "smooth", "drift"}, default="auto"
-        What is taken out of the future: the last value; or that and the value one season before, a mean over the same
-        step of earlier seasons, or the value one season before with the growth over a season; "auto": all. Of several,
-        the one with the smallest error up to the origin is used.
+        The simple forecast that is subtracted from the future. "last": the last value. The others add a second one: the
+        value one season before, a mean over the same step of earlier seasons, or the value one season before plus the
+        growth over a season. "auto": all. The one with the smallest error up to the origin is used.
     logarithm : bool or "auto", default="auto"
-        Work on logarithms. "auto": if all values in `fit` are positive.
+        Whether to work on logarithms. "auto": if all values in `fit` are positive.
     loss : {"absolute_error", "squared_error"}, default="absolute_error"
-        Without quantiles and distribution.
+        Loss without quantiles and distribution.
     lags : tuple of int, optional
-        Earlier values that the network is shown at each step, beside those that its states remember.
+        Lags of earlier values that are additional inputs of the network at each step.
     past_covariates : tuple, optional
         Columns of X that are not known ahead.
     calendar : bool, default=False
-        Show the network the time of day, the day of the week and the time of the year.
+        Whether the time of day, the day of the week and the time of the year are inputs of the network.
     cell : {"gru", "lstm", "simple_rnn", "peephole_lstm", "janet", "indrnn"}, default="gru"
         Kind of the recurrent layers.
     units : int or tuple of int, default=48
         Width of the recurrent layer; a tuple stacks several.
     dropout : float or "auto", default="auto"
-        As in :class:`fastrnn.RNNRegressor`; "auto": 0 for at least 20 series, else 0.2 or, if their steps
-        are less than 500 horizons, 0.5.
+        As in :class:`fastrnn.RNNRegressor`; "auto": 0 for at least 20 series; otherwise 0.2, or 0.5 if all steps together
+        are less than 500 horizons.
     recurrent_dropout : float, default=0.0
-        As there.
+        As in :class:`fastrnn.RNNRegressor`.
     solver : {"adam", "rmsprop", "sgd", "adagrad"} or optimizer, default="adam"
     learning_rate : {"cosine", "constant"}, default="cosine"
-        Whether the step size falls to zero within one `fit`.
+        With "cosine", the learning rate decreases to zero within one `fit`.
     learning_rate_init : float, default=0.003
     batch_size : int, default=32
-        Sequences in a batch. Long series are cut into about as many.
+        Number of sequences in a batch. Long series are cut into about this number of sequences.
     truncated_bptt_steps : int, default=192
-        Sequences are trained on in pieces of this length, between which states go on and gradients stop.
+        Steps of truncated backpropagation: each piece of a sequence starts from the final states of the previous piece,
+        and gradients stop at its start.
     max_iter : int or "auto", default="auto"
-        Epochs; "auto": as many as make 1500 updates, fewer for few steps, at least 4.
+        Number of epochs; "auto": at least 4, for about 1500 updates, or fewer for short series.
     shuffle : bool, default=True
     random_state : int, RandomState or None, default=None
     verbose : bool or int, default=False
-        Show a progress bar.
+        Whether to show a progress bar.
     warm_start : bool, default=False
-        Let `fit` go on from the weights of the fit before.
+        Whether `fit` starts from the weights of the previous fit.
     early_stopping : bool, default=False
-        Hold the last steps of each series back, stop when the loss on them no longer falls, and keep the best weights.
+        Whether to use the last steps of each series for validation, stop when their loss no longer decreases, and keep the
+        best weights.
     validation_fraction : float, default=0.1
-        Fraction of each series that is held back, at least `horizon` steps.
+        Fraction of each series for validation, at least `horizon` steps.
     n_iter_no_change : int, default=10
-        Epochs without improvement after which early stopping ends.
+        Number of epochs without improvement after which early stopping ends training.
     clipnorm : float or None, default=1.0
     freq : str, optional
-        Frequency of the stamps where it can't be told from them.
+        Frequency of the stamps; by default it is inferred.
     id_col, time_col, target_col : str
         Columns of long frames.
     dtype : {"float32", "float64"}, default="float32"
     n_jobs : int or None, default=None
-        Threads; None: the cores that are free.
+        Number of threads; None means all free cores.
 
     Attributes
     ----------
@@ -115,7 +117,7 @@ class RNNForecaster(ForecasterStates, Judging, Uncertainty, ForecasterParameters
     seasons_ : tuple of int
     dropout_ : float
     log_ : bool
-        Whether logarithms are taken.
+        Whether the series are forecast as logarithms.
     loss_curve_ : list of float
     n_iter_ : int
 
@@ -138,15 +140,15 @@ class RNNForecaster(ForecasterStates, Judging, Uncertainty, ForecasterParameters
         ----------
         y : array, list of arrays, pandas Series or DataFrame, or polars DataFrame
             One series (n_steps,), several of equal length (n_steps, n_series), a list of arrays of any lengths; a Series
-            or wide frame with a DatetimeIndex, PeriodIndex or RangeIndex; or a long frame with a column for the id, the
+            or wide frame with a DatetimeIndex, PeriodIndex or RangeIndex; or a long frame with columns for the id, the
             time and the value. NaN and gaps are missing steps.
         X : array, list of arrays, or frame, optional
-            Covariates (n_steps, n_columns), for all series or, as a list or long frame, for each. Known ahead unless
-            `past_covariates` names them.
+            Covariates (n_steps, n_columns) of all series or, as a list or long frame, of each series. They must be known
+            ahead, except for `past_covariates`.
         static : frame, dict or array, optional
             Numbers and categories that describe each series.
         callbacks : list of Callback, optional
-            Of :mod:`fastrnn.callbacks`.
+            Callbacks of :mod:`fastrnn.callbacks`.
 
         Returns
         -------
@@ -155,7 +157,7 @@ class RNNForecaster(ForecasterStates, Judging, Uncertainty, ForecasterParameters
         Raises
         ------
         ValueError
-            If the input is not valid; nothing is changed then.
+            If the input is not valid; the forecaster is then unchanged.
         """
         self._check_parameters()
         panel = self._read(y)
@@ -222,7 +224,7 @@ class RNNForecaster(ForecasterStates, Judging, Uncertainty, ForecasterParameters
         return kept or (1,)
 
     def _read_plans(self, panel: Panel, X: Any, static: Any, targets: TargetPlan) -> None:
-        """Set what of covariates is known before the series are made."""
+        """Set the plans of covariates, the calendar and static columns."""
         plan = None
         if X is not None:
             names, rows = read_covariates(X, panel)
@@ -284,7 +286,7 @@ class RNNForecaster(ForecasterStates, Judging, Uncertainty, ForecasterParameters
             self.model_ = self.model_.copy()
             self.loss_curve_ = list(self.loss_curve_)
         if fresh or since is None or self.learning_rate == "cosine":
-            # The step size of the fit before has fallen to zero.
+            # A new optimizer, because the learning rate decreased to zero in the previous fit.
             network.compile_model(self.model_, self, self._head, epochs * updates)
         history = network.train(self.model_, self, (raw, y), held_out, epochs, callbacks)
         self.loss_curve_ += [float(v) for v in history.history["loss"]]
@@ -292,7 +294,7 @@ class RNNForecaster(ForecasterStates, Judging, Uncertainty, ForecasterParameters
         self.n_iter_ = len(self.loss_curve_)
 
     def _targets(self, spans: list[network.Span]) -> tuple[list[NDArray], list[NDArray] | None]:
-        """Targets of each span for training, and those that are held out."""
+        """Targets of each span for training and for validation."""
         y, held = [], []
         for span in spans:
             history = self._series[span.series].history
@@ -319,12 +321,12 @@ class RNNForecaster(ForecasterStates, Judging, Uncertainty, ForecasterParameters
         return np.concatenate([z, scale[:, None]], axis=1)
 
     def partial_fit(self, y: Any, X: Any = None, static: Any = None) -> RNNForecaster:
-        """Append new steps and train on them: one pass over the origins whose future they complete.
+        """Append new steps and train for one pass over the origins whose targets they complete.
 
         Parameters
         ----------
         y, X, static
-            As in `update`; before `fit`, as there.
+            As in `update`, or as in `fit` if the forecaster is not fitted.
 
         Returns
         -------
@@ -356,20 +358,20 @@ class RNNForecaster(ForecasterStates, Judging, Uncertainty, ForecasterParameters
         saving.save(self, path)
 
     def predict(self, horizon: int | None = None, X: Any = None) -> Any:
-        """Forecast the steps that follow.
+        """Forecast the steps that follow the last known steps.
 
         Parameters
         ----------
         horizon : int, optional
-            At most the `horizon` of `fit`, which is the default.
+            Number of steps, at most the `horizon` of `fit`, which is the default.
         X : optional
-            The covariates known ahead, a row for each step to come.
+            The covariates known ahead, one row for each future step.
 
         Returns
         -------
         object
-            Of the kind of y in `fit`: (horizon,), (horizon, n_series), a list of arrays, a Series or frame with the index
-            of the future. With `quantiles` one more axis, or columns "q0.1" and so on.
+            Forecasts in the form of y in `fit`: (horizon,), (horizon, n_series), a list of arrays, or a Series or frame
+            with the index of the future steps. With `quantiles` there is one more axis, or columns "q0.1" and so on.
         """
         raw, horizon, series = self._raw(horizon, X)
         if self.quantiles is not None:
@@ -406,7 +408,7 @@ class RNNForecaster(ForecasterStates, Judging, Uncertainty, ForecasterParameters
         return int(horizon)
 
     def _values(self, z: NDArray, horizon: int, all_series: list[Series] | None = None) -> list[NDArray]:
-        """Turn outputs z of each series, (n_series, horizon, ...), into values."""
+        """Convert outputs z of each series, (n_series, horizon, ...), to values."""
         out = []
         for series, part in zip(all_series or self._series, z, strict=True):
             values = series.invert(np.array([len(series.history) - 1]), part[None])[0]

@@ -1,4 +1,4 @@
-"""Reading series from arrays, lists, pandas and polars, and writing forecasts back in the same kind."""
+"""Reading series from arrays, lists, pandas and polars, and writing forecasts in the same form."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ class Columns:
 
 @dataclass
 class Panel:
-    """Series as arrays, and what is needed to write forecasts in the kind in which they came.
+    """Series as arrays, and what is needed to write forecasts in the form of the input.
 
     Attributes
     ----------
     kind : {"array", "matrix", "list", "series", "wide", "long", "polars"}
     names : list
-        Of the series.
+        Names of the series.
     values : list of ndarray of float64
-        Of the regular grid; NaN where a step is missing.
+        Values on the regular grid; NaN where a step is missing.
     axes : list of Axis
     starts : list of int
-        Position of the first value on its axis: 0 unless the axis was known before.
+        Position of the first value on its axis: 0 for a new axis.
     time_type : tuple of str, optional
-        Of a polars frame: the name of the type of its stamps, their unit and their time zone.
+        For a polars frame: type, unit and time zone of its stamps.
     """
 
     kind: str
@@ -67,7 +67,7 @@ def _numbers(values: Any, series: str) -> NDArray:
             array = array.astype(np.float64)
         except (TypeError, ValueError):
             raise ValueError(
-                f"series {series} holds objects that are no numbers, such as {array.ravel()[0]!r}"
+                f"series {series} has objects that are not numbers, such as {array.ravel()[0]!r}"
             ) from None
     if array.dtype.kind not in "fiub":
         raise ValueError(f"series {series} has dtype {array.dtype}; pass numbers")
@@ -93,9 +93,9 @@ def read_panel(
     y : array, list of arrays, pandas Series or DataFrame (wide or long), or polars DataFrame (long)
     freq : str, optional
     columns : Columns
-        Of a long frame, which is a frame that has the columns of id and time.
+        Names of the columns of a long frame, which is a frame that has columns of id and time.
     known : dict of name to axis, optional
-        Axes of series that were read before: stamps are laid on them.
+        Axes of known series; their new stamps must be on them.
 
     Returns
     -------
@@ -227,7 +227,7 @@ def _of_long(
 
 
 def _shared(panel: Panel, index: Any, freq: Any, name: str) -> Axis:
-    """The axis of the series before if stamps begin as there, else one of its own."""
+    """The axis of the previous series if the stamps fit it, otherwise a new axis."""
     if len(index) == 1 and panel.axes and freq is None:
         before = panel.axes[-1]
         if isinstance(before, RangeAxis):
@@ -278,7 +278,7 @@ def _read_polars(y: Any, freq: Any, columns: Columns, known: dict[Any, Axis]) ->
 
 
 def stamps_of(times: Any) -> Any:
-    """Stamps of a polars column: an index of pandas with their time zone, or an array of integers."""
+    """Stamps of a polars column as a pandas index with their time zone, or as an array of integers."""
     pd, pl = extra("pandas", "frames"), extra("polars", "frames")
     values = times.to_numpy()
     if isinstance(times.dtype, pl.Datetime) and times.dtype.time_zone:
@@ -287,7 +287,7 @@ def stamps_of(times: Any) -> Any:
 
 
 def _polars_stamps(stamps: Any, time_type: tuple[str, str | None, str | None] | None) -> Any:
-    """Stamps as a polars column of a type."""
+    """Convert stamps to a polars column of a type."""
     pl = extra("polars", "frames")
     name, unit, zone = time_type or ("Datetime", "ns", None)
     if not isinstance(stamps, np.ndarray):
@@ -304,13 +304,13 @@ def _polars_stamps(stamps: Any, time_type: tuple[str, str | None, str | None] | 
 
 
 def write_panel(panel: Panel, ends: list[int], forecasts: list[NDArray], labels: list[str]) -> Any:
-    """Lay forecasts out as the series came.
+    """Convert forecasts to the form of the input.
 
     Parameters
     ----------
     panel : Panel
     ends : list of int
-        For each series the position on its axis after its last step.
+        For each series the position of the first forecast on its axis.
     forecasts : list of ndarray of shape (horizon,) or (horizon, n_labels)
     labels : list of str
         Names of the last axis; frames use them as columns.

@@ -1,11 +1,12 @@
 r"""Split conformal intervals from a backtest, for any forecaster.
 
-With the errors of n forecasts that were not trained on, divided by the scale that the forecast's target has, the interval
+With the errors of n forecasts of steps outside the training data, divided by the scales of the forecasts' targets, the
+interval
 
 .. math:: \hat y \pm q\,\sigma, \qquad q = \text{the } \lceil (n + 1) c \rceil \text{-th smallest of } |y - \hat y| / \sigma
 
-covers the truth with probability c, if errors to come are exchangeable with those of the backtest. Each step ahead has a q
-of its own.
+covers the truth with probability of at least c, if future errors are exchangeable with those of the backtest. Each step
+ahead has its own q.
 
 References
 ----------
@@ -27,19 +28,19 @@ __all__ = ["ConformalIntervals"]
 
 
 class ConformalIntervals:
-    """Intervals whose width comes from the errors of a backtest.
+    """Intervals whose widths are estimated from the errors of a backtest.
 
     Parameters
     ----------
     coverage : float
-        Fraction of the truth that they should cover.
+        Fraction of the true values that the intervals should cover.
 
     Attributes
     ----------
     widths_ : ndarray of shape (horizon,)
         Half widths at each step ahead, in units of the scale.
     n_errors_ : int
-        Errors at each step, at least.
+        Smallest number of errors at a step ahead.
 
     Examples
     --------
@@ -59,7 +60,7 @@ class ConformalIntervals:
         self.coverage = float(coverage)
 
     def fit(self, backtest: Any) -> ConformalIntervals:
-        """Learn the widths from the errors of a backtest on steps that were not trained on.
+        """Estimate the widths from the errors of a backtest on steps outside the training data.
 
         Raises
         ------
@@ -82,7 +83,7 @@ class ConformalIntervals:
         return self
 
     def apply(self, forecast: NDArray, spread: Any) -> tuple[NDArray, NDArray]:
-        """Return the bounds of forecasts of shape (..., horizon), whose scale is `spread`, of shape (...)."""
+        """Return lower and upper bounds for forecasts of shape (..., horizon) with the scales `spread` of shape (...)."""
         horizon = forecast.shape[-1]
         if horizon > len(self.widths_):
             raise ValueError(f"the forecast has {horizon} steps, the backtest had {len(self.widths_)}")
@@ -90,7 +91,7 @@ class ConformalIntervals:
         return forecast - half, forecast + half
 
     def report(self, backtest: Any) -> dict[str, float]:
-        """Return the coverage and mean width that the intervals have on another backtest."""
+        """Return the coverage and the mean width of the intervals on another backtest."""
         truth, lower, upper = [], [], []
         for s in backtest.series:
             low, high = self.apply(s.forecast, s.spread)

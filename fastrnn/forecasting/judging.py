@@ -1,4 +1,4 @@
-"""How a forecaster is judged: backtests and its score."""
+"""Evaluation of a forecaster: backtests and its score."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Judging"]
 
 
 class Judging:
-    """The part of a forecaster that compares forecasts with what came.
+    """The methods of a forecaster that compare forecasts with the truth.
 
     Attributes are set by `fit` of the forecaster.
     """
@@ -48,16 +48,16 @@ class Judging:
         Parameters
         ----------
         y, X, static
-            As in `fit`: whole series, from their beginning on.
+            As in `fit`: whole series from their first step on.
         start : int, float or stamp, optional
-            The first step that is forecast: a number of steps (negative: from the end), a fraction of each series, or a
+            The first step to forecast: a number of steps (if negative, from the end), a fraction of each series, or a
             stamp. By default `horizon` steps before the end.
         step : int, default=1
             Steps between two origins.
         horizon : int, optional
             Steps ahead, at most the `horizon` of `fit`.
         refit : bool, default=False
-            Fit a clone on what lies before each origin instead.
+            Whether to fit a clone on the steps up to each origin.
 
         Returns
         -------
@@ -65,17 +65,17 @@ class Judging:
 
         Notes
         -----
-        Without `refit`, forecasts depend on the network as it is: fit it on the steps before `start` for an honest
-        judgement. No forecast depends on a step after its origin.
+        Without `refit`, all forecasts use the fitted network: for a fair evaluation, fit it on the steps before `start`. No
+        forecast depends on steps after its origin in any other way.
         """
         check_is_fitted(self)
         return backtest(self, y, X, static, start=start, step=step, horizon=horizon, refit=refit)
 
     def score(self, y: Any, X: Any = None) -> float:
-        """Return the negative mean absolute scaled error of the forecasts of `y`, the steps that follow those known.
+        """Return the negative mean absolute scaled error of the forecasts of `y`, the steps after the last known ones.
 
-        Where y is longer than the horizon, forecasts are made every `horizon` steps. The errors are scaled by those of
-        the seasonal naive forecast on the steps known now; the mean is over the series.
+        If y is longer than the horizon, a forecast is made every `horizon` steps. The errors are scaled by those of the
+        seasonal naive forecast on the known steps; the mean is over the series.
 
         Parameters
         ----------

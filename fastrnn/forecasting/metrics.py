@@ -1,4 +1,4 @@
-"""Errors that compare across series, and what tells of intervals."""
+"""Scaled errors, which are comparable across series, and measures of intervals."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def _pair(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray, NDArray]:
 
 
 def mase(y_true: ArrayLike, y_pred: ArrayLike, y_train: ArrayLike, period: int = 1) -> float:
-    r"""Mean absolute scaled error: the forecast's error over that of the seasonal naive one on the training data.
+    r"""Mean absolute scaled error: the error of the forecast over that of the seasonal naive forecast in the training data.
 
     .. math:: \frac{\operatorname{mean} |y_t - \hat y_t|}{\operatorname{mean}_{t > p} |y_t - y_{t-p}|}
 
-    Below 1 is better than the naive forecast was inside the training data.
+    Values below 1 are better than the naive forecast in the training data.
 
     Parameters
     ----------
@@ -63,9 +63,9 @@ def smape(y_true: ArrayLike, y_pred: ArrayLike) -> float:
 
 
 def naive_scale(y_train: ArrayLike, period: int = 1) -> float:
-    """Return the mean absolute error of the seasonal naive forecast inside the training data, NaN left out.
+    """Return the mean absolute error of the seasonal naive forecast in the training data, without missing steps.
 
-    Where it is zero or can't be told with that period, period 1 is taken; NaN if that fails too.
+    If it is zero or undefined for this period, period 1 is used; NaN if that is zero or undefined too.
     """
     train = as_series(y_train, "y_train")
     for lag in (period, 1):
@@ -116,7 +116,7 @@ def pinball(y_true: ArrayLike, y_pred: ArrayLike, level: float) -> float:
 
 
 def coverage(y_true: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> float:
-    """Fraction of the truth that lies inside the intervals, bounds included."""
+    """Fraction of true values inside the intervals, including the bounds."""
     true, low = _pair(y_true, lower)
     high = _pair(y_true, upper)[1]
     return float(np.mean((true >= low) & (true <= high)))

@@ -1,4 +1,4 @@
-"""The network behind a forecaster: how it is built and trained, and how its states go on in time."""
+"""The network of a forecaster: how it is built and trained, and how its states are updated with new steps."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ SOLVERS = {
     "sgd": optimizers.SGD,
     "adagrad": optimizers.Adagrad,
 }
-#: With max_iter="auto": updates of the weights in one fit at most. Of few steps there are fewer, 4 for each
-#: horizon that fits into the data: a network that goes over 120 months 300 times learns them by heart.
+#: With max_iter="auto": the largest number of updates in one fit. Short series get fewer, 4 for each horizon of data,
+#: because a network overfits if it is trained on 120 months for 300 epochs.
 _UPDATES = 1500
 _LEAST_UPDATES = 20
 _UPDATES_PER_HORIZON = 4
 _LEAST_EPOCHS = 4
 
 States = list[list[NDArray]]
-"""For each recurrent layer its states, arrays of shape (n_series, units)."""
+"""The states of each recurrent layer, arrays of shape (n_series, units)."""
 
 
 class Span(NamedTuple):
-    """Steps of a series that are trained on as one sequence; targets before `first_origin` are left out."""
+    """Steps of a series that form one training sequence; targets before `first_origin` are left out."""
 
     series: int
     start: int
@@ -53,16 +53,16 @@ class Span(NamedTuple):
 
 
 def spans_of(lengths: list[int], batch_size: int, piece: int) -> list[Span]:
-    """Cut long series so that a batch has sequences enough.
+    """Cut long series, so that there are enough sequences for a batch.
 
-    A cut sequence starts up to `piece` steps early, so that its states have settled when its targets begin to count.
+    A sequence starts up to `piece` steps before its first target, so that its states do not depend on their initial value.
 
     Parameters
     ----------
     lengths : list of int
         Steps of each series.
     batch_size, piece : int
-        Sequences in a batch, and steps in a piece of truncated backpropagation.
+        Number of sequences in a batch, and of steps in a piece of truncated backpropagation.
     """
     longest = max(-(-sum(lengths) // batch_size), 2 * piece)
     spans = []
@@ -75,9 +75,9 @@ def spans_of(lengths: list[int], batch_size: int, piece: int) -> list[Span]:
 
 
 def build(p: Any, n_features: int, head: Head, seed: int) -> Sequential:
-    """Return the network that the forecaster's parameters `p` describe.
+    """Return the network for the forecaster's parameters `p`.
 
-    The output layer starts at zero, so that training starts from the reference forecast.
+    The weights of the output layer are zero, so that training starts from the reference forecast.
     """
     dropout = p.dropout_
     widths = (p.units,) if isinstance(p.units, (int, np.integer)) else tuple(p.units)
@@ -103,7 +103,7 @@ def build(p: Any, n_features: int, head: Head, seed: int) -> Sequential:
 
 
 def n_epochs(max_iter: int | str, spans: list[Span], p: Any) -> tuple[int, int]:
-    """Epochs to train, and updates in each."""
+    """Number of epochs, and of updates in each."""
     batch_size, piece, horizon = p.batch_size, p.truncated_bptt_steps, p.horizon
     pieces = sum(-(-(s.stop - s.start) // piece) for s in spans) / len(spans)
     updates = max(round(-(-len(spans) // batch_size) * pieces), 1)
@@ -115,7 +115,7 @@ def n_epochs(max_iter: int | str, spans: list[Span], p: Any) -> tuple[int, int]:
 
 
 def compile_model(model: Sequential, p: Any, head: Head, n_updates: int) -> None:
-    """Give the network a fresh optimizer, whose step size falls to zero within `n_updates`, and its loss."""
+    """Compile the network with its loss and a new optimizer, whose learning rate decreases to zero in `n_updates`."""
     if isinstance(p.solver, str):
         rate: Any = p.learning_rate_init
         if p.learning_rate == "cosine":
@@ -162,7 +162,7 @@ def train(
     sequences : tuple of two lists
         Features (n_steps, n_features) and targets (n_steps, ...), NaN where they are missing.
     held_out : list of ndarray, optional
-        Targets for validation, laid out as those for training; the weights of the epoch that is best on them are kept.
+        Targets for validation, in the form of the training targets; the weights of the best epoch are kept.
 
     Returns
     -------
@@ -192,21 +192,21 @@ def train(
 def advance(
     model: Sequential, features: list[NDArray], states: States | None, stream: Any = None
 ) -> tuple[NDArray, States, Any]:
-    """Let the states of several series go on over new steps.
+    """Update the states of several series with new steps.
 
     Parameters
     ----------
     features : list of ndarray of shape (n_steps_i, n_features)
         At least one step for each series.
     states : list, optional
-        Where each series stands; zero by default.
+        States before the new steps; zero by default.
     stream : Stream, optional
-        Of an earlier call with as many series and the same weights.
+        The stream of an earlier call with the same number of series and the same weights.
 
     Returns
     -------
     outputs : ndarray of shape (n_series, n_outputs)
-        After the last step of each.
+        Outputs at the last step of each series.
     states : list
     stream : Stream
     """
@@ -223,7 +223,7 @@ def advance(
         return out.copy(), stream.states, stream
     lengths = np.array([len(f) for f in features])
     longest = int(lengths.max())
-    # All series end at the last turn; a shorter one is put to its own states at the turn at which it begins.
+    # All series end at the last step of the loop; a shorter series gets its states at the step at which it begins.
     x = np.zeros((longest, n, features[0].shape[1]), features[0].dtype)
     for i, part in enumerate(features):
         x[longest - len(part) :, i] = part

@@ -1,4 +1,4 @@
-"""Parameters of a forecaster, and what they may be."""
+"""Parameters of a forecaster, and their checks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FRACTION = Interval(Real, 0, 1, closed="left")
 
 @dataclass(eq=False, repr=False)
 class ForecasterParameters(BaseEstimator):
-    """The constructor's arguments, said once; scikit-learn reads them from the signature."""
+    """The constructor's arguments, as fields of a dataclass; scikit-learn reads them from the signature."""
 
     horizon: int
     _: KW_ONLY
@@ -98,7 +98,7 @@ class ForecasterParameters(BaseEstimator):
     }
 
     def _check_parameters(self) -> None:
-        """Validate each parameter, and what they say together."""
+        """Validate each parameter, and combinations of them."""
         self._validate_params()
         if self.quantiles is not None and self.distribution is not None:
             raise ValueError(
@@ -112,7 +112,9 @@ class ForecasterParameters(BaseEstimator):
                     f"quantiles={self.quantiles!r}: give numbers between 0 and 1, such as (.1, .5, .9)"
                 )
             if (np.diff(levels) <= 0).any():
-                raise ValueError(f"quantiles={self.quantiles!r}: give them in rising order, each once")
+                raise ValueError(
+                    f"quantiles={self.quantiles!r}: give them in ascending order, without duplicates"
+                )
         for name in ("units", "season_length", "lags"):
             value = getattr(self, name)
             if isinstance(value, (tuple, list)) and (
@@ -121,7 +123,7 @@ class ForecasterParameters(BaseEstimator):
                 raise ValueError(f"{name}={value!r}: give positive integers")
         if self.logarithm is True and self.distribution in ("poisson", "negative_binomial"):
             raise ValueError(
-                f"logarithm=True does not go with the counts of distribution={self.distribution!r}"
+                f"logarithm=True can't be used with the counts of distribution={self.distribution!r}"
             )
         if self.cell == "indrnn" and self.recurrent_dropout:
             raise ValueError(

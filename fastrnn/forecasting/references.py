@@ -1,4 +1,4 @@
-"""Simple forecasts that are taken out of a series, and the plan of how targets are made relative to them."""
+"""Simple forecasts, the references, and the plan of how targets are made relative to them."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ class Reference(NamedTuple):
 
 
 class TargetPlan(NamedTuple):
-    """How targets are made relative.
+    """How targets are made relative to references.
 
     Attributes
     ----------
     horizon : int
         Steps ahead.
     references : tuple of Reference
-        Those to choose from.
+        References to choose from.
     log : bool
         Whether s is the logarithm of y.
     zero_based : bool
-        Take nothing out, and divide by the mean of the series up to the origin. For counts.
+        Subtract nothing, and divide by the mean of the series up to the origin. For counts.
     season : int
-        Lag of the seasonal naive forecast, with which others are compared.
+        Lag of the seasonal naive forecast, the baseline of errors.
     compare : bool
-        Show the network what hardly changes within a series. Where there are many series it tells them apart; of a few,
-        the network would learn by it at which time each step lay.
+        Whether features include nearly constant properties of each series. With many series, they distinguish the series;
+        with few series, the network would use them to identify the time of a step, and overfit.
     """
 
     horizon: int

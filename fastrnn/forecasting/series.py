@@ -1,4 +1,4 @@
-"""One series inside a forecaster: its history and covariates, and the features that the network is given."""
+"""A series of a forecaster: its history, its covariates, and the features for the network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["FeaturePlan", "Series", "check_values"]
 
 @dataclass
 class Series:
-    """A series and what is known beside it.
+    """A series and its covariates.
 
     Attributes
     ----------
@@ -25,12 +25,12 @@ class Series:
     axis : Axis
     history : SeriesHistory
     x : ndarray of shape (n_known, n_columns) or None
-        Covariates from the first step on; may reach into the future.
+        Covariates from the first step on; may include future steps.
     static : ndarray or None
     behind : int
-        Steps at the end that the network's states don't hold yet, because their covariates ahead are not all known.
+        Number of last steps that the network's states do not include yet, because their future covariates are not known.
     effect : ndarray of shape (n_known,) or None
-        Of the covariates, taken out of the history.
+        Effect of the covariates, which is subtracted from the history.
     """
 
     name: Any
@@ -42,7 +42,7 @@ class Series:
     effect: NDArray | None = None
 
     def copy(self) -> Series:
-        """Return a copy whose history is its own."""
+        """Return a copy with an independent history."""
         return replace(self, history=self.history.copy())
 
     def extend(self, values: NDArray) -> None:
@@ -51,7 +51,7 @@ class Series:
         self.history.extend(values, None if self.effect is None else self.effect[n : n + len(values)])
 
     def invert(self, origins: NDArray, z: NDArray) -> NDArray:
-        """Turn outputs z (n_origins, horizon, ...) into values; the effect of steps that X does not reach is the last."""
+        """Convert outputs z (n_origins, horizon, ...) to values; steps after the end of X get its last effect."""
         effect = None
         if self.effect is not None:
             steps = origins[:, None] + np.arange(1, self.history.plan.horizon + 1)
@@ -59,11 +59,11 @@ class Series:
         return self.history.invert(origins, z, effect)
 
     def values(self) -> NDArray:
-        """The values so far, NaN where they are missing."""
+        """All values, NaN where they are missing."""
         return self.history.values(effect=self.effect)
 
     def lay_covariates(self, row: tuple[int, NDArray], known: int) -> NDArray:
-        """Covariates with `row`, a position and rows, put in; steps from `known` on were not known before."""
+        """Covariates with new rows at a position, both in `row`; only steps from `known` on may be set."""
         start, rows = row
         stop = start + len(rows)
         before = np.full((0, rows.shape[1]), np.nan) if self.x is None else self.x[:known]
@@ -75,18 +75,18 @@ class Series:
 
 
 class FeaturePlan(NamedTuple):
-    """How the features of a step are put together, and scaled.
+    """How the features of a step are computed and scaled.
 
     Attributes
     ----------
     targets : TargetPlan
     lags : tuple of int
-        Earlier values that features hold, beside those of the plan.
+        Lags of earlier values in the features, in addition to those of the plan.
     covariates : CovariatePlan or None
     calendar : bool
     n_static : int
     mean, spread : ndarray of float32
-        Of the features in fit; empty before.
+        Scaling of the features; empty before `fit`.
     """
 
     targets: TargetPlan
@@ -112,14 +112,14 @@ class FeaturePlan(NamedTuple):
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1, dtype=np.float32)
 
     def scaled(self, series: Series, start: int, stop: int) -> NDArray:
-        """Features as the network takes them."""
+        """Scaled features, the inputs of the network."""
         out = self.raw(series, start, stop)
         out -= self.mean
         out *= self.spread
         return out
 
     def fit(self, features: list[NDArray]) -> FeaturePlan:
-        """Learn mean and inverse spread of each feature."""
+        """Compute mean and inverse spread of each feature."""
         n = sum(map(len, features))
         mean = sum(f.sum(axis=0, dtype=np.float64) for f in features) / n
         square = sum(((f - mean.astype(np.float32)) ** 2).sum(axis=0, dtype=np.float64) for f in features) / n
@@ -129,7 +129,7 @@ class FeaturePlan(NamedTuple):
 
 
 def check_values(values: NDArray, start: int, axis: Axis, name: Any, log: bool, counts: bool) -> None:
-    """Raise if a value can't be had with a logarithm or by a distribution of counts.
+    """Raise if a value has no logarithm, or is not a count, where that is needed.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The forecaster as one of sktime's; needs sktime, the extra ``sktime``."""
+"""The forecaster with the interface of sktime; needs sktime, the extra ``sktime``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SktimeForecaster(BaseForecaster):
     Parameters
     ----------
     forecaster : RNNForecaster, optional
-        Cloned in `fit`, with the largest step of `fh` as its horizon; by default one with its defaults.
+        Cloned in `fit`, with the largest step of `fh` as its horizon; by default a forecaster with default parameters.
 
     Attributes
     ----------

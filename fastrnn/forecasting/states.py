@@ -1,4 +1,4 @@
-"""The series of a forecaster and the states of its network, which go on as new steps come in."""
+"""The series of a forecaster and the states of its network, which are updated with new steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["ForecasterStates", "subset"]
 
 
 class ForecasterStates:
-    """The part of a forecaster that reads series and lets states go on.
+    """The methods of a forecaster that read series and update states.
 
     Attributes are set by `fit` of the forecaster.
     """
@@ -48,7 +48,7 @@ class ForecasterStates:
         return read_panel(y, freq=self.freq, columns=columns, known=known)
 
     def _make_series(self, panel: Panel, X: Any, static: Any) -> list[Series]:
-        """Validate the values of a panel whose series start anew, and lay them out."""
+        """Validate the values of a panel of new series, and make the series."""
         plan = self._plan
         rows: list[Any] = [None] * len(panel.values)
         if plan.covariates is not None:
@@ -91,7 +91,7 @@ class ForecasterStates:
     # -- states
 
     def _settle(self) -> None:
-        """Run the network over all series, and keep its states and the outputs at the last step."""
+        """Run the network over all series, and keep the states and outputs of the last step."""
         ahead = self._plan.covariates.n_ahead if self._plan.covariates is not None else 0
         self._stream = None
         self._states: network.States = []
@@ -114,17 +114,17 @@ class ForecasterStates:
         return vars(self).keys() >= {"model_", "_states"}
 
     def update(self, y: Any, X: Any = None, static: Any = None) -> Any:
-        """Append new steps: states go on, in the time of the new steps; weights stay as they are.
+        """Append new steps and update the states, without training; the time is that of the new steps only.
 
         Parameters
         ----------
         y : as in `fit`
-            The steps that follow; a gap before them is missing steps. Arrays follow at once. In a long frame, series
-            that are not named stay where they are, and new ones begin.
+            The new steps. Steps between them and the last known steps are missing; arrays follow without a gap. In a long
+            frame, series without rows are unchanged, and new series begin.
         X : optional
             Covariates of the new steps.
         static : optional
-            Of series that are new.
+            Static covariates of new series.
 
         Returns
         -------
@@ -142,7 +142,7 @@ class ForecasterStates:
         return self
 
     def _read_update(self, y: Any, X: Any, static: Any) -> tuple[Panel, list[Any], list[Series]]:
-        """Validate new steps: the panel of known series, their covariates, and series that are new."""
+        """Validate new steps; return the panel of known series, their covariates, and new series."""
         known = dict(zip(self._panel.names, self._panel.axes, strict=True))
         panel = self._read(y, known)
         if panel.kind in ("array", "matrix", "list"):
@@ -184,7 +184,7 @@ class ForecasterStates:
         return subset(panel, old), [rows[i] for i in old], fresh
 
     def _append(self, panel: Panel, rows: list[Any]) -> None:
-        """Extend histories and let the states of their series go on."""
+        """Extend the histories and update the states of their series."""
         index = {s.name: i for i, s in enumerate(self._series)}
         which, features = [], []
         ahead = self._plan.covariates.n_ahead if self._plan.covariates is not None else 0
@@ -218,7 +218,7 @@ class ForecasterStates:
                 array[rows_] = new
 
     def _outputs_ahead(self, horizon: int, X: Any) -> tuple[NDArray, list[Series]]:
-        """Outputs at the last step once covariates of the future are known."""
+        """Outputs at the last step, with the covariates of future steps."""
         plan = self._plan.covariates
         assert plan is not None
         series = self._series

@@ -1,14 +1,14 @@
-r"""Relative targets: what the network learns is the future of a series beside a simple forecast of it.
+r"""Relative targets: the network learns the difference between the future of a series and a simple forecast.
 
-At every origin t a *reference* :math:`b_{t,k}` is taken out of the value k steps ahead, and the rest is divided by a
-scale :math:`\sigma_t`:
+At every origin t a *reference* forecast :math:`b_{t,k}` is subtracted from the value k steps ahead, and the difference is
+divided by a scale :math:`\sigma_t`:
 
 .. math:: z_{t,k} = (s_{t+k} - b_{t,k}) / \sigma_t, \qquad s = y \text{ or } \log y
 
 References are the last value; the value one season before, for each season; a mean over the same step of earlier
-seasons, in which weights fall by a factor of 0.7 from season to season; and the value one season before moved on by the
-mean growth over one season. At each origin that one is used which had the smallest mean absolute error up to there, and
-this error is the scale. So both depend on the past alone, and :math:`y = s^{-1}(b_{t,k} + \sigma_t z_{t,k})` undoes them.
+seasons, with weights that decrease by a factor of 0.7 from season to season; and the value one season before plus the
+mean growth over one season. At each origin, the reference with the smallest mean absolute error up to the origin is used,
+and this error is the scale. Both depend only on the past; the inverse is :math:`y = s^{-1}(b_{t,k} + \sigma_t z_{t,k})`.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from fastrnn.forecasting.references import Reference, TargetPlan, references_for
 
 __all__ = ["Reference", "SeriesHistory", "TargetPlan", "references_for"]
 
-#: A scale is at least this fraction of the mean absolute one-step change: a season that repeats exactly has no error.
+#: Lower limit of a scale, as a fraction of the mean absolute one-step change: an exactly periodic series has no errors.
 _LEAST_SCALE = 0.01
-#: Features are cut off here, in units of the scale.
+#: Features are clipped to this number of scales.
 _LARGEST_FEATURE = 20.0
 #: Weight of the newest season in the mean over seasons.
 _NEWEST = 0.3
-#: Errors that a seasonal reference must have, in steps, before it is chosen.
+#: Number of steps with known errors that a seasonal reference needs before it may be chosen.
 _STEPS_TO_TRUST = 24
 
 
 class SeriesHistory:
-    """One series, all that its references need, and both for as many steps as have been given.
+    """A series, its references, their errors and the scales, extended step by step.
 
-    Everything at step t is computed from the steps up to t, in the order of time. So it makes no difference, to the bit,
-    whether the steps came in one call or in many.
+    Everything at step t is computed from the steps up to t, in the order of time. The results are bitwise independent of
+    how the steps are divided into calls.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class SeriesHistory:
         n_refs, n_lags = len(plan.references), len(plan.lags)
         self._capacity = 0
         self._s = np.empty(0)
-        # Values at each lag, gaps taken over from one lag before; running sums; growth over one season.
+        # For each lag: values with gaps filled by the value one lag before; running sums; growth over one season.
         self._filled = np.empty((n_lags, 0))
         self._growth_sum = np.empty((n_refs, 0))
         self._growth = np.empty((n_refs, 0))
@@ -64,7 +64,7 @@ class SeriesHistory:
         self._lag_row = {lag: i for i, lag in enumerate(plan.lags)}
         self._ahead = np.arange(1, plan.horizon + 1)
         self._probes, self._lags = plan.probes, plan.lags
-        # Errors that each reference must have before it is chosen.
+        # Number of errors that each reference needs before it may be chosen.
         self._least = np.array(
             [
                 1 if r.kind == "last" else min(r.lag, _STEPS_TO_TRUST) * len(self._probes)
@@ -112,7 +112,7 @@ class SeriesHistory:
             new[..., : self.n] = old[..., : self.n]
             setattr(self, name, new)
 
-    # -- steps come in
+    # -- new steps
 
     def extend(self, y: NDArray, effect: NDArray | None = None) -> None:
         """Append values; NaN is a missing step.
@@ -120,9 +120,9 @@ class SeriesHistory:
         Parameters
         ----------
         y : ndarray of float64, shape (n_new,)
-            Positive where the plan takes logarithms.
+            Positive if the plan takes logarithms.
         effect : ndarray of shape (n_new,), optional
-            Taken out of s, and kept out of all that follows.
+            Effect of covariates, which is subtracted from s.
         """
         start, stop = self.n, self.n + len(y)
         self._reserve(stop)
@@ -142,7 +142,7 @@ class SeriesHistory:
         self._judge(start, stop)
 
     def _fill(self, start: int, stop: int) -> None:
-        """Fill each gap with the last known value that lies whole lags before it."""
+        """Fill each gap with the last known value at a multiple of the lag before it."""
         missing = np.isnan(self._s[start:stop])
         self._filled[:, start:stop] = self._s[start:stop]
         if not missing.any():
@@ -157,14 +157,14 @@ class SeriesHistory:
                 continue
             for a in range(start, stop, lag):
                 b = min(a + lag, stop)
-                first = max(a - lag, 0)  # where the values of one lag before begin
+                first = max(a - lag, 0)  # start of the values one lag before
                 part = filled[a:b]
                 skip = first - (a - lag)
                 gap = np.isnan(part[skip:])
                 part[skip:][gap] = filled[first : b - lag][gap] if b > lag else np.nan
 
     def _grow(self, r: int, lag: int, start: int, stop: int) -> None:
-        """Mean change over one season, averaged over all steps so far."""
+        """Compute the mean change over one season, averaged over all steps up to each step."""
         filled = self._filled[self._lag_row[lag]]
         change = np.zeros(stop - start)
         first = max(start, lag)
@@ -179,7 +179,7 @@ class SeriesHistory:
             growth[first:stop] = sums[first:stop] / (np.arange(first, stop) - lag + 1)
 
     def _average(self, r: int, lag: int, start: int, stop: int) -> None:
-        """Mean over the same step of all seasons so far, the newest weighing most; missing steps leave it as it is."""
+        """Compute the exponentially weighted mean over the same step of all past seasons, without missing steps."""
         smooth = self._smooth[r]
         for a in range(start, stop, lag):
             b = min(a + lag, stop)
@@ -227,7 +227,7 @@ class SeriesHistory:
         self._choose(means, counts, start, stop)
 
     def _judge_one(self, t: int) -> None:
-        """Do the same for a single step, with numbers instead of arrays: it is what `update` waits for."""
+        """As `_judge` for a single step, with numbers instead of arrays, to make `update` fast."""
         n_refs = len(self.plan.references)
         s = self._s.item(t)
         errors, counts = [0.0] * (n_refs + 2), [0.0] * (n_refs + 2)
@@ -282,7 +282,7 @@ class SeriesHistory:
         self._ratios[:, start:stop] = np.where(usable & np.isfinite(ratios), np.clip(ratios, -5.0, 5.0), 0.0)
 
     def _base(self, r: int, origins: NDArray, ahead: NDArray | int) -> NDArray:
-        """Reference r for the steps `ahead` of `origins`, which broadcast; NaN where it can't be told."""
+        """Reference r for the steps `ahead` of `origins`, which are broadcast; NaN where it is undefined."""
         kind, lag = self.plan.references[r]
         if kind == "last":
             return self._filled[0][origins] + np.zeros(np.shape(ahead))
@@ -292,7 +292,7 @@ class SeriesHistory:
         base = np.where(at >= 0, values[np.maximum(at, 0)], np.nan)
         return base + seasons * self._growth[r][origins] if kind == "drift" else base
 
-    # -- what the network sees, learns, and says
+    # -- features, targets and outputs
 
     def base(self, origins: NDArray) -> NDArray:
         """Return the chosen references, of shape (n_origins, horizon); NaN only before the first value."""
@@ -318,7 +318,7 @@ class SeriesHistory:
     def targets(self, start: int, stop: int) -> NDArray:
         """Return z for the origins from `start` to `stop`: float32 of shape (n, horizon).
 
-        NaN where the value is missing or not known yet, and at origins that are too early to have a scale.
+        NaN where the value is missing or not known yet, and at the first origins, which have no scale.
         """
         horizon = self.plan.horizon
         ahead = np.full(stop - start + horizon - 1, np.nan)
@@ -331,11 +331,11 @@ class SeriesHistory:
         return z.astype(np.float32)
 
     def features(self, start: int, stop: int) -> NDArray:
-        """Return what the network is told at the steps from `start` to `stop`: float32 (n, n_features).
+        """Return the features at the steps from `start` to `stop`: float32 (n, n_features).
 
-        Changes against each lag, whether the step is known, the level against the last seasons, and what the seasonal
-        references forecast beside each other. With `compare` also what hardly changes within a series: its scale, its
-        long-run mean, its growth, and how well each reference has done.
+        They are the changes over each lag, whether the step is known, the level relative to the last seasons, and the
+        differences of the seasonal references' forecasts. With `compare` also nearly constant properties of the series: its
+        scale, its long-run mean, its growth, and the error of each reference.
         """
         plan = self.plan
         origins = np.arange(start, stop)
@@ -356,7 +356,7 @@ class SeriesHistory:
         parts = [np.stack(columns, axis=1)]
         before = self._base(0, origins[:, None], self._ahead)
         for r in plan.seasonal:
-            # Beyond one season a reference repeats itself.
+            # After one season, the reference's forecast repeats.
             n_ahead = min(plan.horizon, plan.references[r].lag)
             after = self._base(r, origins[:, None], self._ahead)
             parts.append((after - before)[:, :n_ahead] / scale[:, None])
@@ -366,7 +366,7 @@ class SeriesHistory:
         return np.clip(out, -_LARGEST_FEATURE, _LARGEST_FEATURE, out=out).astype(np.float32)
 
     def _change(self, row: int, lag: int, start: int, stop: int) -> NDArray:
-        """Change of s within `lag` steps, NaN where it can't be told."""
+        """Change of s within `lag` steps; NaN where it is unknown."""
         out = np.full(stop - start, np.nan)
         first = max(start, lag)
         if stop > first:
@@ -374,7 +374,7 @@ class SeriesHistory:
         return out
 
     def _above_mean(self, lag: int, start: int, stop: int) -> NDArray:
-        """Last value minus the mean of the last `lag` steps (of all if 0), NaN where it can't be told."""
+        """Last value minus the mean of the last `lag` steps (all steps if 0); NaN where it is unknown."""
         out = np.full(stop - start, np.nan)
         first = max(start, lag)
         if stop > first:
@@ -384,7 +384,7 @@ class SeriesHistory:
         return out
 
     def lagged(self, lags: tuple[int, ...], start: int, stop: int) -> NDArray:
-        """Return earlier values beside the last one, in units of the scale: float32 (n, n_lags)."""
+        """Return earlier values minus the last value, in units of the scale: float32 (n, n_lags)."""
         out = np.zeros((stop - start, len(lags)))
         level = self._filled[0]
         for i, lag in enumerate(lags):
@@ -396,9 +396,9 @@ class SeriesHistory:
         return np.clip(out, -_LARGEST_FEATURE, _LARGEST_FEATURE).astype(np.float32)
 
     def invert(self, origins: NDArray, z: NDArray, effect: NDArray | None = None) -> NDArray:
-        """Undo the target: z of shape (n_origins, horizon) or (n_origins, horizon, n_outputs) become values of y.
+        """Convert z of shape (n_origins, horizon) or (n_origins, horizon, n_outputs) to values of y.
 
-        `effect` is that of the steps ahead, of shape (n_origins, horizon).
+        `effect` is the effect of covariates at the steps ahead, of shape (n_origins, horizon).
         """
         base, scale = self.base(origins), self._scale[origins][:, None]
         if effect is not None:
@@ -411,7 +411,7 @@ class SeriesHistory:
     def naive(self, origins: NDArray, lag: int, effect: NDArray | None = None) -> NDArray:
         """Return the seasonal naive forecasts in units of y, of shape (n_origins, horizon).
 
-        `effect` is that of all steps, if one was taken out.
+        `effect` is the effect of covariates at all steps, if it was subtracted.
         """
         seasons = -(-self._ahead // lag)
         at = np.maximum(origins[:, None] + (self._ahead - seasons * lag), 0)
@@ -424,7 +424,7 @@ class SeriesHistory:
         return np.exp(s) if self.plan.log else s
 
     def values(self, start: int = 0, stop: int | None = None, effect: NDArray | None = None) -> NDArray:
-        """Return y as it was given, NaN where it is missing; `effect` as for `naive`."""
+        """Return y, NaN where it is missing; `effect` as for `naive`."""
         stop = self.n if stop is None else stop
         s = self._s[start:stop] if effect is None else self._s[start:stop] + effect[start:stop]
         return np.exp(s) if self.plan.log else s.copy()
@@ -443,5 +443,5 @@ def _zero_for_nan(values: NDArray) -> NDArray:
 
 
 def _running(before: float, new: NDArray) -> NDArray:
-    """Running sums that go on from `before`, added in the order of time."""
+    """Cumulative sums that start from `before`, added in the order of time."""
     return np.cumsum(np.concatenate(([before], new)))[1:]

@@ -18,7 +18,7 @@ __all__ = ["Uncertainty"]
 
 
 class Uncertainty:
-    """The part of a forecaster that tells how sure it is.
+    """The methods of a forecaster for quantiles, intervals and samples.
 
     Attributes are set by `fit` of the forecaster.
     """
@@ -38,12 +38,12 @@ class Uncertainty:
     def predict_quantiles(
         self, levels: Sequence[float] = (0.1, 0.5, 0.9), horizon: int | None = None, X: Any = None
     ) -> Any:
-        """Forecast quantiles with the distribution, or those of `quantiles`.
+        """Forecast quantiles of the distribution, or some of the forecaster's `quantiles`.
 
         Parameters
         ----------
         levels : sequence of float
-            Rising, between 0 and 1.
+            Numbers between 0 and 1 in ascending order.
         horizon, X
             As in `predict`.
 
@@ -55,7 +55,7 @@ class Uncertainty:
         check_is_fitted(self)
         levels = tuple(float(q) for q in levels)
         if not levels or not all(0 < q < 1 for q in levels) or list(levels) != sorted(set(levels)):
-            raise ValueError(f"levels={levels!r}: give rising numbers between 0 and 1")
+            raise ValueError(f"levels={levels!r}: give ascending numbers between 0 and 1")
         raw, horizon, all_series = self._raw(horizon, X)
         return self._write(
             self._quantiles_of(raw, levels, self._scales()), horizon, [f"q{q:g}" for q in levels], all_series
@@ -71,14 +71,14 @@ class Uncertainty:
             return np.stack([self._head.ppf(q, raw, scale) for q in levels], axis=-1)
         if self.quantiles is None:
             raise ValueError(
-                "the forecaster has neither quantiles nor a distribution; set one of them, or take ConformalIntervals of a "
+                "the forecaster has neither quantiles nor a distribution; set one of them, or use ConformalIntervals of a "
                 "backtest"
             )
         have = [float(q) for q in self.quantiles]
         missing = [q for q in levels if not np.isclose(q, have).any()]
         if missing:
             raise ValueError(
-                f"levels={missing} are none of the forecaster's quantiles={tuple(have)}; set them there"
+                f"levels={missing} are not among the forecaster's quantiles={tuple(have)}; set them there"
             )
         at = [int(np.argmin(np.abs(np.subtract(have, q)))) for q in levels]
         return self._head.quantiles_of(raw)[..., at]
@@ -95,21 +95,22 @@ class Uncertainty:
         Parameters
         ----------
         coverage : float
-            Fraction that they should cover. With a distribution any; with quantiles one that two of them enclose.
+            Fraction that the intervals should cover: any for a distribution; for quantiles, the difference of two levels
+            that are symmetric about 0.5.
         horizon, X
             As in `predict`.
         conformal : ConformalIntervals, optional
-            Take the widths from these, with their coverage.
+            Use the widths and the coverage of these intervals.
 
         Returns
         -------
         object
-            As `predict` returns quantiles, the columns being "lower" and "upper".
+            As the quantiles of `predict`, with the columns "lower" and "upper".
         """
         check_is_fitted(self)
         raw, horizon, all_series = self._raw(horizon, X)
         if conformal is not None:
-            # Widths are in units of y, so they are put around the forecast there.
+            # Widths are in units of y, so the bounds are computed from forecasts in these units.
             n = len(self._series)
             origins = [np.array([len(s.history) - 1]) for s in self._series]
             z = self._head.point(raw)
@@ -129,10 +130,10 @@ class Uncertainty:
     def sample(
         self, n_samples: int = 100, horizon: int | None = None, X: Any = None, random_state: Any = None
     ) -> list[NDArray]:
-        """Draw paths of the future from the distribution.
+        """Draw sample paths from the distribution.
 
-        The steps of a path hang together as the residuals of the fit do: ranks are drawn from a Gaussian copula with
-        their correlation, which was estimated in `fit`.
+        The steps of a path are correlated as the residuals of the fit: ranks are drawn from a Gaussian copula with the
+        correlation matrix that was estimated in `fit`.
 
         Parameters
         ----------
@@ -144,7 +145,7 @@ class Uncertainty:
         Returns
         -------
         list of ndarray of shape (n_samples, horizon)
-            For each series.
+            The paths of each series.
         """
         check_is_fitted(self)
         if not self._head.has_distribution:
@@ -185,7 +186,7 @@ class Uncertainty:
             rows -= rows.mean(axis=0)
             size = np.sqrt((rows**2).mean(axis=0))
             rows /= np.where(size > 0, size, 1.0)
-            # Shrunk towards independence, so that it has a Cholesky factor however few rows there are.
+            # Shrink the matrix towards the identity, so that it has a Cholesky factor even with few rows.
             weight = len(rows) / (len(rows) + horizon)
             correlation = weight * (rows.T @ rows) / len(rows)
             np.fill_diagonal(correlation, 1.0)
@@ -194,6 +195,6 @@ class Uncertainty:
 
 
 def spread_of(series: Series, origins: NDArray, point: NDArray, log: bool) -> NDArray:
-    """Scale of the targets at some origins, in units of y."""
+    """Scale of the targets at given origins, in units of y."""
     spread = series.history.scale(origins)
     return spread * np.abs(point).mean(axis=1) if log else spread

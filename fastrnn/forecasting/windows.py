@@ -53,7 +53,7 @@ def make_windows(
     Returns
     -------
     X : ndarray of shape (n_windows, n_past, n_features)
-        A read-only view on the series: it takes no memory of its own.
+        A read-only view of the series.
     y : ndarray of shape (n_windows, n_ahead), or (n_windows, n_ahead, n_targets) with more than one target
         The future; a copy.
 
@@ -95,7 +95,7 @@ def make_windows(
         columns = range(n_features)
     for column in columns:
         if not -n_features <= column < n_features:
-            raise ValueError(f"target={column!r} is no feature of the series, which has {n_features}")
+            raise ValueError(f"target={column!r} is out of range: the series has {n_features} features")
     windows = np.lib.stride_tricks.sliding_window_view(array, need, axis=0)[::stride]  # (n, n_features, need)
     past = windows[:, :, :n_past].transpose(0, 2, 1)
     future = windows[:, list(columns), n_past + gap :].transpose(0, 2, 1)
@@ -103,12 +103,12 @@ def make_windows(
 
 
 def seasonal_naive(history: ArrayLike, n_ahead: int, period: int = 1) -> NDArray:
-    r"""Repeat the last season: :math:`\hat y_{T+k} = y_{T+k-mp}` with the smallest m that points into the past.
+    r"""Repeat the last season: :math:`\hat y_{T+k} = y_{T+k-mp}` with the smallest m for which the step is known.
 
     Parameters
     ----------
     history : array-like of shape (n_steps,) or (n_steps, n_features)
-        What is known.
+        The known steps.
     n_ahead : int
         Steps to forecast.
     period : int

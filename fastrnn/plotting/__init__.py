@@ -1,9 +1,8 @@
-"""Pictures of training, of what goes on inside a network, and of forecasts.
+"""Pictures of training, of the states and gradients of a network, and of forecasts.
 
-The displays work as those of scikit-learn: ``from_estimator`` computes and draws, ``from_predictions`` draws what
-you have computed, and ``plot`` draws again, on axes of yours if you like. They hold the numbers that are drawn,
-the figure in ``figure_`` and the axes in ``ax_`` or ``axes_``. Colours and line styles are told apart by the
-colour-blind and in grey.
+The displays work as in scikit-learn: ``from_estimator`` computes and draws, ``from_predictions`` draws given numbers, and
+``plot`` draws again, optionally on given axes. They keep the numbers that are drawn, the figure in ``figure_`` and the
+axes in ``ax_`` or ``axes_``. Colours and line styles can be distinguished with colour blindness and in grey.
 
 They need matplotlib (the extra ``plot``), which is imported when a picture is drawn. The displays of forecasts are
 in :mod:`fastrnn.forecasting`.
@@ -26,7 +25,7 @@ __all__ = [
     "plot_learning_curves",
 ]
 
-#: Names that are imported at first use: they compute, which needs the estimators.
+#: Names that are imported at first use, because they import the estimators.
 _LATER = {
     "AttributionDisplay": "attribution",
     "GradientFlowDisplay": "gradient_flow",

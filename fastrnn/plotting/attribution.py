@@ -1,4 +1,4 @@
-"""Which time steps moved the answer."""
+"""Attribution of a prediction to time steps."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ _MOST_LABELS = 24
 
 @dataclass
 class AttributionDisplay:
-    """How much each time step of a sequence moved the answer, and whether deleting the steps confirms it.
+    """Attribution of a prediction to the time steps of a sequence, with a check by deleting steps.
 
-    The bars are gradient times input: blue, upwards and plain speak for the answer; orange, downwards and hatched
-    against it. The second picture is a check on all sequences: when the steps that are attributed most are deleted
-    first, the answer must fall faster than when steps are deleted at random. Make it with :meth:`from_estimator`
-    or :meth:`from_predictions`.
+    The bars are gradient times input: positive ones (blue, plain) increase the predicted value, negative ones (orange,
+    hatched) decrease it. The second picture is a check on all sequences: when the steps with the largest attributions are
+    deleted first, the predicted value should fall faster than when random steps are deleted. Make it with
+    :meth:`from_estimator` or :meth:`from_predictions`.
 
     Parameters
     ----------
     attributions : ndarray of shape (n_timesteps,)
-        Of the sequence that is drawn; see :func:`fastrnn.inspection.attributions`.
+        Attributions of one sequence; see :func:`fastrnn.inspection.attributions`.
     labels : list of str or None
         Tokens or time stamps of the steps.
     deletion : DeletionCurve or None
-        The check; None leaves the second picture out.
+        Result of the check; None omits the second picture.
 
     Attributes
     ----------
     axes_ : ndarray of matplotlib Axes
-        Of the bars, and of the check if there is one.
+        Axes of the bars, and of the check if there is one.
     figure_ : matplotlib Figure
 
     Examples
@@ -78,7 +78,7 @@ class AttributionDisplay:
         Parameters
         ----------
         estimator : fitted RNNClassifier or RNNRegressor, or Sequential
-            Or a pipeline or search that ends in one; with one answer for a sequence.
+            Or a pipeline or search that ends in one; with one output for each sequence.
         X : array-like
             Sequences, in a form that the estimator takes. The check uses all of them.
         sample : int
@@ -90,7 +90,7 @@ class AttributionDisplay:
         check : bool
             Whether to check and draw the check.
         random_state : int, RandomState or None
-            Of the random order in the check.
+            Seed of the random order in the check.
         axes : array of two Axes, or one without the check, or None
             Where to draw; None makes a new figure.
         title : str or None
@@ -114,7 +114,7 @@ class AttributionDisplay:
         axes: Any = None,
         title: str | None = None,
     ) -> AttributionDisplay:
-        """Draw attributions ``(n_timesteps,)`` that you have computed; otherwise as :meth:`from_estimator`."""
+        """Draw given attributions ``(n_timesteps,)``; otherwise as :meth:`from_estimator`."""
         return cls(attributions, labels, deletion).plot(axes=axes, title=title)
 
     def plot(self, *, axes: Any = None, title: str | None = None) -> AttributionDisplay:
@@ -160,7 +160,7 @@ def _bars(ax: Any, values: np.ndarray, labels: list[str] | None) -> None:
     ax.set_ylabel("gradient × input")
     ax.legend(frameon=False, fontsize="small")
     if labels is not None and len(labels) > _MOST_LABELS:
-        # Too many to be read: those of the steps that count.
+        # Too many labels to read: only those of the largest attributions.
         most = np.argsort(-np.abs(values), kind="stable")[:_MOST_LABELS]
         places = _apart(most, -(-len(values) // 40))
         ax.set_xticks(places, [labels[i] for i in places], rotation=90, fontsize="small")
@@ -169,7 +169,7 @@ def _bars(ax: Any, values: np.ndarray, labels: list[str] | None) -> None:
 
 
 def _apart(places: np.ndarray, least: int) -> list[int]:
-    """Places without those that are nearer than `least` to an earlier one, sorted."""
+    """Places in ascending order, without those that are closer than `least` to a previous one."""
     kept: list[int] = []
     for place in places.tolist():
         if all(abs(place - other) >= least for other in kept):

@@ -1,4 +1,4 @@
-"""What all pictures share: axes, colours, labels of time steps."""
+"""Used by all pictures: axes, colours, labels of time steps."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = [
     "step_labels",
 ]
 
-#: Colours that the colour-blind tell apart (Okabe & Ito 2008), ordered so that neighbours differ in grey too.
+#: Colours for readers with colour blindness (Okabe & Ito 2008), ordered so that neighbours differ in grey too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-#: Line styles and markers that go with them.
+#: Line styles and markers for these colours.
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), "-")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 

@@ -17,16 +17,16 @@ __all__ = ["GradientFlowDisplay"]
 
 @dataclass
 class GradientFlowDisplay:
-    """The norm of the gradient of the loss by time step, counted back from the last step that is read.
+    """The norm of the gradient of the loss by time step, counted back from the last step.
 
-    A line that falls steeply is a vanishing gradient: the network does not learn from steps that far back. One
-    that rises is an exploding gradient, against which `clipnorm` helps. The line is the median over the sequences;
-    the band holds the middle 80 % of them. Make it with :meth:`from_estimator` or :meth:`from_predictions`.
+    A line that falls steeply shows a vanishing gradient: the network does not learn from distant steps. A line that rises
+    shows an exploding gradient, against which `clipnorm` helps. The line is the median over the sequences, the band
+    contains the middle 80 % of them. Make it with :meth:`from_estimator` or :meth:`from_predictions`.
 
     Parameters
     ----------
     norms : dict of str to list of ndarray of shape (n_timesteps_i,)
-        By name of the recurrent layer; see :func:`fastrnn.inspection.gradient_norms`.
+        Norms for each recurrent layer by name; see :func:`fastrnn.inspection.gradient_norms`.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class GradientFlowDisplay:
         y : array-like
             Targets.
         relative : bool
-            Divide each sequence's norms by that at its last step.
+            Whether to divide each sequence's norms by the norm at its last step.
         ax : Axes or None
             Where to draw; None makes a new figure.
         title : str or None
@@ -90,7 +90,7 @@ class GradientFlowDisplay:
         ax: Any = None,
         title: str | None = None,
     ) -> GradientFlowDisplay:
-        """Draw norms that you have computed, by the name of their line; otherwise as :meth:`from_estimator`."""
+        """Draw given norms, by the names of their lines; otherwise as :meth:`from_estimator`."""
         return cls(norms).plot(relative=relative, ax=ax, title=title)
 
     def plot(self, *, relative: bool = True, ax: Any = None, title: str | None = None) -> GradientFlowDisplay:
@@ -102,7 +102,7 @@ class GradientFlowDisplay:
         for k, (name, norms) in enumerate(self.norms.items()):
             table = _aligned(norms, relative)
             back = np.arange(table.shape[1])
-            # Fewer than a quarter of the sequences are that long: their middle says little of the others.
+            # Leave out steps that fewer than a quarter of the sequences have.
             shown = np.isfinite(table).sum(axis=0) * 4 >= len(table)
             table, back = table[:, shown], back[shown]
             middle = np.nanmedian(table, axis=0)
@@ -131,5 +131,7 @@ def _aligned(norms: Sequence[NDArray], relative: bool) -> NDArray:
         back = np.asarray(norm, dtype=float)[::-1]
         if relative and len(back) and back[0] > 0:
             back = back / back[0]
-        row[: len(back)] = np.where(back > 0, back, np.nan)  # what underflowed has no logarithm
+        row[: len(back)] = np.where(
+            back > 0, back, np.nan
+        )  # a norm that underflowed to zero has no logarithm
     return table

@@ -21,8 +21,8 @@ _MOST_UNITS = 32
 class HiddenStateDisplay:
     """The hidden state of one sequence: units from top to bottom, time from left to right.
 
-    Units that do alike stand beside each other: they are ordered by the first principal component of their
-    courses. Make it with :meth:`from_estimator` or :meth:`from_predictions`.
+    Similar units are adjacent: units are ordered by the first principal component of their values over time. Make it with
+    :meth:`from_estimator` or :meth:`from_predictions`.
 
     Parameters
     ----------
@@ -76,14 +76,13 @@ class HiddenStateDisplay:
         X : array-like
             Sequences, in a form that the estimator takes.
         sample : int
-            Which of them.
+            Index of the sequence.
         layer : str or int, optional
             Name or number of the recurrent layer; the last by default.
         labels : array-like of shape (n_timesteps,), optional
             Tokens or time stamps, written under the steps.
         units : array-like of int, optional
-            Units to draw, from top to bottom; by default all, or the 32 that change most, in an order of their
-            likeness.
+            Units to draw, from top to bottom; by default all, or the 32 that change most, ordered by similarity.
         ax : Axes or None
             Where to draw; None makes a new figure.
         title : str or None
@@ -104,7 +103,7 @@ class HiddenStateDisplay:
         ax: Any = None,
         title: str | None = None,
     ) -> HiddenStateDisplay:
-        """Draw states ``(n_timesteps, units)`` that you have computed; otherwise as :meth:`from_estimator`."""
+        """Draw given states ``(n_timesteps, units)``; otherwise as :meth:`from_estimator`."""
         return cls(states, labels).plot(units=units, ax=ax, title=title)
 
     def plot(
@@ -124,7 +123,7 @@ class HiddenStateDisplay:
         if ax is None:
             ax = new_axes(figsize=(min(4 + 0.12 * len(states), 10), min(1.8 + 0.14 * len(order), 6)))
         limit = max(float(np.abs(states[:, order]).max()), 1e-12)
-        # A map whose lightness rises steadily: its order is seen in grey too.
+        # A colour map with increasing lightness, which can be read in grey too.
         image = ax.imshow(
             states[:, order].T,
             aspect="auto",
@@ -147,7 +146,7 @@ class HiddenStateDisplay:
 
 
 def _by_likeness(states: np.ndarray) -> np.ndarray:
-    """The units that change most, ordered by the first principal component of their courses over time."""
+    """The units that change most, ordered by the first principal component of their values over time."""
     courses = states - states.mean(axis=0)
     chosen = np.sort(np.argsort(-courses.var(axis=0), kind="stable")[:_MOST_UNITS])
     courses = courses[:, chosen]

@@ -15,7 +15,7 @@ __all__ = ["LossCurveDisplay", "plot_learning_curves"]
 
 
 def _curves(training: Any) -> dict[str, list[float]]:
-    """Named curves, one value an epoch, of a History, a dict of curves, a fitted estimator or a trained model."""
+    """Curves by name, with one value for each epoch, of a History, a dict, a fitted estimator or a trained model."""
     history = getattr(training, "history", training)
     if isinstance(history, History):
         history = history.history
@@ -27,8 +27,8 @@ def _curves(training: Any) -> dict[str, list[float]]:
     losses = getattr(fitted, "loss_curve_", None)
     if losses is None:
         raise ValueError(
-            f"no learning curves in a {type(fitted).__name__}; pass what fit of a Sequential returned, its dict of "
-            "curves, or a fitted estimator: call fit first"
+            f"no learning curves in a {type(fitted).__name__}; pass the History that fit of a Sequential returned, its "
+            "dict of curves, or a fitted estimator: call fit first"
         )
     curves = {"loss": list(losses)}
     scores = getattr(fitted, "validation_scores_", None)
@@ -39,14 +39,14 @@ def _curves(training: Any) -> dict[str, list[float]]:
 
 @dataclass
 class LossCurveDisplay:
-    """Loss, metrics and scores over the epochs, training and validation in one picture.
+    """Loss, metrics and scores over the epochs, with training and validation in one picture.
 
     Make it with :meth:`from_estimator` or :meth:`from_history`.
 
     Parameters
     ----------
     curves : dict of str to list of float
-        One value an epoch, by name; a name that starts with ``val_`` is the validation of the other.
+        Curves by name, with one value for each epoch; ``val_NAME`` is the validation curve of ``NAME``.
 
     Attributes
     ----------
@@ -85,14 +85,14 @@ class LossCurveDisplay:
 
     @classmethod
     def from_history(cls, history: Any, *, axes: Any = None, title: str | None = None) -> LossCurveDisplay:
-        """Draw what ``Sequential.fit`` returned, or a dict of curves; `axes` and `title` as in :meth:`from_estimator`."""
+        """Draw the History of ``Sequential.fit``, or a dict of curves; otherwise as :meth:`from_estimator`."""
         return cls(_curves(history)).plot(axes=axes, title=title)
 
     def plot(self, *, axes: Any = None, title: str | None = None) -> LossCurveDisplay:
         """Draw; `axes` and `title` as in :meth:`from_estimator`."""
         quantities = list(dict.fromkeys(name.removeprefix("val_") for name in self.curves))
         if not quantities:
-            raise ValueError("there is no curve to draw: the training has seen no epoch")
+            raise ValueError("there is no curve to draw: no epoch was trained")
         if axes is None:
             axes = new_axes(len(quantities), figsize=(5 * len(quantities), 3.6))
         axes = axes_of(axes, len(quantities), f"quantities: {quantities}")
@@ -124,7 +124,7 @@ def plot_learning_curves(training: Any, *, axes: Any = None, title: str | None =
     Parameters
     ----------
     training : History, dict or fitted estimator
-        What ``Sequential.fit`` returned, its ``history``, or an `RNNClassifier` or `RNNRegressor`.
+        The result of ``Sequential.fit``, its ``history``, or a fitted `RNNClassifier` or `RNNRegressor`.
     axes : Axes, array of Axes or None
         Where to draw, one for each quantity; None makes a new figure.
     title : str or None
