@@ -25,6 +25,7 @@ _NAMES = {
     "StandardScaler3D": "preprocessing",
     "load": "saving",
     "load_model": "models",
+    "per_step": "estimators",
     "save": "saving",
     "set_random_seed": "random",
     "show_versions": "info",

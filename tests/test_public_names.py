@@ -12,7 +12,7 @@ import fastrnn
 PUBLIC = {
     "fastrnn": """
         __version__ ConversionError EncoderDecoder Input ModelFileError NonFiniteLossError RNNClassifier RNNRegressor Ragged
-        Sequential StandardScaler3D load load_model save set_random_seed stateful_batches warmup
+        Sequential StandardScaler3D load load_model per_step save set_random_seed stateful_batches warmup
         batches callbacks cells constraints datasets engine estimators exceptions forecasting initializers interop layers
         losses metrics model optimizers plotting preprocessing random regularizers saving schedules seq2seq sequences testing
         text""",
@@ -25,7 +25,7 @@ PUBLIC = {
     "fastrnn.datasets": """
         DataNotFoundError Federalist Series Vowels data_folder federalist_head load_airline load_etth1 load_federalist
         load_imdb load_japanese_vowels load_sms_spam load_vic_elec read_ts""",
-    "fastrnn.estimators": "RNNClassifier RNNRegressor",
+    "fastrnn.estimators": "RNNClassifier RNNRegressor cross_val_predict per_step",
     "fastrnn.exceptions": "ConversionError ModelFileError NonFiniteLossError NotBuiltError NotCompiledError",
     "fastrnn.forecasting": "make_windows mase seasonal_naive smape",
     "fastrnn.initializers": """

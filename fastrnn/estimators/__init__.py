@@ -6,5 +6,6 @@ Only users, and modules above (forecasting, warmup), call this package.
 
 from fastrnn.estimators.classifier import RNNClassifier
 from fastrnn.estimators.regressor import RNNRegressor
+from fastrnn.estimators.scoring import cross_val_predict, per_step
 
-__all__ = ["RNNClassifier", "RNNRegressor"]
+__all__ = ["RNNClassifier", "RNNRegressor", "cross_val_predict", "per_step"]

@@ -17,6 +17,7 @@ from fastrnn.estimators.base import BaseRNN
 from fastrnn.estimators.loss import of_classes
 from fastrnn.estimators.parameters import with_shared_documentation
 from fastrnn.estimators.response import read_labels, targets_of
+from fastrnn.estimators.scoring import refuse_scorers_of_rows
 from fastrnn.sequences import Ragged, Sequences, lay_out_steps
 
 __all__ = ["RNNClassifier"]
@@ -137,8 +138,10 @@ class RNNClassifier(ClassifierMixin, BaseRNN):
         return (np.hstack([1 - out, out]) if out.shape[1] == 1 else out), sequences
 
     def _shape(self, rows: np.ndarray, sequences: Sequences) -> np.ndarray:
-        per_step = self._architecture["return_sequences"]
-        return lay_out_steps(rows, sequences.data) if per_step else rows
+        if not self._architecture["return_sequences"]:
+            return rows
+        refuse_scorers_of_rows()
+        return lay_out_steps(rows, sequences.data)
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict labels.

@@ -13,6 +13,7 @@ from fastrnn.estimators import scale
 from fastrnn.estimators.base import BaseRNN
 from fastrnn.estimators.parameters import with_shared_documentation
 from fastrnn.estimators.response import lay_out, read_numbers, rows_of
+from fastrnn.estimators.scoring import refuse_scorers_of_rows
 from fastrnn.sequences import Ragged, Sequences, lay_out_steps
 from fastrnn.training.data import Batches
 from fastrnn.training.objective import Objective
@@ -152,8 +153,10 @@ class RNNRegressor(RegressorMixin, BaseRNN):
             With ``return_sequences=True`` laid out as X. float32 if y was float32 or float16 in `fit`, else float64.
         """
         rows, sequences = self._rows(X)
-        per_step = self._architecture["return_sequences"]
-        return lay_out_steps(rows, sequences.data) if per_step else rows
+        if not self._architecture["return_sequences"]:
+            return rows
+        refuse_scorers_of_rows()
+        return lay_out_steps(rows, sequences.data)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the coefficient of determination, over time steps with ``return_sequences=True``.
