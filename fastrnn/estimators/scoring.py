@@ -72,11 +72,9 @@ class PerStepScorer:
     """What :func:`per_step` returns."""
 
     def __init__(self, scoring: Any) -> None:
-        if isinstance(scoring, PerStepScorer):
-            scoring = scoring.scoring
         if not callable(scoring):
             get_scorer(scoring)  # an error for a name that there is not
-        self.scoring = scoring
+        self.scoring: Any = scoring.scoring if isinstance(scoring, PerStepScorer) else scoring
 
     @property
     def scorer(self) -> Any:
@@ -163,7 +161,7 @@ def _as_rows(answers: Any, method: str) -> tuple[np.ndarray, Ragged]:
 def _is_real(answers: np.ndarray) -> np.ndarray:
     """Which answers are none for padding, which is NaN, or None among text."""
     if answers.dtype == object:
-        return np.not_equal(answers, None)
+        return np.not_equal(answers, np.array(None))
     return ~np.isnan(answers) if answers.dtype.kind == "f" else np.ones(answers.shape, bool)
 
 
