@@ -74,7 +74,7 @@ before = tracemalloc.get_traced_memory()[0]
 tracemalloc.reset_peak()
 model.train_on_batch(x, y)
 peak = tracemalloc.get_traced_memory()[1] - before
-parts = traits(model.layers[0].kernel_cell())
+parts = traits(model.layers[0].cell.kernel_cell())
 rows = s.batch * s.steps
 kept = (parts.n_saved + parts.n_states) * s.units * rows + s.inputs * rows + parts.n_states * s.units * s.batch
 d_out = s.units * rows * {sequences}

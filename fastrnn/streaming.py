@@ -83,8 +83,7 @@ class Stream:
             step = layer.streamed(at)
             parts += step.parts
             at = step.output
-            if step.state is not None:
-                self._states.append(step.state)
+            self._states += step.states
         if not parts:
             raise ValueError("the model has no layer that computes anything")
         self._program = Program(parts, x, at)

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastrnn.engine import tuning
 from fastrnn.layers.cells import Cell
-from fastrnn.layers.rnn import RNN
+from fastrnn.layers.recurrent import RNN
 from fastrnn.layers.stacked import as_cell
 
 __all__ = ["check_cell"]

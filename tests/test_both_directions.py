@@ -95,14 +95,14 @@ def test_same_bits_on_any_number_of_threads(mode, sequences, rng, monkeypatch):
 def test_threads_and_pieces(n_threads, n_batch, expected, monkeypatch):
     """A thread for each pass; where the number is odd, a piece of each pass for every thread."""
     monkeypatch.setattr(threads, "resolve", lambda n: n)
-    cells = [pattern("lstm", 512).kernel_cell()] * 2
+    cells = [pattern("lstm", 512).cell.kernel_cell()] * 2
     assert plans.threads_of_both(cells, (n_batch, 50, 64), n_threads, 2) == (*expected, False)
     assert plans.threads_of_both(cells, (n_batch, 50, 64), n_threads)[1] <= n_batch
 
 
 def test_small_passes_are_alone_and_long_ones_are_not(monkeypatch):
     monkeypatch.setattr(threads, "resolve", lambda n: 8)
-    cells = [pattern("simple_rnn", 8).kernel_cell()] * 2
+    cells = [pattern("simple_rnn", 8).cell.kernel_cell()] * 2
     assert plans.threads_of_both(cells, (1, 10, 1), None) == (1, 1, True)
     # Of next to no products, but of many steps.
     assert plans.threads_of_both(cells, (1, 100, 1), None) == (2, 1, True)
@@ -111,7 +111,7 @@ def test_small_passes_are_alone_and_long_ones_are_not(monkeypatch):
 def test_steps_are_shared_where_that_keeps_more_threads_busy(rng, monkeypatch, runs):
     """One sequence has two threads to give, one for each direction."""
     shape = (1, 30, 64)
-    directions = [Direction(pattern("lstm", 256).kernel_cell(), np.zeros((1, 0), np.float32), False)] * 2
+    directions = [Direction(pattern("lstm", 256).cell.kernel_cell(), np.zeros((1, 0), np.float32), False)] * 2
     for n, expected in ((1, True), (2, True), (3, False), (8, False)):
         with monkeypatch.context() as patch:
             patch.setattr(threads, "resolve", lambda given, n=n: n)

@@ -12,7 +12,7 @@ from fastrnn.engine.kernels.vecmath import tanh
 from fastrnn.engine.recurrence.contract import Traits, step_backward, step_forward
 from fastrnn.engine.runtime.jit import implements
 from fastrnn.engine.runtime.views import fill, part, plane
-from fastrnn.layers.more_cells import IndRNNCell, JANETCell, KernelCell, PeepholeLSTMCell
+from fastrnn.layers import IndRNNCell, JANETCell, KernelCell, PeepholeLSTMCell
 from fastrnn.testing import check_cell
 from tests.layer_cases import mask_of
 from tests.test_rnn import Elman, MinimalCell, TwoStates

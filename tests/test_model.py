@@ -341,8 +341,14 @@ def test_only_a_mask_that_hides_something_reaches_the_layers(hidden, rng, monkey
     models = [Sequential([layers.SimpleRNN(2, return_sequences=True, **F64)], seed=0) for _ in range(2)]
     for model in models:
         model.compile("sgd", "mse", metrics=["mae"])
-    seen = []
-    monkeypatch.setattr(models[0].layers[0], "_in_order", lambda m, shape: seen.append(m) or m)
+    seen, cell = [], models[0].layers[0].cell
+    forward = cell.forward_sequence
+
+    def watched(x, mask, *others):
+        seen.extend([] if mask is None else [mask])
+        return forward(x, mask, *others)
+
+    monkeypatch.setattr(cell, "forward_sequence", watched)
     logs = [m.train_on_batch(x, y, mask=given) for m, given in zip(models, (mask, None), strict=True)]
     assert len(seen) == hidden
     assert (logs[0] == logs[1]) == (not hidden)

@@ -18,13 +18,13 @@ FULL = {"return_sequences": True, "return_state": True}
 
 def recording(layer):
     """The list that every pair of masks the layer draws is added to."""
-    drawn, draw = [], layer.draw_masks
+    drawn, draw = [], layer.cell.draw_masks
 
     def wrapper(*sizes):
         drawn.append(draw(*sizes))
         return drawn[-1]
 
-    layer.draw_masks = wrapper
+    layer.cell.draw_masks = wrapper
     return drawn
 
 

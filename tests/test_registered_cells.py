@@ -29,7 +29,7 @@ def made(key: str, **options):
 
 
 def expected(layer, x, states):
-    return run_on_arrays(layer.kernel_cell(), layer.kernel_weights(), x, states)
+    return run_on_arrays(layer.cell.kernel_cell(), layer.cell.kernel_weights(), x, states)
 
 
 def starts(key: str, rng, dtype):

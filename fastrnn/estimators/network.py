@@ -9,7 +9,7 @@ import numpy as np
 
 from fastrnn import cells, layers, regularizers
 from fastrnn.engine.runtime.threads import resolve
-from fastrnn.layers.stacked import is_kernel_class
+from fastrnn.layers.named_cells import is_kernel_class
 from fastrnn.models.sequential import Sequential
 from fastrnn.optimizers import SGD, Adagrad, Adam, Optimizer, RMSprop
 from fastrnn.sequences import Ragged

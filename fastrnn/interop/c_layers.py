@@ -226,7 +226,7 @@ def _recurrent(code: Code, layer: Any, x: str, tag: str) -> str:
     if layer.go_backwards or layer.return_state:
         option = "go_backwards" if layer.go_backwards else "return_state"
         raise refuse(layer, "a step in time", f"{option}=True")
-    held = layer.cell if isinstance(layer, layers.RNN) else layer
+    held = layer.cell
     cells = held.cells if isinstance(held, layers.StackedRNNCells) else [held]
     for k, cell in enumerate(cells):
         write = next((write for kind, write in _CELLS if isinstance(cell, kind)), None)

@@ -111,21 +111,19 @@ def _dense(graph: _Graph, layer: Any, x: str) -> str:
 
 def _recurrent(graph: _Graph, layer: Any, x: str) -> str:
     """Add a recurrent layer: one operator for each cell, which computes both directions of a bidirectional layer."""
-    if isinstance(layer, layers.RNN):
-        held = layer.cell
-        cells = held.cells if isinstance(held, layers.StackedRNNCells) else [held]
-        for k, cell in enumerate(cells):
-            last = k == len(cells) - 1
-            name = layer.name if len(cells) == 1 else f"{layer.name}_{k}"
-            reverse = layer.go_backwards and k == 0
-            x = _operator(graph, layer, [cell], name, x, layer.return_sequences or not last, [reverse])
-        return x
     if isinstance(layer, layers.Bidirectional):
-        children = [layer.forward_layer, layer.backward_layer]
-        if children[0].go_backwards:
+        if layer.forward_layer.go_backwards:
             raise refuse(layer, "ONNX", "a forward layer with go_backwards=True")
-        return _operator(graph, layer, children, layer.name, x, layer.return_sequences, [False, True])
-    return _operator(graph, layer, [layer], layer.name, x, layer.return_sequences, [layer.go_backwards])
+        both = [layer.forward_layer.cell, layer.backward_layer.cell]
+        return _operator(graph, layer, both, layer.name, x, layer.return_sequences, [False, True])
+    held = layer.cell
+    cells = held.cells if isinstance(held, layers.StackedRNNCells) else [held]
+    for k, cell in enumerate(cells):
+        last = k == len(cells) - 1
+        name = layer.name if len(cells) == 1 else f"{layer.name}_{k}"
+        reverse = layer.go_backwards and k == 0
+        x = _operator(graph, layer, [cell], name, x, layer.return_sequences or not last, [reverse])
+    return x
 
 
 def _operator(

@@ -86,7 +86,7 @@ def unblocks(array: np.ndarray, operator: str) -> np.ndarray:
 
 
 def kind_of(cell: Any) -> str | None:
-    """The ONNX operator for a layer or cell, or None."""
+    """The ONNX operator for a cell, or None."""
     for operator, base in (("LSTM", layers.LSTMCell), ("GRU", layers.GRUCell), ("RNN", layers.SimpleRNNCell)):
         if isinstance(cell, base):
             return operator

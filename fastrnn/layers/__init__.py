@@ -21,19 +21,18 @@ _HOMES = {
     ),
     "dropout": ("Dropout",),
     "embedding": ("Embedding",),
-    "cells": ("GRUCell", "LSTMCell", "SimpleRNNCell"),
-    "more_cells": (
-        "IndRNN",
+    "named_cells": (
+        "GRUCell",
         "IndRNNCell",
-        "JANET",
         "JANETCell",
         "KernelCell",
-        "PeepholeLSTM",
+        "LSTMCell",
         "PeepholeLSTMCell",
+        "SimpleRNNCell",
     ),
-    "recurrent": ("GRU", "LSTM", "SimpleRNN"),
-    "rnn": ("RNN",),
-    "stacked": ("CustomCell", "DropoutWrapper", "StackedRNNCells"),
+    "python_cell": ("CustomCell",),
+    "recurrent": ("GRU", "IndRNN", "JANET", "LSTM", "PeepholeLSTM", "RNN", "SimpleRNN"),
+    "stacked": ("DropoutWrapper", "StackedRNNCells"),
     "wrappers": ("TimeDistributed", "Wrapper"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -14,7 +14,8 @@ from fastrnn.engine.recurrence.plans import slice_count
 from fastrnn.engine.runtime import threads
 from fastrnn.layers.arrays import RowLayout, check_mask, check_not_empty
 from fastrnn.layers.base import Layer, Shape
-from fastrnn.layers.recurrent import Recurrent
+from fastrnn.layers.cells import Cell
+from fastrnn.layers.recurrent import RNN
 from fastrnn.layers.wrappers import Wrapper
 
 __all__ = ["Bidirectional"]
@@ -226,7 +227,11 @@ class Bidirectional(Wrapper):
         if n_batch > 1 or work < _SIDE_BY_SIDE_WORK or threads.resolve(self.n_threads) < 2:
             return [forward(), backward()]
         sizes = n_batch, n_steps, n_inputs, self.n_threads
-        if isinstance(child, Recurrent) and slice_count(child.kernel_cell(), *sizes) > 1:
+        if (
+            isinstance(child, RNN)
+            and isinstance(child.cell, Cell)
+            and slice_count(child.cell.kernel_cell(), *sizes) > 1
+        ):
             return [forward(), backward()]
         done: list[Any] = [None, None]
 
@@ -251,18 +256,18 @@ class Bidirectional(Wrapper):
         children: list[Any] = list(self._children.values())
         for child in children:
             if (
-                not isinstance(child, Recurrent)
-                or type(child).forward is not Recurrent.forward
+                not (isinstance(child, RNN) and isinstance(child.cell, Cell))
+                or type(child).forward is not RNN.forward
                 or child.activity_regularizer is not None
                 or shape[2] != len(child._weights["kernel"])
             ):
                 return None
-        if 0 in shape or (self.merge_mode is None and children[0].units != children[1].units):
+        if 0 in shape or (self.merge_mode is None and children[0].cell.units != children[1].cell.units):
             return None
         directions = []
         for child in children:
-            cell = child.kernel_cell()
-            directions.append(Direction(cell, child._ready_weights(cell, False)[1], child.go_backwards))
+            cell = child.cell
+            directions.append(Direction(cell.kernel_cell(), cell.packed_weights()[1], child.go_backwards))
         return prepare_both(
             directions,
             shape,

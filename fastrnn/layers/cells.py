@@ -1,36 +1,48 @@
-"""Recurrent cells: weights, their configuration, and one time step.
+"""Cells that the engine runs: their weights, one time step, and whole sequences.
 
-A layer of the module `recurrent` is a cell and a loop over time.
+The layer of the module `recurrent` has a cell, and keeps its states and options.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastrnn import constraints, initializers, regularizers
-from fastrnn.cells.gru import GRU as GRUKernel
-from fastrnn.cells.gru import GRUBefore as GRUBeforeKernel
-from fastrnn.cells.lstm import LSTM as LSTMKernel
-from fastrnn.cells.simple_rnn import SimpleRNN as SimpleRNNKernel
 from fastrnn.checks import flag, number
 from fastrnn.engine.recurrence import run
 from fastrnn.engine.recurrence.contract import traits
+from fastrnn.engine.recurrence.inference import InferencePlan, prepare, step_program
 from fastrnn.layers.arithmetic import check_activation
 from fastrnn.layers.arrays import check_positive_int
 from fastrnn.layers.base import Layer, Shape
+from fastrnn.layers.over_time import TimeOptions, shown
+from fastrnn.layers.streamed import Streamed
 from fastrnn.random import check_seed
 
-__all__ = ["Cell", "GRUCell", "LSTMCell", "SimpleRNNCell"]
+__all__ = ["Cell"]
+
+
+class _Cache(NamedTuple):
+    """What `backward_sequence` needs."""
+
+    #: What the engine saved for each time step.
+    tape: run.Tape
+    #: Which sequences' last output is their state, ``(batch,)`` of bool; None if it is for all.
+    ends_valid: np.ndarray | None
+    #: Whether all outputs were given.
+    sequences: bool
 
 
 class Cell(Layer):
     """Base class of cells that the engine runs.
 
-    A subclass sets `kernel_type`, a class of `fastrnn.cells`, and overrides `_bias_shape` if its bias is not a vector of
-    one number for each column of the kernel.
+    A subclass sets `kernel_type`, a class of `fastrnn.cells`, whose traits say which weights it has: ``kernel (n_inputs,
+    n_gates * units)``; ``recurrent_kernel (units, n_gates * units)`` if there is a recurrent product; ``bias (n_gates *
+    units,)``, or ``(2, n_gates * units)`` if that product has a bias of its own; and further parameters, ``extra (n_extra,
+    units)``, which come last, or second where there is no recurrent kernel.
 
     Parameters
     ----------
@@ -56,6 +68,14 @@ class Cell(Layer):
     kernel_type: Any
     #: Names of the arguments that hold activations, in the order of the kernel's fields.
     _activations: tuple[str, ...] = ("activation",)
+    #: What the further parameters are called, as a weight and in the names of its arguments.
+    extra_name = "extra"
+    extra_initializer: Any = "zeros"
+    extra_regularizer: Any = None
+    extra_constraint: Any = None
+    bias_initializer: Any
+    #: Whether the initial states are other than zero.
+    makes_initial_state = False
 
     def __init__(
         self,
@@ -95,9 +115,15 @@ class Cell(Layer):
                 setattr(self, name, module.get(value, name))
         self.dropout = float(number(dropout, "dropout", 0, 1, below=True))
         self.recurrent_dropout = float(number(recurrent_dropout, "recurrent_dropout", 0, 1, below=True))
+        if self.recurrent_dropout and not self._traits.recurrent:
+            raise ValueError(
+                f"recurrent_dropout={self.recurrent_dropout!r}: {self.kernel_type.__name__} has no recurrent product to "
+                "apply it to, leave it at 0"
+            )
         self.seed = check_seed(seed)
         if seed is not None:
             super().set_seed(seed)
+        self._packed: tuple[int, run.Weights, np.ndarray] | None = None
 
     def set_seed(self, seed: int | np.random.SeedSequence | None) -> None:
         # A layer with a seed of its own keeps it when a model seeds its layers.
@@ -125,23 +151,35 @@ class Cell(Layer):
 
     def kernel_weights(self) -> run.Weights:
         """The weights as the engine's kernels take them."""
-        weights = self._weights
-        bias = weights.get("bias")
+        weights, parts = self._weights, self._traits
+        bias, recurrent_bias = weights.get("bias"), None
         if bias is not None and bias.ndim == 2:
-            return run.Weights(weights["kernel"], weights["recurrent_kernel"], bias[0], bias[1])
-        return run.Weights(weights["kernel"], weights.get("recurrent_kernel"), bias)
+            bias, recurrent_bias = bias
+        recurrent = weights["recurrent_kernel"] if parts.recurrent else None
+        extra = weights[self.extra_name] if parts.n_extra else None
+        return run.Weights(weights["kernel"], recurrent, bias, recurrent_bias, extra)
+
+    def packed_weights(self) -> tuple[run.Weights, np.ndarray]:
+        """The weights, and their copy as inference reads it, which is made once per change of weights."""
+        if self._packed is None or self._packed[0] != self.weights_version:
+            weights = self.kernel_weights()
+            packed = run.pack_weights(self.kernel_cell(), weights)
+            self._packed = self.weights_version, weights, packed
+        return self._packed[1:]
 
     def take_gradients(self, gradients: run.Weights) -> None:
         """Copy the engine's gradients into the layer's gradients."""
-        grads = self._grads
+        grads, parts = self._grads, self._traits
         grads["kernel"][...] = gradients.kernel
-        if "recurrent_kernel" in grads:
+        if parts.recurrent:
             grads["recurrent_kernel"][...] = gradients.recurrent
-        if self.use_bias:
-            if grads["bias"].ndim == 2:
-                grads["bias"][0], grads["bias"][1] = gradients.bias, gradients.recurrent_bias
-            else:
-                grads["bias"][...] = gradients.bias
+        if self.use_bias and grads["bias"].ndim == 2:
+            grads["bias"][0], grads["bias"][1] = gradients.bias, gradients.recurrent_bias
+        elif self.use_bias:
+            grads["bias"][...] = gradients.bias
+        if parts.n_extra:
+            own = grads[self.extra_name]
+            own[...] = np.reshape(np.asarray(gradients.extra), own.shape)
 
     def draw_masks(self, n_batch: int, n_inputs: int) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Draw the factors of dropout for one call.
@@ -175,18 +213,43 @@ class Cell(Layer):
 
     def build(self, input_shape: Shape) -> None:
         n_inputs: Any = input_shape[-1]
-        width = self._traits.n_gates * self.units
-        shapes: dict[str, tuple[int, ...]] = {"kernel": (n_inputs, width), "recurrent": (self.units, width)}
+        parts = self._traits
+        width = parts.n_gates * self.units
+        shapes: dict[str, tuple[tuple[int, ...], str]] = {"kernel": ((n_inputs, width), "kernel")}
+        if parts.recurrent:
+            shapes["recurrent_kernel"] = ((self.units, width), "recurrent")
+        elif parts.n_extra:
+            shapes[self.extra_name] = (self._extra_shape(), "extra")
         if self.use_bias:
-            shapes["bias"] = self._bias_shape()
-        for name, shape in shapes.items():
-            self.add_weight(
-                "recurrent_kernel" if name == "recurrent" else name, shape, *self._weight_options(name)
-            )
+            shapes["bias"] = ((2, width) if parts.split else (width,), "bias")
+        if parts.recurrent and parts.n_extra:
+            shapes[self.extra_name] = (self._extra_shape(), "extra")
+        for name, (shape, stem) in shapes.items():
+            self.add_weight(name, shape, *self._weight_options(stem))
         self.built = True
 
-    def _bias_shape(self) -> tuple[int, ...]:
-        return (self._traits.n_gates * self.units,)
+    def _extra_shape(self) -> tuple[int, ...]:
+        return (self._traits.n_extra, self.units)
+
+    def _set_extra(self, initializer: Any, regularizer: Any, constraint: Any) -> None:
+        """Take the options of the further parameters."""
+        name = self.extra_name
+        self.extra_initializer = initializers.get(initializer, f"{name}_initializer")
+        self.extra_regularizer = regularizers.get(regularizer, f"{name}_regularizer")
+        self.extra_constraint = constraints.get(constraint, f"{name}_constraint")
+
+    def _start_as_defined(self) -> None:
+        """Set biases and further parameters to what the cell's definition says, unless an initializer was chosen."""
+        if not hasattr(self.kernel_type, "definition"):
+            return
+        definition, bias = self.kernel_type.definition, self._weights.get("bias")
+        for name, value in definition.start.items():
+            if name in definition.extra:
+                if isinstance(self.extra_initializer, initializers.Zeros):
+                    self._weights[self.extra_name][definition.extra.index(name)] = value
+            elif bias is not None and isinstance(self.bias_initializer, initializers.Zeros):
+                at = definition.gates.index(name) * self.units
+                bias[..., at : at + self.units] = value
 
     # -- one step
 
@@ -205,22 +268,22 @@ class Cell(Layer):
         """Return zeros for each state."""
         return [np.zeros((batch_size, self.units), self.dtype) for _ in range(self._traits.n_states)]
 
-    def stack_states(self, states: Any, n_batch: int, name: str = "initial_state") -> np.ndarray:
+    def as_states(self, states: Any, n_batch: int, name: str = "initial_state") -> np.ndarray:
         """Return states as one array ``(n_states, n_batch, units)``, or raise if their number or shapes are wrong."""
-        n_states = self._traits.n_states
-        given = list(states) if isinstance(states, (list, tuple)) else [states]
+        n_states, several = self._traits.n_states, isinstance(states, (list, tuple))
+        given = list(states) if several else [states]
         if len(given) != n_states:
-            raise ValueError(f"{name} has {len(given)} arrays: {type(self).__name__} has {n_states} states")
+            raise ValueError(f"{name} has {len(given)} arrays, the cell {self.name!r} has {n_states} states")
         stacked = np.empty((n_states, n_batch, self.units), self.dtype)
         for k, state in enumerate(given):
-            state = np.asarray(state)
-            if state.dtype.kind not in "biuf":
-                raise TypeError(f"{name}[{k}] has dtype {state.dtype}: give real numbers, (batch, units)")
-            if state.shape != (n_batch, self.units):
+            array, label = np.asarray(state), f"{name}[{k}]" if several else name
+            if array.dtype.kind not in "biuf":
+                raise TypeError(f"{label} has dtype {array.dtype}: give real numbers, (batch, units)")
+            if array.shape != (n_batch, self.units):
                 raise ValueError(
-                    f"{name}[{k}] has shape {state.shape}: the batch needs {(n_batch, self.units)}, (batch, units)"
+                    f"{label} has shape {array.shape}: the batch needs {(n_batch, self.units)}, (batch, units)"
                 )
-            stacked[k] = state
+            stacked[k] = array
         return stacked
 
     def step(self, x: Any, states: Any, training: bool = False) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -234,7 +297,7 @@ class Cell(Layer):
             self.kernel_cell(),
             self.kernel_weights(),
             x[:, None],
-            self.stack_states(states, len(x), "states"),
+            self.as_states(states, len(x), "states"),
             input_masks=masks[0],
             recurrent_masks=masks[1],
         )
@@ -257,101 +320,105 @@ class Cell(Layer):
         """
         return self.step(x, states, training)
 
+    # -- whole sequences
 
-class SimpleRNNCell(Cell):
-    """``h = activation(x @ kernel + h_prev @ recurrent_kernel + bias)`` (Elman 1990); one state, h.
+    def forward_sequence(
+        self, x: np.ndarray, mask: np.ndarray | None, training: bool, states: Any, options: TimeOptions
+    ) -> tuple[np.ndarray, list[Any], Any]:
+        """Run over the time steps.
 
-    Weights: ``kernel (n_inputs, units)``, ``recurrent_kernel (units, units)``, ``bias (units,)``.
-    Parameters are those of :class:`Cell`.
-    """
+        Parameters
+        ----------
+        x : array of shape (batch, time, features)
+        mask : array of bool of shape (batch, time), optional
+            In the order of time.
+        training : bool
+            Whether dropout acts and a cache is kept.
+        states : as :meth:`as_states` returns them, or None
+            Before the first step; None is zeros.
+        options : TimeOptions
 
-    kernel_type = SimpleRNNKernel
+        Returns
+        -------
+        y : array of shape (batch, time, units), or (batch, units)
+        states : list of arrays
+            After the last step.
+        cache : object
+            For :meth:`backward_sequence`; None unless `training`.
+        """
+        n_batch, _, n_inputs = x.shape
+        mask = options.in_order(mask)
+        input_masks, recurrent_masks = self.draw_masks(n_batch, n_inputs) if training else (None, None)
+        weights, packed = (self.kernel_weights(), None) if training else self.packed_weights()
+        result = run.forward(
+            self.kernel_cell(),
+            weights,
+            x,
+            states,
+            mask=mask,
+            reverse=options.reverse,
+            repeat=not options.zero_masked,
+            input_masks=input_masks,
+            recurrent_masks=recurrent_masks,
+            sequences=options.sequences,
+            save=training,
+            n_threads=options.n_threads,
+            packed=packed,
+        )
+        y = result.out if options.sequences else result.final[0]
+        y, ends_valid = shown(y, mask, result.stepped, options)
+        cache = None if result.tape is None else _Cache(result.tape, ends_valid, options.sequences)
+        return y, list(result.final), cache
 
+    def backward_sequence(
+        self, d_out: Any, d_states: Any, cache: Any, need_dx: bool
+    ) -> tuple[np.ndarray | None, list[Any]]:
+        """Write the weights' gradients; return those of the inputs and of the states before the first step.
 
-class LSTMCell(Cell):
-    """Long short-term memory (Hochreiter & Schmidhuber 1997); two states, h and c.
+        Parameters
+        ----------
+        d_out : array, optional
+            Gradient with respect to `y`; None is zero.
+        d_states : list, optional
+            Gradients with respect to the states after the last step; None, for one of them or all, is zero.
+        cache : object
+            From :meth:`forward_sequence`.
+        need_dx : bool
+        """
+        tape, d_final = cache.tape, None
+        if d_states is not None or not cache.sequences:
+            d_final = np.zeros((self._traits.n_states, tape.n_batch, self.units), self._dtype)
+            for k, d in enumerate(d_states or ()):
+                if d is not None:
+                    d_final[k] = d
+            if not cache.sequences:
+                if d_out is not None:
+                    d_final[0] += d_out if cache.ends_valid is None else d_out * cache.ends_valid[:, None]
+                d_out = None
+        dx, d_state0, gradients = run.backward(tape, d_out, d_final, need_dx=need_dx)
+        self.take_gradients(gradients)
+        return dx, list(d_state0)
 
-    Weights, columns in the order i, f, c, o: ``kernel (n_inputs, 4 * units)``, ``recurrent_kernel (units, 4 * units)``,
-    ``bias (4 * units,)``. The equations are in `fastrnn.cells.lstm`.
+    def prepare(self, shape: tuple[int, ...], options: TimeOptions) -> InferencePlan | None:
+        """Inference for inputs of one shape with the weights as they are; None where that gains nothing."""
+        if 0 in shape or shape[2] != len(self._weights["kernel"]):
+            return None  # `forward_sequence` raises the error
+        weights, packed = self.packed_weights()
+        return prepare(
+            self.kernel_cell(),
+            weights,
+            shape,
+            reverse=options.reverse,
+            repeat=not options.zero_masked,
+            sequences=options.sequences,
+            n_threads=options.n_threads,
+            packed=packed,
+        )
 
-    Parameters
-    ----------
-    units, activation, use_bias, **kwargs
-        As for :class:`Cell`.
-    recurrent_activation : str or None
-        Of the three gates.
-    unit_forget_bias : bool
-        Start the forget gate's bias at one.
-    use_cudnn
-        An argument of Keras without effect.
-    """
+    def streamed(self, x):
+        state = np.zeros((self._traits.n_states, len(x), self.units), self._dtype)
+        program = step_program(self.kernel_cell(), self.kernel_weights(), x, state)
+        return Streamed(program.calls, state[0], (state,))
 
-    kernel_type = LSTMKernel
-    _activations = ("activation", "recurrent_activation")
-
-    def __init__(
-        self,
-        units: int,
-        activation: str | None = "tanh",
-        recurrent_activation: str | None = "sigmoid",
-        use_bias: bool = True,
-        *,
-        unit_forget_bias: bool = True,
-        use_cudnn: Any = "auto",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(units, activation, use_bias, **kwargs)
-        self.recurrent_activation = check_activation(recurrent_activation, "recurrent_activation")
-        self.unit_forget_bias = flag(unit_forget_bias, "unit_forget_bias")
-        self.use_cudnn = use_cudnn
-
-    def build(self, input_shape: Shape) -> None:
-        super().build(input_shape)
-        if self.use_bias and self.unit_forget_bias:
-            self._weights["bias"][self.units : 2 * self.units] = 1
-
-
-class GRUCell(Cell):
-    """Gated recurrent unit (Cho et al. 2014); one state, h.
-
-    Weights, columns in the order z, r, h: ``kernel (n_inputs, 3 * units)``, ``recurrent_kernel (units, 3 * units)``,
-    ``bias (2, 3 * units)`` (input row, recurrent row) with `reset_after`, ``(3 * units,)`` without. The equations are
-    in `fastrnn.cells.gru`.
-
-    Parameters
-    ----------
-    units, activation, use_bias, **kwargs
-        As for :class:`Cell`.
-    recurrent_activation : str or None
-        Of the two gates.
-    reset_after : bool
-        Apply the reset gate after the recurrent product, or before it.
-    use_cudnn
-        An argument of Keras without effect.
-    """
-
-    _activations = ("activation", "recurrent_activation")
-
-    def __init__(
-        self,
-        units: int,
-        activation: str | None = "tanh",
-        recurrent_activation: str | None = "sigmoid",
-        use_bias: bool = True,
-        *,
-        reset_after: bool = True,
-        use_cudnn: Any = "auto",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(units, activation, use_bias, **kwargs)
-        self.recurrent_activation = check_activation(recurrent_activation, "recurrent_activation")
-        self.reset_after = flag(reset_after, "reset_after")
-        self.use_cudnn = use_cudnn
-
-    @property
-    def kernel_type(self) -> Any:  # type: ignore[override]
-        """The engine's cell of this form."""
-        return GRUKernel if self.reset_after else GRUBeforeKernel
-
-    def _bias_shape(self) -> tuple[int, ...]:
-        return (2, 3 * self.units) if self.reset_after else (3 * self.units,)
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_packed": None}

@@ -1,45 +1,59 @@
-"""Recurrent layers: a cell and a loop over time."""
+"""The recurrent layer: it has a cell, runs it over the time steps, and keeps its states."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import inspect
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from fastrnn.checks import flag
-from fastrnn.engine.recurrence import run
-from fastrnn.engine.recurrence.inference import InferencePlan, prepare, step_program
 from fastrnn.layers.arrays import check_mask, check_not_empty, restarted
-from fastrnn.layers.base import Shape
-from fastrnn.layers.cells import Cell, GRUCell, LSTMCell, SimpleRNNCell
+from fastrnn.layers.base import Layer, Shape
+from fastrnn.layers.named_cells import (
+    GRUCell,
+    IndRNNCell,
+    JANETCell,
+    LSTMCell,
+    PeepholeLSTMCell,
+    SimpleRNNCell,
+)
+from fastrnn.layers.over_time import TimeOptions, shown
+from fastrnn.layers.stacked import as_cell
 from fastrnn.layers.streamed import Streamed
+from fastrnn.layers.wrappers import Wrapper
+from fastrnn.registry import choices
 
-__all__ = ["GRU", "LSTM", "Recurrent", "SimpleRNN"]
+__all__ = ["GRU", "JANET", "LSTM", "RNN", "IndRNN", "PeepholeLSTM", "SimpleRNN"]
+
+#: What stands at the end of the docstring of a layer with a cell of its own.
+_OPTIONS = """
+    Inputs, outputs and the parameters `return_sequences`, `return_state`, `go_backwards`, `stateful`, `unroll` and
+    `zero_output_for_mask` are those of :class:`RNN`.
+    """
 
 
-class _Cache(NamedTuple):
-    """What `backward` needs."""
+class RNN(Wrapper):
+    """A recurrent layer of any cell.
 
-    #: What the engine saved for each time step.
-    tape: run.Tape
-    #: Which sequences' last output is their state, ``(batch,)`` of bool; None if it is for all.
-    ends_valid: np.ndarray | None
+    Inputs have shape ``(batch, time, features)``. The output is ``(batch, output_size)``, or ``(batch, time,
+    output_size)`` with `return_sequences`.
 
-
-class Recurrent(Cell):
-    """Base class of recurrent layers: a cell with a loop over time.
-
-    Inputs have shape ``(batch, time, features)``. The output is ``(batch, units)``, or ``(batch, time, units)`` with
-    `return_sequences`.
+    :class:`LSTM` and its like are this layer with a cell of their own, whose arguments they take. In a stack of cells each
+    one runs over the whole sequence before the next; the results are those of the stack stepped as a whole.
 
     Parameters
     ----------
-    units, activation, use_bias, **kwargs
-        As for the cell.
+    cell : cell, or list of cells
+        :class:`LSTMCell` and its like, a cell made by :func:`fastrnn.cells.equations` such as ``MyCell(n_units=8)``,
+        :class:`StackedRNNCells` (a list becomes one), :class:`DropoutWrapper`, or an object with Keras's cell contract,
+        which is stepped in Python and therefore slow (see :class:`CustomCell`).
     return_sequences : bool
         Return the output of every time step; by default that of the last one.
     return_state : bool
-        Return a list ``[output, *states]``; each state has shape ``(batch, units)``.
+        Return a list ``[output, *states]``; each state has shape ``(batch, units)``. States of a stack are a list with one
+        entry for each cell.
     go_backwards : bool
         Read the time steps from the last to the first. With `return_sequences` the first output is that of the last
         time step.
@@ -49,7 +63,25 @@ class Recurrent(Cell):
         Accepted as an argument of Keras. It has no effect: sequences of any length run through the same kernels.
     zero_output_for_mask : bool
         Make the output of a masked step zero; by default it is that of the step before.
+    **kwargs
+        As for :class:`Layer`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import layers
+    >>> from fastrnn.cells import equations, tanh
+    >>> @equations("h")
+    ... def Leaky(z, prev, leak=0.1):
+    ...     return prev.h + leak * (tanh(z.h) - prev.h)
+    >>> layers.RNN(Leaky(n_units=8, leak=0.2))(np.ones((4, 5, 2))).shape
+    (4, 8)
+    >>> layers.RNN([layers.LSTMCell(8), layers.GRUCell(6)], return_sequences=True)(np.ones((4, 5, 2))).shape
+    (4, 5, 6)
     """
+
+    #: The class of cells whose arguments a subclass takes in place of `cell`.
+    cell_class: Any = None
 
     input_ndim = 3
     has_states = True
@@ -57,8 +89,7 @@ class Recurrent(Cell):
 
     def __init__(
         self,
-        units: int,
-        *args: Any,
+        cell: Any,
         return_sequences: bool = False,
         return_state: bool = False,
         go_backwards: bool = False,
@@ -67,19 +98,68 @@ class Recurrent(Cell):
         zero_output_for_mask: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(units, *args, **kwargs)
+        cell = as_cell(cell, kwargs.get("dtype"))
+        if cell.activity_regularizer is not None:
+            raise ValueError(
+                f"cell={cell!r} has an activity_regularizer, a penalty on a layer's output: give it to RNN"
+            )
+        super().__init__(**self._with_dtype(kwargs, cell))
         self.return_sequences = flag(return_sequences, "return_sequences")
         self.return_state = flag(return_state, "return_state")
         self.go_backwards = flag(go_backwards, "go_backwards")
         self.stateful = flag(stateful, "stateful")
         self.unroll = flag(unroll, "unroll")
         self.zero_output_for_mask = flag(zero_output_for_mask, "zero_output_for_mask")
-        #: States after the last call, if `stateful`: a list of arrays ``(batch, units)``, or None for zeros.
-        self.states: list[np.ndarray] | None = None
-        self._packed: tuple[int, run.Weights, np.ndarray] | None = None
-        self._ready: tuple[tuple, InferencePlan | None] | None = None
-        #: Gradient with respect to the initial state, of the last `backward`.
-        self.d_initial_state: list[np.ndarray] | None = None
+        #: States after the last call, if `stateful`: one entry for each state (or cell of a stack), None for zeros.
+        self.states: list[Any] | None = None
+        #: Gradient with respect to the initial state, of the last `backward`; laid out as the states.
+        self.d_initial_state: list[Any] | None = None
+        self._ready: tuple[tuple, Any] | None = None
+        # An empty prefix: the weights of the layer have the names that they have in the cell.
+        self._hold(**{"": cell})
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "cell_class" not in vars(cls):
+            return
+        for name in cls.cell_class._arguments():
+            if name not in _OF_LAYERS:
+                setattr(cls, name, _OfCell(name))
+        if "__init__" not in vars(cls):
+            cls.__init__ = _with_arguments_of(cls.cell_class)  # type: ignore[method-assign]
+        cls.__doc__ = f"{cls.__doc__}\n\n    {cls.cell_class.__doc__}{_OPTIONS}"
+
+    @property
+    def cell(self) -> Any:
+        """The cell."""
+        return self._children[""]
+
+    @property
+    def state_size(self) -> Any:
+        """That of the cell."""
+        return self.cell.state_size
+
+    # -- randomness: the cell draws all numbers, so a layer and its cell are one
+
+    @property
+    def _rng_(self) -> np.random.Generator | None:  # type: ignore[override]
+        return self.cell._rng_
+
+    @_rng_.setter
+    def _rng_(self, value: np.random.Generator | None) -> None:
+        for cell in self._children.values():
+            cell._rng_ = value
+
+    def set_seed(self, seed: Any) -> None:
+        self.cell.set_seed(seed)
+
+    def _seeded(self) -> list[Layer]:
+        return self.inner_layers()
+
+    def inner_layers(self) -> list[Layer]:
+        return [] if self.cell_class is not None else [self.cell]
+
+    # -- states
 
     def reset_state(self, rows: Any = None) -> None:
         """Forget the states of a stateful layer.
@@ -87,158 +167,110 @@ class Recurrent(Cell):
         Parameters
         ----------
         rows : array-like of int or bool, optional
-            Only those of these sequences of the batch, which start from zero in the next call while the others go on.
+            Only those of these sequences of the batch, which start anew in the next call while the others go on.
             All by default, after which another batch size will do.
         """
         if rows is None:
             self.states = None
         elif self.states is not None:
-            self.states = restarted(self.states, self.get_initial_state(len(self.states[0])), rows)
+            initial = self.cell.get_initial_state(_batch_size(self.states))
+            self.states = restarted(self.states, initial, rows)
 
     reset_states = reset_state
 
+    def _start(self, initial_state: Any, n_batch: int) -> Any:
+        """The states before the first step, as the cell takes them; None for zeros."""
+        cell = self.cell
+        if initial_state is not None:
+            return cell.as_states(initial_state, n_batch)
+        if self.stateful and self.states is not None:
+            if _batch_size(self.states) != n_batch:
+                raise ValueError(
+                    f"stateful layer {self.name!r} holds the states of {_batch_size(self.states)} sequences, got a batch "
+                    f"of {n_batch}: go on with the same batch size, or call reset_state() first"
+                )
+            return cell.as_states(self.states, n_batch)
+        if cell.makes_initial_state:
+            return cell.as_states(cell.get_initial_state(n_batch), n_batch, "get_initial_state(batch_size)")
+        return None
+
+    # -- shapes and weights
+
+    def _check_shape(self, shape: Shape) -> None:
+        super()._check_shape(shape)
+        self.cell._check_shape((shape[0], *shape[2:]))
+
+    def build(self, input_shape: Shape) -> None:
+        self.cell.ensure_built((input_shape[0], *input_shape[2:]))
+        self._adopt()
+        self.built = True
+
+    def compute_output_shape(self, input_shape: Shape) -> Any:
+        n_batch, n_steps = input_shape[:2]
+        size = self.cell.output_size
+        output = (n_batch, n_steps, size) if self.return_sequences else (n_batch, size)
+        if not self.return_state:
+            return output
+        sizes = self.cell.state_size
+        return [output, *_shapes(n_batch, sizes if isinstance(sizes, (list, tuple)) else [sizes])]
+
+    def compute_mask(self, x, mask=None):
+        return mask if self.return_sequences else None
+
+    # -- passes
+
+    def _options(self) -> TimeOptions:
+        return TimeOptions(
+            self.return_sequences, self.go_backwards, self.zero_output_for_mask, self._n_threads
+        )
+
     def forward(self, x, mask=None, training=False, initial_state=None):  # type: ignore[override]
+        if mask is not None:
+            mask = check_mask(mask, x.shape)
         if initial_state is None and not (training or self.stateful or self.return_state):
             # What depends on the shape and the weights only was prepared by the call before.
-            ready = self._ready
-            if ready is None or ready[0] != (self.weights_version, x.shape, self.n_threads):
-                ready = self._ready = self._prepare(x.shape)
-            prepared = ready[1]
-            if prepared is not None and x.flags.c_contiguous and x.dtype == self._dtype:
+            ready, key = self._ready, (self.weights_version, x.shape, self._n_threads)
+            if ready is None or ready[0] != key:
+                ready = self._ready = key, self._prepare(x.shape)
+            plan = ready[1]
+            if plan is not None and x.flags.c_contiguous and x.dtype == self._dtype:
                 if mask is None:
-                    return prepared(x), None
-                if prepared.takes_masks:
-                    mask = self._in_order(mask, x.shape)
-                    y, stepped = prepared.masked(x, mask)
-                    return self._shown(y, mask, stepped)[0], None
-        n_batch, _, n_inputs = x.shape
+                    return plan(x), None
+                if plan.takes_masks:
+                    options = self._options()
+                    ordered = options.in_order(mask)
+                    y, stepped = plan.masked(x, ordered)
+                    return shown(y, ordered, stepped, options)[0], None
         check_not_empty(self, x.shape)
-        state0 = self._start(initial_state, n_batch)
-        if mask is not None:
-            mask = self._in_order(mask, x.shape)
-        input_masks, recurrent_masks = self.draw_masks(n_batch, n_inputs) if training else (None, None)
-        cell = self.kernel_cell()
-        weights, packed = self._ready_weights(cell, training)
-        result = run.forward(
-            cell,
-            weights,
-            x,
-            state0,
-            mask=mask,
-            reverse=self.go_backwards,
-            repeat=not self.zero_output_for_mask,
-            input_masks=input_masks,
-            recurrent_masks=recurrent_masks,
-            sequences=self.return_sequences,
-            save=training,
-            n_threads=self.n_threads,
-            packed=packed,
-        )
+        start = self._start(initial_state, len(x))
+        y, final, cache = self.cell.forward_sequence(x, mask, training, start, self._options())
         if self.stateful:
-            self.states = [state.copy() for state in result.final]
-        y, ends_valid = self._shown(
-            result.out if self.return_sequences else result.final[0], mask, result.stepped
-        )
-        cache = None if result.tape is None else _Cache(result.tape, ends_valid)
-        return ([y, *result.final] if self.return_state else y), cache
+            self.states = _copied(final)
+        return ([y, *final] if self.return_state else y), cache
 
-    def _in_order(self, mask: Any, shape: tuple[int, ...]) -> np.ndarray:
-        """Return the mask as an array in the order in which the steps are computed."""
-        mask = check_mask(mask, shape)
-        return mask[:, ::-1] if self.go_backwards else mask
-
-    def _shown(self, y: Any, mask: np.ndarray | None, stepped: bool) -> tuple[Any, np.ndarray | None]:
-        """The output, and which sequences' last output is their state; None if it is for all."""
-        if mask is None or self.return_sequences or (stepped and not self.zero_output_for_mask):
-            return y, None
-        # The output of a masked step is zero before the first valid step, and always with zero_output_for_mask.
-        ends_valid = mask[:, -1] if self.zero_output_for_mask else np.asarray(mask.any(axis=1))
-        return np.where(ends_valid[:, None], y, y.dtype.type(0)), ends_valid
-
-    def _ready_weights(self, cell: Any, training: bool) -> tuple[run.Weights, np.ndarray | None]:
-        """The weights as the engine takes them, and for inference their packed copy, made once per change of weights."""
-        if training:
-            return self.kernel_weights(), None
-        if self._packed is None or self._packed[0] != self.weights_version:
-            weights = self.kernel_weights()
-            self._packed = self.weights_version, weights, run.pack_weights(cell, weights)
-        return self._packed[1:]
-
-    def _prepare(self, shape: tuple[int, ...]) -> tuple[tuple, InferencePlan | None]:
-        cell = self.kernel_cell()
-        if 0 in shape or shape[2] != len(self._weights["kernel"]):
-            return (), None  # `forward` raises the error
-        weights, packed = self._ready_weights(cell, training=False)
-        prepared = prepare(
-            cell,
-            weights,
-            shape,
-            reverse=self.go_backwards,
-            repeat=not self.zero_output_for_mask,
-            sequences=self.return_sequences,
-            n_threads=self.n_threads,
-            packed=packed,
-        )
-        return (self.weights_version, shape, self.n_threads), prepared
-
-    def streamed(self, x):
-        if self.go_backwards or self.return_state:
-            option = "go_backwards" if self.go_backwards else "return_state"
-            raise ValueError(
-                f"layer {self.name!r} has {option}=True: a stream goes forward in time and its layers return one "
-                "output each"
-            )
-        state = np.zeros((self._traits.n_states, len(x), self.units), self._dtype)
-        program = step_program(self.kernel_cell(), self.kernel_weights(), x, state)
-        return Streamed(program.calls, state[0], state)
-
-    def _start(self, initial_state: Any, n_batch: int) -> np.ndarray | None:
-        if initial_state is not None:
-            return self.stack_states(initial_state, n_batch)
-        if self.stateful and self.states is not None:
-            if len(self.states[0]) != n_batch:
-                raise ValueError(
-                    f"stateful layer {self.name!r} holds the states of {len(self.states[0])} sequences, "
-                    f"got a batch of {n_batch}: go on with the same batch size, or call reset_state() first"
-                )
-            return self.stack_states(self.states, n_batch, "states")
-        return None
+    def _prepare(self, shape: tuple[int, ...]) -> Any:
+        cell = self.cell
+        return None if cell.makes_initial_state else cell.prepare(shape, self._options())
 
     def backward(self, dy, cache, need_dx=True):
         if cache is None:
             raise ValueError(
                 f"layer {self.name!r}: only a forward pass with training=True can be differentiated"
             )
-        d_out, d_final = dy, None
-        if self.return_state or not self.return_sequences:
-            n_states = self._traits.n_states
-            d_final = np.zeros((n_states, cache.tape.n_batch, self.units), self._dtype)
-            if self.return_state:
-                d_out, *d_states = dy
-                for k, d in enumerate(d_states):
-                    if d is not None:
-                        d_final[k] = d
-            if not self.return_sequences:
-                if d_out is not None:
-                    d_final[0] += d_out if cache.ends_valid is None else d_out * cache.ends_valid[:, None]
-                d_out = None
-        dx, d_state0, gradients = run.backward(cache.tape, d_out, d_final, need_dx=need_dx)
-        self.d_initial_state = list(d_state0)
-        self.take_gradients(gradients)
+        d_out, d_states = dy, None
+        if self.return_state:
+            d_out, *d_states = dy
+        dx, self.d_initial_state = self.cell.backward_sequence(d_out, d_states, cache, need_dx)
         return dx
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_packed": None, "_ready": None}
-
-    def compute_mask(self, x, mask=None):
-        return mask if self.return_sequences else None
-
-    def compute_output_shape(self, input_shape: Shape) -> Any:
-        n_batch, n_steps = input_shape[:2]
-        output = (n_batch, n_steps, self.units) if self.return_sequences else (n_batch, self.units)
-        if not self.return_state:
-            return output
-        return [output, *[(n_batch, self.units)] * self._traits.n_states]
+    def streamed(self, x: np.ndarray) -> Streamed:
+        if self.go_backwards or self.return_state:
+            option = "go_backwards" if self.go_backwards else "return_state"
+            raise ValueError(
+                f"layer {self.name!r} has {option}=True: a stream goes forward in time and its layers return one "
+                "output each"
+            )
+        return self.cell.streamed(x)
 
     def __call__(self, x, mask=None, initial_state=None, training=False):  # type: ignore[override]
         """Compute the outputs for ``x (batch, time, features)``; the first call makes the weights.
@@ -248,14 +280,15 @@ class Recurrent(Cell):
         x : array_like of shape (batch, time, features)
         mask : array of bool of shape (batch, time), optional
             False where a step is padding: it leaves the states as they are.
-        initial_state : list of arrays of shape (batch, units), optional
-            Overrides the states of a stateful layer.
+        initial_state : list, optional
+            Arrays ``(batch, size)``, one for each state; for a stack one entry for each cell, itself a list where the
+            cell has several states. Overrides the states of a stateful layer.
         training : bool
             Whether dropout acts.
 
         Returns
         -------
-        ndarray, or with `return_state` a list of ndarray
+        ndarray, or with `return_state` a list ``[output, *states]``
         """
         x = self.as_input(x)
         training = flag(training, "training")
@@ -268,31 +301,119 @@ class Recurrent(Cell):
         super()._check_call(x, mask)
         check_not_empty(self, x.shape)
         if initial_state is not None:
-            self.stack_states(initial_state, len(x))
+            self.cell.as_states(initial_state, len(x))
+
+    # -- configuration and copies
+
+    @classmethod
+    def _arguments(cls) -> list[str]:
+        return [name for name in super()._arguments() if cls.cell_class is None or name != "cell"]
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        if self.cell_class is None:
+            return config
+        # A cell may take fewer arguments than its base class has.
+        left_out = set(self.cell._arguments()) - set(self.cell.get_config()) - set(Layer._arguments())
+        return {key: value for key, value in config.items() if key not in left_out}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_ready": None}
 
 
-class SimpleRNN(Recurrent, SimpleRNNCell):
-    __doc__ = f"""A layer of simple recurrent cells.
-
-    {SimpleRNNCell.__doc__}
-    Inputs, outputs and the parameters `return_sequences`, `return_state`, `go_backwards`, `stateful`, `unroll` and
-    `zero_output_for_mask` are those of :class:`~fastrnn.layers.recurrent.Recurrent`.
-    """
+#: Arguments that a layer with a cell of its own keeps, or hands to the cell as well.
+_OF_LAYERS = frozenset(Layer._arguments())
+_OF_TIME = frozenset(RNN._arguments()) - _OF_LAYERS - {"cell"}
 
 
-class LSTM(Recurrent, LSTMCell):
-    __doc__ = f"""A layer of long short-term memory cells.
+class _OfCell:
+    """An argument of the cell as an attribute of its layer."""
 
-    {LSTMCell.__doc__}
-    Inputs, outputs and the parameters `return_sequences`, `return_state`, `go_backwards`, `stateful`, `unroll` and
-    `zero_output_for_mask` are those of :class:`~fastrnn.layers.recurrent.Recurrent`.
-    """
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, layer: Any, cls: Any) -> Any:
+        return self if layer is None else getattr(layer.cell, self.name)
+
+    def __set__(self, layer: Any, value: Any) -> None:
+        setattr(layer.cell, self.name, value)
 
 
-class GRU(Recurrent, GRUCell):
-    __doc__ = f"""A layer of gated recurrent units.
+def _with_arguments_of(cell_class: Any) -> Callable[..., None]:
+    """A constructor of a layer that makes its cell, of the cell's arguments and those of :class:`RNN`."""
+    found: dict[str, inspect.Parameter] = {}
+    for base in (*cell_class.__mro__, RNN):
+        if "__init__" in vars(base) and base is not object:
+            for parameter in inspect.signature(vars(base)["__init__"]).parameters.values():
+                if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+                    if base is RNN:
+                        parameter = parameter.replace(kind=parameter.KEYWORD_ONLY)
+                    found.setdefault(parameter.name, parameter)
+    del found["cell"]
 
-    {GRUCell.__doc__}
-    Inputs, outputs and the parameters `return_sequences`, `return_state`, `go_backwards`, `stateful`, `unroll` and
-    `zero_output_for_mask` are those of :class:`~fastrnn.layers.recurrent.Recurrent`.
-    """
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        for key in kwargs:
+            if key not in found:
+                raise TypeError(
+                    f"{type(self).__name__}() got an unknown argument {key!r}: {choices(key, self._arguments())}"
+                )
+        of_layer = {k: v for k, v in kwargs.items() if k in _OF_TIME or k in _OF_LAYERS}
+        of_cell = {k: v for k, v in kwargs.items() if k not in of_layer}
+        of_cell |= {k: kwargs[k] for k in ("dtype", "trainable") if k in kwargs}
+        cell = cell_class(*args, **of_cell)
+        RNN.__init__(self, cell, **{**of_layer, "trainable": cell.trainable})
+
+    __init__.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        sorted(found.values(), key=lambda parameter: parameter.kind)
+    )
+    return __init__
+
+
+class SimpleRNN(RNN):
+    """A layer of simple recurrent cells."""
+
+    cell_class = SimpleRNNCell
+
+
+class LSTM(RNN):
+    """A layer of long short-term memory cells."""
+
+    cell_class = LSTMCell
+
+
+class GRU(RNN):
+    """A layer of gated recurrent units."""
+
+    cell_class = GRUCell
+
+
+class PeepholeLSTM(RNN):
+    """A layer of peephole cells."""
+
+    cell_class = PeepholeLSTMCell
+
+
+class JANET(RNN):
+    """A layer of cells with a forget gate as their only gate."""
+
+    cell_class = JANETCell
+
+
+class IndRNN(RNN):
+    """A layer of independently recurrent units."""
+
+    cell_class = IndRNNCell
+
+
+def _batch_size(states: Any) -> int:
+    while isinstance(states, list):
+        states = states[0]
+    return len(states)
+
+
+def _copied(states: Any) -> Any:
+    return [_copied(s) for s in states] if isinstance(states, list) else np.array(states)
+
+
+def _shapes(n_batch: int | None, sizes: Any) -> list[Any]:
+    return [_shapes(n_batch, s) if isinstance(s, (list, tuple)) else (n_batch, s) for s in sizes]

@@ -13,14 +13,14 @@ from fastrnn import cells
 from fastrnn.checks import flag, number
 from fastrnn.layers.arithmetic import check_activation
 from fastrnn.layers.base import Shape
-from fastrnn.layers.more_cells import ExtraCell
-from fastrnn.layers.recurrent import Recurrent
+from fastrnn.layers.cells import Cell
+from fastrnn.layers.recurrent import RNN
 
 __all__ = ["RegisteredCell", "layer_class", "layer_names"]
 
 
-class RegisteredCell(ExtraCell):
-    """Base class of the cells' layers; its subclasses differ in `kernel_type` and in their constructors' arguments."""
+class RegisteredCell(Cell):
+    """Base class of the cells; its subclasses differ in `kernel_type` and in their constructors' arguments."""
 
     def _set_own(self, given: dict[str, Any]) -> None:
         definition = self.kernel_type.definition
@@ -123,8 +123,13 @@ def cell_class(kernel: Any) -> Any:
 @functools.cache
 def _layer(kernel: Any) -> Any:
     cell = cell_class(kernel)
-    members = {"__doc__": cell.__doc__, "__module__": __name__, "__qualname__": kernel.__name__}
-    return type(kernel.__name__, (Recurrent, cell), members)
+    members = {
+        "__doc__": f"A layer of {kernel.__name__} cells.",
+        "__module__": __name__,
+        "__qualname__": kernel.__name__,
+        "cell_class": cell,
+    }
+    return type(kernel.__name__, (RNN,), members)
 
 
 @functools.cache

@@ -1,9 +1,7 @@
-"""Cells made of other cells: several in a row, one with dropout, or a user's own object."""
+"""Cells made of other cells: several in a row, and one with dropout; and what else is taken for a cell."""
 
 from __future__ import annotations
 
-import copy
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,50 +11,13 @@ from fastrnn.checks import number
 from fastrnn.layers.base import Layer, Shape
 from fastrnn.layers.cells import Cell
 from fastrnn.layers.dropout import Dropout
+from fastrnn.layers.named_cells import KernelCell, is_kernel
+from fastrnn.layers.over_time import TimeOptions
+from fastrnn.layers.python_cell import CustomCell, check_contract
 from fastrnn.layers.wrappers import Wrapper, plain, revive
 from fastrnn.random import check_seed
 
-__all__ = ["CustomCell", "DropoutWrapper", "StackedRNNCells", "as_cell", "check_cell_contract"]
-
-CONTRACT = (
-    "a cell has state_size (an integer or a list of integers) and call(x_t, states) -> (output, new states), and to be "
-    "trained backward(d_out, d_states, x_t, states) -> (dx_t, d_states_prev)"
-)
-
-
-def check_cell_contract(cell: Any, name: str = "cell") -> None:
-    """Raise unless `cell` can be stepped."""
-    if isinstance(cell, type):
-        raise ValueError(f"{name}={cell!r} is a class: give an instance of it")
-    if isinstance(cell, Layer) and cell.return_sequences is not None:
-        raise ValueError(
-            f"{name}={cell!r} has a time loop of its own: give a cell, such as LSTMCell, which does one step"
-        )
-    if isinstance(cell, (Cell, CustomCell, StackedRNNCells, DropoutWrapper)):
-        return
-    if not callable(getattr(cell, "call", None)):
-        raise ValueError(f"{name}={cell!r} has no call method: {CONTRACT}")
-    sizes = getattr(cell, "state_size", None)
-    if sizes is None:
-        raise ValueError(f"{name}={cell!r} has no state_size: {CONTRACT}")
-    sizes = sizes if isinstance(sizes, (list, tuple)) else [sizes]
-    for size in sizes:
-        if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size <= 0:
-            raise ValueError(
-                f"{name}={cell!r} has state_size={cell.state_size!r}: give a positive integer, or a list of them"
-            )
-    if not sizes:
-        raise ValueError(f"{name}={cell!r} has state_size={cell.state_size!r}: give at least one state")
-
-
-def is_kernel_class(cls: type) -> bool:
-    """Whether `cls` is a class of cells of the engine: a NamedTuple with a method `traits`."""
-    return issubclass(cls, tuple) and callable(getattr(cls, "traits", None))
-
-
-def is_kernel(cell: Any) -> bool:
-    """Whether `cell` is a cell of the engine."""
-    return is_kernel_class(type(cell))
+__all__ = ["DropoutWrapper", "StackedRNNCells", "as_cell"]
 
 
 def as_cell(cell: Any, dtype: Any = None, name: str = "cell") -> Any:
@@ -64,195 +25,17 @@ def as_cell(cell: Any, dtype: Any = None, name: str = "cell") -> Any:
     if isinstance(cell, list) or type(cell) is tuple:
         return StackedRNNCells(cell, dtype=dtype)
     if is_kernel(cell):
-        from fastrnn.layers.more_cells import KernelCell
-
         return KernelCell(cell, dtype=dtype)
-    check_cell_contract(cell, name)
+    if isinstance(cell, type):
+        raise ValueError(f"{name}={cell!r} is a class: give an instance of it")
+    if isinstance(cell, Layer) and cell.return_sequences is not None:
+        raise ValueError(
+            f"{name}={cell!r} has a time loop of its own: give a cell, such as LSTMCell, which does one step"
+        )
     if isinstance(cell, (Cell, CustomCell, StackedRNNCells, DropoutWrapper)):
         return cell
+    check_contract(cell, name)
     return CustomCell(cell, dtype=dtype)
-
-
-def _takes(function: Any, name: str) -> bool:
-    try:
-        parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError):
-        return False
-    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-
-
-class CustomCell(Layer):
-    """A user's own cell, an object with Keras's cell contract, in plain NumPy.
-
-    The object has
-
-    - ``state_size``: an integer, or a list of integers, one for each state;
-    - ``call(x_t, states) -> (output, new_states)``, where ``x_t`` is ``(batch, features)`` and each state
-      ``(batch, size)``; it may also take `training`;
-    - optionally ``output_size``, ``get_initial_state(batch_size)``, ``build(input_shape)``.
-
-    Weights are in its dict ``weights``: name -> array; a subclass of :class:`~fastrnn.layers.Layer` gets it from
-    ``add_weight``. To be trained it has
-
-    - ``backward(d_out, d_states, x_t, states) -> (dx_t, d_states_prev)``: from the gradients with respect to the output and
-      to the new states, and the arguments that `call` had, the gradients with respect to those. The gradients of the
-      weights are *added* to ``self.grads[name]``, arrays that are there (and zero at the start) when training begins.
-
-    A model moves the arrays in ``weights`` and ``grads`` into its own vectors before training, so `call` should look
-    weights up in the dict. Attributes that are the same arrays (``self.kernel = self.add_weight(...)``) are replaced too.
-
-    Parameters
-    ----------
-    cell : object
-    **kwargs
-        As for :class:`Layer`.
-    """
-
-    def __init__(self, cell: Any, **kwargs: Any) -> None:
-        check_cell_contract(cell)
-        if isinstance(cell, Layer):
-            kwargs = {"name": cell.name, "trainable": cell.trainable, **kwargs}
-            kwargs["dtype"] = kwargs.get("dtype") or cell.dtype.name
-        kwargs.setdefault("name", getattr(cell, "name", None))
-        super().__init__(**kwargs)
-        self.cell = cell
-        self._call_training = _takes(cell.call, "training")
-
-    @property
-    def state_size(self) -> Any:
-        """Length of the state, or a list of lengths."""
-        return self.cell.state_size
-
-    @property
-    def state_sizes(self) -> list[int]:
-        """Lengths of the states."""
-        sizes = self.cell.state_size
-        return [int(size) for size in sizes] if isinstance(sizes, (list, tuple)) else [int(sizes)]
-
-    @property
-    def output_size(self) -> int:
-        """Length of the output."""
-        size = getattr(self.cell, "output_size", None)
-        return self.state_sizes[0] if size is None else int(size)
-
-    @property
-    def is_differentiable(self) -> bool:
-        """Whether the object has a method `backward`."""
-        return callable(getattr(self.cell, "backward", None))
-
-    @property
-    def makes_initial_state(self) -> bool:
-        """Whether the object has a method `get_initial_state`."""
-        return callable(getattr(self.cell, "get_initial_state", None))
-
-    def build(self, input_shape: Shape) -> None:
-        if hasattr(self.cell, "build") and not getattr(self.cell, "built", False):
-            self.cell.build(input_shape)
-            if isinstance(self.cell, Layer):
-                self.cell.built = True
-        self._share()
-        self.built = True
-
-    def _share(self) -> None:
-        """Hold the same dicts of weights and gradients as the object."""
-        cell = self.cell
-        if isinstance(cell, Layer):
-            cell.weights, cell.grads = cell._weights, cell._grads  # type: ignore[attr-defined]
-            self._regularizers, self._constraints = cell._regularizers, cell._constraints
-        weights = getattr(cell, "weights", None)
-        if weights is None:
-            return
-        if not isinstance(weights, dict):
-            raise ValueError(f"cell={cell!r} has weights={weights!r}: give a dict of name to array")
-        if not isinstance(getattr(cell, "grads", None), dict):
-            cell.grads = {}
-        for name, value in weights.items():
-            array = np.ascontiguousarray(value, dtype=self.dtype)
-            self._put(weights, name, array)
-            grad = cell.grads.get(name)
-            if grad is None or np.shape(grad) != array.shape or grad.dtype != self.dtype:
-                cell.grads[name] = np.zeros(array.shape, self.dtype)
-        self._weights, self._grads = weights, cell.grads
-
-    def _put(self, table: dict[str, Any], name: str, array: np.ndarray) -> None:
-        """Replace an array, also where an attribute of the object is the same one."""
-        old = table[name]
-        if old is array:
-            return
-        for key, value in self._attributes().items():
-            if value is old:
-                setattr(self.cell, key, array)
-        table[name] = array
-
-    def _attributes(self) -> dict[str, Any]:
-        """The object's attributes; one with slots has none that could be replaced."""
-        return dict(getattr(self.cell, "__dict__", {}))
-
-    def bind(self, params, grads):
-        for name, value in list(self._weights.items()):
-            params[name][...] = value
-            grads[name][...] = 0
-            self._put(self._weights, name, params[name])
-            self._put(self._grads, name, grads[name])
-        self.weights_changed()
-
-    def set_seed(self, seed: Any) -> None:
-        super().set_seed(seed)
-        if isinstance(self.cell, Layer):
-            self.cell.set_seed(seed)
-
-    def get_initial_state(self, batch_size: int = 1) -> list[np.ndarray]:
-        """Return what the object says, or zeros."""
-        if not self.makes_initial_state:
-            return [np.zeros((batch_size, size), self.dtype) for size in self.state_sizes]
-        states = self.cell.get_initial_state(batch_size=batch_size)
-        states = list(states) if isinstance(states, (list, tuple)) else [states]
-        return [np.asarray(state, self.dtype) for state in states]
-
-    def step(self, x: Any, states: Any, training: bool = False) -> tuple[np.ndarray, list[np.ndarray]]:
-        """One time step, with what the object returned checked."""
-        more = {"training": training} if self._call_training else {}
-        out, new = self.cell.call(x, states, **more)
-        new = list(new) if isinstance(new, (list, tuple)) else [new]
-        shapes = [(len(x), size) for size in (self.output_size, *self.state_sizes)]
-        if [np.shape(a) for a in (out, *new)] != shapes:
-            raise ValueError(
-                f"cell={self.cell!r}: call returned an output and states of shapes "
-                f"{[np.shape(a) for a in (out, *new)]}, by its output_size and state_size they should be {shapes}"
-            )
-        return np.asarray(out, self.dtype), [np.asarray(s, self.dtype) for s in new]
-
-    def __call__(self, x: Any, states: Any, training: bool = False) -> Any:  # type: ignore[override]
-        """One time step: the output and the new states."""
-        x = self.as_input(x)
-        self.ensure_built((None, x.shape[1]))
-        return self.step(x, list(states) if isinstance(states, (list, tuple)) else [states], training)
-
-    def get_config(self) -> dict[str, Any]:
-        # The arguments of the object's constructor are not known, so the configuration holds the object itself.
-        return {**super().get_config(), "cell": self.cell}
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Layer:
-        return cls(**{**config, "cell": copy.deepcopy(config["cell"])})
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Pickling copies the weights: record which attributes are the same arrays.
-        links = {
-            key: name
-            for key, value in self._attributes().items()
-            for name, weight in self._weights.items()
-            if value is weight
-        }
-        return {**self.__dict__, "_weights": {}, "_grads": {}, "_links": links}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        links = state.pop("_links")
-        self.__dict__.update(state)
-        if self.built:
-            self._share()
-        for key, name in links.items():
-            setattr(self.cell, key, self._weights[name])
 
 
 class DropoutWrapper(Wrapper):
@@ -321,10 +104,41 @@ class DropoutWrapper(Wrapper):
         """Return that of the cell inside."""
         return self.cell.get_initial_state(batch_size)
 
+    @property
+    def makes_initial_state(self) -> bool:
+        """Whether the initial states are other than zero."""
+        return self.cell.makes_initial_state
+
+    def as_states(self, states: Any, n_batch: int, name: str = "initial_state") -> Any:
+        """As the cell inside takes them."""
+        return self.cell.as_states(states, n_batch, name)
+
     def build(self, input_shape: Shape) -> None:
         self.cell.ensure_built(input_shape)
         self._adopt()
         self.built = True
+
+    def forward_sequence(
+        self, x: np.ndarray, mask: np.ndarray | None, training: bool, states: Any, options: TimeOptions
+    ) -> tuple[np.ndarray, list[Any], Any]:
+        """As :meth:`fastrnn.layers.cells.Cell.forward_sequence`."""
+        x, before = self._before.forward(x, None, training)
+        y, final, cache = self.cell.forward_sequence(x, mask, training, states, options)
+        y, after = self._after.forward(y, None, training)
+        return y, final, (before, cache, after) if training else None
+
+    def backward_sequence(
+        self, d_out: Any, d_states: Any, cache: Any, need_dx: bool
+    ) -> tuple[np.ndarray | None, list[Any]]:
+        """As :meth:`fastrnn.layers.cells.Cell.backward_sequence`."""
+        before, inner, after = cache
+        d_out = None if d_out is None else self._after.backward(d_out, after)
+        dx, starts = self.cell.backward_sequence(d_out, d_states, inner, need_dx)
+        return None if dx is None else self._before.backward(dx, before), starts
+
+    def prepare(self, shape: tuple[int, ...], options: TimeOptions) -> Any:
+        """As :meth:`fastrnn.layers.cells.Cell.prepare`: there is no dropout in inference."""
+        return self.cell.prepare(shape, options)
 
     def __call__(self, x: Any, states: Any, training: bool = False) -> Any:  # type: ignore[override]
         """One time step: the output and the new states."""
@@ -387,9 +201,73 @@ class StackedRNNCells(Wrapper):
         """That of the last cell."""
         return self.cells[-1].output_size
 
+    @property
+    def makes_initial_state(self) -> bool:
+        """Whether the initial states of a cell are other than zero."""
+        return any(cell.makes_initial_state for cell in self.cells)
+
     def get_initial_state(self, batch_size: int = 1) -> list[Any]:
         """Return the cells' initial states, one entry for each cell."""
-        return [nested(cell.get_initial_state(batch_size), cell.state_size) for cell in self.cells]
+        return [_entry(cell.get_initial_state(batch_size), cell) for cell in self.cells]
+
+    def as_states(self, states: Any, n_batch: int, name: str = "initial_state") -> list[Any]:
+        """Return each cell's states as it takes them, or raise if their number or shapes are wrong."""
+        given = list(states) if isinstance(states, (list, tuple)) else [states]
+        if len(given) != len(self.cells):
+            raise ValueError(
+                f"{name} has {len(given)} entries, there are {len(self.cells)} cells: give one entry for each, a list "
+                "where a cell has several states"
+            )
+        return [
+            cell.as_states(state, n_batch, f"{name}[{k}]")
+            for k, (cell, state) in enumerate(zip(self.cells, given, strict=True))
+        ]
+
+    # -- whole sequences: each cell runs over all steps before the next one
+
+    def _options(self, options: TimeOptions) -> list[TimeOptions]:
+        """Options of the cells, first to last."""
+        n = len(self.cells)
+        # Outputs are in the order of processing, so only the first cell reverses it.
+        return [
+            TimeOptions(
+                options.sequences or k < n - 1,
+                options.reverse and k == 0,
+                options.zero_masked and k == n - 1,
+                options.n_threads,
+            )
+            for k in range(n)
+        ]
+
+    def forward_sequence(
+        self, x: np.ndarray, mask: np.ndarray | None, training: bool, states: Any, options: TimeOptions
+    ) -> tuple[np.ndarray, list[Any], Any]:
+        """As :meth:`fastrnn.layers.cells.Cell.forward_sequence`; states have one entry for each cell."""
+        final, caches = [], []
+        for k, (cell, own) in enumerate(zip(self.cells, self._options(options), strict=True)):
+            start = None if states is None else states[k]
+            x, after, cache = cell.forward_sequence(x, mask, training, start, own)
+            mask = own.in_order(mask)
+            final.append(_entry(after, cell))
+            caches.append(cache)
+        return x, final, caches if training else None
+
+    def backward_sequence(
+        self, d_out: Any, d_states: Any, cache: Any, need_dx: bool
+    ) -> tuple[np.ndarray | None, list[Any]]:
+        """As :meth:`fastrnn.layers.cells.Cell.backward_sequence`; states have one entry for each cell."""
+        starts: list[Any] = []
+        for k in range(len(self.cells) - 1, -1, -1):
+            d = None if d_states is None else d_states[k]
+            if d is not None and not isinstance(d, (list, tuple)):
+                d = [d]
+            d_out, start = self.cells[k].backward_sequence(d_out, d, cache[k], need_dx or k > 0)
+            starts.append(_entry(start, self.cells[k]))
+        return d_out, starts[::-1]
+
+    def prepare(self, shape: tuple[int, ...], options: TimeOptions) -> None:
+        """There is nothing to prepare."""
+        return None
 
     def build(self, input_shape: Shape) -> None:
         shape = tuple(input_shape)
@@ -409,7 +287,7 @@ class StackedRNNCells(Wrapper):
         new = []
         for cell, state in zip(self.cells, states, strict=True):
             x, after = cell(x, state if isinstance(state, (list, tuple)) else [state], training)
-            new.append(nested(after, cell.state_size))
+            new.append(_entry(after, cell))
         return x, new
 
     call = __call__
@@ -422,7 +300,6 @@ class StackedRNNCells(Wrapper):
         return cls(**{**config, "cells": [revive(cell) for cell in config["cells"]]})
 
 
-def nested(states: Sequence[Any], state_size: Any) -> Any:
+def _entry(states: Any, cell: Any) -> Any:
     """A cell's states as an entry in the list of a stack: the array itself where the cell has one state only."""
-    single = not isinstance(state_size, (list, tuple))
-    return states[0] if single and isinstance(states, (list, tuple)) else list(states)
+    return list(states) if isinstance(cell.state_size, (list, tuple)) else states[0]

@@ -16,5 +16,5 @@ class Streamed(NamedTuple):
     parts: tuple
     #: Where the output of the step is written, ``(batch, units)``.
     output: np.ndarray
-    #: States before and after the step, ``(n_states, batch, units)``; None for layers without.
-    state: np.ndarray | None = None
+    #: States before and after the step, one array ``(n_states, batch, units)`` for each cell.
+    states: tuple[np.ndarray, ...] = ()

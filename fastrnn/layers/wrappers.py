@@ -95,12 +95,11 @@ class Wrapper(Layer):
 
     @property
     def weights_version(self) -> int:  # type: ignore[override]
-        """Grows whenever the weights change, here and in the children."""
-        return self._version
+        """Grows whenever the weights change, here or in a child."""
+        return sum(child.weights_version for child in self._children.values())
 
     @weights_version.setter
     def weights_version(self, value: int) -> None:
-        self._version = value
         for child in self._children.values():
             child.weights_version += 1
 
@@ -224,7 +223,9 @@ class Wrapper(Layer):
 
     def __getstate__(self) -> dict[str, Any]:
         # The weights are pickled with the children only, so that there is one copy of each when they are read.
-        return {**self.__dict__, "_weights": {}, "_grads": {}}
+        state = {**self.__dict__, "_weights": {}, "_grads": {}}
+        state.pop("binding", None)  # a copy is in no model
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -12,7 +12,7 @@ from fastrnn.layers import deserialize
 from fastrnn.layers.arrays import check_mask
 from fastrnn.layers.base import Layer
 from fastrnn.layers.core import InputLayer
-from fastrnn.layers.stacked import CustomCell
+from fastrnn.layers.python_cell import CustomCell
 from fastrnn.models.base import tree
 from fastrnn.models.model import Model
 from fastrnn.models.passes import backward, forward

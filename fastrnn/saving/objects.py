@@ -20,7 +20,9 @@ from fastrnn.engine.equations import FUNCTIONS
 from fastrnn.engine.kernels.vecmath import name_of, resolve
 from fastrnn.layers import deserialize
 from fastrnn.layers.base import Layer
-from fastrnn.layers.stacked import CustomCell, is_kernel_class
+from fastrnn.layers.named_cells import is_kernel_class
+from fastrnn.layers.python_cell import CustomCell
+from fastrnn.layers.recurrent import RNN
 from fastrnn.layers.wrappers import Wrapper
 from fastrnn.registry import Configurable, custom_object, serialize
 from fastrnn.saving.codec import Decoder, Encoder, Kind, by_name, custom_name, register
@@ -73,7 +75,8 @@ def _layer_tree(layer: Layer, path: str = "") -> Iterator[tuple[str, Layer]]:
 def _note_custom(layer: Layer, encoder: Encoder) -> None:
     for _, part in _layer_tree(layer):
         encoder.need(part)
-        for value in vars(part).values():
+        arguments = vars(part.cell) if isinstance(part, RNN) else vars(part)
+        for value in arguments.values():
             if isinstance(value, Configurable) or (callable(value) and hasattr(value, "__name__")):
                 encoder.need(value)
 

@@ -14,7 +14,8 @@ Where a batch goes, from ``RNNClassifier.fit`` to the compiled kernel, one line 
                              Trainer.judge          outputs and loss, gradient of the outputs
     models/sequential.py     Sequential.run         adds the penalties on weights
     models/passes.py         forward                runs the layers one after the other
-    layers/recurrent.py      Recurrent.forward      weights, states and dropout masks of one layer
+    layers/recurrent.py      RNN.forward            states of one layer
+    layers/cells.py          Cell.forward_sequence  weights and dropout masks of its cell
     engine/recurrence/run.py forward                plans the pass, takes memory
                              _launch                packs weights, shares rows among threads
     engine/runtime/linking.py launch                calls the kernel
@@ -24,7 +25,8 @@ A model's ``fit`` joins at `run_epochs`, ``train_on_batch`` at `Trainer.train`. 
     training/step.py         Trainer._update        has the gradient of the outputs from `Trainer.judge`
     models/sequential.py     Sequential.back        adds the gradients of the penalties
     models/passes.py         backward               goes through the layers from the last one down
-    layers/recurrent.py      Recurrent.backward     gradients of outputs and last states of one layer
+    layers/recurrent.py      RNN.backward           has the cache of the pass forward
+    layers/cells.py          Cell.backward_sequence gradients of outputs and last states of one layer
     engine/recurrence/run.py backward               plans the pass, takes memory
                              _launch, then `launch` calls the kernel
 

@@ -1,4 +1,4 @@
-"""Cells that Keras does not have, and any cell of the engine as a layer."""
+"""The cells with names of their own: Keras's, three more, and any cell of the engine."""
 
 from __future__ import annotations
 
@@ -7,113 +7,140 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn import constraints, initializers, regularizers
+from fastrnn import initializers
+from fastrnn.cells.gru import GRU as GRUKernel
+from fastrnn.cells.gru import GRUBefore as GRUBeforeKernel
 from fastrnn.cells.indrnn import IndRNN as IndRNNKernel
 from fastrnn.cells.janet import JANET as JANETKernel
+from fastrnn.cells.lstm import LSTM as LSTMKernel
 from fastrnn.cells.peephole_lstm import PeepholeLSTM as PeepholeLSTMKernel
+from fastrnn.cells.simple_rnn import SimpleRNN as SimpleRNNKernel
 from fastrnn.checks import flag, number
-from fastrnn.engine.recurrence import run
 from fastrnn.engine.recurrence.contract import Traits
 from fastrnn.layers.arithmetic import check_activation
 from fastrnn.layers.base import Shape
-from fastrnn.layers.cells import Cell, LSTMCell
-from fastrnn.layers.recurrent import Recurrent
-from fastrnn.layers.stacked import is_kernel
+from fastrnn.layers.cells import Cell
 
-__all__ = ["JANET", "IndRNN", "IndRNNCell", "JANETCell", "KernelCell", "PeepholeLSTM", "PeepholeLSTMCell"]
+__all__ = [
+    "GRUCell",
+    "IndRNNCell",
+    "JANETCell",
+    "KernelCell",
+    "LSTMCell",
+    "PeepholeLSTMCell",
+    "SimpleRNNCell",
+    "is_kernel",
+    "is_kernel_class",
+]
 
 
-class ExtraCell(Cell):
-    """A cell whose kernel's traits say which weights it has.
+class SimpleRNNCell(Cell):
+    """``h = activation(x @ kernel + h_prev @ recurrent_kernel + bias)`` (Elman 1990); one state, h.
 
-    Weights: ``kernel (n_inputs, n_gates * units)``; ``recurrent_kernel (units, n_gates * units)`` if the kernel is
-    recurrent; ``bias (n_gates * units,)``, or ``(2, n_gates * units)`` if it is split; and ``extra (n_extra, units)``.
-    `extra` comes last, or second where there is no recurrent kernel.
+    Weights: ``kernel (n_inputs, units)``, ``recurrent_kernel (units, units)``, ``bias (units,)``.
+    Parameters are those of :class:`Cell`.
     """
 
-    #: What `extra` is called, as a weight and in the names of its arguments.
-    extra_name = "extra"
-    extra_initializer: Any = "zeros"
-    extra_regularizer: Any = None
-    extra_constraint: Any = None
-    bias_initializer: Any
+    kernel_type = SimpleRNNKernel
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if self.recurrent_dropout and not self._traits.recurrent:
-            raise ValueError(
-                f"recurrent_dropout={self.recurrent_dropout!r}: {type(self).__name__} has no recurrent product to apply "
-                "it to, leave it at 0"
-            )
 
-    def _set_extra(self, initializer: Any, regularizer: Any, constraint: Any) -> None:
-        name = self.extra_name
-        self.extra_initializer = initializers.get(initializer, f"{name}_initializer")
-        self.extra_regularizer = regularizers.get(regularizer, f"{name}_regularizer")
-        self.extra_constraint = constraints.get(constraint, f"{name}_constraint")
+class LSTMCell(Cell):
+    """Long short-term memory (Hochreiter & Schmidhuber 1997); two states, h and c.
 
-    def _bias_shape(self) -> tuple[int, ...]:
-        width = self._traits.n_gates * self.units
-        return (2, width) if self._traits.split else (width,)
+    Weights, columns in the order i, f, c, o: ``kernel (n_inputs, 4 * units)``, ``recurrent_kernel (units, 4 * units)``,
+    ``bias (4 * units,)``. The equations are in `fastrnn.cells.lstm`.
 
-    def _extra_shape(self) -> tuple[int, ...]:
-        return (self._traits.n_extra, self.units)
+    Parameters
+    ----------
+    units, activation, use_bias, **kwargs
+        As for :class:`Cell`.
+    recurrent_activation : str or None
+        Of the three gates.
+    unit_forget_bias : bool
+        Start the forget gate's bias at one.
+    use_cudnn
+        An argument of Keras without effect.
+    """
+
+    kernel_type = LSTMKernel
+    _activations = ("activation", "recurrent_activation")
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | None = "tanh",
+        recurrent_activation: str | None = "sigmoid",
+        use_bias: bool = True,
+        *,
+        unit_forget_bias: bool = True,
+        use_cudnn: Any = "auto",
+        **kwargs: Any,
+    ) -> None:
+        self.recurrent_activation = check_activation(recurrent_activation, "recurrent_activation")
+        self.unit_forget_bias = flag(unit_forget_bias, "unit_forget_bias")
+        super().__init__(units, activation, use_bias, **kwargs)
+        self.use_cudnn = use_cudnn
 
     def build(self, input_shape: Shape) -> None:
-        n_inputs: Any = input_shape[-1]
-        parts = self._traits
-        width = parts.n_gates * self.units
-        shapes: dict[str, tuple[tuple[int, ...], str]] = {"kernel": ((n_inputs, width), "kernel")}
-        if parts.recurrent:
-            shapes["recurrent_kernel"] = ((self.units, width), "recurrent")
-        elif parts.n_extra:
-            shapes[self.extra_name] = (self._extra_shape(), "extra")
-        if self.use_bias:
-            shapes["bias"] = (self._bias_shape(), "bias")
-        if parts.recurrent and parts.n_extra:
-            shapes[self.extra_name] = (self._extra_shape(), "extra")
-        for name, (shape, stem) in shapes.items():
-            self.add_weight(name, shape, *self._weight_options(stem))
-        self.built = True
-
-    def _start_as_defined(self) -> None:
-        """Set biases and further parameters to what the cell's definition says, unless an initializer was chosen."""
-        if not hasattr(self.kernel_type, "definition"):
-            return
-        definition, bias = self.kernel_type.definition, self._weights.get("bias")
-        for name, value in definition.start.items():
-            if name in definition.extra:
-                if isinstance(self.extra_initializer, initializers.Zeros):
-                    self._weights[self.extra_name][definition.extra.index(name)] = value
-            elif bias is not None and isinstance(self.bias_initializer, initializers.Zeros):
-                at = definition.gates.index(name) * self.units
-                bias[..., at : at + self.units] = value
-
-    def kernel_weights(self) -> run.Weights:
-        weights = self._weights
-        bias, recurrent_bias = weights.get("bias"), None
-        if bias is not None and bias.ndim == 2:
-            bias, recurrent_bias = bias
-        recurrent = weights["recurrent_kernel"] if self._traits.recurrent else None
-        extra = weights.get(self.extra_name) if self._traits.n_extra else None
-        return run.Weights(weights["kernel"], recurrent, bias, recurrent_bias, extra)
-
-    def take_gradients(self, gradients: run.Weights) -> None:
-        grads = self._grads
-        grads["kernel"][...] = gradients.kernel
-        if self._traits.recurrent:
-            grads["recurrent_kernel"][...] = gradients.recurrent
-        if self.use_bias and self._traits.split:
-            grads["bias"][0], grads["bias"][1] = gradients.bias, gradients.recurrent_bias
-        elif self.use_bias:
-            grads["bias"][...] = gradients.bias
-        if self._traits.n_extra:
-            grads[self.extra_name][...] = np.reshape(
-                np.asarray(gradients.extra), grads[self.extra_name].shape
-            )
+        super().build(input_shape)
+        if self.use_bias and self.unit_forget_bias:
+            self._weights["bias"][self.units : 2 * self.units] = 1
 
 
-class KernelCell(ExtraCell):
+class GRUCell(Cell):
+    """Gated recurrent unit (Cho et al. 2014); one state, h.
+
+    Weights, columns in the order z, r, h: ``kernel (n_inputs, 3 * units)``, ``recurrent_kernel (units, 3 * units)``,
+    ``bias (2, 3 * units)`` (input row, recurrent row) with `reset_after`, ``(3 * units,)`` without. The equations are
+    in `fastrnn.cells.gru`.
+
+    Parameters
+    ----------
+    units, activation, use_bias, **kwargs
+        As for :class:`Cell`.
+    recurrent_activation : str or None
+        Of the two gates.
+    reset_after : bool
+        Apply the reset gate after the recurrent product, or before it.
+    use_cudnn
+        An argument of Keras without effect.
+    """
+
+    _activations = ("activation", "recurrent_activation")
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | None = "tanh",
+        recurrent_activation: str | None = "sigmoid",
+        use_bias: bool = True,
+        *,
+        reset_after: bool = True,
+        use_cudnn: Any = "auto",
+        **kwargs: Any,
+    ) -> None:
+        self.recurrent_activation = check_activation(recurrent_activation, "recurrent_activation")
+        self.reset_after = flag(reset_after, "reset_after")
+        super().__init__(units, activation, use_bias, **kwargs)
+        self.use_cudnn = use_cudnn
+
+    @property
+    def kernel_type(self) -> Any:  # type: ignore[override]
+        """The engine's cell of this form."""
+        return GRUKernel if self.reset_after else GRUBeforeKernel
+
+
+def is_kernel_class(cls: type) -> bool:
+    """Whether `cls` is a class of cells of the engine: a NamedTuple with a method `traits`."""
+    return issubclass(cls, tuple) and callable(getattr(cls, "traits", None))
+
+
+def is_kernel(cell: Any) -> bool:
+    """Whether `cell` is a cell of the engine."""
+    return is_kernel_class(type(cell))
+
+
+class KernelCell(Cell):
     """A cell whose equations are a kernel of the engine, given as a NamedTuple; for kernels of your own.
 
     Parameters
@@ -179,7 +206,7 @@ class KernelCell(ExtraCell):
         return {k: v for k, v in config.items() if k not in ("units", "activation")}
 
 
-class PeepholeLSTMCell(ExtraCell, LSTMCell):
+class PeepholeLSTMCell(LSTMCell):
     """Long short-term memory whose gates depend on the cell state (Gers & Schmidhuber 2000); two states, h and c.
 
     Weights are those of :class:`LSTMCell`, then ``peephole_kernel (3, units)``: the factors of the cell state in the
@@ -213,13 +240,8 @@ class PeepholeLSTMCell(ExtraCell, LSTMCell):
             self.extra_constraint,
         )
 
-    def build(self, input_shape: Shape) -> None:
-        super().build(input_shape)
-        if self.use_bias and self.unit_forget_bias:
-            self._weights["bias"][self.units : 2 * self.units] = 1
 
-
-class JANETCell(ExtraCell):
+class JANETCell(Cell):
     """Long short-term memory with a forget gate as its only gate (van der Westhuizen & Lasenby 2018); one state, h.
 
     Weights, columns in the order f, g: ``kernel (n_inputs, 2 * units)``, ``recurrent_kernel (units, 2 * units)``,
@@ -272,7 +294,7 @@ class JANETCell(ExtraCell):
             forget[...] = 1
 
 
-class IndRNNCell(ExtraCell):
+class IndRNNCell(Cell):
     """``h = activation(x @ kernel + recurrent_kernel * h_prev + bias)``: each unit depends on its own past only.
 
     Weights: ``kernel (n_inputs, units)``, ``recurrent_kernel (units,)``, ``bias (units,)``. One state, h. There is no
@@ -306,30 +328,3 @@ class IndRNNCell(ExtraCell):
 
     def _extra_shape(self) -> tuple[int, ...]:
         return (self.units,)
-
-
-class PeepholeLSTM(Recurrent, PeepholeLSTMCell):
-    __doc__ = f"""A layer of peephole cells.
-
-    {PeepholeLSTMCell.__doc__}
-    Inputs, outputs and the parameters `return_sequences`, `return_state`, `go_backwards`, `stateful`, `unroll` and
-    `zero_output_for_mask` are those of :class:`~fastrnn.layers.recurrent.Recurrent`.
-    """
-
-
-class JANET(Recurrent, JANETCell):
-    __doc__ = f"""A layer of cells with a forget gate as their only gate.
-
-    {JANETCell.__doc__}
-    Inputs, outputs and the parameters `return_sequences`, `return_state`, `go_backwards`, `stateful`, `unroll` and
-    `zero_output_for_mask` are those of :class:`~fastrnn.layers.recurrent.Recurrent`.
-    """
-
-
-class IndRNN(Recurrent, IndRNNCell):
-    __doc__ = f"""A layer of independently recurrent units.
-
-    {IndRNNCell.__doc__}
-    Inputs, outputs and the parameters `return_sequences`, `return_state`, `go_backwards`, `stateful`, `unroll` and
-    `zero_output_for_mask` are those of :class:`~fastrnn.layers.recurrent.Recurrent`.
-    """

@@ -1,0 +1,56 @@
+"""How a cell is to run over the time steps of a sequence."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["TimeOptions", "shown"]
+
+
+class TimeOptions(NamedTuple):
+    """Options of one pass over the time steps.
+
+    Attributes
+    ----------
+    sequences : bool
+        Give the output of every time step, in the order of processing; otherwise that of the last one.
+    reverse : bool
+        Go from the last time step to the first.
+    zero_masked : bool
+        The output of a masked step is zero; otherwise it is that of the step before.
+    n_threads : int or None
+        Largest number of threads; None: the cores that this process may use.
+    """
+
+    sequences: bool = False
+    reverse: bool = False
+    zero_masked: bool = False
+    n_threads: int | None = None
+
+    def in_order(self, mask: np.ndarray | None) -> np.ndarray | None:
+        """The mask in the order in which the steps are computed."""
+        return mask[:, ::-1] if self.reverse and mask is not None else mask
+
+
+def shown(
+    y: Any, mask: np.ndarray | None, stepped: bool, options: TimeOptions
+) -> tuple[Any, np.ndarray | None]:
+    """The output of a pass, and which sequences' last output is their state; None if it is for all.
+
+    Parameters
+    ----------
+    y : array
+        All outputs, or the states after the last step.
+    mask : array of bool of shape (batch, time), optional
+        In the order of processing.
+    stepped : bool
+        Whether each sequence has a step that is not masked.
+    options : TimeOptions
+    """
+    if mask is None or options.sequences or (stepped and not options.zero_masked):
+        return y, None
+    # The output of a masked step is zero before the first valid step, and always with `zero_masked`.
+    ends_valid = mask[:, -1] if options.zero_masked else np.asarray(mask.any(axis=1))
+    return np.where(ends_valid[:, None], y, y.dtype.type(0)), ends_valid
