@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from fastrnn.checks import as_array
 from fastrnn.engine.recurrence.call_list import Program
 from fastrnn.layers.arrays import check_positive_int
 from fastrnn.layers.base import Layer
+from fastrnn.layers.streamed import PythonStep
 
 __all__ = ["Stream"]
 
@@ -20,7 +21,8 @@ class Stream:
     """A network that advances by one time step per call and keeps its states; made by ``model.stream()``.
 
     All layers run in one call of compiled code; their arguments and weights are prepared once, when the stream is made.
-    A step allocates no arrays. The weights are copies: make another stream after training.
+    A step allocates no arrays. The weights are copies: make another stream after training. A user's cell that is stepped in
+    Python (:class:`fastrnn.layers.CustomCell`) cuts the call in two and is run between them.
 
     Parameters
     ----------
@@ -77,19 +79,19 @@ class Stream:
         if first.mask_zero:
             self._blanks.append(0)
         parts: list[Any] = []
-        self._states: list[np.ndarray] = []
+        self._states: list[list[np.ndarray]] = []
         at = x
         for layer in layers:
             step = layer.streamed(at)
             parts += step.parts
             at = step.output
-            self._states += step.states
-        if not parts:
-            raise ValueError("the model has no layer that computes anything")
-        self._program = Program(parts, x, at)
-        self._run = self._program.run
+            self._states += [list(states) for states in step.states]
+        #: What a sequence starts from: zeros, but for a user's cell that has initial states of its own.
+        self._starts = [[state.copy() for state in states] for states in self._states]
+        self._run = _joined(parts, x, at)
         # The buffers hold one step at a time, and compiled code releases the GIL.
         self._lock = threading.Lock()
+        self._at = at
         self._output: Any = at.view()
         self._output.flags.writeable = False
 
@@ -134,10 +136,11 @@ class Stream:
         if blank.all():
             return self._output
         with self._lock:
-            kept = [(array, array[..., blank, :].copy()) for array in (*self._states, self._program.output)]
+            changed = [state for states in self._states for state in states] + [self._at]
+            kept = [(array, array[blank]) for array in changed]
             self._run(x)
             for array, before in kept:
-                array[..., blank, :] = before
+                array[blank] = before
         return self._output
 
     def _checked(self, x: Any) -> np.ndarray:
@@ -176,8 +179,11 @@ class Stream:
 
     @property
     def states(self) -> list[list[np.ndarray]]:
-        """Copies of the states, for each recurrent layer a list of arrays ``(batch_size, units)``; can be assigned."""
-        return [list(state.copy()) for state in self._states]
+        """Copies of the states, for each recurrent layer (each cell of a stack) a list of arrays ``(batch_size, units)``.
+
+        They can be assigned.
+        """
+        return [[state.copy() for state in states] for states in self._states]
 
     @states.setter
     def states(self, value: Any) -> None:
@@ -186,17 +192,22 @@ class Stream:
             raise ValueError(
                 f"states has {len(value)} entries: the stream has {len(self._states)} recurrent layers"
             )
-        arrays = []
-        for k, (new, state) in enumerate(zip(value, self._states, strict=True)):
-            array = np.asarray(new, state.dtype)
-            if array.shape != state.shape:
-                raise ValueError(f"states[{k}] has shape {array.shape}: this layer's have {state.shape}")
-            arrays.append(array)
-        for state, array in zip(self._states, arrays, strict=True):
+        pairs = []
+        for k, (new, states) in enumerate(zip(value, self._states, strict=True)):
+            if len(new) != len(states):
+                raise ValueError(f"states[{k}] has {len(new)} arrays: this layer has {len(states)} states")
+            for j, (given, state) in enumerate(zip(new, states, strict=True)):
+                array = np.asarray(given, state.dtype)
+                if array.shape != state.shape:
+                    raise ValueError(
+                        f"states[{k}][{j}] has shape {array.shape}: this layer's have {state.shape}"
+                    )
+                pairs.append((state, array))
+        for state, array in pairs:
             state[...] = array
 
     def reset(self, rows: Any = None) -> None:
-        """Set states to zero.
+        """Set states to what a sequence starts from, which is zero but for a user's cell that says otherwise.
 
         Parameters
         ----------
@@ -211,11 +222,43 @@ class Stream:
                 raise ValueError(
                     f"rows={rows.tolist()}: give numbers of sequences, 0 to {self.batch_size - 1}"
                 )
-        for state in self._states:
-            state[:, rows] = 0
+        for states, starts in zip(self._states, self._starts, strict=True):
+            for state, start in zip(states, starts, strict=True):
+                state[rows] = start[rows]
 
     def __reduce__(self) -> Any:
         raise TypeError("a stream can't be pickled: pickle the model, and stream.states if they are needed")
 
     def __repr__(self) -> str:
         return f"Stream(batch_size={self.batch_size}, input {self._shape}, output {self._output.shape})"
+
+
+def _joined(parts: Sequence[Any], x: np.ndarray, out: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """What runs the parts of all layers: one program of all compiled ones that follow each other."""
+    runs: list[Callable[[np.ndarray], np.ndarray]] = []
+    calls: list[Any] = []
+
+    def finish(end: np.ndarray) -> None:
+        if calls:
+            runs.append(Program(calls, x, end).run)
+            calls.clear()
+
+    for part in parts:
+        if isinstance(part, PythonStep):
+            finish(part.input)
+            runs.append(part.run)
+            x = part.output
+        else:
+            calls.append(part)
+    finish(out)
+    if not runs:
+        raise ValueError("the model has no layer that computes anything")
+    if len(runs) == 1:
+        return runs[0]
+
+    def run(x: np.ndarray) -> np.ndarray:
+        for one in runs:
+            x = one(x)
+        return x
+
+    return run

@@ -118,7 +118,7 @@ def test_states_can_be_read_and_set(rng):
     np.testing.assert_array_equal(other.run(x[:, 4:]), rest)
     with pytest.raises(ValueError, match="states has 1 entries: the stream has 2 recurrent layers"):
         other.states = kept[:1]
-    with pytest.raises(ValueError, match=r"states\[1\] has shape \(1, 3, 2\): this layer's have \(1, 2, 2\)"):
+    with pytest.raises(ValueError, match=r"states\[1\]\[0\] has shape \(3, 2\): this layer's have \(2, 2\)"):
         other.states = [kept[0], np.zeros((1, 3, 2))]
 
 

@@ -418,7 +418,7 @@ class Cell(Layer):
     def streamed(self, x):
         state = np.zeros((self._traits.n_states, len(x), self.units), self._dtype)
         program = step_program(self.kernel_cell(), self.kernel_weights(), x, state)
-        return Streamed(program.calls, state[0], (state,))
+        return Streamed(program.calls, state[0], (list(state),))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_packed": None}

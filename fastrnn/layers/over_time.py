@@ -1,4 +1,4 @@
-"""How a cell is to run over the time steps of a sequence."""
+"""How a cell is to run over the time steps of a sequence, and several cells one after the other."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["TimeOptions", "shown"]
+__all__ = ["ChainedPlans", "TimeOptions", "shown"]
 
 
 class TimeOptions(NamedTuple):
@@ -54,3 +54,26 @@ def shown(
     # The output of a masked step is zero before the first valid step, and always with `zero_masked`.
     ends_valid = mask[:, -1] if options.zero_masked else np.asarray(mask.any(axis=1))
     return np.where(ends_valid[:, None], y, y.dtype.type(0)), ends_valid
+
+
+class ChainedPlans(NamedTuple):
+    """Prepared passes of several cells, each over the whole sequence before the next one."""
+
+    plans: tuple[Any, ...]
+
+    @property
+    def takes_masks(self) -> bool:
+        """Whether calls with a mask are made by `masked`."""
+        return all(plan.takes_masks for plan in self.plans)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        for plan in self.plans:
+            x = plan(x)
+        return x
+
+    def masked(self, x: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, bool]:
+        """The same with a mask in processing order, and whether each sequence has a step."""
+        stepped = True
+        for plan in self.plans:
+            x, stepped = plan.masked(x, mask)
+        return x, stepped

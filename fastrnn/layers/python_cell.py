@@ -12,6 +12,7 @@ import numpy as np
 from fastrnn.checks import real_array
 from fastrnn.layers.base import Layer, Shape
 from fastrnn.layers.over_time import TimeOptions
+from fastrnn.layers.streamed import PythonStep, Streamed
 
 __all__ = ["CustomCell", "check_contract"]
 
@@ -322,6 +323,20 @@ class CustomCell(Layer):
 
     def prepare(self, shape: tuple[int, ...], options: TimeOptions) -> None:
         """There is nothing to prepare."""
+
+    def streamed(self, x: np.ndarray) -> Streamed:
+        states = [np.array(state, order="C") for state in self.get_initial_state(len(x))]
+        out = np.zeros((len(x), self.output_size), self.dtype)
+
+        def run(given: np.ndarray) -> np.ndarray:
+            # `step` checks what the object returns before anything here is changed.
+            y, new = self.step(given, [state.copy() for state in states])
+            for state, value in zip(states, new, strict=True):
+                state[...] = value
+            out[...] = y
+            return out
+
+        return Streamed((PythonStep(run, x, out),), out, (states,))
 
     # -- configuration and copies
 

@@ -12,8 +12,9 @@ from fastrnn.layers.base import Layer, Shape
 from fastrnn.layers.cells import Cell
 from fastrnn.layers.dropout import Dropout
 from fastrnn.layers.named_cells import KernelCell, is_kernel
-from fastrnn.layers.over_time import TimeOptions
+from fastrnn.layers.over_time import ChainedPlans, TimeOptions
 from fastrnn.layers.python_cell import CustomCell, check_contract
+from fastrnn.layers.streamed import Streamed
 from fastrnn.layers.wrappers import Wrapper, plain, revive
 from fastrnn.random import check_seed
 
@@ -140,6 +141,9 @@ class DropoutWrapper(Wrapper):
         """As :meth:`fastrnn.layers.cells.Cell.prepare`: there is no dropout in inference."""
         return self.cell.prepare(shape, options)
 
+    def streamed(self, x: np.ndarray) -> Streamed:
+        return self.cell.streamed(x)
+
     def __call__(self, x: Any, states: Any, training: bool = False) -> Any:  # type: ignore[override]
         """One time step: the output and the new states."""
         x = self.as_input(x)
@@ -265,9 +269,25 @@ class StackedRNNCells(Wrapper):
             starts.append(_entry(start, self.cells[k]))
         return d_out, starts[::-1]
 
-    def prepare(self, shape: tuple[int, ...], options: TimeOptions) -> None:
-        """There is nothing to prepare."""
-        return None
+    def prepare(self, shape: tuple[int, ...], options: TimeOptions) -> ChainedPlans | None:
+        """As :meth:`fastrnn.layers.cells.Cell.prepare`."""
+        plans = []
+        for cell, own in zip(self.cells, self._options(options), strict=True):
+            plan = cell.prepare(shape, own)
+            if plan is None:
+                return None
+            plans.append(plan)
+            shape = (*shape[:2], cell.output_size)
+        return ChainedPlans(tuple(plans))
+
+    def streamed(self, x: np.ndarray) -> Streamed:
+        parts, states = [], []
+        for cell in self.cells:
+            step = cell.streamed(x)
+            parts += step.parts
+            states += step.states
+            x = step.output
+        return Streamed(tuple(parts), x, tuple(states))
 
     def build(self, input_shape: Shape) -> None:
         shape = tuple(input_shape)

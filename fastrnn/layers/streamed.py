@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Streamed"]
+__all__ = ["PythonStep", "Streamed"]
+
+
+class PythonStep(NamedTuple):
+    """A step that is computed in Python, between compiled ones."""
+
+    #: Takes an input and returns `output`.
+    run: Callable[[np.ndarray], np.ndarray]
+    #: Where its input lies if a compiled step comes before it, and where it writes its output.
+    input: np.ndarray
+    output: np.ndarray
 
 
 class Streamed(NamedTuple):
     """One time step of a layer, as `streaming` runs it."""
 
-    #: Kernels with their arguments, in the order in which they run.
+    #: Kernels with their arguments in the order in which they run; a PythonStep where a cell is stepped in Python.
     parts: tuple
     #: Where the output of the step is written, ``(batch, units)``.
     output: np.ndarray
-    #: States before and after the step, one array ``(n_states, batch, units)`` for each cell.
-    states: tuple[np.ndarray, ...] = ()
+    #: States before and after the step, for each cell its arrays ``(batch, units)``. They hold what a sequence starts from.
+    states: tuple[Sequence[np.ndarray], ...] = ()
