@@ -380,7 +380,7 @@ def test_layer_says_what_it_is(name):
     layer = make()
     assert {key: getattr(layer, key) for key in PLAIN} == {**PLAIN, **own}
     layer.reset_state()
-    inner = {"rnn": 1, "bidirectional": 2, "time-distributed": 1}.get(name, 0)
+    inner = {"lstm": 1, "rnn": 1, "bidirectional": 2, "time-distributed": 1}.get(name, 0)
     assert len(layer.inner_layers()) == inner
     assert all(isinstance(child, layers.Layer) for child in layer.inner_layers())
 

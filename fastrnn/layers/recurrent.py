@@ -154,9 +154,6 @@ class RNN(Wrapper):
         self.cell.set_seed(seed)
 
     def _seeded(self) -> list[Layer]:
-        return self.inner_layers()
-
-    def inner_layers(self) -> list[Layer]:
         return [] if self.cell_class is not None else [self.cell]
 
     # -- states
