@@ -19,6 +19,8 @@ from fastrnn.engine.recurrence.rows import (
     add_rows,
     clear,
     gather_inputs,
+    inputs_in_order,
+    is_whole,
     mask_rows,
     move,
     scatter_input_gradients,
@@ -236,6 +238,25 @@ def _input_gradients(team, batch, weights, span, buffers, dx):
             at += n
 
 
+@inlined
+def _gather_operands(batch, group, span, history, buffer):
+    """Copy to a buffer what a group's columns of the recurrent kernel were multiplied by, step after step."""
+    settings, schedule, n_units = batch.settings, batch.schedule, buffer.shape[1]
+    late = group >= settings["groups"] - settings["late"]
+    at = 0
+    for s in range(span.s0, span.s1):
+        n = active_rows(schedule, s, span.r0, span.r1)
+        old, kept = state_rows(batch, s)[0] + span.r0, schedule.starts[s] + span.r0
+        for r in range(n):
+            operand = part(history.values, kept + r, settings["operand"] * n_units, n_units)
+            state = plane(history.states, 0, old + r, n_units)
+            copy(operand if late else state, part(buffer, at + r, 0, n_units))
+        if settings["recurrent_masks"]:
+            left = block(buffer, at, n, 0, n_units)
+            mask_rows(batch, group, span.r0, left, left)
+        at += n
+
+
 @separate
 @jit(inner=True)
 def _add_weight_gradients(team, batch, span, history, buffers, gradients, begun):
@@ -243,42 +264,40 @@ def _add_weight_gradients(team, batch, span, history, buffers, gradients, begun)
 
     Those of the kernels are overwritten if they are not `begun`.
     """
-    settings, schedule = batch.settings, batch.schedule
-    s0, s1, r0, r1 = span
+    settings = batch.settings
     n_units, n_inputs, slices = settings["n_units"], settings["n_inputs"], settings["n_slices"]
     width = settings["n_gates"] * n_units
     input_groups, groups = settings["input_groups"], settings["groups"]
     input_width, group_width = width // input_groups, width // groups
     total = 0
+    total = 0
     for g in range(input_groups):
-        total = gather_inputs(batch, g, span, buffers.x)
+        if inputs_in_order(batch, span):
+            total = (span.s1 - span.s0) * settings["n_batch"]
+            left = block(batch.x, span.s0 * settings["x_step"], total, 0, n_inputs)
+        else:
+            total = gather_inputs(batch, g, span, buffers.x)
+            left = block(buffers.x, 0, total, 0, n_inputs)
         split_product_tn(
             team,
             slices,
-            block(buffers.x, 0, total, 0, n_inputs),
+            left,
             block(buffers.dz, 0, total, g * input_width, input_width),
             block(gradients.kernel, 0, n_inputs, g * input_width, input_width),
             begun,
         )
     if settings["recurrent"]:
         for g in range(groups):
-            late, first = g >= groups - settings["late"], settings["operand"] * n_units
-            at = 0
-            for s in range(s0, s1):
-                n = active_rows(schedule, s, r0, r1)
-                old, kept = state_rows(batch, s)[0] + r0, schedule.starts[s] + r0
-                for r in range(n):
-                    operand = part(history.values, kept + r, first, n_units)
-                    state = plane(history.states, 0, old + r, n_units)
-                    copy(operand if late else state, part(buffers.h, at + r, 0, n_units))
-                if settings["recurrent_masks"]:
-                    left = block(buffers.h, at, n, 0, n_units)
-                    mask_rows(batch, g, r0, left, left)
-                at += n
+            late = g >= groups - settings["late"]
+            if late or settings["recurrent_masks"] or not is_whole(batch, span):
+                _gather_operands(batch, g, span, history, buffers.h)
+                left = block(buffers.h, 0, total, 0, n_units)
+            else:
+                left = planes(history.states, 0, span.s0 * settings["n_batch"], total, n_units)
             split_product_tn(
                 team,
                 slices,
-                block(buffers.h, 0, total, 0, n_units),
+                left,
                 block(buffers.du, 0, total, g * group_width, group_width),
                 block(gradients.recurrent, 0, n_units, g * group_width, group_width),
                 begun,

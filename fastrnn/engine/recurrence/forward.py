@@ -19,6 +19,7 @@ from fastrnn.engine.recurrence.rows import (
     active_rows,
     gather_inputs,
     hide_outputs,
+    inputs_in_order,
     mask_rows,
     move,
     output_row,
@@ -106,20 +107,20 @@ def _input_products(team, batch, weights, bias, buffers, span):
     rows, n_inputs, groups = r1 - r0, settings["n_inputs"], settings["input_groups"]
     width = settings["n_gates"] * settings["n_units"] // groups
     # Inputs of one step that are many and all there fill the tiles of a product: it reads them where they lie.
-    in_place = settings["input_masks"] == 0 and rows >= MIN_ROWS_IN_PLACE and schedule.dense
+    by_step = settings["input_masks"] == 0 and rows >= MIN_ROWS_IN_PLACE and schedule.dense
     for g in range(groups):
         kernel = segment(weights, settings["kernel"] + g * settings["kernel_size"], settings["kernel_size"])
         start = block(bias, 0, 1, g * width, width)
-        total = 0 if in_place else gather_inputs(batch, g, span, buffers.x)
-        for s in range(s0, s1 if in_place else s0 + 1):
-            if in_place:
+        for s in range(s0, s1 if by_step else s0 + 1):
+            if by_step:
                 t = settings["n_steps"] - 1 - s if settings["reverse"] else s
                 first = r0 * settings["x_row"] + t * settings["x_step"]
                 left = spaced(batch.x, first, settings["x_row"], rows, n_inputs)
-                target = block(buffers.z, (s - s0) * rows, rows, g * width, width)
+            elif inputs_in_order(batch, span):
+                left = block(batch.x, s0 * settings["x_step"], (s1 - s0) * rows, 0, n_inputs)
             else:
-                left = block(buffers.x, 0, total, 0, n_inputs)
-                target = block(buffers.z, 0, total, g * width, width)
+                left = block(buffers.x, 0, gather_inputs(batch, g, span, buffers.x), 0, n_inputs)
+            target = block(buffers.z, (s - s0) * rows, left.shape[0], g * width, width)
             split_product(team, settings["n_slices"], left, kernel, width, target, start)
 
 

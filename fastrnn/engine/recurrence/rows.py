@@ -25,6 +25,8 @@ __all__ = [
     "clear",
     "gather_inputs",
     "hide_outputs",
+    "inputs_in_order",
+    "is_whole",
     "mask_rows",
     "move",
     "needed_backward",
@@ -159,6 +161,20 @@ def _gather_ragged(batch, group, span, out, at):
             target = part(out, at + r - span.r0, 0, n_inputs)
             _gather_row(batch, group, schedule.order[r], schedule.times[r, s], target)
         at += n
+
+
+@inlined
+def is_whole(batch, span):
+    """Whether a span has all sequences of a dense batch: what is in time-major order is then one row after the other."""
+    return batch.schedule.dense and span.r1 - span.r0 == batch.settings["n_batch"]
+
+
+@inlined
+def inputs_in_order(batch, span):
+    """Whether the inputs of a span lie one after the other, step after step, as they are multiplied."""
+    settings = batch.settings
+    as_given = settings["input_masks"] == 0 and not settings["reverse"]
+    return as_given and (settings["n_batch"] == 1 or settings["x_row"] == 1) and is_whole(batch, span)
 
 
 @on_demand
