@@ -18,7 +18,7 @@ from fastrnn.engine.runtime.jit import jit
 from fastrnn.engine.runtime.linking import address, fetch, spill
 from fastrnn.engine.runtime.views import part
 
-__all__ = ["Weights", "matrices_of", "pack_rows", "row_count"]
+__all__ = ["PackedRows", "Weights", "matrices_of", "pack_rows", "packed_rows"]
 
 
 class Weights(NamedTuple):
@@ -31,9 +31,18 @@ class Weights(NamedTuple):
     extra: np.ndarray | None = None
 
 
-def row_count(size: int, dtype: Any, n_threads: int) -> int:
-    """How many packed rows of `size` elements `n_threads` need: one each while that fits its cache, otherwise one."""
-    return n_threads if size * np.dtype(dtype).itemsize <= tuning.OWN_WEIGHTS_BYTES else 1
+class PackedRows(NamedTuple):
+    """The rows that the threads of a pass read: layout, shape, and into how many slices the packing of each is cut."""
+
+    layout: np.ndarray
+    shape: tuple[int, int]
+    n_slices: int
+
+
+def packed_rows(layout: np.ndarray, size: int, dtype: Any, n_owners: int, n_threads: int) -> PackedRows:
+    """Rows of `size` elements: one for each of `n_owners` while it fits that thread's cache, otherwise one for all."""
+    n = n_owners if size * np.dtype(dtype).itemsize <= tuning.OWN_WEIGHTS_BYTES else 1
+    return PackedRows(layout, (n, size), n_threads if n == 1 else 1)
 
 
 def matrices_of(weights: Weights) -> tuple[np.ndarray, ...]:

@@ -14,9 +14,10 @@ import numpy as np
 
 from fastrnn.engine import tuning
 from fastrnn.engine.kernels.matmul import packed_size
+from fastrnn.engine.kernels.packing import PackedRows, packed_rows
 from fastrnn.engine.kernels.vecmath import prepare_activations
 from fastrnn.engine.recurrence.contract import traits
-from fastrnn.engine.recurrence.schedule import dense_schedule, is_dense, row_bounds, unpacked
+from fastrnn.engine.recurrence.schedule import dense_schedule, is_dense, row_bounds, row_total
 from fastrnn.engine.runtime import threads
 from fastrnn.engine.runtime.memory import recycler
 
@@ -164,6 +165,10 @@ class Blocks(NamedTuple):
         The work takes so long that Ctrl-C should not have to wait for its end.
     n_slices : int
         Into how many slices each step of a single block is split, for as many threads.
+    n_owners : int
+        Number of threads that own rows.
+    n_threads : int
+        Number of threads at work.
     """
 
     borders: np.ndarray
@@ -171,17 +176,9 @@ class Blocks(NamedTuple):
     most_rows: int
     light: bool
     long: bool
-    n_slices: int = 1
-
-    @property
-    def n_owners(self) -> int:
-        """Number of threads that own rows."""
-        return len(self.firsts) - 1
-
-    @property
-    def n_threads(self) -> int:
-        """Number of threads at work."""
-        return max(self.n_owners, self.n_slices)
+    n_slices: int
+    n_owners: int
+    n_threads: int
 
 
 def _blocks(bounds: np.ndarray, work: int, n_slices: int) -> Blocks:
@@ -197,7 +194,9 @@ def _blocks(bounds: np.ndarray, work: int, n_slices: int) -> Blocks:
     borders = np.array([*(first for _, first in starts), bounds[-1]], np.int64)
     firsts = np.searchsorted([thread for thread, _ in starts], np.arange(len(bounds)), side="left")
     light, long = work < tuning.MIN_WAKING_WORK, work > tuning.LONG_WORK
-    return Blocks(borders, firsts.astype(np.int64), size, light, long, n_slices)
+    n_owners = len(firsts) - 1
+    n_threads = max(n_owners, n_slices)
+    return Blocks(borders, firsts.astype(np.int64), size, light, long, n_slices, n_owners, n_threads)
 
 
 class Options(NamedTuple):
@@ -282,7 +281,7 @@ class BackPlan(NamedTuple):
     """The same for the way back; ``pieces`` are the ends of the kernel's, recurrent kernel's, ... gradient in one row."""
 
     settings: np.ndarray
-    packing: Packing
+    packed: PackedRows
     pieces: tuple[int, ...]
     grads_shape: tuple[int, int]
     work_shape: tuple[int, int]
@@ -294,7 +293,7 @@ class Plan(NamedTuple):
     cell: Any
     options: Options
     settings: np.ndarray
-    packing: Packing
+    packed: PackedRows
     schedule: np.ndarray
     blocks: Blocks
     final_shape: tuple[int, ...]
@@ -331,7 +330,7 @@ def plan_pass(cell: Any, options: Options, schedule: np.ndarray, n_threads: int,
     if not options.save:
         return plan._replace(schedule=schedule)
     # How many steps there are is another number for nearly every ragged batch: only the shapes depend on it.
-    n_rows = int(unpacked(schedule, n_batch, n_steps).starts[n_steps])
+    n_rows = row_total(schedule, n_steps)
     n_states, _, n_units = plan.states_shape
     return plan._replace(
         schedule=schedule,
@@ -400,7 +399,7 @@ def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], n_slices: int) 
         cell,
         options,
         settings,
-        packed,
+        packed_rows(packed.layout, packed.size, options.dtype, blocks.n_owners, blocks.n_threads),
         _NO_SCHEDULE,
         blocks,
         final_shape=(parts.n_states, n_batch, n_units),
@@ -472,7 +471,7 @@ def _plan_back(plan: Plan, need_dx: bool, d_time_major: bool) -> BackPlan:
     n_threads = plan.blocks.n_owners
     return BackPlan(
         settings,
-        packed,
+        packed_rows(packed.layout, packed.size, dtype, n_threads, plan.blocks.n_threads),
         (*starts.values(), grads_size)[1:],
         grads_shape=(n_threads, grads_size),
         work_shape=(n_threads, work),

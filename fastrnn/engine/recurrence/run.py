@@ -12,13 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn.engine import tuning
-from fastrnn.engine.kernels.packing import Weights, matrices_of, pack_rows, row_count
-from fastrnn.engine.recurrence.backward import BackwardArguments, backward_pass, split_backward_pass
-from fastrnn.engine.recurrence.forward import ForwardArguments, forward_pass, split_forward_pass
+from fastrnn.engine.kernels.packing import PackedRows, Weights, matrices_of, pack_rows
+from fastrnn.engine.recurrence.backward import backward_pass, split_backward_pass
+from fastrnn.engine.recurrence.forward import forward_pass, split_forward_pass
 from fastrnn.engine.recurrence.plans import (
     Blocks,
     Options,
-    Packing,
     Plan,
     dense_plan,
     packing,
@@ -28,7 +27,7 @@ from fastrnn.engine.recurrence.plans import (
     thread_count,
 )
 from fastrnn.engine.recurrence.rows import needed_backward, needed_forward
-from fastrnn.engine.recurrence.schedule import mask_extent, masked_schedule, unpacked
+from fastrnn.engine.recurrence.schedule import mask_extent, masked_schedule, row_total
 from fastrnn.engine.runtime import linking, threads
 from fastrnn.engine.runtime.handover import ALONE
 from fastrnn.engine.runtime.memory import aligned, nothing, pool, recycler
@@ -82,12 +81,10 @@ def pack_weights(cell: Any, weights: Weights) -> np.ndarray:
     return rows
 
 
-def _to_pack(weights: Weights, packed: Packing, blocks: Blocks) -> tuple[Any, ...]:
-    """Arguments of `pack_rows`, with memory for as many rows as the threads need in one pass."""
-    dtype = weights.kernel.dtype
-    n = row_count(packed.size, dtype, blocks.n_owners)
-    rows = pool.take("packed", (n, packed.size), dtype)
-    return matrices_of(weights), packed.layout, rows, blocks.n_threads if n == 1 else 1
+def _to_pack(weights: Weights, packed: PackedRows) -> tuple[Any, ...]:
+    """Arguments of `pack_rows`, with memory for the rows."""
+    layout, shape, n_slices = packed
+    return matrices_of(weights), layout, pool.take("packed", shape, weights.kernel.dtype), n_slices
 
 
 def forward(
@@ -162,53 +159,56 @@ def forward(
         n_threads = thread_count(cell, n_batch * n_steps, n_inputs, n_batch, n_threads, least)
         plan = dense_plan(cell, options, n_threads, n_slices)
     else:
-        n_threads = thread_count(
-            cell,
-            int(unpacked(schedule, n_batch, n_steps).starts[n_steps]),
-            n_inputs,
-            n_batch,
-            n_threads,
-            least,
-        )
+        n_threads = thread_count(cell, row_total(schedule, n_steps), n_inputs, n_batch, n_threads, least)
         plan = plan_pass(cell, options, schedule, n_threads, n_slices)
+    to_pack = None
+    if packed is None:
+        to_pack = _to_pack(weights, plan.packed)
+        packed = to_pack[2]
+    if state0 is None:
+        state0 = np.zeros(plan.final_shape, dtype)
     masks = _join_masks(input_masks, recurrent_masks, dtype) if input_groups or masked else nothing(dtype, 1)
-    to_pack = _to_pack(weights, plan.packing, plan.blocks) if packed is None else ()
-    if not sequences or (save and mask is None):
-        # Saved states in time-major order are the outputs of a dense pass.
-        out = nothing(dtype, 2)
+    out = saved = nothing(dtype, 2)
+    if save:
+        states = recycler.take(plan.states_shape, dtype)
+        saved = recycler.take(plan.saved_shape, dtype)
     else:
-        out = (
-            recycler.take(plan.out_shape, dtype) if save or plan.recycle else np.empty(plan.out_shape, dtype)
-        )
-    arguments = ForwardArguments(
-        team=None,
-        cell=cell,
-        settings=plan.settings,
-        schedule=plan.schedule,
-        x=rows,
-        state0=np.zeros(plan.final_shape, dtype) if state0 is None else state0,
-        packed=to_pack[2] if packed is None else packed,
-        masks=masks,
-        states=recycler.take(plan.states_shape, dtype)
-        if save
-        else pool.take("ring", plan.states_shape, dtype),
-        saved=recycler.take(plan.saved_shape, dtype) if save else nothing(dtype, 2),
-        out=out,
-        final=np.empty(plan.final_shape, dtype),
-        work=pool.take("work", plan.work_shape, dtype),
-        borders=plan.blocks.borders,
-        firsts=plan.blocks.firsts,
+        states = pool.take("ring", plan.states_shape, dtype)
+    # Saved states in time-major order are the outputs of a dense pass.
+    if sequences and not (save and mask is None):
+        out = (recycler.take if save or plan.recycle else np.empty)(plan.out_shape, dtype)
+    final, work = np.empty(plan.final_shape, dtype), pool.take("work", plan.work_shape, dtype)
+    # In the order of the fields of `ForwardArguments`: by name it would take as long as ten time steps of a small cell.
+    arguments = (
+        cell,
+        plan.settings,
+        plan.schedule,
+        rows,
+        state0,
+        packed,
+        masks,
+        states,
+        saved,
+        out,
+        final,
+        work,
+        plan.blocks.borders,
+        plan.blocks.firsts,
     )
-    needed = needed_forward(schedule is None, sequences, masked)
-    _launch(_FORWARD, needed, arguments, plan.blocks, to_pack)
-    if not sequences:
-        outputs = None
-    elif save and mask is None:
-        outputs = arguments.states[0, n_batch:].reshape(n_steps, n_batch, -1).transpose(1, 0, 2)
-    else:
+    _launch(
+        _FORWARD,
+        arguments,
+        plan.blocks,
+        needed_forward(schedule is None, sequences, masked),
+        to_pack,
+    )
+    outputs = None
+    if sequences and save and mask is None:
+        outputs = states[0, n_batch:].reshape(n_steps, n_batch, -1).transpose(1, 0, 2)
+    elif sequences:
         outputs = out.reshape(n_batch, n_steps, -1)
-    tape = Tape(weights, plan, rows, masks, arguments.states, arguments.saved) if save else None
-    return Result(outputs, arguments.final, tape, stepped)
+    tape = Tape(weights, plan, rows, masks, states, saved) if save else None
+    return Result(outputs, final, tape, stepped)
 
 
 #: The entries of a pass: for threads that own sequences, and for threads that split each step.
@@ -218,30 +218,33 @@ _BACKWARD = backward_pass, split_backward_pass
 
 def _launch(
     entries: tuple[Any, Any],
-    needed: Sequence[linking.Slots],
-    arguments: ForwardArguments | BackwardArguments,
+    arguments: tuple[Any, ...],
     blocks: Blocks,
-    to_pack: tuple[Any, ...],
+    needed: Sequence[linking.Slots],
+    to_pack: tuple[Any, ...] | None,
 ) -> None:
     """Pack the weights, if `to_pack` says how, and run all blocks, by as many threads as the plan says."""
     if blocks.long and threads.in_main():
-        # Its own copy of the settings, in which it can be told to stop.
-        settings = arguments.settings.copy()
-        arguments = arguments._replace(settings=settings)
-
-        def stop() -> None:
-            settings[0]["stop"] = 1
-
-        # On another thread, where this call goes straight on.
-        threads.run_interruptibly(lambda: _launch(entries, needed, arguments, blocks, to_pack), stop)
+        _launch_interruptibly(entries, arguments, blocks, needed, to_pack)
         return
     with threads.parallel_region(blocks.n_threads, blocks.light) as team:
         state = ALONE if team is None else team
-        if to_pack:
+        if to_pack is not None:
             pack_rows(state, *to_pack)
-        linking.launch(
-            needed, arguments.x.dtype.itemsize, entries[blocks.n_slices > 1], state, *arguments[1:]
-        )
+        item_size = arguments[3].dtype.itemsize  # of the inputs
+        linking.launch(entries[blocks.n_slices > 1], (state, *arguments), needed, item_size)
+
+
+def _launch_interruptibly(entries: Any, arguments: tuple[Any, ...], *how: Any) -> None:
+    """The same on another thread, while this one can take Ctrl-C and tell it to stop."""
+    # Its own copy of the settings, in which it can be told so.
+    cell, settings, *others = arguments
+    settings = settings.copy()
+
+    def stop() -> None:
+        settings[0]["stop"] = 1
+
+    threads.run_interruptibly(lambda: _launch(entries, (cell, settings, *others), *how), stop)
 
 
 def _join_masks(input_masks: np.ndarray | None, recurrent_masks: np.ndarray | None, dtype: Any) -> np.ndarray:
@@ -279,49 +282,45 @@ def backward(
     cell, options, dtype = plan.cell, plan.options, weights.kernel.dtype
     n_batch, n_steps, n_inputs = options[:3]
     d_rows, d_time_major = (nothing(dtype, 2), False) if d_out is None else contiguous_rows(d_out, dtype)
-    back = plan_back(plan, need_dx, d_time_major)
-    to_pack = _to_pack(weights, back.packing, plan.blocks)
+    back, dense = plan_back(plan, need_dx, d_time_major), plan.dense
+    to_pack = _to_pack(weights, back.packed)
     if d_final is None:
         d_final = np.zeros(plan.final_shape, dtype)
+    dx = nothing(dtype, 2)
     if need_dx:
         dx = recycler.take((n_batch * n_steps, n_inputs), dtype)
-        if not plan.dense:
+        if not dense:
             dx.fill(0)
-    else:
-        dx = nothing(dtype, 2)
     d_state0 = np.empty(plan.final_shape, dtype)
     grads = recycler.take(back.grads_shape, dtype)
-    arguments = BackwardArguments(
-        team=None,
-        cell=cell,
-        settings=back.settings,
-        schedule=plan.schedule,
-        x=tape.x,
-        packed=to_pack[2],
-        masks=tape.masks,
-        states=tape.states,
-        saved=tape.saved,
-        d_out=d_rows,
-        d_final=d_final,
-        dx=dx,
-        d_state0=d_state0,
-        grads=grads,
-        work=pool.take("work", back.work_shape, dtype),
-        borders=plan.blocks.borders,
-        firsts=plan.blocks.firsts,
+    # In the order of the fields of `BackwardArguments`.
+    arguments = (
+        cell,
+        back.settings,
+        plan.schedule,
+        tape.x,
+        to_pack[2],
+        tape.masks,
+        tape.states,
+        tape.saved,
+        d_rows,
+        d_final,
+        dx,
+        d_state0,
+        grads,
+        pool.take("work", back.work_shape, dtype),
+        plan.blocks.borders,
+        plan.blocks.firsts,
     )
-    needed = needed_backward(plan.dense, d_out is not None, need_dx, options.recurrent_masks)
-    _launch(_BACKWARD, needed, arguments, plan.blocks, to_pack)
-    total = grads[0]
-    kernel, recurrent, bias, recurrent_bias, extra = (
-        total[start:end] for start, end in zip((0, *back.pieces), back.pieces, strict=False)
-    )
+    needed = needed_backward(dense, d_out is not None, need_dx, options.recurrent_masks)
+    _launch(_BACKWARD, arguments, plan.blocks, needed, to_pack)
+    total, (kernel, recurrent, bias, recurrent_bias, extra) = grads[0], back.pieces
     gradients = Weights(
-        kernel.reshape(n_inputs, -1),
-        recurrent.reshape(cell.n_units, -1) if weights.recurrent is not None else None,
-        None if weights.bias is None else bias,
-        None if weights.recurrent_bias is None else recurrent_bias,
-        None if weights.extra is None else extra,
+        total[:kernel].reshape(n_inputs, -1),
+        None if weights.recurrent is None else total[kernel:recurrent].reshape(cell.n_units, -1),
+        None if weights.bias is None else total[recurrent:bias],
+        None if weights.recurrent_bias is None else total[bias:recurrent_bias],
+        None if weights.extra is None else total[recurrent_bias:extra],
     )
     if not need_dx:
         return None, d_state0, gradients

@@ -215,31 +215,31 @@ def _fill_announced() -> None:
 Dispatcher.before_launch = staticmethod(_fill_announced)
 
 
-def launch(slots: Sequence[Slots], item_size: int, kernel: Any, *arguments: Any) -> None:
+def launch(kernel: Any, arguments: Sequence[Any], needed: Sequence[Slots] = (), item_size: int = 4) -> None:
     """Call a kernel when all that this call needs has been compiled.
 
     Parameters
     ----------
-    slots : sequence of Slots
+    kernel : dispatcher
+    arguments : sequence
+        Its arguments.
+    needed : sequence of Slots
         Of the functions made by :func:`on_demand` that the kernel will call with these arguments.
     item_size : int
         Size in bytes of the numbers that it works on.
-    kernel : dispatcher
-    *arguments
-        Its arguments.
 
     Raises
     ------
     RuntimeError
         If the kernel came to a function that was not compiled, in this call or in one before it.
     """
-    if not slots or _jit.DISABLED:
+    if not needed or _jit.DISABLED:
         kernel(*arguments)
     else:
-        for each in slots:
-            if each.empty[item_size]:
-                each.fill(item_size)
-        _announced.slots, _announced.item_size = slots, item_size
+        for slots in needed:
+            if slots.empty[item_size]:
+                slots.fill(item_size)
+        _announced.slots, _announced.item_size = needed, item_size
         try:
             kernel(*arguments)
         finally:
