@@ -70,6 +70,8 @@ class Loss(Configurable):
     default_name = "loss"
     #: Smallest and largest valid target, which `fit` and `evaluate` check; None if any number is valid.
     target_range: tuple[float, float] | None = None
+    #: Whether `values` and `gradient` accept NaN as the target of an item that does not count; otherwise it becomes 0.
+    takes_missing = False
     #: Largest number of threads to use; None means all cores that this process may use.
     n_threads: int | None = None
 
@@ -138,7 +140,9 @@ class Loss(Configurable):
     ) -> tuple[np.ndarray, Any]:
         """Targets as `values` takes them, and the factors of the items' losses."""
         shape = y_pred.shape[:-1]
-        y_true = self.targets(fill_missing(y_true, shape, sample_weight, mask), y_pred)
+        if not self.takes_missing:
+            y_true = fill_missing(y_true, shape, sample_weight, mask)
+        y_true = self.targets(y_true, y_pred)
         mask = self._counted(y_true, mask)
         return y_true, item_factors(self.reduction, shape, y_pred.dtype, sample_weight, mask)
 
@@ -183,6 +187,8 @@ class MeanSquaredError(Loss):
     """Mean of ``(y_pred - y_true)**2`` over the outputs."""
 
     default_name = "mean_squared_error"
+    # The kernel does not read such items, and NaN comes through the sums of NumPy without a warning.
+    takes_missing = True
 
     def values(self, y_true, y_pred):
         error = y_pred - y_true

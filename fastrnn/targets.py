@@ -94,13 +94,14 @@ def loss_divisor(reduction: str, shape: tuple[int, ...], sample_weight: Any, mas
     if reduction == "sum":
         return 1.0
     n = math.prod(shape)
+    if mask is None and (sample_weight is None or reduction != "mean_with_sample_weight"):
+        return float(n or 1)
     if reduction == "mean_with_sample_weight":
-        weights = item_weights(shape, sample_weight, mask, np.float64)
-        return float(n if weights is None else np.broadcast_to(weights, shape).sum())
-    if mask is None:
-        return float(max(n, 1))
+        weights: Any = item_weights(shape, sample_weight, mask, np.float64)
+        return float(np.broadcast_to(weights, shape).sum())
     # The mean is over the items that count, independent of their weights.
-    return float(n * np.count_nonzero(mask) / max(np.size(mask), 1))
+    mask = np.asarray(mask)
+    return float(n * np.count_nonzero(mask) / max(mask.size, 1))
 
 
 def item_factors(reduction: str, shape: tuple[int, ...], dtype: Any, sample_weight: Any, mask: Any) -> Any:
@@ -109,10 +110,11 @@ def item_factors(reduction: str, shape: tuple[int, ...], dtype: Any, sample_weig
     Parameters are those of :func:`loss_divisor`, and the dtype of the array.
     """
     divisor = loss_divisor(reduction, shape, sample_weight, mask)
-    weights = item_weights(shape, sample_weight, mask, dtype)
-    if weights is None:
+    if sample_weight is None and mask is None:
         return 1.0 / divisor
-    weights = np.broadcast_to(weights, shape)
+    weights: Any = item_weights(shape, sample_weight, mask, dtype)
+    if weights.shape != shape:
+        weights = np.broadcast_to(weights, shape)
     return weights * dtype.type(1 / divisor) if divisor else np.zeros_like(weights)
 
 

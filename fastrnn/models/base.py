@@ -185,7 +185,8 @@ class Network:
                 self._pack()
                 return
 
-    def _vectors(self) -> tuple[np.ndarray, np.ndarray]:
+    def vectors(self) -> tuple[np.ndarray, np.ndarray]:
+        """All weights as one vector, and their gradients as another. Who writes weights calls :meth:`weights_changed`."""
         if self._params is None:
             if not self.built:
                 raise NotBuiltError(
@@ -204,7 +205,7 @@ class Network:
         The array is read-only, because kernels use packed copies of the weights, which must be renewed after a change.
         Assign a whole vector (``model.params = values``), or call :meth:`set_weights`.
         """
-        view = self._vectors()[0].view()
+        view = self.vectors()[0].view()
         view.flags.writeable = False
         return view
 
@@ -222,12 +223,12 @@ class Network:
     @property
     def weight_vector(self) -> np.ndarray:
         """The writable vector of `params`. Call :meth:`weights_changed` after writing to it."""
-        return self._vectors()[0]
+        return self.vectors()[0]
 
     @property
     def grads(self) -> np.ndarray:
         """The gradients of all weights, as one vector."""
-        return self._vectors()[1]
+        return self.vectors()[1]
 
     @property
     def trainable(self) -> bool:
@@ -287,7 +288,7 @@ class Network:
     @property
     def n_threads(self) -> int | None:
         """Largest number of threads that all layers allow; None if no layer sets it."""
-        return min((n for layer in self.layers if (n := layer.n_threads) is not None), default=None)
+        return min([n for layer in self.layers if (n := layer.n_threads) is not None], default=None)
 
     def weights_changed(self) -> None:
         """Notify all layers that their weights have changed."""
@@ -347,7 +348,7 @@ class Network:
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Set all weights from arrays in the order of :meth:`get_weights`."""
-        self._vectors()
+        self.vectors()
         if not isinstance(weights, (list, tuple)):
             raise ValueError(f"weights={weights!r}: give a list of arrays, as get_weights() returns it")
         expected = sum(len(layer._weights) for layer in self.layers)
@@ -403,12 +404,12 @@ class Network:
 
     def save_weights(self, path: str | os.PathLike) -> None:
         """Write the weights alone, to be read by :meth:`load_weights`."""
-        self._vectors()
+        self.vectors()
         saving.save_weights(self, path)
 
     def load_weights(self, path: str | os.PathLike) -> None:
         """Read the weights from a file of :meth:`save_weights` or :meth:`save`; after an error the model is unchanged."""
-        self._vectors()
+        self.vectors()
         saving.load_weights(self, path)
 
     # -- summary

@@ -209,7 +209,7 @@ class Sequential(Model):
         Stream
             With a copy of the current weights, and with states of its own, which start from zero.
         """
-        self._vectors()
+        self.vectors()
         return Stream(self.layers, self._shapes[0], batch_size)
 
     def get_config(self) -> dict[str, Any]:

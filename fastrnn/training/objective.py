@@ -52,6 +52,7 @@ class Objective:
         #: Objects for `_metric_names`, once the first targets have shown what a name such as "accuracy" means.
         self._metrics: list[Any] | None = None
         self._weighted: list[Any] = []
+        self._all: list[Any] = []
         self.reset()
 
     def need_loss(self, what: str) -> None:
@@ -73,7 +74,7 @@ class Objective:
     @property
     def names(self) -> list[str]:
         """Names of loss and metrics, in the order of `logs`."""
-        return ["loss", *(metric.name for metric in self._all())]
+        return ["loss", *(metric.name for metric in self._all)]
 
     @property
     def logit_activation(self) -> str | None:
@@ -83,11 +84,8 @@ class Objective:
     def reset(self) -> None:
         """Forget the running means."""
         self._total = self._count = 0.0
-        for metric in self._all():
+        for metric in self._all:
             metric.reset_state()
-
-    def _all(self) -> list[Any]:
-        return [*(self._metrics or ()), *self._weighted]
 
     def resolve(self, y: Any, y_pred: np.ndarray) -> None:
         """Choose the kinds of loss and metrics that fit the first targets and outputs."""
@@ -111,7 +109,7 @@ class Objective:
                 number += 1
                 metric.name = f"{name}_{number}"
             seen.add(metric.name)
-        self._metrics, self._weighted = plain, weighted
+        self._metrics, self._weighted, self._all = plain, weighted, [*plain, *weighted]
 
     def add(self, loss: float, y: Any, y_pred: np.ndarray, weight: Any, mask: Any) -> None:
         """Add the loss and the outputs of a batch to the running means.
@@ -137,7 +135,7 @@ class Objective:
     def _named(self, name: str) -> list[Any]:
         """Metrics of this name; before the first batch, those that the names given to `compile` stand for."""
         given, weighted = self._metric_names
-        known = map(_as_metric, [*given, *weighted]) if self._metrics is None else self._all()
+        known = map(_as_metric, [*given, *weighted]) if self._metrics is None else self._all
         return [metric for metric in known if metric.name == name]
 
     def has_metric(self, name: str) -> bool:
@@ -154,7 +152,7 @@ class Objective:
     def logs(self) -> dict[str, float]:
         """Return the means of loss and metrics by name."""
         logs = {"loss": self.unit * self._total / self._count if self._count else 0.0}
-        for metric in self._all():
+        for metric in self._all:
             logs[metric.name] = float(metric.result())
         return logs
 

@@ -48,9 +48,8 @@ class Trainable(Protocol):
     def weight_vector(self) -> np.ndarray:
         """All weights, as one vector that may be written to."""
 
-    @property
-    def grads(self) -> np.ndarray:
-        """The gradients of all weights, as one vector."""
+    def vectors(self) -> tuple[np.ndarray, np.ndarray]:
+        """All weights, as one vector that may be written to, and their gradients, as another."""
 
     @property
     def n_threads(self) -> int | None:
@@ -88,7 +87,10 @@ class _Judged(NamedTuple):
 
 def _nothing_counts(batch: Batch, mask: np.ndarray | None) -> bool:
     """Whether every item of a batch is masked or has weight 0."""
-    return (batch.weight is not None and not np.any(batch.weight)) or (mask is not None and not mask.any())
+    # To count is faster than any(): 0.5 us instead of 2 for a small mask.
+    return (batch.weight is not None and not np.any(batch.weight)) or (
+        mask is not None and not np.count_nonzero(mask)
+    )
 
 
 class Trainer:
@@ -187,19 +189,20 @@ class Trainer:
                 # The gradient is zero, but the optimizer's moments would move the weights all the same.
                 return judged.loss
             model.back(judged.grad, judged.caches, judged.from_logits)
-            self._check_gradients(model)
+            weights, grads = model.vectors()
+            self._check_gradients(grads, model.plan)
             if self.before_update is not None:
                 self.before_update()
                 self.before_update = None
-            self.optimizer.apply(model.weight_vector, model.grads, model.plan)
+            self.optimizer.apply(weights, grads, model.plan)
             model.constrain()
             model.weights_changed()
             self.objective.add(judged.loss, batch.y, judged.y, batch.weight, judged.mask)
         return judged.loss
 
     @staticmethod
-    def _check_gradients(model: Trainable) -> None:
-        grads, plan, finite = model.grads, model.plan, True
+    def _check_gradients(grads: np.ndarray, plan: optimizers.Plan) -> None:
+        finite = True
         for start, stop in plan.runs:
             finite = finite and all_finite(grads[start:stop])
         for table in plan.tables:
