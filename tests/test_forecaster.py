@@ -91,6 +91,34 @@ def test_future_does_not_change_earlier_forecasts_of_a_backtest():
     assert (one.forecast[~before] != two.forecast[~before]).any()
 
 
+def test_linear_target_is_fitted_in_fit_and_goes_on(tmp_path):
+    import fastrnn
+
+    rng = np.random.default_rng(0)
+    y = np.zeros(600)
+    for t in range(7, 600):
+        y[t] = 0.5 * y[t - 1] + 0.5 * y[t - 7] + rng.normal()
+    options = {"season_length": 7, "max_iter": 20}
+    f = forecaster(target="linear", **options).fit(y[:500])
+    assert f._series[0].history.choice(499).kind == "linear"
+    assert f._plan.targets.linear.window == 24
+    f.save(tmp_path / "f")
+    again = fastrnn.load(tmp_path / "f")
+    for each in (f, again):
+        each.update(y[500:501]).update(y[501:510])
+    np.testing.assert_array_equal(again.predict(), f.predict())
+    whole = f.backtest(y[:516], start=510).series[0]
+    np.testing.assert_allclose(f.predict(), whole.forecast[0], rtol=1e-5)
+    linear = f.backtest(y, start=510).metrics()["mae"]
+    assert linear < 0.95 * forecaster(**options).fit(y[:500]).backtest(y, start=510).metrics()["mae"]
+
+
+def test_linear_target_of_a_short_series_does_without():
+    f = forecaster(target="linear").fit(wave(28))
+    assert f._plan.targets.linear is None
+    np.testing.assert_allclose(f.predict(), forecaster().fit(wave(28)).predict())
+
+
 def test_backtest_origins_truth_and_naive():
     y = wave(150)
     f = forecaster().fit(y[:100])

@@ -4,11 +4,16 @@ import numpy as np
 import pytest
 
 from fastrnn.forecasting.distributions import DISTRIBUTIONS, HorizonLoss, make_head
+from fastrnn.forecasting.linear import LinearForecast, fit_linear
 from fastrnn.forecasting.targets import Reference, SeriesHistory, TargetPlan, references_for
 
 
-def plan(horizon=5, seasons=(4, 8), target="auto", log=False, zero_based=False):
-    return TargetPlan(horizon, references_for(seasons, target), log, zero_based)
+def plan(horizon=5, seasons=(4, 8), target="auto", log=False, zero_based=False, compare=False):
+    linear = None
+    if target == "linear":
+        weights = np.random.default_rng(1).normal(size=(references_for(seasons, target)[-1].lag - 1, horizon))
+        linear = LinearForecast(weights / 10)
+    return TargetPlan(horizon, references_for(seasons, target), log, zero_based, compare, linear=linear)
 
 
 def series(n=60, missing=(), seed=0):
@@ -75,7 +80,7 @@ def test_reference_chosen_has_the_least_mean_error_so_far(missing):
 
 
 @pytest.mark.parametrize("log", [False, True])
-@pytest.mark.parametrize("target", ["auto", "last", "season", "smooth", "drift"])
+@pytest.mark.parametrize("target", ["auto", "last", "season", "smooth", "drift", "linear"])
 def test_invert_undoes_targets(log, target):
     y = series()
     history = SeriesHistory(plan(target=target, log=log))
@@ -98,8 +103,12 @@ def test_targets_are_nan_where_the_value_is_missing_or_not_known_yet():
 
 @pytest.mark.parametrize("pieces", [(1,) * 60, (7, 1, 20, 32), (59, 1)], ids=["single", "mixed", "last"])
 @pytest.mark.parametrize("log", [False, True])
-def test_history_in_pieces_is_bitwise_the_whole(pieces, log):
-    y, p = series(missing=(3, 4, 20, 21, 22, 23, 24, 40)), plan(log=log)
+@pytest.mark.parametrize("compare", [False, True])
+@pytest.mark.parametrize("target", ["auto", "linear"])
+@pytest.mark.parametrize("zero_based", [False, True])
+def test_history_in_pieces_is_bitwise_the_whole(pieces, log, compare, target, zero_based):
+    y = series(missing=(3, 4, 20, 21, 22, 23, 24, 40))
+    p = plan(log=log, compare=compare, target=target, zero_based=zero_based)
     whole, split = SeriesHistory(p), SeriesHistory(p)
     whole.extend(y)
     at = 0
@@ -111,10 +120,14 @@ def test_history_in_pieces_is_bitwise_the_whole(pieces, log):
     origins = np.arange(60)
     np.testing.assert_array_equal(split.base(origins), whole.base(origins))
     np.testing.assert_array_equal(split.scale(origins), whole.scale(origins))
+    for t in origins:
+        np.testing.assert_array_equal(whole.features(t, t + 1)[0], whole.features(0, 60)[t])
+        np.testing.assert_array_equal(whole.base(origins[t : t + 1])[0], whole.base(origins)[t])
 
 
-def test_future_does_not_change_past_features_or_references():
-    p, y = plan(), series()
+@pytest.mark.parametrize("target", ["auto", "linear"])
+def test_future_does_not_change_past_features_or_references(target):
+    p, y = plan(target=target, compare=True), series()
     changed = y.copy()
     changed[40:] = [np.nan, 1e6, *(-y[42:])]
     one, other = SeriesHistory(p), SeriesHistory(p)
@@ -124,6 +137,44 @@ def test_future_does_not_change_past_features_or_references():
     np.testing.assert_array_equal(one.features(0, 40), other.features(0, 40))
     np.testing.assert_array_equal(one.base(origins), other.base(origins))
     np.testing.assert_array_equal(one.scale(origins), other.scale(origins))
+
+
+def test_linear_reference_is_the_map_of_the_window_before_the_origin():
+    p, y = plan(target="linear"), series(missing=(30, 31))
+    history = SeriesHistory(p)
+    history.extend(y)
+    filled = [naive_base(y, Reference("last", 1), t, 1) for t in range(60)]
+    window = p.linear.window
+    assert window == p.references[-1].lag == 24
+    ahead = history._base(len(p.references) - 1, np.arange(60)[:, None], np.arange(1, 6))
+    assert np.isnan(ahead[: window - 1]).all()
+    for t in range(window - 1, 60):
+        for k in range(1, 6):
+            expected = filled[t]
+            for i in range(window - 1):
+                expected += p.linear.weights[i, k - 1] * (filled[t - window + 1 + i] - filled[t])
+            assert ahead[t, k - 1] == pytest.approx(expected, rel=1e-12)
+
+
+def test_fit_linear_finds_the_weights_of_a_series_that_follows_them():
+    rng = np.random.default_rng(0)
+    y = [rng.normal(size=24).tolist() for _ in range(2)]
+    for values in y:
+        for _ in range(1500):
+            values.append(0.6 * values[-1] + 0.4 * values[-7] + 0.1 * rng.normal())
+    linear = fit_linear([np.array(values) for values in y], 8, 3)
+    expected = np.zeros(7)
+    expected[1] = 0.4
+    np.testing.assert_allclose(linear.weights[:, 0], expected, atol=0.1)
+    y[0][50] = np.nan
+    with_gap = fit_linear([np.array(values) for values in y], 8, 3)
+    np.testing.assert_allclose(with_gap.weights, linear.weights, atol=0.01)
+    assert np.isfinite(with_gap.weights).all()
+
+
+def test_fit_linear_of_what_holds_no_window_is_none():
+    assert fit_linear([np.arange(9.0), np.full(50, np.nan)], 8, 3) is None
+    assert np.isfinite(fit_linear([np.full(50, 7.0)], 8, 3).weights).all()
 
 
 def test_history_copy_is_independent():

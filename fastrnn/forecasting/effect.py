@@ -18,7 +18,7 @@ from sklearn.linear_model import Ridge
 from fastrnn.forecasting.covariates import CovariatePlan
 from fastrnn.forecasting.frames import Panel
 
-__all__ = ["CovariateEffect", "fit_effect"]
+__all__ = ["CovariateEffect", "fit_effect", "values_without_effect"]
 
 #: Quantiles of a column at the knots of its piecewise linear function.
 _KNOTS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -98,13 +98,27 @@ def fit_effect(
     plan: CovariatePlan, panel: Panel, rows: list[tuple[int, NDArray]], seasons: tuple[int, ...], log: bool
 ) -> CovariateEffect:
     """Learn the effect from the values of a panel, and from its covariates as `read_covariates` returns them."""
-    series, tables = [], []
+    series = values_without_effect(None, panel, None, log)
+    return CovariateEffect(plan, seasons[0], max(seasons)).fit(series, _laid_out(panel, rows))
+
+
+def values_without_effect(
+    effect: CovariateEffect | None, panel: Panel, rows: list[tuple[int, NDArray]] | None, log: bool
+) -> list[NDArray]:
+    """Values of a panel, as logarithms if `log`, less the effect; NaN where they are missing."""
+    series = [np.log(np.where(v > 0, v, np.nan)) if log else v for v in panel.values]
+    if effect is None or rows is None:
+        return series
+    tables = _laid_out(panel, rows)
+    return [s - effect(x) for s, x in zip(series, tables, strict=True)]
+
+
+def _laid_out(panel: Panel, rows: list[tuple[int, NDArray]]) -> list[NDArray]:
+    """Covariates of each step of each series, NaN where there is no row."""
+    tables = []
     for values, (start, row) in zip(panel.values, rows, strict=True):
         table = np.full((len(values), row.shape[1]), np.nan)
         part = row[max(-start, 0) :][: len(values) - max(start, 0)]
         table[max(start, 0) : max(start, 0) + len(part)] = part
-        if log:
-            values = np.log(np.where(values > 0, values, np.nan))
-        series.append(values)
         tables.append(table)
-    return CovariateEffect(plan, seasons[0], max(seasons)).fit(series, tables)
+    return tables

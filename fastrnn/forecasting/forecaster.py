@@ -18,9 +18,10 @@ from fastrnn.forecasting import network
 from fastrnn.forecasting.axes import season_of_frequency
 from fastrnn.forecasting.covariates import CovariatePlan, StaticEncoder, read_covariates, read_static
 from fastrnn.forecasting.distributions import DISTRIBUTIONS, make_head
-from fastrnn.forecasting.effect import fit_effect
+from fastrnn.forecasting.effect import fit_effect, values_without_effect
 from fastrnn.forecasting.frames import Panel, write_panel
 from fastrnn.forecasting.judging import Judging
+from fastrnn.forecasting.linear import fit_linear
 from fastrnn.forecasting.parameters import ForecasterParameters
 from fastrnn.forecasting.series import FeaturePlan, Series
 from fastrnn.forecasting.states import ForecasterStates
@@ -54,10 +55,12 @@ class RNNForecaster(ForecasterStates, Judging, Uncertainty, ForecasterParameters
         Forecast these quantiles, which never cross; the loss is the pinball loss.
     distribution : {"normal", "student_t", "poisson", "negative_binomial"}, optional
         Forecast a distribution; the loss is the negative log-likelihood. The last two are for counts.
-    target : {"auto", "last", "season", "smooth", "drift"}, default="auto"
+    target : {"auto", "last", "season", "smooth", "drift", "linear"}, default="auto"
         The simple forecast that is subtracted from the future. "last": the last value. The others add a second one: the
         value one season before, a mean over the same step of earlier seasons, or the value one season before plus the
-        growth over a season. "auto": all. The one with the smallest error up to the origin is used.
+        growth over a season. "auto": all these. "linear": all these and a linear function of the last two of the longest
+        season, for which `fit` needs many steps (:mod:`fastrnn.forecasting.linear`). The one with the smallest error up to
+        the origin is used.
     logarithm : bool or "auto", default="auto"
         Whether to work on logarithms. "auto": if all values in `fit` are positive.
     loss : {"absolute_error", "squared_error"}, default="absolute_error"
@@ -247,6 +250,11 @@ class RNNForecaster(ForecasterStates, Judging, Uncertainty, ForecasterParameters
             and not self._head.counts
         ):
             self._effect = fit_effect(plan, panel, rows, self.seasons_, self.log_)
+        if targets.references[-1].kind == "linear":
+            known = values_without_effect(self._effect, panel, rows if plan else None, self.log_)
+            linear = fit_linear(known, targets.references[-1].lag, self.horizon)
+            left = targets.references if linear else targets.references[:-1]
+            targets = targets._replace(linear=linear, references=left)
         self._encoder = None
         n_static = 0
         if static is not None:

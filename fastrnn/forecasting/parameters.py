@@ -65,7 +65,7 @@ class ForecasterParameters(BaseEstimator):
         "season_length": [_POSITIVE, tuple, list, None],
         "quantiles": [tuple, list, np.ndarray, None],
         "distribution": [StrOptions(set(DISTRIBUTIONS)), None],
-        "target": [StrOptions({"auto", "last", "season", "smooth", "drift"})],
+        "target": [StrOptions({"auto", "last", "season", "smooth", "drift", "linear"})],
         "logarithm": ["boolean", StrOptions({"auto"})],
         "loss": [StrOptions({"absolute_error", "squared_error"})],
         "lags": [tuple, list, None],

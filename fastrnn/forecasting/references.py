@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from fastrnn.forecasting.linear import LinearForecast
+
 __all__ = ["Reference", "TargetPlan", "references_for"]
 
 
+#: The window of the linear forecast: as many of the longest season, and at least so many steps.
+_SEASONS_OF_WINDOW = 2
+_LEAST_WINDOW = 24
+
+
 class Reference(NamedTuple):
-    """A simple forecast: `kind` is "last", "season", "smooth" or "drift"; `lag` the steps of a season (1 for "last")."""
+    """A simple forecast.
+
+    Attributes
+    ----------
+    kind : {"last", "season", "smooth", "drift", "linear"}
+    lag : int
+        Steps of a season; 1 for "last", those of the window for "linear".
+    """
 
     kind: str
     lag: int
@@ -32,6 +46,8 @@ class TargetPlan(NamedTuple):
     compare : bool
         Whether features include nearly constant properties of each series. With many series, they distinguish the series;
         with few series, the network would use them to identify the time of a step, and overfit.
+    linear : LinearForecast, optional
+        The reference of kind "linear", once it is fitted.
     """
 
     horizon: int
@@ -40,11 +56,12 @@ class TargetPlan(NamedTuple):
     zero_based: bool = False
     compare: bool = False
     season: int = 1
+    linear: LinearForecast | None = None
 
     @property
     def lags(self) -> tuple[int, ...]:
         """Lags at which values are compared: 1 and the seasons."""
-        return tuple(sorted({1, self.season, *(r.lag for r in self.references)}))
+        return tuple(sorted({1, self.season, *(r.lag for r in self.references if r.kind != "linear")}))
 
     @property
     def probes(self) -> tuple[int, ...]:
@@ -58,16 +75,20 @@ class TargetPlan(NamedTuple):
 
 
 def references_for(seasons: tuple[int, ...], target: str) -> tuple[Reference, ...]:
-    """Return the references that `target` ("auto", "last", "season", "smooth" or "drift") names."""
+    """Return the references that `target` (a parameter of the forecaster) names."""
     seasonal = tuple(Reference("season", m) for m in seasons if m > 1)
     smooth = tuple(Reference("smooth", m) for m in seasons if m > 1)
     drift = tuple(Reference("drift", m) for m in seasons[:1] if m > 1)
     last = (Reference("last", 1),)
-    if target == "last" or not seasonal:
+    linear = (Reference("linear", max(_SEASONS_OF_WINDOW * max(seasons), _LEAST_WINDOW)),)
+    if target == "last":
         return last
+    if not seasonal:
+        return last + linear if target == "linear" else last
     return {
         "auto": last + seasonal + smooth + drift,
         "season": last + seasonal,
         "smooth": last + smooth,
         "drift": last + drift,
+        "linear": last + seasonal + smooth + drift + linear,
     }[target]

@@ -6,9 +6,10 @@ divided by a scale :math:`\sigma_t`:
 .. math:: z_{t,k} = (s_{t+k} - b_{t,k}) / \sigma_t, \qquad s = y \text{ or } \log y
 
 References are the last value; the value one season before, for each season; a mean over the same step of earlier
-seasons, with weights that decrease by a factor of 0.7 from season to season; and the value one season before plus the
-mean growth over one season. At each origin, the reference with the smallest mean absolute error up to the origin is used,
-and this error is the scale. Both depend only on the past; the inverse is :math:`y = s^{-1}(b_{t,k} + \sigma_t z_{t,k})`.
+seasons, with weights that decrease by a factor of 0.7 from season to season; the value one season before plus the mean
+growth over one season; and the linear forecast of :mod:`fastrnn.forecasting.linear`, which is fitted first. At each origin,
+the reference with the smallest mean absolute error up to the origin is used, and this error is the scale. Both depend only
+on the past; the inverse is :math:`y = s^{-1}(b_{t,k} + \sigma_t z_{t,k})`.
 """
 
 from __future__ import annotations
@@ -19,15 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.forecasting.references import Reference, TargetPlan, references_for
+from fastrnn.forecasting.single_step import LARGEST_FEATURE, LEAST_SCALE, NEWEST, append_one, features_of_one
 
 __all__ = ["Reference", "SeriesHistory", "TargetPlan", "references_for"]
 
-#: Lower limit of a scale, as a fraction of the mean absolute one-step change: an exactly periodic series has no errors.
-_LEAST_SCALE = 0.01
-#: Features are clipped to this number of scales.
-_LARGEST_FEATURE = 20.0
-#: Weight of the newest season in the mean over seasons.
-_NEWEST = 0.3
 #: Number of steps with known errors that a seasonal reference needs before it may be chosen.
 _STEPS_TO_TRUST = 24
 
@@ -56,6 +52,8 @@ class SeriesHistory:
         self._smooth = np.empty((n_refs, 0))
         self._level_sum = np.empty(0)
         self._ratios = np.empty((n_refs, 0))
+        # The linear forecast at the probes, by its origin.
+        self._linear = np.empty((len(plan.probes) if plan.linear else 0, 0))
         self._choice = np.empty(0, np.int64)
         self._scale = np.empty(0)
         self._trusted = np.empty(0, bool)
@@ -65,12 +63,10 @@ class SeriesHistory:
         self._ahead = np.arange(1, plan.horizon + 1)
         self._probes, self._lags = plan.probes, plan.lags
         # Number of errors that each reference needs before it may be chosen.
-        self._least = np.array(
-            [
-                1 if r.kind == "last" else min(r.lag, _STEPS_TO_TRUST) * len(self._probes)
-                for r in plan.references
-            ]
-        )
+        self._least = [
+            1 if r.kind == "last" else min(r.lag, _STEPS_TO_TRUST) * len(self._probes)
+            for r in plan.references
+        ]
 
     _GROWING = (
         "_s",
@@ -80,6 +76,7 @@ class SeriesHistory:
         "_smooth",
         "_level_sum",
         "_ratios",
+        "_linear",
         "_choice",
         "_scale",
         "_trusted",
@@ -127,7 +124,11 @@ class SeriesHistory:
         start, stop = self.n, self.n + len(y)
         self._reserve(stop)
         s = np.log(y) if self.plan.log else y
-        self._s[start:stop] = s if effect is None else s - effect
+        s = s if effect is None else s - effect
+        if len(s) == 1 and s[0] == s[0]:
+            append_one(self, s.item(0))
+            return
+        self._s[start:stop] = s
         self.n = stop
         self._fill(start, stop)
         last = self._filled[0]
@@ -139,6 +140,9 @@ class SeriesHistory:
                 self._grow(r, reference.lag, start, stop)
             elif reference.kind == "smooth":
                 self._average(r, reference.lag, start, stop)
+        if self.plan.linear:
+            ahead = self.plan.linear(self._filled[0, :stop], np.arange(start, stop))
+            self._linear[:, start:stop] = ahead[:, np.subtract(self._probes, 1)].T
         self._judge(start, stop)
 
     def _fill(self, start: int, stop: int) -> None:
@@ -189,24 +193,25 @@ class SeriesHistory:
             skip = first - (a - lag)
             if b > a + skip:
                 before = smooth[first : b - lag]
-                mean = before + _NEWEST * (new[skip:] - before)
+                mean = before + NEWEST * (new[skip:] - before)
                 part[skip:] = np.where(np.isnan(mean), np.where(np.isnan(before), new[skip:], before), mean)
 
     def _judge(self, start: int, stop: int) -> None:
         """Sum up the errors of the references, choose one for each origin, and set its scale."""
         plan, s = self.plan, self._s
-        if stop == start + 1:
-            self._judge_one(start)
-            return
         n_refs, n_new = len(plan.references), stop - start
         steps = np.arange(start, stop)
         errors, counts = np.zeros((n_refs + 2, n_new)), np.zeros((n_refs + 2, n_new))
         for r in range(n_refs):
-            for k in self._probes:
+            for i, k in enumerate(self._probes):
                 first = max(start, k)
                 if first >= stop:
                     continue
-                error = np.abs(s[first:stop] - self._base(r, steps[first - start :] - k, k))
+                if plan.references[r].kind == "linear":
+                    base = self._linear[i, first - k : stop - k]
+                else:
+                    base = self._base(r, steps[first - start :] - k, k)
+                error = np.abs(s[first:stop] - base)
                 known = ~np.isnan(error)
                 errors[r, first - start :] += np.where(known, error, 0.0)
                 counts[r, first - start :] += known
@@ -226,42 +231,10 @@ class SeriesHistory:
         means = sums / np.maximum(counts, 1)
         self._choose(means, counts, start, stop)
 
-    def _judge_one(self, t: int) -> None:
-        """As `_judge` for a single step, with numbers instead of arrays, to make `update` fast."""
-        n_refs = len(self.plan.references)
-        s = self._s.item(t)
-        errors, counts = [0.0] * (n_refs + 2), [0.0] * (n_refs + 2)
-        if not math.isnan(s):
-            for r in range(n_refs):
-                for k in self._probes:
-                    error = abs(s - self._base_one(r, t - k, k)) if t >= k else math.nan
-                    if not math.isnan(error):
-                        errors[r] += error
-                        counts[r] += 1.0
-            change = abs(s - self._filled.item(0, t - 1)) if t else math.nan
-            if not math.isnan(change):
-                errors[n_refs], counts[n_refs] = change, 1.0
-            errors[n_refs + 1], counts[n_refs + 1] = abs(s), 1.0
-        self._sums = np.array(errors) + self._sums
-        self._counts = np.array(counts) + self._counts
-        means = self._sums / np.maximum(self._counts, 1)
-        self._choose(means[:, None], self._counts[:, None], t, t + 1)
-
-    def _base_one(self, r: int, origin: int, ahead: int) -> float:
-        kind, lag = self.plan.references[r]
-        if kind == "last":
-            return self._filled.item(0, origin)
-        seasons = -(-ahead // lag)
-        at = origin + ahead - seasons * lag
-        if at < 0:
-            return math.nan
-        base = self._smooth.item(r, at) if kind == "smooth" else self._filled.item(self._lag_row[lag], at)
-        return base + seasons * self._growth.item(r, origin) if kind == "drift" else base
-
     def _choose(self, means: NDArray, counts: NDArray, start: int, stop: int) -> None:
         plan = self.plan
         n_refs = len(plan.references)
-        usable = counts[:n_refs] >= self._least[:, None]
+        usable = counts[:n_refs] >= np.array(self._least)[:, None]
         candidates = np.where(usable, means[:n_refs], np.inf)
         choice = candidates.argmin(axis=0)
         change, size = means[n_refs], means[n_refs + 1]
@@ -270,13 +243,15 @@ class SeriesHistory:
         else:
             error = candidates[choice, np.arange(stop - start)]
             error = np.where(np.isfinite(error), error, 0.0)
-            scale = np.maximum(error, _LEAST_SCALE * change)
+            scale = np.maximum(error, LEAST_SCALE * change)
             scale = np.where(scale > 0, scale, np.where(size > 0, 1e-6 * size, 1.0))
         self._choice[start:stop] = choice
         self._scale[start:stop] = scale
         self._trusted[start:stop] = (
             counts[0] >= 2 * len(self._probes) if not plan.zero_based else counts[-1] >= 2
         )
+        if not plan.compare:
+            return
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios = np.log(means[:n_refs] / scale)
         self._ratios[:, start:stop] = np.where(usable & np.isfinite(ratios), np.clip(ratios, -5.0, 5.0), 0.0)
@@ -286,6 +261,9 @@ class SeriesHistory:
         kind, lag = self.plan.references[r]
         if kind == "last":
             return self._filled[0][origins] + np.zeros(np.shape(ahead))
+        if kind == "linear":
+            assert self.plan.linear is not None
+            return self.plan.linear(self._filled[0, : self.n], origins.ravel())
         seasons = -(-ahead // lag)
         at = origins + (ahead - seasons * lag)
         values = self._smooth[r] if kind == "smooth" else self._filled[self._lag_row[lag]]
@@ -300,6 +278,9 @@ class SeriesHistory:
             return np.zeros((len(origins), self.plan.horizon))
         choice = self._choice[origins]
         last = self._filled[0][origins][:, None]
+        if len(origins) == 1:
+            base = self._base(choice.item(0), origins[:, None], self._ahead)
+            return np.where(np.isnan(base), last, base)
         out = np.repeat(last, self.plan.horizon, axis=1)
         for r in np.unique(choice):
             rows = choice == r
@@ -338,6 +319,8 @@ class SeriesHistory:
         scale, its long-run mean, its growth, and the error of each reference.
         """
         plan = self.plan
+        if stop == start + 1:
+            return features_of_one(self, start)
         origins = np.arange(start, stop)
         scale = self._scale[start:stop]
         columns = [~np.isnan(self._s[start:stop])]
@@ -363,7 +346,7 @@ class SeriesHistory:
             before = after
         out = np.concatenate(parts, axis=1)
         out[np.isnan(out)] = 0.0
-        return np.clip(out, -_LARGEST_FEATURE, _LARGEST_FEATURE, out=out).astype(np.float32)
+        return np.clip(out, -LARGEST_FEATURE, LARGEST_FEATURE, out=out).astype(np.float32)
 
     def _change(self, row: int, lag: int, start: int, stop: int) -> NDArray:
         """Change of s within `lag` steps; NaN where it is unknown."""
@@ -393,7 +376,7 @@ class SeriesHistory:
                 difference = level[first - lag : stop - lag] - level[first:stop]
                 out[first - start :, i] = difference / self._scale[first:stop]
         out[np.isnan(out)] = 0.0
-        return np.clip(out, -_LARGEST_FEATURE, _LARGEST_FEATURE).astype(np.float32)
+        return np.clip(out, -LARGEST_FEATURE, LARGEST_FEATURE).astype(np.float32)
 
     def invert(self, origins: NDArray, z: NDArray, effect: NDArray | None = None) -> NDArray:
         """Convert z of shape (n_origins, horizon) or (n_origins, horizon, n_outputs) to values of y.
