@@ -14,12 +14,13 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .checks import flag
+from .extras import extra
 
 __all__ = [
     "DataNotFoundError",
@@ -169,18 +170,8 @@ def _find(folder: str | os.PathLike | None, name: str, download: bool = False) -
     return path
 
 
-def _import_pooch() -> Any:
-    try:
-        import pooch
-    except ImportError as error:
-        raise ImportError(
-            'download=True needs pooch; install it with: pip install "fastrnn[data]"'
-        ) from error
-    return pooch
-
-
 def _cache_folder() -> Path:
-    return Path(_import_pooch().os_cache("fastrnn"))
+    return Path(extra("pooch", "data").os_cache("fastrnn"))
 
 
 def _cached(name: str) -> bool:
@@ -193,7 +184,7 @@ def _cached(name: str) -> bool:
 
 def _download(home: Path, name: str) -> None:
     """Download a file with a progress bar, and check its SHA-256."""
-    pooch = _import_pooch()
+    pooch = extra("pooch", "data")
     url, sha256 = DOWNLOADS[name]
     try:
         pooch.retrieve(

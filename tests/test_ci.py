@@ -201,10 +201,25 @@ def test_ci_runs_reliability_and_audit_where_they_are_named(ci):
         assert any("failed" in line and name in line for line in lines)
 
 
+def test_ci_builds_a_release_and_uses_it_where_nothing_else_is_installed(ci):
+    assert not of_stage(ci()[2], "-m build")
+    code, _, commands, _ = ci("release")
+    assert code == 0
+    assert of_stage(commands, "/build/bin/python -m build --outdir")
+    assert of_stage(commands, "/build/bin/python -m twine check --strict")
+    # The stand-in builds nothing, so that what is installed is the pattern itself.
+    assert of_stage(commands, "-I tests/release/installed.py")
+    assert of_stage(commands, "-m mypy --strict tests/release/typed_use.py")
+    for name in ("twine", "installed.py", "typed_use.py"):
+        code, lines, _, _ = ci("release", fails=name)
+        assert code == 1
+        assert any(line.startswith("release: failed") and name in line for line in lines)
+
+
 def test_ci_refuses_a_stage_that_it_does_not_have(ci):
     code, _, commands, said = ci("test")
     assert code == 2
-    assert "no stage 'test'; there are tests, lint, peers, oldest, reliability and audit" in said
+    assert "no stage 'test'; there are tests, lint, peers, oldest, release, reliability and audit" in said
     assert not commands
 
 
@@ -221,7 +236,7 @@ def test_workflow_runs_ci_on_each_system():
     declared = [c.rpartition(" ")[2] for c in PYPROJECT["project"]["classifiers"] if "Python :: 3." in c]
     assert set(declared) == {leg["python"] for leg in legs}
     assert job["steps"][-1]["run"] == "bash .ci/run ${{ matrix.stages }}"
-    assert workflow["jobs"]["trust"]["steps"][-1]["run"] == "bash .ci/run reliability audit"
+    assert workflow["jobs"]["trust"]["steps"][-1]["run"] == "bash .ci/run release reliability audit"
 
 
 def test_pre_commit_runs_the_linters_of_ci():

@@ -29,10 +29,17 @@ There is no window of inputs (`input_size`, `input_chunk_length`): the states de
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastrnn.forecasting.metrics import coverage, interval_width, mase, naive_scale, pinball, rmsse, smape
 from fastrnn.forecasting.windows import make_windows, seasonal_naive
+
+if TYPE_CHECKING:  # what the names below are, for type checkers and editors
+    from fastrnn.forecasting.backtest import Backtest as Backtest
+    from fastrnn.forecasting.display import BacktestDisplay as BacktestDisplay
+    from fastrnn.forecasting.display import ForecastDisplay as ForecastDisplay
+    from fastrnn.forecasting.forecaster import RNNForecaster as RNNForecaster
+    from fastrnn.forecasting.intervals import ConformalIntervals as ConformalIntervals
 
 __all__ = [
     "Backtest",

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn.extras import extra
 from fastrnn.forecasting.backtest import Backtest, BacktestSeries
-from fastrnn.plotting.common import COLOURS, import_pyplot
+from fastrnn.plotting.common import COLOURS
 
 __all__ = ["BacktestDisplay", "ForecastDisplay"]
 
@@ -18,7 +19,7 @@ __all__ = ["BacktestDisplay", "ForecastDisplay"]
 def _subplots(n: int, width: float, height: float, n_columns: int) -> Any:
     n_columns = min(n, n_columns)
     n_rows = math.ceil(n / n_columns)
-    figure, axes = import_pyplot().subplots(
+    figure, axes = extra("matplotlib.pyplot", "plot").subplots(
         n_rows, n_columns, figsize=(width * n_columns, height * n_rows), layout="constrained", squeeze=False
     )
     for extra in axes.ravel()[n:]:

@@ -10,7 +10,16 @@ The other libraries are optional, and are imported when a function needs them.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what the names below are, for type checkers and editors
+    from fastrnn.interop.c import to_c as to_c
+    from fastrnn.interop.keras import from_keras as from_keras
+    from fastrnn.interop.keras import to_keras as to_keras
+    from fastrnn.interop.onnx import to_onnx as to_onnx
+    from fastrnn.interop.onnx_reader import from_onnx as from_onnx
+    from fastrnn.interop.torch import from_torch as from_torch
+    from fastrnn.interop.torch_writer import to_torch as to_torch
 
 _HOMES = {
     "from_keras": "keras",

@@ -3,7 +3,40 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what the names below are, for type checkers and editors
+    from fastrnn.layers.base import Layer as Layer
+    from fastrnn.layers.bidirectional import Bidirectional as Bidirectional
+    from fastrnn.layers.cells import GRUCell as GRUCell
+    from fastrnn.layers.cells import LSTMCell as LSTMCell
+    from fastrnn.layers.cells import SimpleRNNCell as SimpleRNNCell
+    from fastrnn.layers.core import Activation as Activation
+    from fastrnn.layers.core import ActivityRegularization as ActivityRegularization
+    from fastrnn.layers.core import Dense as Dense
+    from fastrnn.layers.core import Flatten as Flatten
+    from fastrnn.layers.core import Input as Input
+    from fastrnn.layers.core import InputLayer as InputLayer
+    from fastrnn.layers.core import Masking as Masking
+    from fastrnn.layers.core import RepeatVector as RepeatVector
+    from fastrnn.layers.dropout import Dropout as Dropout
+    from fastrnn.layers.embedding import Embedding as Embedding
+    from fastrnn.layers.more_cells import JANET as JANET
+    from fastrnn.layers.more_cells import IndRNN as IndRNN
+    from fastrnn.layers.more_cells import IndRNNCell as IndRNNCell
+    from fastrnn.layers.more_cells import JANETCell as JANETCell
+    from fastrnn.layers.more_cells import KernelCell as KernelCell
+    from fastrnn.layers.more_cells import PeepholeLSTM as PeepholeLSTM
+    from fastrnn.layers.more_cells import PeepholeLSTMCell as PeepholeLSTMCell
+    from fastrnn.layers.recurrent import GRU as GRU
+    from fastrnn.layers.recurrent import LSTM as LSTM
+    from fastrnn.layers.recurrent import SimpleRNN as SimpleRNN
+    from fastrnn.layers.rnn import RNN as RNN
+    from fastrnn.layers.stacked import CustomCell as CustomCell
+    from fastrnn.layers.stacked import DropoutWrapper as DropoutWrapper
+    from fastrnn.layers.stacked import StackedRNNCells as StackedRNNCells
+    from fastrnn.layers.wrappers import TimeDistributed as TimeDistributed
+    from fastrnn.layers.wrappers import Wrapper as Wrapper
 
 # Where each public name lives. Modules are imported at first use: the recurrent ones bring the compiler along.
 _HOMES = {

@@ -11,10 +11,15 @@ in :mod:`fastrnn.forecasting`.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastrnn.plotting.forecast import plot_forecast
 from fastrnn.plotting.loss_curve import LossCurveDisplay, plot_learning_curves
+
+if TYPE_CHECKING:  # what the names below are, for type checkers and editors
+    from fastrnn.plotting.attribution import AttributionDisplay as AttributionDisplay
+    from fastrnn.plotting.gradient_flow import GradientFlowDisplay as GradientFlowDisplay
+    from fastrnn.plotting.hidden_state import HiddenStateDisplay as HiddenStateDisplay
 
 __all__ = [
     "AttributionDisplay",

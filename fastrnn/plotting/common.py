@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn.extras import extra
+
 __all__ = [
     "COLOURS",
     "LINES",
@@ -26,18 +28,9 @@ LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), "-")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def import_pyplot() -> Any:
-    """matplotlib.pyplot; raises an error that names the extra if matplotlib is missing."""
-    try:
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise ImportError('pictures need matplotlib; install it with: pip install "fastrnn[plot]"') from error
-    return pyplot
-
-
 def new_axes(n: int = 1, **kwargs: Any) -> Any:
     """One matplotlib Axes, or `n` in a row."""
-    return import_pyplot().subplots(1, n, layout="constrained", **kwargs)[1]
+    return extra("matplotlib.pyplot", "plot").subplots(1, n, layout="constrained", **kwargs)[1]
 
 
 def axes_of(given: Any, n: int, what: str) -> NDArray:
