@@ -128,8 +128,9 @@ def as_shape(value: Any, name: str) -> tuple[int | None, ...]:
 def refuse_masked(value: Any, name: str) -> None:
     """Raise if `value` is a NumPy masked array with masked values, because np.asarray would ignore the mask."""
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        n_masked = np.count_nonzero(np.ma.getmaskarray(value))
         raise ValueError(
-            f"{name} is a masked array with {np.ma.count_masked(value)} masked values, which would be taken for numbers: "
+            f"{name} is a masked array with {n_masked} masked values, which would be taken for numbers: "
             f"replace them by {name}.filled(...), for whole steps by the value of a Masking layer"
         )
 

@@ -14,7 +14,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,9 +104,9 @@ class DataNotFoundError(FileNotFoundError):
 class Series(NamedTuple):
     """A series with equally spaced steps."""
 
-    time: NDArray
+    time: NDArray[Any]
     """(n_steps,) datetime64."""
-    values: NDArray
+    values: NDArray[Any]
     """(n_steps,) or (n_steps, n_features) float64."""
     names: tuple[str, ...]
     """Names of the features."""
@@ -115,12 +115,12 @@ class Series(NamedTuple):
 class Vowels(NamedTuple):
     """Ragged sequences, split as published."""
 
-    X_train: list[NDArray]
+    X_train: list[NDArray[Any]]
     """270 arrays of shape (n_timesteps_i, 12), float32."""
-    y_train: NDArray
+    y_train: NDArray[Any]
     """(270,) labels '1' to '9', the speakers."""
-    X_test: list[NDArray]
-    y_test: NDArray
+    X_test: list[NDArray[Any]]
+    y_test: NDArray[Any]
 
 
 class Federalist(NamedTuple):
@@ -132,7 +132,7 @@ class Federalist(NamedTuple):
     """Papers whose author a model has to find. Their heads name the author."""
 
 
-def data_folder(folder: str | os.PathLike | None = None) -> Path:
+def data_folder(folder: str | os.PathLike[str] | None = None) -> Path:
     """Return the folder with the data: `folder`, or the folder that ``FASTRNN_DATA`` names.
 
     Raises
@@ -153,7 +153,7 @@ def data_folder(folder: str | os.PathLike | None = None) -> Path:
     return path
 
 
-def _find(folder: str | os.PathLike | None, name: str, download: bool = False) -> Path:
+def _find(folder: str | os.PathLike[str] | None, name: str, download: bool = False) -> Path:
     """The path of a file or folder of a data set. A missing file is downloaded if `download` is True."""
     flag(download, "download")
     if folder is None and not os.environ.get("FASTRNN_DATA") and (download or _cached(name)):
@@ -223,7 +223,7 @@ def load_airline() -> Series:
     return Series(time, np.array(columns["passengers"], dtype=float), ("passengers",))
 
 
-def load_etth1(folder: str | os.PathLike | None = None, *, download: bool = False) -> Series:
+def load_etth1(folder: str | os.PathLike[str] | None = None, *, download: bool = False) -> Series:
     """Hourly data of an electricity transformer over two years: six loads and the oil temperature ``OT``, the target.
 
     Parameters
@@ -247,7 +247,7 @@ def load_etth1(folder: str | os.PathLike | None = None, *, download: bool = Fals
     return Series(time, np.array(list(columns.values()), dtype=float).T.copy(), tuple(columns))
 
 
-def load_vic_elec(folder: str | os.PathLike | None = None, *, download: bool = False) -> Series:
+def load_vic_elec(folder: str | os.PathLike[str] | None = None, *, download: bool = False) -> Series:
     """Victoria's electricity demand (MW), temperature (Celsius) and holidays (0 or 1), by half-hours, 2012 to 2014.
 
     Parameters
@@ -273,7 +273,9 @@ def load_vic_elec(folder: str | os.PathLike | None = None, *, download: bool = F
     return Series(time, np.stack(values, axis=1), ("demand", "temperature", "holiday"))
 
 
-def read_ts(path: str | os.PathLike, dtype: str | type = np.float32) -> tuple[list[NDArray], NDArray]:
+def read_ts(
+    path: str | os.PathLike[str], dtype: str | type = np.float32
+) -> tuple[list[NDArray[Any]], NDArray[Any]]:
     """Read a ``.ts`` file of the UCR/UEA archive with class labels; the sequences may be of any lengths.
 
     Parameters
@@ -313,7 +315,7 @@ def read_ts(path: str | os.PathLike, dtype: str | type = np.float32) -> tuple[li
     return X, np.array(y)
 
 
-def load_japanese_vowels(folder: str | os.PathLike | None = None, *, download: bool = False) -> Vowels:
+def load_japanese_vowels(folder: str | os.PathLike[str] | None = None, *, download: bool = False) -> Vowels:
     """Two vowels spoken by nine speakers, as 12 cepstrum coefficients over 7 to 29 steps. The class is the speaker.
 
     Parameters
@@ -338,7 +340,7 @@ def load_japanese_vowels(folder: str | os.PathLike | None = None, *, download: b
     return Vowels(*train, *test)
 
 
-def load_sms_spam(folder: str | os.PathLike | None = None) -> tuple[list[str], NDArray]:
+def load_sms_spam(folder: str | os.PathLike[str] | None = None) -> tuple[list[str], NDArray[Any]]:
     """SMS messages and whether they are spam, in the order of the file.
 
     Parameters
@@ -361,7 +363,9 @@ def load_sms_spam(folder: str | os.PathLike | None = None) -> tuple[list[str], N
     return columns["v2"], (np.array(columns["v1"]) == "spam").astype(np.int64)
 
 
-def load_imdb(split: str = "train", folder: str | os.PathLike | None = None) -> tuple[list[str], NDArray]:
+def load_imdb(
+    split: str = "train", folder: str | os.PathLike[str] | None = None
+) -> tuple[list[str], NDArray[Any]]:
     """Movie reviews and whether they are positive. The file is sorted by class: shuffle before you split it.
 
     Parameters
@@ -399,7 +403,7 @@ _SIGNATURE = re.compile(r"\bPUBLIUS\b")
 
 
 def load_federalist(
-    folder: str | os.PathLike | None = None, *, drop_author_line: bool = True, body_only: bool = False
+    folder: str | os.PathLike[str] | None = None, *, drop_author_line: bool = True, body_only: bool = False
 ) -> Federalist:
     """Federalist papers by Hamilton, papers by Madison, and papers whose author is to be found.
 

@@ -69,21 +69,21 @@ class Constant(Initializer):
     def __init__(self, value: float = 0.0) -> None:
         self.value = number(value, "value")
 
-    def __call__(self, shape, dtype="float32", rng=None):
+    def __call__(self, shape: Any, dtype: Any = "float32", rng: Any = None) -> np.ndarray:
         return np.full(shape, self.value, dtype)
 
 
 class Zeros(Initializer):
     """Every weight is 0."""
 
-    def __call__(self, shape, dtype="float32", rng=None):
+    def __call__(self, shape: Any, dtype: Any = "float32", rng: Any = None) -> np.ndarray:
         return np.zeros(shape, dtype)
 
 
 class Ones(Initializer):
     """Every weight is 1."""
 
-    def __call__(self, shape, dtype="float32", rng=None):
+    def __call__(self, shape: Any, dtype: Any = "float32", rng: Any = None) -> np.ndarray:
         return np.ones(shape, dtype)
 
 
@@ -95,7 +95,7 @@ class Identity(Initializer):
     def __init__(self, gain: float = 1.0) -> None:
         self.gain = number(gain, "gain")
 
-    def __call__(self, shape, dtype="float32", rng=None):
+    def __call__(self, shape: Any, dtype: Any = "float32", rng: Any = None) -> np.ndarray:
         if len(shape) != 2:
             raise ValueError(f"Identity initializes matrices only, got shape={tuple(shape)}")
         return self.gain * np.eye(*shape, dtype=dtype)
@@ -110,14 +110,14 @@ class RandomNormal(Initializer):
         self.mean, self.stddev = number(mean, "mean"), number(stddev, "stddev", 0)
         self.seed = check_seed(seed)
 
-    def __call__(self, shape, dtype="float32", rng=None):
+    def __call__(self, shape: Any, dtype: Any = "float32", rng: Any = None) -> np.ndarray:
         return self._generator(rng).normal(self.mean, self.stddev, shape).astype(dtype, copy=False)
 
 
 class TruncatedNormal(RandomNormal):
     """Normal with `mean` and `stddev`; values more than two standard deviations from the mean are drawn again."""
 
-    def __call__(self, shape, dtype="float32", rng=None):
+    def __call__(self, shape: Any, dtype: Any = "float32", rng: Any = None) -> np.ndarray:
         values = _truncated(self._generator(rng), shape)
         return (self.mean + self.stddev * values).astype(dtype, copy=False)
 
@@ -132,7 +132,7 @@ class RandomUniform(Initializer):
         self.maxval = number(maxval, "maxval", minval)
         self.seed = check_seed(seed)
 
-    def __call__(self, shape, dtype="float32", rng=None):
+    def __call__(self, shape: Any, dtype: Any = "float32", rng: Any = None) -> np.ndarray:
         return _uniform(self._generator(rng), self.minval, self.maxval, shape, dtype)
 
 
@@ -173,7 +173,7 @@ class VarianceScaling(Initializer):
         self.distribution, self.seed = choice(distribution, "distribution", known), check_seed(seed)
         self.input_axes, self.output_axes = _axes(input_axes, "input_axes"), _axes(output_axes, "output_axes")
 
-    def __call__(self, shape, dtype="float32", rng=None):
+    def __call__(self, shape: Any, dtype: Any = "float32", rng: Any = None) -> np.ndarray:
         fan_in, fan_out = _fans(shape, self.input_axes, self.output_axes)
         fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
         variance = self.scale / max(1.0, fan)
@@ -240,7 +240,7 @@ class Orthogonal(Initializer):
     def __init__(self, gain: float = 1.0, seed: int | None = None) -> None:
         self.gain, self.seed = number(gain, "gain"), check_seed(seed)
 
-    def __call__(self, shape, dtype="float32", rng=None):
+    def __call__(self, shape: Any, dtype: Any = "float32", rng: Any = None) -> np.ndarray:
         if len(shape) < 2:
             raise ValueError(f"Orthogonal needs at least two axes, got shape={tuple(shape)}")
         n_rows, n_columns = math.prod(shape[:-1]), shape[-1]
@@ -340,7 +340,7 @@ class _Given(Initializer):
     def __init__(self, values: Any) -> None:
         self.values = np.asarray(values)
 
-    def __call__(self, shape, dtype="float32", rng=None):
+    def __call__(self, shape: Any, dtype: Any = "float32", rng: Any = None) -> np.ndarray:
         if tuple(shape) != self.values.shape:
             raise ValueError(f"initial values have shape {self.values.shape}, the weight has {tuple(shape)}")
         return self.values.astype(dtype)

@@ -190,16 +190,16 @@ class MeanSquaredError(Loss):
     # The kernel does not read such items, and NaN comes through the sums of NumPy without a warning.
     takes_missing = True
 
-    def values(self, y_true, y_pred):
+    def values(self, y_true: Any, y_pred: Any) -> Any:
         error = y_pred - y_true
         return np.einsum("...i,...i->...", error, error) * error.dtype.type(1 / error.shape[-1])
 
-    def gradient(self, y_true, y_pred):
+    def gradient(self, y_true: Any, y_pred: Any) -> Any:
         error = y_pred - y_true
         error *= error.dtype.type(2 / y_pred.shape[-1])
         return error
 
-    def _weighted(self, y_true, y_pred, factor, logits):
+    def _weighted(self, y_true: Any, y_pred: Any, factor: Any, logits: Any) -> Any:
         if y_pred.size < _LARGE or y_pred.ndim > 3 or y_pred.dtype.char not in "fd":
             return super()._weighted(y_true, y_pred, factor, logits)
         return squared_error_of_layout(y_true, y_pred, factor, self.n_threads)
@@ -210,10 +210,10 @@ class MeanAbsoluteError(Loss):
 
     default_name = "mean_absolute_error"
 
-    def values(self, y_true, y_pred):
+    def values(self, y_true: Any, y_pred: Any) -> Any:
         return _mean(np.abs(y_pred - y_true))
 
-    def gradient(self, y_true, y_pred):
+    def gradient(self, y_true: Any, y_pred: Any) -> Any:
         return np.sign(y_pred - y_true) / y_pred.dtype.type(y_pred.shape[-1])
 
 
@@ -242,12 +242,12 @@ class Huber(Loss):
         super().__init__(reduction, name, dtype)
         self.delta = number(delta, "delta", 0, above=True)
 
-    def values(self, y_true, y_pred):
+    def values(self, y_true: Any, y_pred: Any) -> Any:
         error = np.abs(y_pred - y_true)
         inside = np.minimum(error, error.dtype.type(self.delta))
         return _mean(inside * (error - error.dtype.type(0.5) * inside))
 
-    def gradient(self, y_true, y_pred):
+    def gradient(self, y_true: Any, y_pred: Any) -> Any:
         error = np.clip(y_pred - y_true, -self.delta, self.delta)
         return error / y_pred.dtype.type(y_pred.shape[-1])
 
@@ -285,17 +285,17 @@ class _Crossentropy(Loss):
         kind = y_true.dtype.type
         return y_true * kind(1 - self.label_smoothing) + kind(self.label_smoothing / n_choices)
 
-    def values(self, y_true, y_pred):
+    def values(self, y_true: Any, y_pred: Any) -> Any:
         if self.from_logits:
             return self.logit_values(y_true, y_pred)
         return self.probability_values(y_true, y_pred)
 
-    def gradient(self, y_true, y_pred):
+    def gradient(self, y_true: Any, y_pred: Any) -> Any:
         if self.from_logits:
             return self.logit_gradient(y_true, y_pred, self.probabilities(y_pred))
         return self.probability_gradient(y_true, y_pred)
 
-    def probabilities(self, logits):
+    def probabilities(self, logits: Any) -> Any:
         """Return the sigmoid or softmax of `logits`."""
         # Imported here: it takes 0.2 s, and most models end with an activation.
         from scipy import special
@@ -329,26 +329,26 @@ class BinaryCrossentropy(_Crossentropy):
     default_name = "binary_crossentropy"
     logit_activation = "sigmoid"
 
-    def targets(self, y_true, y_pred):
+    def targets(self, y_true: Any, y_pred: Any) -> Any:
         return self.smoothed(align_targets(y_true, y_pred), 2)
 
-    def logit_values(self, y_true, logits):
+    def logit_values(self, y_true: Any, logits: Any) -> Any:
         values = np.log1p(np.exp(-np.abs(logits)))
         values += np.maximum(logits, 0)
         values -= logits * y_true
         return _mean(values)
 
-    def logit_gradient(self, y_true, logits, y_pred):
+    def logit_gradient(self, y_true: Any, logits: Any, y_pred: Any) -> Any:
         grad = y_pred - y_true
         if grad.shape[-1] > 1:
             grad *= grad.dtype.type(1 / grad.shape[-1])
         return grad
 
-    def probability_values(self, y_true, y_pred):
+    def probability_values(self, y_true: Any, y_pred: Any) -> Any:
         p = np.clip(y_pred, EPSILON, 1 - EPSILON)
         return -_mean(y_true * np.log(p) + (1 - y_true) * np.log(1 - p))
 
-    def probability_gradient(self, y_true, y_pred):
+    def probability_gradient(self, y_true: Any, y_pred: Any) -> Any:
         p = np.clip(y_pred, EPSILON, 1 - EPSILON)
         grad = (p - y_true) / (p * (1 - p) * p.dtype.type(p.shape[-1]))
         return np.where(p == y_pred, grad, p.dtype.type(0))
@@ -368,20 +368,20 @@ class CategoricalCrossentropy(_Crossentropy):
     default_name = "categorical_crossentropy"
     logit_activation = "softmax"
 
-    def targets(self, y_true, y_pred):
+    def targets(self, y_true: Any, y_pred: Any) -> Any:
         return self.smoothed(one_hot_targets(y_true, y_pred, self.default_name), y_pred.shape[-1])
 
-    def logit_values(self, y_true, logits):
+    def logit_values(self, y_true: Any, logits: Any) -> Any:
         return -(y_true * _log_softmax(logits)).sum(axis=-1)
 
-    def logit_gradient(self, y_true, logits, y_pred):
+    def logit_gradient(self, y_true: Any, logits: Any, y_pred: Any) -> Any:
         return y_pred * y_true.sum(axis=-1, keepdims=True) - y_true
 
-    def probability_values(self, y_true, y_pred):
+    def probability_values(self, y_true: Any, y_pred: Any) -> Any:
         p = np.clip(y_pred / y_pred.sum(axis=-1, keepdims=True), EPSILON, 1 - EPSILON)
         return -(y_true * np.log(p)).sum(axis=-1)
 
-    def probability_gradient(self, y_true, y_pred):
+    def probability_gradient(self, y_true: Any, y_pred: Any) -> Any:
         total = y_pred.sum(axis=-1, keepdims=True)
         share = y_pred / total
         p = np.clip(share, EPSILON, 1 - EPSILON)
@@ -418,22 +418,22 @@ class SparseCategoricalCrossentropy(_Crossentropy):
         # Any integer is allowed, also one that is not a class, such as -1.
         self.ignore_class = None if ignore_class is None else integer(ignore_class, "ignore_class", -(2**62))
 
-    def targets(self, y_true, y_pred):
+    def targets(self, y_true: Any, y_pred: Any) -> Any:
         return class_targets(y_true, y_pred, self.default_name, self.ignore_class)
 
-    def _counted(self, y_true, mask):
+    def _counted(self, y_true: Any, mask: Any) -> Any:
         if self.ignore_class is None:
             return mask
         counted = y_true != self.ignore_class
         return counted if mask is None else counted & mask
 
-    def batch_weight(self, y_true, y_pred, sample_weight=None, mask=None):
+    def batch_weight(self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None) -> Any:
         if self.ignore_class is not None:
             y_true = self.targets(fill_missing(y_true, y_pred.shape[:-1], sample_weight, mask), y_pred)
             mask = self._counted(y_true, mask)
         return super().batch_weight(y_true, y_pred, sample_weight, mask)
 
-    def _at(self, y_true, n_classes):
+    def _at(self, y_true: Any, n_classes: Any) -> Any:
         """Index of each item's class in an array with a last axis of classes."""
         if self.ignore_class is not None:
             # The ignored class may be out of range; its items are masked, so any valid index will do.
@@ -442,26 +442,26 @@ class SparseCategoricalCrossentropy(_Crossentropy):
             return np.arange(len(y_true)), y_true
         return (*np.ix_(*map(np.arange, y_true.shape)), y_true)
 
-    def logit_values(self, y_true, logits):
+    def logit_values(self, y_true: Any, logits: Any) -> Any:
         shifted = logits - np.maximum.reduce(logits, axis=-1, keepdims=True)
         return np.log(np.add.reduce(np.exp(shifted), axis=-1)) - shifted[self._at(y_true, logits.shape[-1])]
 
-    def logit_gradient(self, y_true, logits, y_pred):
+    def logit_gradient(self, y_true: Any, logits: Any, y_pred: Any) -> Any:
         grad = y_pred.copy(order="K")
         grad[self._at(y_true, logits.shape[-1])] -= 1
         return grad
 
-    def _normalized(self, y_true, y_pred):
+    def _normalized(self, y_true: Any, y_pred: Any) -> Any:
         """Probabilities divided by their sum, and the indices of the items' classes."""
         total = y_pred.sum(axis=-1)
         at = self._at(y_true, y_pred.shape[-1])
         share = y_pred[at] / total
         return share, np.clip(share, EPSILON, 1 - EPSILON), total, at
 
-    def probability_values(self, y_true, y_pred):
+    def probability_values(self, y_true: Any, y_pred: Any) -> Any:
         return -np.log(self._normalized(y_true, y_pred)[1])
 
-    def probability_gradient(self, y_true, y_pred):
+    def probability_gradient(self, y_true: Any, y_pred: Any) -> Any:
         share, p, total, at = self._normalized(y_true, y_pred)
         slope = np.where(p == share, -1 / p, p.dtype.type(0)) / total
         grad = np.empty_like(y_pred)

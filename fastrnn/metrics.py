@@ -172,7 +172,7 @@ class Mean(Metric):
         """Return what is averaged: an array of shape (batch, ...), or one number for the batch."""
         raise NotImplementedError
 
-    def update_state(self, y_true, y_pred, sample_weight=None, mask=None):
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None) -> None:
         y_pred = as_predictions(y_pred)
         values = np.asarray(self.values(np.asarray(y_true), y_pred))
         if values.ndim == 0:
@@ -203,14 +203,14 @@ class MeanMetricWrapper(Mean):
         super().__init__(name or getattr(fn, "__name__", None), dtype)
         self.fn, self.kwargs = fn, kwargs
 
-    def values(self, y_true, y_pred):
+    def values(self, y_true: Any, y_pred: np.ndarray) -> np.ndarray:
         return self.fn(y_true, y_pred, **self.kwargs)
 
 
 class _LibraryMean(Mean):
     """Base class of this module's means. They align the shapes of targets and predictions themselves."""
 
-    def check(self, y_true, y_pred):
+    def check(self, y_true: np.ndarray, y_pred: np.ndarray) -> None:
         self.values(np.nan_to_num(y_true), y_pred)
 
 
@@ -219,7 +219,7 @@ class Accuracy(_LibraryMean):
 
     direction = "max"
 
-    def values(self, y_true, y_pred):
+    def values(self, y_true: Any, y_pred: np.ndarray) -> np.ndarray:
         return align_targets(y_true, y_pred) == y_pred
 
 
@@ -242,7 +242,7 @@ class BinaryAccuracy(_LibraryMean):
         super().__init__(name, dtype)
         self.threshold = number(threshold, "threshold")
 
-    def values(self, y_true, y_pred):
+    def values(self, y_true: Any, y_pred: np.ndarray) -> np.ndarray:
         return align_targets(y_true, y_pred) == (y_pred > self.threshold)
 
 
@@ -251,7 +251,7 @@ class CategoricalAccuracy(_LibraryMean):
 
     direction = "max"
 
-    def values(self, y_true, y_pred):
+    def values(self, y_true: Any, y_pred: np.ndarray) -> np.ndarray:
         return one_hot_targets(y_true, y_pred, "categorical_accuracy").argmax(axis=-1) == y_pred.argmax(
             axis=-1
         )
@@ -262,7 +262,7 @@ class SparseCategoricalAccuracy(_LibraryMean):
 
     direction = "max"
 
-    def values(self, y_true, y_pred):
+    def values(self, y_true: Any, y_pred: np.ndarray) -> np.ndarray:
         return class_indices(y_true, y_pred, "sparse_categorical_accuracy") == y_pred.argmax(axis=-1)
 
 
@@ -281,7 +281,7 @@ class _LossMetric(_LibraryMean):
         del config["reduction"]
         return {**config, "name": self.name}
 
-    def values(self, y_true, y_pred):
+    def values(self, y_true: Any, y_pred: np.ndarray) -> np.ndarray:
         return self.loss.values(self.loss.targets(y_true, y_pred), y_pred)
 
 
@@ -399,10 +399,10 @@ class AUC(Metric):
         self._positives: Any = 0.0
         self._negatives: Any = 0.0
 
-    def check(self, y_true, y_pred):
+    def check(self, y_true: np.ndarray, y_pred: np.ndarray) -> None:
         align_targets(np.nan_to_num(y_true), y_pred)
 
-    def update_state(self, y_true, y_pred, sample_weight=None, mask=None):
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None) -> None:
         y_pred = as_predictions(y_pred)
         y_true = align_targets(y_true, y_pred) != 0
         weights = item_weights(y_pred.shape[:-1], sample_weight, mask, np.float64)

@@ -93,7 +93,7 @@ class Optimizer(Configurable):
         self._state: dict[str, np.ndarray] = {}
         self._last: dict[int, np.ndarray] = {}
         self._size = -1
-        self._model: weakref.ref | None = None
+        self._model: weakref.ref[Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy does not belong to a model.
@@ -285,14 +285,14 @@ class SGD(Optimizer):
     def lazy(self) -> bool:
         return super().lazy and not self.momentum
 
-    def _update(self, p, g, start, stop, rate):
+    def _update(self, p: np.ndarray, g: np.ndarray, start: int, stop: int, rate: float) -> None:
         if self.momentum:
             m = self._part("momentum", start, stop)
             update.sgd_momentum(p, g, m, rate, self.momentum, self.nesterov)
         else:
             update.sgd(p, g, rate)
 
-    def _update_rows(self, p, g, rows, table, rate):
+    def _update_rows(self, p: np.ndarray, g: np.ndarray, rows: np.ndarray, table: Any, rate: float) -> None:
         update.sgd_rows(p, g, rows, rate)
 
 
@@ -342,11 +342,11 @@ class RMSprop(Optimizer):
     def lazy(self) -> bool:
         return super().lazy and not self.momentum
 
-    def _update(self, p, g, start, stop, rate):
+    def _update(self, p: np.ndarray, g: np.ndarray, start: int, stop: int, rate: float) -> None:
         v, mean, m = (self._part(name, start, stop) for name in ("velocity", "average", "momentum"))
         update.rmsprop(p, g, v, mean, m, rate, self.rho, self.momentum, self.epsilon)
 
-    def _update_rows(self, p, g, rows, table, rate):
+    def _update_rows(self, p: np.ndarray, g: np.ndarray, rows: np.ndarray, table: Any, rate: float) -> None:
         start, stop, shape, _ = table
         if start not in self._last:
             self._last[start] = np.full(shape[0], self.iterations, np.int64)
@@ -407,7 +407,7 @@ class Adam(Optimizer):
         power_1, power_2 = kind(self.beta_1) ** step, kind(self.beta_2) ** step
         self._step_size = float(kind(rate) * np.sqrt(kind(1) - power_2) / (kind(1) - power_1))
 
-    def _update(self, p, g, start, stop, rate):
+    def _update(self, p: np.ndarray, g: np.ndarray, start: int, stop: int, rate: float) -> None:
         kernel = update.amsgrad if self.amsgrad else update.adam
         slots = (self._part(name, start, stop) for name, _ in self._slots)
         kernel(p, g, *slots, self._step_size, self.beta_1, self.beta_2, self.epsilon)
@@ -445,10 +445,10 @@ class Adagrad(Optimizer):
         self.epsilon = float(number(epsilon, "epsilon", 0))
         self._slots = (("accumulator", self.initial_accumulator_value),)
 
-    def _update(self, p, g, start, stop, rate):
+    def _update(self, p: np.ndarray, g: np.ndarray, start: int, stop: int, rate: float) -> None:
         update.adagrad(p, g, self._part("accumulator", start, stop), rate, self.epsilon)
 
-    def _update_rows(self, p, g, rows, table, rate):
+    def _update_rows(self, p: np.ndarray, g: np.ndarray, rows: np.ndarray, table: Any, rate: float) -> None:
         total = self._part("accumulator", table.start, table.stop).reshape(table.shape)
         update.adagrad_rows(p, g, total, rows, rate, self.epsilon)
 
@@ -457,7 +457,7 @@ def _fraction(value: Any, name: str) -> float:
     return float(number(value, name, 0, 1))
 
 
-def _takes_step(function: Callable) -> bool:
+def _takes_step(function: Callable[..., Any]) -> bool:
     """Whether a function takes the number of updates as its argument, rather than none."""
     try:
         signature = inspect.signature(function)

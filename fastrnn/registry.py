@@ -63,7 +63,7 @@ class Configurable:
         return {name: getattr(self, name) for name in self._config_names}
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]):  # noqa: ANN206
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
         """Make an object from what :meth:`get_config` returned."""
         return cls(**config)
 

@@ -177,13 +177,13 @@ class Tokenizer:
 
 
 def pad_sequences(
-    sequences: Iterable[Sequence | NDArray],
+    sequences: Iterable[Sequence[Any] | NDArray[Any]],
     maxlen: int | None = None,
     dtype: str | np.dtype | type = "int32",
     padding: str = "pre",
     truncating: str = "pre",
     value: float = 0.0,
-) -> NDArray:
+) -> NDArray[Any]:
     """Pad or cut sequences to a common length.
 
     Parameters
@@ -237,7 +237,7 @@ def pad_sequences(
     return out
 
 
-def _exactly(values: Any, dtype: Any, name: str) -> NDArray:
+def _exactly(values: Any, dtype: Any, name: str) -> NDArray[Any]:
     """`values` as an array of `dtype`; raises if an integer dtype would change a number."""
     given = np.asarray(values)
     if np.dtype(dtype).kind not in "iu" or given.dtype.kind not in "iuf":
@@ -256,7 +256,7 @@ def _exactly(values: Any, dtype: Any, name: str) -> NDArray:
 @overload
 def text_windows(text: str, width: int, step: int = 1) -> list[str]: ...
 @overload
-def text_windows(text: NDArray | Sequence[int], width: int, step: int = 1) -> NDArray: ...
+def text_windows(text: NDArray[Any] | Sequence[int], width: int, step: int = 1) -> NDArray[Any]: ...
 def text_windows(text: Any, width: int, step: int = 1) -> Any:
     """Cut a text into windows of `width` characters that start `step` characters apart; incomplete windows are left out.
 

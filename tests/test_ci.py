@@ -39,7 +39,9 @@ def ci(tmp_path):
     """Runs .ci/run in a copy of what it reads; gives its exit code, its lines, and the commands that it ran."""
     home = tmp_path / "here" / "project"
     (home / ".ci").mkdir(parents=True)
-    for name in (".ci/run", ".ci/constraints.txt", "README.md", "pyproject.toml"):
+    (home / "tests" / "release").mkdir(parents=True)
+    read = (".ci/run", ".ci/constraints.txt", "README.md", "pyproject.toml", "tests/release/typed_use.py")
+    for name in read:
         shutil.copy(ROOT / name, home / name)
     programs, log = tmp_path / "programs", tmp_path / "log"
     programs.mkdir()
@@ -209,9 +211,13 @@ def test_ci_builds_a_release_and_uses_it_where_nothing_else_is_installed(ci):
     assert of_stage(commands, "/build/bin/python -m twine check --strict")
     # The stand-in builds nothing, so that what is installed is the pattern itself.
     assert of_stage(commands, "-I tests/release/installed.py")
-    assert of_stage(commands, "-m mypy --strict tests/release/typed_use.py")
-    for name in ("twine", "installed.py", "typed_use.py"):
-        code, lines, _, _ = ci("release", fails=name)
+    assert of_stage(commands, "-m mypy --strict typed_use.py")
+    for name, answers in (
+        ("twine", {"fails": '"twine check"'}),
+        ("installed.py", {"fails": "installed.py"}),
+        ("typed_use.py", {"mypy": 1}),
+    ):
+        code, lines, _, _ = ci("release", **answers)
         assert code == 1
         assert any(line.startswith("release: failed") and name in line for line in lines)
 

@@ -230,3 +230,40 @@ def test_private_names_of_numba_stay_behind_the_wall():
     }
     assert any(private[path] for path in FILES if path.parent == wall)
     assert {str(path): names for path, names in private.items() if names and path.parent != wall} == {}
+
+
+def test_modules_are_typed_but_for_those_that_are_named():
+    """What pyproject.toml says of types: a new module is typed throughout."""
+    overrides = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["mypy"]["overrides"]
+    typed = next(o["module"] for o in overrides if o.get("disallow_untyped_defs"))
+    rooms = {name.removeprefix("fastrnn.").removesuffix(".*") for name in typed} - {"fastrnn"}
+    assert set(ROOMS) - rooms == {"engine", "cells", "layers", "testing"}
+    assert rooms <= set(ROOMS)
+
+
+FACES = [
+    path for path in FILES if path.name == "__init__.py" and "def __getattr__" in path.read_text("utf-8")
+]
+
+
+@pytest.mark.parametrize("path", FACES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_names_that_are_imported_late_are_known_to_type_checkers(path):
+    tree = ast.parse(path.read_text("utf-8"))
+    tables = ("_NAMES", "_MODULES", "_HOMES", "_LATER")
+    late: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in tables:
+            value = ast.literal_eval(node.value)
+            groups = value.values() if isinstance(value, dict) else ()
+            nested = any(isinstance(group, tuple) for group in groups)
+            late |= {name for group in groups for name in group} if nested else set(value)
+    shown = {
+        alias.asname
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for line in node.body
+        if isinstance(line, ast.ImportFrom)
+        for alias in line.names
+    }
+    assert late
+    assert shown == late

@@ -104,7 +104,8 @@ def test_forecast_rejects(pyplot, args, kwargs, message):
 
 
 def test_missing_matplotlib_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for name in ("matplotlib", "matplotlib.pyplot"):
+        monkeypatch.setitem(sys.modules, name, None)
     for draw in (
         lambda: plot_forecast([1.0, 2.0], {}),
         lambda: LossCurveDisplay.from_history({"loss": [1.0]}),

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -211,3 +212,19 @@ def test_documents_name_files_and_tests_that_exist(name):
     for module in re.findall(r"python -m ((?:benchmarks|tests)\.\w+)", text):
         path = ROOT / module.replace(".", "/")
         assert path.with_suffix(".py").exists() or (path / "__main__.py").exists()
+
+
+def test_citation_names_the_version_and_the_licence_of_the_package():
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    import fastrnn
+
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert cited["version"] == fastrnn.__version__
+    assert cited["license"] == project["license"]
+    assert [author["name"] for author in cited["authors"]] == [
+        author["name"] for author in project["authors"]
+    ]
+    # What the format asks for (https://citation-file-format.github.io, 1.2.0).
+    assert {"cff-version", "message", "title", "authors"} <= set(cited)
+    assert cited["type"] == "software"

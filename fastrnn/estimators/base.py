@@ -319,7 +319,7 @@ class BaseRNN(Parameters):
     # ---- validation
 
     def _all_weights(
-        self, weight: np.ndarray | None, targets: np.ndarray, found: dict, incremental: bool
+        self, weight: np.ndarray | None, targets: np.ndarray, found: dict[str, Any], incremental: bool
     ) -> np.ndarray | None:
         """Return the product of sample weights and class weights for each row of `targets`, or None."""
         by_class = self._class_weights(targets, found, incremental)

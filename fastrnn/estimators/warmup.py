@@ -78,7 +78,7 @@ def warmup(
         parallel = threads.available() > 1
     jobs = [1, 2] if parallel and threads.resolve(2) > 1 else [1]
 
-    work: list[tuple[str, Callable[..., None], tuple]] = []
+    work: list[tuple[str, Callable[..., None], tuple[Any, ...]]] = []
     for kind, name, n_jobs in itertools.product(kinds, names, jobs):
         label = f"{name} {kind}" + (", parallel" if n_jobs > 1 else "")
         work.append((label, _train if training else _predict, (name, kind, n_jobs)))

@@ -49,7 +49,7 @@ class RangeAxis:
         """Describe a step, for messages."""
         return f"step {position * self.frequency + self.start}"
 
-    def positions(self, stamps: Any, series: str) -> NDArray:
+    def positions(self, stamps: Any, series: str) -> NDArray[Any]:
         """Steps of `stamps`, counted from the first step of the axis.
 
         Raises
@@ -67,7 +67,7 @@ class RangeAxis:
             )
         return positions.astype(np.int64)
 
-    def check_clock(self, positions: NDArray, series: str) -> None:
+    def check_clock(self, positions: NDArray[Any], series: str) -> None:
         """Do nothing: integers have no time zone."""
 
     def index(self, start: int, stop: int) -> Any:
@@ -119,7 +119,7 @@ class StampAxis:
         """How messages call a step."""
         return str(self.index(position, position + 1)[0])
 
-    def positions(self, stamps: Any, series: str) -> NDArray:
+    def positions(self, stamps: Any, series: str) -> NDArray[Any]:
         """Steps of `stamps`, counted from the first step of the axis."""
         pd = extra("pandas", "frames")
 
@@ -160,7 +160,7 @@ class StampAxis:
             )
         return positions.astype(np.int64)
 
-    def check_clock(self, positions: NDArray, series: str) -> None:
+    def check_clock(self, positions: NDArray[Any], series: str) -> None:
         """Raise if stamps without a time zone lack just the hour by which a clock was put forward.
 
         Parameters
@@ -195,7 +195,7 @@ class StampAxis:
                 )
 
 
-def _skipped_by_clocks(stamps: Any, zone: str) -> NDArray:
+def _skipped_by_clocks(stamps: Any, zone: str) -> NDArray[Any]:
     """Mask of local times that do not exist, because clocks of the zone were put forward; False for unknown zones."""
     try:
         return stamps.tz_localize(zone, ambiguous=np.ones(len(stamps), bool), nonexistent="NaT").isna()
@@ -339,6 +339,6 @@ def _infer(index: Any) -> Any:
     return pd.offsets.Day(least // day) if least % day == 0 else to_offset(pd.Timedelta(least, unit="ns"))
 
 
-def _most_common(steps: NDArray) -> int:
+def _most_common(steps: NDArray[Any]) -> int:
     sizes, counts = np.unique(steps, return_counts=True)
     return int(sizes[counts.argmax()])

@@ -39,13 +39,13 @@ class BacktestSeries:
 
     name: Any
     axis: Any
-    origins: NDArray
-    truth: NDArray
-    forecast: NDArray
-    naive: NDArray
-    spread: NDArray
+    origins: NDArray[Any]
+    truth: NDArray[Any]
+    forecast: NDArray[Any]
+    naive: NDArray[Any]
+    spread: NDArray[Any]
     scale: float
-    quantiles: NDArray | None = None
+    quantiles: NDArray[Any] | None = None
 
 
 @dataclass
@@ -72,7 +72,7 @@ class Backtest:
         """Number of forecasts of all series."""
         return sum(len(s.origins) for s in self.series)
 
-    def _scaled(self, which: str) -> list[NDArray]:
+    def _scaled(self, which: str) -> list[NDArray[Any]]:
         return [np.abs(s.truth - getattr(s, which)) / s.scale for s in self.series]
 
     def metrics(self) -> dict[str, float]:
@@ -99,11 +99,11 @@ class Backtest:
                 )
         return out
 
-    def by_horizon(self, which: str = "forecast") -> NDArray:
+    def by_horizon(self, which: str = "forecast") -> NDArray[Any]:
         """Return the mean absolute scaled error at each step ahead; `which` is "forecast" or "naive"."""
         return _nanmean(np.concatenate(self._scaled(which)), axis=0)
 
-    def by_origin(self, which: str = "forecast") -> list[NDArray]:
+    def by_origin(self, which: str = "forecast") -> list[NDArray[Any]]:
         """Return the mean absolute scaled error of each origin, an array for each series."""
         return [_nanmean(part, axis=1) for part in self._scaled(which)]
 
@@ -131,7 +131,7 @@ class Backtest:
         return pd.concat(parts, ignore_index=True)
 
 
-def _errors(s: BacktestSeries, forecast: NDArray) -> dict[str, float]:
+def _errors(s: BacktestSeries, forecast: NDArray[Any]) -> dict[str, float]:
     error = s.truth - forecast
     known = ~np.isnan(error)
     if not known.any():
@@ -149,7 +149,7 @@ def _pinball(s: BacktestSeries, levels: tuple[float, ...]) -> float:
     return float(_mean_known(np.maximum(q * error, (q - 1) * error).ravel()))
 
 
-def _inside(truth: NDArray, lower: NDArray, upper: NDArray) -> NDArray:
+def _inside(truth: NDArray[Any], lower: NDArray[Any], upper: NDArray[Any]) -> NDArray[Any]:
     """Flat array: 1.0 where the truth is between the bounds, 0.0 outside, NaN where it is missing."""
     inside = ((truth >= lower) & (truth <= upper)).astype(float)
     return np.where(np.isnan(truth), np.nan, inside).ravel()
@@ -161,7 +161,7 @@ def _mean_known(values: Any) -> float:
     return float(values.mean()) if values.size else math.nan
 
 
-def _nanmean(values: NDArray, axis: int) -> NDArray:
+def _nanmean(values: NDArray[Any], axis: int) -> NDArray[Any]:
     known = np.isfinite(values)
     total = np.where(known, values, 0).sum(axis=axis)
     count = known.sum(axis=axis)
@@ -242,7 +242,7 @@ def backtest(
 
 
 def _in_one_pass(
-    forecaster: Any, all_series: list[Any], origins: list[NDArray], levels: tuple[float, ...]
+    forecaster: Any, all_series: list[Any], origins: list[NDArray[Any]], levels: tuple[float, ...]
 ) -> list[Any]:
     head, out = forecaster._head, []
     for begin in range(0, len(all_series), 64):
@@ -263,7 +263,7 @@ def _in_one_pass(
     return out
 
 
-def _check_refit(X: Any, static: Any, origins: list[NDArray]) -> None:
+def _check_refit(X: Any, static: Any, origins: list[NDArray[Any]]) -> None:
     if X is not None or static is not None:
         raise ValueError(
             "refit=True does not take X or static; loop over the origins and fit a clone at each"
@@ -273,13 +273,13 @@ def _check_refit(X: Any, static: Any, origins: list[NDArray]) -> None:
 
 
 def _refitted(
-    forecaster: Any, panel: Any, origins: list[NDArray], horizon: int, levels: tuple[float, ...]
+    forecaster: Any, panel: Any, origins: list[NDArray[Any]], horizon: int, levels: tuple[float, ...]
 ) -> list[Any]:
     """Fit a clone on the steps up to each origin, and forecast from there."""
     from tqdm.auto import tqdm
 
-    points: list[list[NDArray]] = [[] for _ in origins]
-    quantiles: list[list[NDArray]] = [[] for _ in origins]
+    points: list[list[NDArray[Any]]] = [[] for _ in origins]
+    quantiles: list[list[NDArray[Any]]] = [[] for _ in origins]
     for origin in tqdm(origins[0], desc="refit", disable=not forecaster.verbose):
         again = clone(forecaster).set_params(season_length=forecaster.seasons_)
         again.fit([values[: origin + 1] for values in panel.values])

@@ -18,7 +18,7 @@ __all__ = ["CovariatePlan", "StaticEncoder", "calendar_features", "read_covariat
 _DAY = 86_400_000_000_000
 
 
-def calendar_features(axis: Any, start: int, stop: int) -> NDArray:
+def calendar_features(axis: Any, start: int, stop: int) -> NDArray[Any]:
     """Return sine and cosine of the time of day and of the year, and the day of the week: (n_steps, 11).
 
     Features that the frequency does not resolve, such as the time of day for days, are constant.
@@ -60,8 +60,8 @@ class CovariatePlan:
     names: list[Any]
     past: list[bool]
     horizon: int
-    mean: NDArray = field(default_factory=lambda: np.zeros(0))
-    spread: NDArray = field(default_factory=lambda: np.ones(0))
+    mean: NDArray[Any] = field(default_factory=lambda: np.zeros(0))
+    spread: NDArray[Any] = field(default_factory=lambda: np.ones(0))
     squared: list[int] = field(default_factory=list)
 
     @property
@@ -69,7 +69,7 @@ class CovariatePlan:
         """Number of future steps in the features."""
         return 0 if all(self.past) else self.horizon
 
-    def fit(self, columns: Sequence[NDArray]) -> CovariatePlan:
+    def fit(self, columns: Sequence[NDArray[Any]]) -> CovariatePlan:
         """Learn mean and spread of each column."""
         rows = np.concatenate(columns)
         count = np.maximum((~np.isnan(rows)).sum(axis=0), 1)
@@ -83,7 +83,7 @@ class CovariatePlan:
         ]
         return self
 
-    def features(self, x: NDArray, start: int, stop: int) -> NDArray:
+    def features(self, x: NDArray[Any], start: int, stop: int) -> NDArray[Any]:
         """Features of the steps from `start` to `stop`.
 
         Unknown values are zero, the mean of the scaled columns.
@@ -121,7 +121,7 @@ class StaticEncoder:
                 self.categories[column] = sorted(set(values), key=str)
         return self
 
-    def transform(self, name: Any, row: Mapping[Any, Any]) -> NDArray:
+    def transform(self, name: Any, row: Mapping[Any, Any]) -> NDArray[Any]:
         """Features of one series."""
         out: list[float] = []
         for column in self.columns:
@@ -163,7 +163,7 @@ def read_static(static: Any, names: Sequence[Any], columns: Columns) -> dict[Any
 
 def read_covariates(
     X: Any, panel: Panel, wanted: list[Any] | None = None
-) -> tuple[list[Any], list[tuple[int, NDArray]]]:
+) -> tuple[list[Any], list[tuple[int, NDArray[Any]]]]:
     """Read the covariates of each series of a panel.
 
     Parameters
@@ -218,7 +218,7 @@ def read_covariates(
             rows.append(_on_axis(part[columns.time], part[names], axis, name))
         return _checked(names, rows, wanted)
     names = list(X.columns)
-    shared: dict[Any, tuple[int, NDArray]] = {}
+    shared: dict[Any, tuple[int, NDArray[Any]]] = {}
     rows = []
     for name, axis in zip(panel.names, panel.axes, strict=True):
         if id(axis) not in shared:
@@ -227,7 +227,7 @@ def read_covariates(
     return _checked(names, rows, wanted)
 
 
-def _table(part: Any, name: Any) -> NDArray:
+def _table(part: Any, name: Any) -> NDArray[Any]:
     array = np.asarray(part)
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or array.dtype.kind not in "fiub":
@@ -243,7 +243,7 @@ def _table(part: Any, name: Any) -> NDArray:
     return array
 
 
-def _on_axis(stamps: Any, frame: Any, axis: Any, name: Any) -> tuple[int, NDArray]:
+def _on_axis(stamps: Any, frame: Any, axis: Any, name: Any) -> tuple[int, NDArray[Any]]:
     pd = extra("pandas", "frames")
 
     for column in frame.columns:
@@ -262,7 +262,7 @@ def _on_axis(stamps: Any, frame: Any, axis: Any, name: Any) -> tuple[int, NDArra
     return start, table
 
 
-def _checked(names: list, rows: list, wanted: list | None) -> tuple[list, list]:
+def _checked(names: list[Any], rows: list[Any], wanted: list[Any] | None) -> tuple[list[Any], list[Any]]:
     if wanted is None or names == wanted:
         return names, rows
     missing = [c for c in wanted if c not in names]

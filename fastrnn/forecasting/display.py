@@ -22,8 +22,8 @@ def _subplots(n: int, width: float, height: float, n_columns: int) -> Any:
     figure, axes = extra("matplotlib.pyplot", "plot").subplots(
         n_rows, n_columns, figsize=(width * n_columns, height * n_rows), layout="constrained", squeeze=False
     )
-    for extra in axes.ravel()[n:]:
-        extra.set_visible(False)
+    for unused in axes.ravel()[n:]:
+        unused.set_visible(False)
     return figure, axes.ravel()[:n]
 
 
@@ -41,7 +41,7 @@ class ForecastDisplay:
     """
 
     backtest: Backtest
-    history: list[NDArray]
+    history: list[NDArray[Any]]
     figure_: Any = None
     axes_: Any = None
 
@@ -49,7 +49,7 @@ class ForecastDisplay:
     def from_backtest(
         cls,
         backtest: Backtest,
-        y: list[NDArray],
+        y: list[NDArray[Any]],
         *,
         series: Any = None,
         origin: int = -1,
@@ -85,7 +85,7 @@ class ForecastDisplay:
         display.axes_[0].legend(fontsize="small")
         return display
 
-    def _draw(self, axes: Any, s: BacktestSeries, values: NDArray, origin: int, n_history: int) -> None:
+    def _draw(self, axes: Any, s: BacktestSeries, values: NDArray[Any], origin: int, n_history: int) -> None:
         if not -len(s.origins) <= origin < len(s.origins):
             raise ValueError(f"origin={origin} is out of range: there are {len(s.origins)} origins")
         last = int(s.origins[origin])

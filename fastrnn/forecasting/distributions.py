@@ -38,10 +38,12 @@ class HorizonLoss(Loss):
         super().__init__()
         self.head = head
 
-    def targets(self, y_true: Any, y_pred: NDArray) -> NDArray:
+    def targets(self, y_true: Any, y_pred: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(y_true)
 
-    def _parts(self, y_true: NDArray, y_pred: NDArray) -> tuple[NDArray, NDArray, NDArray | None, NDArray]:
+    def _parts(
+        self, y_true: NDArray[Any], y_pred: NDArray[Any]
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None, NDArray[Any]]:
         head = self.head
         raw = y_pred.reshape(*y_pred.shape[:-1], head.horizon, head.n_outputs)
         z, scale = y_true, None
@@ -50,12 +52,12 @@ class HorizonLoss(Loss):
         known = ~np.isnan(z)
         return raw, np.where(known, z, z.dtype.type(0)), scale, known
 
-    def values(self, y_true: NDArray, y_pred: NDArray) -> NDArray:
+    def values(self, y_true: NDArray[Any], y_pred: NDArray[Any]) -> NDArray[Any]:
         raw, z, scale, known = self._parts(y_true, y_pred)
         values = self.head.losses(z, raw, scale) * known
         return values.sum(axis=-1) / values.dtype.type(self.head.horizon)
 
-    def gradient(self, y_true: NDArray, y_pred: NDArray) -> NDArray:
+    def gradient(self, y_true: NDArray[Any], y_pred: NDArray[Any]) -> NDArray[Any]:
         raw, z, scale, known = self._parts(y_true, y_pred)
         grad = self.head.gradients(z, raw, scale)
         grad *= known[..., None] / grad.dtype.type(self.head.horizon)
@@ -81,17 +83,17 @@ class Head:
     def __init__(self, horizon: int, loss: str = "absolute_error") -> None:
         self.horizon, self.loss = horizon, loss
 
-    def losses(self, z: NDArray, raw: NDArray, scale: NDArray | None) -> NDArray:
+    def losses(self, z: NDArray[Any], raw: NDArray[Any], scale: NDArray[Any] | None) -> NDArray[Any]:
         """Loss of each step ahead, of the shape of z."""
         error = raw[..., 0] - z
         return np.abs(error) if self.loss == "absolute_error" else error * error
 
-    def gradients(self, z: NDArray, raw: NDArray, scale: NDArray | None) -> NDArray:
+    def gradients(self, z: NDArray[Any], raw: NDArray[Any], scale: NDArray[Any] | None) -> NDArray[Any]:
         """Derivative of each step's loss with respect to its raw outputs."""
         error = raw - z[..., None]
         return np.sign(error) if self.loss == "absolute_error" else 2 * error
 
-    def point(self, raw: NDArray) -> NDArray:
+    def point(self, raw: NDArray[Any]) -> NDArray[Any]:
         """Point forecast of each step ahead."""
         return raw[..., 0]
 
@@ -114,7 +116,7 @@ class QuantileHead(Head):
         self.n_outputs = len(levels)
         self.middle = int(np.argmin(np.abs(self.levels - 0.5)))
 
-    def quantiles_of(self, raw: NDArray) -> NDArray:
+    def quantiles_of(self, raw: NDArray[Any]) -> NDArray[Any]:
         """Convert raw outputs to the quantiles of `levels`, along the last axis."""
         c = self.middle
         steps = np.logaddexp(raw, raw.dtype.type(0))
@@ -126,12 +128,12 @@ class QuantileHead(Head):
             out[..., i] = out[..., i + 1] - steps[..., i]
         return out
 
-    def losses(self, z, raw, scale):
+    def losses(self, z: Any, raw: Any, scale: Any) -> Any:
         error = z[..., None] - self.quantiles_of(raw)
         levels = self.levels.astype(raw.dtype)
         return np.maximum(levels * error, (levels - 1) * error).mean(axis=-1)
 
-    def gradients(self, z, raw, scale):
+    def gradients(self, z: Any, raw: Any, scale: Any) -> Any:
         levels = self.levels.astype(raw.dtype)
         slope = np.where(z[..., None] > self.quantiles_of(raw), -levels, 1 - levels) / raw.dtype.type(
             self.n_outputs
@@ -144,7 +146,7 @@ class QuantileHead(Head):
         grad[..., :c] = -np.cumsum(slope, axis=-1)[..., :c] * rate[..., :c]
         return grad
 
-    def point(self, raw):
+    def point(self, raw: Any) -> Any:
         return raw[..., self.middle]
 
 
@@ -154,27 +156,27 @@ class NormalHead(Head):
     n_outputs = 2
     has_distribution = True
 
-    def parameters(self, raw: NDArray) -> tuple[NDArray, ...]:
+    def parameters(self, raw: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         """Location and spread (and degrees of freedom)."""
         return raw[..., 0], np.logaddexp(raw[..., 1], raw.dtype.type(0)) + raw.dtype.type(_LEAST_SPREAD)
 
-    def losses(self, z, raw, scale):
+    def losses(self, z: Any, raw: Any, scale: Any) -> Any:
         mean, spread = self.parameters(raw)
         u = (z - mean) / spread
         return raw.dtype.type(0.5) * u * u + np.log(spread)
 
-    def gradients(self, z, raw, scale):
+    def gradients(self, z: Any, raw: Any, scale: Any) -> Any:
         mean, spread = self.parameters(raw)
         u = (z - mean) / spread
         rate = special.expit(raw[..., 1])
         return np.stack([-u / spread, (1 - u * u) / spread * rate], axis=-1)
 
-    def ppf(self, p: Any, raw: NDArray, scale: Any) -> NDArray:
+    def ppf(self, p: Any, raw: NDArray[Any], scale: Any) -> NDArray[Any]:
         """Quantile function, in units of z; p is broadcast to the steps ahead."""
         mean, spread = self.parameters(raw.astype(np.float64))
         return stats.norm.ppf(p, mean, spread)
 
-    def cdf(self, z: NDArray, raw: NDArray, scale: Any) -> NDArray:
+    def cdf(self, z: NDArray[Any], raw: NDArray[Any], scale: Any) -> NDArray[Any]:
         """Distribution function, in units of z."""
         mean, spread = self.parameters(raw.astype(np.float64))
         return stats.norm.cdf(z, mean, spread)
@@ -185,17 +187,17 @@ class StudentTHead(NormalHead):
 
     n_outputs = 3
 
-    def parameters(self, raw):
+    def parameters(self, raw: Any) -> Any:
         mean, spread = NormalHead.parameters(self, raw)
         return mean, spread, 2 + np.logaddexp(raw[..., 2], raw.dtype.type(0))
 
-    def losses(self, z, raw, scale):
+    def losses(self, z: Any, raw: Any, scale: Any) -> Any:
         mean, spread, nu = self.parameters(raw)
         u = (z - mean) / spread
         log_norm = special.gammaln(nu / 2) - special.gammaln((nu + 1) / 2) + 0.5 * np.log(nu * np.pi)
         return (log_norm + np.log(spread) + (nu + 1) / 2 * np.log1p(u * u / nu)).astype(raw.dtype)
 
-    def gradients(self, z, raw, scale):
+    def gradients(self, z: Any, raw: Any, scale: Any) -> Any:
         mean, spread, nu = self.parameters(raw)
         u = (z - mean) / spread
         pull = (nu + 1) * u / (nu + u * u)
@@ -210,11 +212,11 @@ class StudentTHead(NormalHead):
         rates = special.expit(raw[..., 1]), special.expit(raw[..., 2])
         return np.stack([-pull / spread, d_spread * rates[0], d_nu * rates[1]], axis=-1).astype(raw.dtype)
 
-    def ppf(self, p, raw, scale):
+    def ppf(self, p: Any, raw: Any, scale: Any) -> Any:
         mean, spread, nu = self.parameters(raw.astype(np.float64))
         return stats.t.ppf(p, nu, mean, spread)
 
-    def cdf(self, z, raw, scale):
+    def cdf(self, z: Any, raw: Any, scale: Any) -> Any:
         mean, spread, nu = self.parameters(raw.astype(np.float64))
         return stats.t.cdf(z, nu, mean, spread)
 
@@ -230,30 +232,30 @@ class PoissonHead(Head):
     has_distribution = True
     _offset = float(np.log(np.e - 1))
 
-    def ratio(self, raw: NDArray) -> NDArray:
+    def ratio(self, raw: NDArray[Any]) -> NDArray[Any]:
         """Mean in units of the scale."""
         return np.logaddexp(raw[..., 0] + raw.dtype.type(self._offset), raw.dtype.type(0)) + raw.dtype.type(
             1e-6
         )
 
-    def losses(self, z, raw, scale):
+    def losses(self, z: Any, raw: Any, scale: Any) -> Any:
         mean, y = scale * self.ratio(raw), scale * z
         return (mean - y * np.log(mean) + special.gammaln(y + 1)).astype(raw.dtype)
 
-    def _d_ratio(self, raw: NDArray) -> NDArray:
+    def _d_ratio(self, raw: NDArray[Any]) -> NDArray[Any]:
         return special.expit(raw[..., 0] + raw.dtype.type(self._offset))
 
-    def gradients(self, z, raw, scale):
+    def gradients(self, z: Any, raw: Any, scale: Any) -> Any:
         ratio = self.ratio(raw)
         return ((scale - scale * z / ratio) * self._d_ratio(raw))[..., None].astype(raw.dtype)
 
-    def point(self, raw):
+    def point(self, raw: Any) -> Any:
         return self.ratio(raw)
 
-    def ppf(self, p, raw, scale):
+    def ppf(self, p: Any, raw: Any, scale: Any) -> Any:
         return stats.poisson.ppf(p, scale * self.ratio(raw.astype(np.float64))) / scale
 
-    def cdf(self, z, raw, scale):
+    def cdf(self, z: Any, raw: Any, scale: Any) -> Any:
         return stats.poisson.cdf(np.rint(z * scale), scale * self.ratio(raw.astype(np.float64)))
 
 
@@ -264,11 +266,11 @@ class NegativeBinomialHead(PoissonHead):
 
     n_outputs = 2
 
-    def shape_of(self, raw: NDArray) -> NDArray:
+    def shape_of(self, raw: NDArray[Any]) -> NDArray[Any]:
         """The parameter a; the variance decreases with a."""
         return np.logaddexp(raw[..., 1], raw.dtype.type(0)) + raw.dtype.type(0.01)
 
-    def losses(self, z, raw, scale):
+    def losses(self, z: Any, raw: Any, scale: Any) -> Any:
         mean, y, a = scale * self.ratio(raw), scale * z, self.shape_of(raw)
         return (
             special.gammaln(a)
@@ -279,7 +281,7 @@ class NegativeBinomialHead(PoissonHead):
             - y * np.log(mean)
         ).astype(raw.dtype)
 
-    def gradients(self, z, raw, scale):
+    def gradients(self, z: Any, raw: Any, scale: Any) -> Any:
         ratio, a = self.ratio(raw), self.shape_of(raw)
         mean, y = scale * ratio, scale * z
         d_mean = (a + y) / (a + mean) - y / mean
@@ -295,15 +297,15 @@ class NegativeBinomialHead(PoissonHead):
             [d_mean * scale * self._d_ratio(raw), d_a * special.expit(raw[..., 1])], axis=-1
         ).astype(raw.dtype)
 
-    def _scipy(self, raw: NDArray, scale: Any) -> tuple[NDArray, NDArray]:
+    def _scipy(self, raw: NDArray[Any], scale: Any) -> tuple[NDArray[Any], NDArray[Any]]:
         raw = raw.astype(np.float64)
         a = self.shape_of(raw)
         return a, a / (a + scale * self.ratio(raw))
 
-    def ppf(self, p, raw, scale):
+    def ppf(self, p: Any, raw: Any, scale: Any) -> Any:
         return stats.nbinom.ppf(p, *self._scipy(raw, scale)) / scale
 
-    def cdf(self, z, raw, scale):
+    def cdf(self, z: Any, raw: Any, scale: Any) -> Any:
         return stats.nbinom.cdf(np.rint(z * scale), *self._scipy(raw, scale))
 
 

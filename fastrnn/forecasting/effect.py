@@ -11,6 +11,8 @@ steps is added to the forecast.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
@@ -40,10 +42,10 @@ class CovariateEffect:
     def __init__(self, plan: CovariatePlan, season: int, lag: int) -> None:
         self.plan, self.season, self.lag = plan, season, lag
         self.columns = [i for i, past in enumerate(plan.past) if not past]
-        self.knots: dict[int, NDArray] = {}
+        self.knots: dict[int, NDArray[Any]] = {}
         self.weights = np.zeros(0)
 
-    def _basis(self, x: NDArray) -> NDArray:
+    def _basis(self, x: NDArray[Any]) -> NDArray[Any]:
         """Functions of the columns at each step, of shape (n_steps, n_functions)."""
         z = np.nan_to_num((x - self.plan.mean) / self.plan.spread)
         parts = []
@@ -60,7 +62,7 @@ class CovariateEffect:
                 parts += [values, *(np.maximum(values - knot, 0.0) for knot in self.knots[i])]
         return np.stack(parts, axis=1)
 
-    def fit(self, series: list[NDArray], x: list[NDArray]) -> CovariateEffect:
+    def fit(self, series: list[NDArray[Any]], x: list[NDArray[Any]]) -> CovariateEffect:
         """Learn the weights from series s, NaN where missing, and their covariates."""
         rows = np.concatenate(x)
         for i in self.plan.squared:
@@ -89,13 +91,17 @@ class CovariateEffect:
         self.weights = ridge.coef_ / spread
         return self
 
-    def __call__(self, x: NDArray) -> NDArray:
+    def __call__(self, x: NDArray[Any]) -> NDArray[Any]:
         """Effect at each step of x, of shape (n_steps,)."""
         return self._basis(x) @ self.weights
 
 
 def fit_effect(
-    plan: CovariatePlan, panel: Panel, rows: list[tuple[int, NDArray]], seasons: tuple[int, ...], log: bool
+    plan: CovariatePlan,
+    panel: Panel,
+    rows: list[tuple[int, NDArray[Any]]],
+    seasons: tuple[int, ...],
+    log: bool,
 ) -> CovariateEffect:
     """Learn the effect from the values of a panel, and from its covariates as `read_covariates` returns them."""
     series = values_without_effect(None, panel, None, log)
@@ -103,8 +109,8 @@ def fit_effect(
 
 
 def values_without_effect(
-    effect: CovariateEffect | None, panel: Panel, rows: list[tuple[int, NDArray]] | None, log: bool
-) -> list[NDArray]:
+    effect: CovariateEffect | None, panel: Panel, rows: list[tuple[int, NDArray[Any]]] | None, log: bool
+) -> list[NDArray[Any]]:
     """Values of a panel, as logarithms if `log`, less the effect; NaN where they are missing."""
     series = [np.log(np.where(v > 0, v, np.nan)) if log else v for v in panel.values]
     if effect is None or rows is None:
@@ -113,7 +119,7 @@ def values_without_effect(
     return [s - effect(x) for s, x in zip(series, tables, strict=True)]
 
 
-def _laid_out(panel: Panel, rows: list[tuple[int, NDArray]]) -> list[NDArray]:
+def _laid_out(panel: Panel, rows: list[tuple[int, NDArray[Any]]]) -> list[NDArray[Any]]:
     """Covariates of each step of each series, NaN where there is no row."""
     tables = []
     for values, (start, row) in zip(panel.values, rows, strict=True):

@@ -301,7 +301,7 @@ class RNNForecaster(ForecasterStates, Judging, Uncertainty, ForecasterParameters
         self.validation_curve_ = [float(v) for v in history.history.get("val_loss", [])] or None
         self.n_iter_ = len(self.loss_curve_)
 
-    def _targets(self, spans: list[network.Span]) -> tuple[list[NDArray], list[NDArray] | None]:
+    def _targets(self, spans: list[network.Span]) -> tuple[list[NDArray[Any]], list[NDArray[Any]] | None]:
         """Targets of each span for training and for validation."""
         y, held = [], []
         for span in spans:
@@ -322,7 +322,7 @@ class RNNForecaster(ForecasterStates, Judging, Uncertainty, ForecasterParameters
             )
         return y, held if self.early_stopping else None
 
-    def _with_scale(self, z: NDArray, history: SeriesHistory, span: network.Span) -> NDArray:
+    def _with_scale(self, z: NDArray[Any], history: SeriesHistory, span: network.Span) -> NDArray[Any]:
         if not self._head.needs_scale:
             return z
         scale = history.scale(np.arange(span.start, span.stop)).astype(np.float32)
@@ -388,7 +388,7 @@ class RNNForecaster(ForecasterStates, Judging, Uncertainty, ForecasterParameters
             )
         return self._write(self._head.point(raw), horizon, [self.target_col], series)
 
-    def _raw(self, horizon: int | None, X: Any) -> tuple[NDArray, int, list[Series]]:
+    def _raw(self, horizon: int | None, X: Any) -> tuple[NDArray[Any], int, list[Series]]:
         """Raw outputs of the network for all series, (n_series, horizon, n_outputs), the steps that are wanted, and the
         series with the covariates of the future.
         """
@@ -415,7 +415,9 @@ class RNNForecaster(ForecasterStates, Judging, Uncertainty, ForecasterParameters
             )
         return int(horizon)
 
-    def _values(self, z: NDArray, horizon: int, all_series: list[Series] | None = None) -> list[NDArray]:
+    def _values(
+        self, z: NDArray[Any], horizon: int, all_series: list[Series] | None = None
+    ) -> list[NDArray[Any]]:
         """Convert outputs z of each series, (n_series, horizon, ...), to values."""
         out = []
         for series, part in zip(all_series or self._series, z, strict=True):
@@ -427,11 +429,11 @@ class RNNForecaster(ForecasterStates, Judging, Uncertainty, ForecasterParameters
 
     def _write(
         self,
-        z: NDArray,
+        z: NDArray[Any],
         horizon: int,
         labels: list[str],
         series: list[Series],
-        values: list[NDArray] | None = None,
+        values: list[NDArray[Any]] | None = None,
     ) -> Any:
         ends = [len(s.history) for s in self._series]
         return write_panel(self._panel, ends, values or self._values(z, horizon, series), labels)

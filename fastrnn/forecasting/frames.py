@@ -45,7 +45,7 @@ class Panel:
 
     kind: str
     names: list[Any]
-    values: list[NDArray]
+    values: list[NDArray[Any]]
     axes: list[Axis]
     columns: Columns = field(default_factory=Columns)
     starts: list[int] = field(default_factory=list)
@@ -60,7 +60,7 @@ def _module(y: Any) -> str:
     return type(y).__module__.split(".")[0]
 
 
-def _numbers(values: Any, series: str) -> NDArray:
+def _numbers(values: Any, series: str) -> NDArray[Any]:
     array = np.asarray(values)
     if array.dtype.kind == "O":
         try:
@@ -74,7 +74,7 @@ def _numbers(values: Any, series: str) -> NDArray:
     return array.astype(np.float64)
 
 
-def _check_finite(values: NDArray, axis: Axis, start: int, series: str) -> None:
+def _check_finite(values: NDArray[Any], axis: Axis, start: int, series: str) -> None:
     if np.isinf(values).any():
         at = int(np.argmax(np.isinf(values)))
         raise ValueError(
@@ -138,7 +138,7 @@ def read_panel(
     )
 
 
-def _one_dimensional(item: Any, i: int) -> NDArray:
+def _one_dimensional(item: Any, i: int) -> NDArray[Any]:
     values = _numbers(item, str(i))
     if values.shape == (0,):
         raise ValueError(f"series {i} is empty: there is nothing to forecast from, leave it out")
@@ -149,7 +149,7 @@ def _one_dimensional(item: Any, i: int) -> NDArray:
     return values
 
 
-def _plain(kind: str, values: list[NDArray], known: dict[Any, Axis]) -> Panel:
+def _plain(kind: str, values: list[NDArray[Any]], known: dict[Any, Axis]) -> Panel:
     axes: list[Axis] = [known.get(i, RangeAxis()) for i in range(len(values))]
     for i, part in enumerate(values):
         _check_finite(part, axes[i], 0, str(i))
@@ -157,7 +157,13 @@ def _plain(kind: str, values: list[NDArray], known: dict[Any, Axis]) -> Panel:
 
 
 def _of_index(
-    kind: str, names: list, index: Any, values: list, freq: Any, columns: Columns, known: dict[Any, Axis]
+    kind: str,
+    names: list[Any],
+    index: Any,
+    values: list[Any],
+    freq: Any,
+    columns: Columns,
+    known: dict[Any, Axis],
 ) -> Panel:
     if not len(index) or not names:
         raise ValueError("y is empty; there is nothing to forecast")
@@ -193,7 +199,7 @@ def _add(panel: Panel, axis: Axis, index: Any, values: Any, name: str) -> None:
     panel.starts.append(start)
 
 
-def _check_columns(have: list, columns: Columns) -> None:
+def _check_columns(have: list[Any], columns: Columns) -> None:
     if columns.target not in have:
         raise ValueError(
             f"the long frame has the columns {have}, but none is {columns.target!r}; name it with target_col="
@@ -303,7 +309,7 @@ def _polars_stamps(stamps: Any, time_type: tuple[str, str | None, str | None] | 
 # -- writing
 
 
-def write_panel(panel: Panel, ends: list[int], forecasts: list[NDArray], labels: list[str]) -> Any:
+def write_panel(panel: Panel, ends: list[int], forecasts: list[NDArray[Any]], labels: list[str]) -> Any:
     """Convert forecasts to the form of the input.
 
     Parameters
@@ -355,7 +361,7 @@ def _joined(stamps: list[Any]) -> Any:
     return stamps[0].append(stamps[1:])
 
 
-def _write_indexed(panel: Panel, ends: list[int], forecasts: list[NDArray], labels: list[str]) -> Any:
+def _write_indexed(panel: Panel, ends: list[int], forecasts: list[NDArray[Any]], labels: list[str]) -> Any:
     pd = extra("pandas", "frames")
 
     index = panel.axes[0].index(ends[0], ends[0] + len(forecasts[0]))

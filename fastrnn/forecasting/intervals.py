@@ -82,7 +82,7 @@ class ConformalIntervals:
         self.widths_, self.n_errors_ = np.array(widths), min(counts)
         return self
 
-    def apply(self, forecast: NDArray, spread: Any) -> tuple[NDArray, NDArray]:
+    def apply(self, forecast: NDArray[Any], spread: Any) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return lower and upper bounds for forecasts of shape (..., horizon) with the scales `spread` of shape (...)."""
         horizon = forecast.shape[-1]
         if horizon > len(self.widths_):

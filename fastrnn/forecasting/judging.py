@@ -27,8 +27,8 @@ class Judging:
     horizon: int
     seasons_: tuple[int, ...]
     _series: list[Series]
-    _states: list[list[NDArray]]
-    _outputs: NDArray
+    _states: list[list[NDArray[Any]]]
+    _outputs: NDArray[Any]
     _read_update: Any
     _effect_of: Any
 
@@ -95,7 +95,7 @@ class Judging:
         judged._states = [[a.copy() for a in layer] for layer in self._states]
         judged._stream, judged._outputs = None, self._outputs.copy()
         scales = {s.name: naive_scale(s.values(), self.seasons_[0]) for s in self._series}
-        errors: dict[Any, list[NDArray]] = {name: [] for name in panel.names}
+        errors: dict[Any, list[NDArray[Any]]] = {name: [] for name in panel.names}
         index = {s.name: i for i, s in enumerate(self._series)}
         for begin in range(0, max(map(len, panel.values)), self.horizon):
             part = [v[begin : begin + self.horizon] for v in panel.values]

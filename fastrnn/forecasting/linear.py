@@ -13,7 +13,7 @@ Zeng, A., Chen, M., Zhang, L. and Xu, Q. (2023). Are transformers effective for 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,14 +43,14 @@ class LinearForecast(NamedTuple):
     weights : ndarray of shape (window - 1, horizon)
     """
 
-    weights: NDArray
+    weights: NDArray[Any]
 
     @property
     def window(self) -> int:
         """Steps that a forecast looks at."""
         return len(self.weights) + 1
 
-    def __call__(self, filled: NDArray, origins: NDArray) -> NDArray:
+    def __call__(self, filled: NDArray[Any], origins: NDArray[Any]) -> NDArray[Any]:
         """Forecast from some origins.
 
         The numbers of an origin are the same to the bit whatever other origins there are.
@@ -75,13 +75,13 @@ class LinearForecast(NamedTuple):
         return out
 
 
-def _windows(filled: NDArray, origins: NDArray, window: int) -> tuple[NDArray, NDArray]:
+def _windows(filled: NDArray[Any], origins: NDArray[Any], window: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Last values (n, 1), and earlier ones of the window beside them (n, window - 1)."""
     windows = np.lib.stride_tricks.sliding_window_view(filled, window)[origins - window + 1]
     return windows[:, -1:], windows[:, :-1] - windows[:, -1:]
 
 
-def fill_forward(s: NDArray) -> NDArray:
+def fill_forward(s: NDArray[Any]) -> NDArray[Any]:
     """The last known value at each step; NaN before the first."""
     known = np.where(np.isnan(s), 0, np.arange(len(s)))
     return s[np.maximum.accumulate(known)]
@@ -95,7 +95,7 @@ class _Moments:
         self.both = np.zeros((window - 1, horizon))
         self.futures, self.n = 0.0, 0
 
-    def add(self, filled: NDArray, s: NDArray, origins: NDArray, least: float) -> None:
+    def add(self, filled: NDArray[Any], s: NDArray[Any], origins: NDArray[Any], least: float) -> None:
         window, horizon = len(self.inputs) + 1, self.both.shape[1]
         futures = np.lib.stride_tricks.sliding_window_view(s, horizon)
         for begin in range(0, len(origins), _ROWS):
@@ -117,17 +117,17 @@ class _Moments:
         total.futures, total.n = self.futures + other.futures, self.n + other.n
         return total
 
-    def solve(self, penalty: float) -> NDArray:
+    def solve(self, penalty: float) -> NDArray[Any]:
         n = len(self.inputs)
         ridge = self.inputs + max(penalty * np.trace(self.inputs) / n, 1e-12) * np.eye(n)
         return linalg.solve(ridge, self.both, assume_a="pos")
 
-    def error(self, weights: NDArray) -> float:
+    def error(self, weights: NDArray[Any]) -> float:
         """Sum of the squared errors of W."""
         return self.futures + float(np.sum(weights * (self.inputs @ weights - 2 * self.both)))
 
 
-def fit_linear(series: list[NDArray], window: int, horizon: int) -> LinearForecast | None:
+def fit_linear(series: list[NDArray[Any]], window: int, horizon: int) -> LinearForecast | None:
     """Find W from series s, NaN where missing; None if no window with its future fits into any of them."""
     # The futures of the origins in the gap reach into those that judge.
     early, gap, late = (_Moments(window, horizon) for _ in range(3))

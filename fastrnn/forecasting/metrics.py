@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -10,7 +12,7 @@ from fastrnn.forecasting.windows import as_series
 __all__ = ["coverage", "interval_width", "mase", "naive_scale", "pinball", "rmsse", "smape"]
 
 
-def _pair(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray, NDArray]:
+def _pair(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
     true, pred = np.asarray(y_true, dtype=float), np.asarray(y_pred, dtype=float)
     if true.shape != pred.shape:
         raise ValueError(f"y_true has shape {true.shape}, y_pred {pred.shape}; they must be the same")

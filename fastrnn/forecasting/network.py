@@ -39,7 +39,7 @@ _LEAST_UPDATES = 20
 _UPDATES_PER_HORIZON = 4
 _LEAST_EPOCHS = 4
 
-States = list[list[NDArray]]
+States = list[list[NDArray[Any]]]
 """The states of each recurrent layer, arrays of shape (n_series, units)."""
 
 
@@ -150,8 +150,8 @@ class _Bar(Callback):
 def train(
     model: Sequential,
     p: Any,
-    sequences: tuple[list[NDArray], list[NDArray]],
-    held_out: list[NDArray] | None,
+    sequences: tuple[list[NDArray[Any]], list[NDArray[Any]]],
+    held_out: list[NDArray[Any]] | None,
     epochs: int,
     callbacks: Any = None,
 ) -> Any:
@@ -190,8 +190,8 @@ def train(
 
 
 def advance(
-    model: Sequential, features: list[NDArray], states: States | None, stream: Any = None
-) -> tuple[NDArray, States, Any]:
+    model: Sequential, features: list[NDArray[Any]], states: States | None, stream: Any = None
+) -> tuple[NDArray[Any], States, Any]:
     """Update the states of several series with new steps.
 
     Parameters

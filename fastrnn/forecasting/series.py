@@ -36,21 +36,21 @@ class Series:
     name: Any
     axis: Axis
     history: SeriesHistory
-    x: NDArray | None = None
-    static: NDArray | None = None
+    x: NDArray[Any] | None = None
+    static: NDArray[Any] | None = None
     behind: int = 0
-    effect: NDArray | None = None
+    effect: NDArray[Any] | None = None
 
     def copy(self) -> Series:
         """Return a copy with an independent history."""
         return replace(self, history=self.history.copy())
 
-    def extend(self, values: NDArray) -> None:
+    def extend(self, values: NDArray[Any]) -> None:
         """Append values to the history."""
         n = len(self.history)
         self.history.extend(values, None if self.effect is None else self.effect[n : n + len(values)])
 
-    def invert(self, origins: NDArray, z: NDArray) -> NDArray:
+    def invert(self, origins: NDArray[Any], z: NDArray[Any]) -> NDArray[Any]:
         """Convert outputs z (n_origins, horizon, ...) to values; steps after the end of X get its last effect."""
         effect = None
         if self.effect is not None:
@@ -58,11 +58,11 @@ class Series:
             effect = self.effect[np.minimum(steps, len(self.effect) - 1)]
         return self.history.invert(origins, z, effect)
 
-    def values(self) -> NDArray:
+    def values(self) -> NDArray[Any]:
         """All values, NaN where they are missing."""
         return self.history.values(effect=self.effect)
 
-    def lay_covariates(self, row: tuple[int, NDArray], known: int) -> NDArray:
+    def lay_covariates(self, row: tuple[int, NDArray[Any]], known: int) -> NDArray[Any]:
         """Covariates with new rows at a position, both in `row`; only steps from `known` on may be set."""
         start, rows = row
         stop = start + len(rows)
@@ -94,10 +94,10 @@ class FeaturePlan(NamedTuple):
     covariates: CovariatePlan | None
     calendar: bool
     n_static: int
-    mean: NDArray
-    spread: NDArray
+    mean: NDArray[Any]
+    spread: NDArray[Any]
 
-    def raw(self, series: Series, start: int, stop: int) -> NDArray:
+    def raw(self, series: Series, start: int, stop: int) -> NDArray[Any]:
         """Features of the steps from `start` to `stop` before scaling."""
         parts = [series.history.features(start, stop)]
         if self.lags:
@@ -111,14 +111,14 @@ class FeaturePlan(NamedTuple):
             parts.append(np.broadcast_to(series.static, (stop - start, len(series.static))))
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1, dtype=np.float32)
 
-    def scaled(self, series: Series, start: int, stop: int) -> NDArray:
+    def scaled(self, series: Series, start: int, stop: int) -> NDArray[Any]:
         """Scaled features, the inputs of the network."""
         out = self.raw(series, start, stop)
         out -= self.mean
         out *= self.spread
         return out
 
-    def fit(self, features: list[NDArray]) -> FeaturePlan:
+    def fit(self, features: list[NDArray[Any]]) -> FeaturePlan:
         """Compute mean and inverse spread of each feature."""
         n = sum(map(len, features))
         mean = sum(f.sum(axis=0, dtype=np.float64) for f in features) / n
@@ -128,7 +128,7 @@ class FeaturePlan(NamedTuple):
         return self._replace(mean=mean.astype(np.float32), spread=inverse.astype(np.float32))
 
 
-def check_values(values: NDArray, start: int, axis: Axis, name: Any, log: bool, counts: bool) -> None:
+def check_values(values: NDArray[Any], start: int, axis: Axis, name: Any, log: bool, counts: bool) -> None:
     """Raise if a value has no logarithm, or is not a count, where that is needed.
 
     Raises

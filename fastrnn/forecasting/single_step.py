@@ -100,7 +100,7 @@ def _judge(h: Any, t: int, s: float) -> None:
         h._ratios[:, t] = np.where(usable & np.isfinite(ratios), np.clip(ratios, -5.0, 5.0), 0.0)
 
 
-def features_of_one(h: Any, t: int) -> NDArray:
+def features_of_one(h: Any, t: int) -> NDArray[Any]:
     """Features of one step: float32 of shape (1, n_features)."""
     plan, filled = h.plan, h._filled
     s, scale = h._s.item(t), h._scale.item(t)

@@ -82,10 +82,10 @@ class ForecasterStates:
             out.append(series)
         return out
 
-    def _effect_of(self, x: NDArray) -> NDArray | None:
+    def _effect_of(self, x: NDArray[Any]) -> NDArray[Any] | None:
         return None if self._effect is None else self._effect(x)
 
-    def _check_values(self, values: NDArray, start: int, axis: Any, name: Any) -> None:
+    def _check_values(self, values: NDArray[Any], start: int, axis: Any, name: Any) -> None:
         check_values(values, start, axis, name, self.log_, self._head.counts)
 
     # -- states
@@ -217,7 +217,7 @@ class ForecasterStates:
             for array, new in zip(layer, part, strict=True):
                 array[rows_] = new
 
-    def _outputs_ahead(self, horizon: int, X: Any) -> tuple[NDArray, list[Series]]:
+    def _outputs_ahead(self, horizon: int, X: Any) -> tuple[NDArray[Any], list[Series]]:
         """Outputs at the last step, with the covariates of future steps."""
         plan = self._plan.covariates
         assert plan is not None
@@ -256,7 +256,7 @@ def _n_rows(series: Series) -> int:
 def subset(panel: Panel, rows: list[int]) -> Panel:
     """Some series of a panel."""
 
-    def pick(items: list) -> list:
+    def pick(items: list[Any]) -> list[Any]:
         return [items[i] for i in rows]
 
     return replace(

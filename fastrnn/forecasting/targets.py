@@ -15,6 +15,7 @@ on the past; the inverse is :math:`y = s^{-1}(b_{t,k} + \sigma_t z_{t,k})`.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +86,7 @@ class SeriesHistory:
     def __len__(self) -> int:
         return self.n
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
         for name in self._GROWING:
             state[name] = state[name][..., : self.n].copy()
@@ -111,7 +112,7 @@ class SeriesHistory:
 
     # -- new steps
 
-    def extend(self, y: NDArray, effect: NDArray | None = None) -> None:
+    def extend(self, y: NDArray[Any], effect: NDArray[Any] | None = None) -> None:
         """Append values; NaN is a missing step.
 
         Parameters
@@ -231,7 +232,7 @@ class SeriesHistory:
         means = sums / np.maximum(counts, 1)
         self._choose(means, counts, start, stop)
 
-    def _choose(self, means: NDArray, counts: NDArray, start: int, stop: int) -> None:
+    def _choose(self, means: NDArray[Any], counts: NDArray[Any], start: int, stop: int) -> None:
         plan = self.plan
         n_refs = len(plan.references)
         usable = counts[:n_refs] >= np.array(self._least)[:, None]
@@ -256,7 +257,7 @@ class SeriesHistory:
             ratios = np.log(means[:n_refs] / scale)
         self._ratios[:, start:stop] = np.where(usable & np.isfinite(ratios), np.clip(ratios, -5.0, 5.0), 0.0)
 
-    def _base(self, r: int, origins: NDArray, ahead: NDArray | int) -> NDArray:
+    def _base(self, r: int, origins: NDArray[Any], ahead: NDArray[Any] | int) -> NDArray[Any]:
         """Reference r for the steps `ahead` of `origins`, which are broadcast; NaN where it is undefined."""
         kind, lag = self.plan.references[r]
         if kind == "last":
@@ -272,7 +273,7 @@ class SeriesHistory:
 
     # -- features, targets and outputs
 
-    def base(self, origins: NDArray) -> NDArray:
+    def base(self, origins: NDArray[Any]) -> NDArray[Any]:
         """Return the chosen references, of shape (n_origins, horizon); NaN only before the first value."""
         if self.plan.zero_based:
             return np.zeros((len(origins), self.plan.horizon))
@@ -288,7 +289,7 @@ class SeriesHistory:
             out[rows] = np.where(np.isnan(base), last[rows], base)
         return out
 
-    def scale(self, origins: NDArray) -> NDArray:
+    def scale(self, origins: NDArray[Any]) -> NDArray[Any]:
         """Return the scales, of shape (n_origins,), in units of s."""
         return self._scale[origins]
 
@@ -296,7 +297,7 @@ class SeriesHistory:
         """Return the reference that is used at an origin."""
         return self.plan.references[self._choice[origin]]
 
-    def targets(self, start: int, stop: int) -> NDArray:
+    def targets(self, start: int, stop: int) -> NDArray[Any]:
         """Return z for the origins from `start` to `stop`: float32 of shape (n, horizon).
 
         NaN where the value is missing or not known yet, and at the first origins, which have no scale.
@@ -311,7 +312,7 @@ class SeriesHistory:
         z[~self._trusted[start:stop]] = np.nan
         return z.astype(np.float32)
 
-    def features(self, start: int, stop: int) -> NDArray:
+    def features(self, start: int, stop: int) -> NDArray[Any]:
         """Return the features at the steps from `start` to `stop`: float32 (n, n_features).
 
         They are the changes over each lag, whether the step is known, the level relative to the last seasons, and the
@@ -348,7 +349,7 @@ class SeriesHistory:
         out[np.isnan(out)] = 0.0
         return np.clip(out, -LARGEST_FEATURE, LARGEST_FEATURE, out=out).astype(np.float32)
 
-    def _change(self, row: int, lag: int, start: int, stop: int) -> NDArray:
+    def _change(self, row: int, lag: int, start: int, stop: int) -> NDArray[Any]:
         """Change of s within `lag` steps; NaN where it is unknown."""
         out = np.full(stop - start, np.nan)
         first = max(start, lag)
@@ -356,7 +357,7 @@ class SeriesHistory:
             out[first - start :] = self._s[first:stop] - self._filled[row, first - lag : stop - lag]
         return out
 
-    def _above_mean(self, lag: int, start: int, stop: int) -> NDArray:
+    def _above_mean(self, lag: int, start: int, stop: int) -> NDArray[Any]:
         """Last value minus the mean of the last `lag` steps (all steps if 0); NaN where it is unknown."""
         out = np.full(stop - start, np.nan)
         first = max(start, lag)
@@ -366,7 +367,7 @@ class SeriesHistory:
             out[first - start :] = level[first:stop] - total / (lag or np.arange(first, stop) + 1)
         return out
 
-    def lagged(self, lags: tuple[int, ...], start: int, stop: int) -> NDArray:
+    def lagged(self, lags: tuple[int, ...], start: int, stop: int) -> NDArray[Any]:
         """Return earlier values minus the last value, in units of the scale: float32 (n, n_lags)."""
         out = np.zeros((stop - start, len(lags)))
         level = self._filled[0]
@@ -378,7 +379,9 @@ class SeriesHistory:
         out[np.isnan(out)] = 0.0
         return np.clip(out, -LARGEST_FEATURE, LARGEST_FEATURE).astype(np.float32)
 
-    def invert(self, origins: NDArray, z: NDArray, effect: NDArray | None = None) -> NDArray:
+    def invert(
+        self, origins: NDArray[Any], z: NDArray[Any], effect: NDArray[Any] | None = None
+    ) -> NDArray[Any]:
         """Convert z of shape (n_origins, horizon) or (n_origins, horizon, n_outputs) to values of y.
 
         `effect` is the effect of covariates at the steps ahead, of shape (n_origins, horizon).
@@ -391,7 +394,7 @@ class SeriesHistory:
         s = base + scale * z.astype(np.float64)
         return np.exp(s) if self.plan.log else s
 
-    def naive(self, origins: NDArray, lag: int, effect: NDArray | None = None) -> NDArray:
+    def naive(self, origins: NDArray[Any], lag: int, effect: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return the seasonal naive forecasts in units of y, of shape (n_origins, horizon).
 
         `effect` is the effect of covariates at all steps, if it was subtracted.
@@ -406,7 +409,9 @@ class SeriesHistory:
         s = np.where(early | np.isnan(s), last, s)
         return np.exp(s) if self.plan.log else s
 
-    def values(self, start: int = 0, stop: int | None = None, effect: NDArray | None = None) -> NDArray:
+    def values(
+        self, start: int = 0, stop: int | None = None, effect: NDArray[Any] | None = None
+    ) -> NDArray[Any]:
         """Return y, NaN where it is missing; `effect` as for `naive`."""
         stop = self.n if stop is None else stop
         s = self._s[start:stop] if effect is None else self._s[start:stop] + effect[start:stop]
@@ -421,10 +426,10 @@ class SeriesHistory:
         return math.exp(s) if self.plan.log else s
 
 
-def _zero_for_nan(values: NDArray) -> NDArray:
+def _zero_for_nan(values: NDArray[Any]) -> NDArray[Any]:
     return np.where(np.isnan(values), 0.0, values)
 
 
-def _running(before: float, new: NDArray) -> NDArray:
+def _running(before: float, new: NDArray[Any]) -> NDArray[Any]:
     """Cumulative sums that start from `before`, added in the order of time."""
     return np.cumsum(np.concatenate(([before], new)))[1:]

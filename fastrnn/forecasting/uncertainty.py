@@ -33,7 +33,7 @@ class Uncertainty:
     _series: list[Series]
     _raw: Any
     _write: Any
-    _correlation: NDArray | None
+    _correlation: NDArray[Any] | None
 
     def predict_quantiles(
         self, levels: Sequence[float] = (0.1, 0.5, 0.9), horizon: int | None = None, X: Any = None
@@ -61,11 +61,13 @@ class Uncertainty:
             self._quantiles_of(raw, levels, self._scales()), horizon, [f"q{q:g}" for q in levels], all_series
         )
 
-    def _scales(self) -> NDArray:
+    def _scales(self) -> NDArray[Any]:
         """Scale of each series at its last step, of shape (n_series, 1)."""
         return np.array([[float(s.history.scale(np.array([len(s.history) - 1]))[0])] for s in self._series])
 
-    def _quantiles_of(self, raw: NDArray, levels: tuple[float, ...], scale: NDArray) -> NDArray:
+    def _quantiles_of(
+        self, raw: NDArray[Any], levels: tuple[float, ...], scale: NDArray[Any]
+    ) -> NDArray[Any]:
         """Quantiles z of outputs (n, horizon, n_outputs): (n, horizon, n_levels)."""
         if self._head.has_distribution:
             return np.stack([self._head.ppf(q, raw, scale) for q in levels], axis=-1)
@@ -129,7 +131,7 @@ class Uncertainty:
 
     def sample(
         self, n_samples: int = 100, horizon: int | None = None, X: Any = None, random_state: Any = None
-    ) -> list[NDArray]:
+    ) -> list[NDArray[Any]]:
         """Draw sample paths from the distribution.
 
         The steps of a path are correlated as the residuals of the fit: ranks are drawn from a Gaussian copula with the
@@ -163,7 +165,7 @@ class Uncertainty:
             out.append(series.invert(origins, z)[:, :horizon])
         return out
 
-    def _rank_correlation(self) -> NDArray:
+    def _rank_correlation(self) -> NDArray[Any]:
         """Correlation of the normal scores of the residuals at the steps ahead, (horizon, horizon)."""
         if self._correlation is not None:
             return self._correlation
@@ -194,7 +196,7 @@ class Uncertainty:
         return correlation
 
 
-def spread_of(series: Series, origins: NDArray, point: NDArray, log: bool) -> NDArray:
+def spread_of(series: Series, origins: NDArray[Any], point: NDArray[Any], log: bool) -> NDArray[Any]:
     """Scale of the targets at given origins, in units of y."""
     spread = series.history.scale(origins)
     return spread * np.abs(point).mean(axis=1) if log else spread

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = ["as_series", "make_windows", "seasonal_naive"]
 
 
-def as_series(values: ArrayLike, name: str) -> NDArray:
+def as_series(values: ArrayLike, name: str) -> NDArray[Any]:
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name} has dtype {array.dtype}; pass numbers")
@@ -29,7 +30,7 @@ def make_windows(
     target: int | Sequence[int] | None = None,
     stride: int = 1,
     gap: int = 0,
-) -> tuple[NDArray, NDArray]:
+) -> tuple[NDArray[Any], NDArray[Any]]:
     r"""Cut a series into pairs of past and future.
 
     Row i has the past :math:`x_{is}, \dots, x_{is+n_{past}-1}` and, after `gap` steps left out, the `n_ahead` values
@@ -102,7 +103,7 @@ def make_windows(
     return past, np.ascontiguousarray(future[:, :, 0] if len(columns) == 1 else future)
 
 
-def seasonal_naive(history: ArrayLike, n_ahead: int, period: int = 1) -> NDArray:
+def seasonal_naive(history: ArrayLike, n_ahead: int, period: int = 1) -> NDArray[Any]:
     r"""Repeat the last season: :math:`\hat y_{T+k} = y_{T+k-mp}` with the smallest m for which the step is known.
 
     Parameters

@@ -21,11 +21,11 @@ __all__ = ["DeletionCurve", "attributions", "deletion_curve"]
 class _Answer(NamedTuple):
     """The number that is explained: an output, or what comes before its sigmoid or softmax."""
 
-    columns: NDArray
-    signs: NDArray
+    columns: NDArray[Any]
+    signs: NDArray[Any]
 
 
-def _scores(model: Sequential, x: Any, mask: Any, training: bool = False) -> tuple[NDArray, Any, bool]:
+def _scores(model: Sequential, x: Any, mask: Any, training: bool = False) -> tuple[NDArray[Any], Any, bool]:
     """What comes before the last sigmoid or softmax, or the outputs; caches; and whether it is the former."""
     last = model.layers[-1].output_activation
     logits_of = last if last in ("sigmoid", "softmax") else None
@@ -40,7 +40,7 @@ def _scores(model: Sequential, x: Any, mask: Any, training: bool = False) -> tup
     return scores, done.caches, done.logits is not None
 
 
-def _answer(network: Network, scores: NDArray, target: Any) -> _Answer:
+def _answer(network: Network, scores: NDArray[Any], target: Any) -> _Answer:
     n, width = scores.shape
     estimator = network.estimator
     binary = width == 1 and network.model.layers[-1].output_activation == "sigmoid"
@@ -64,7 +64,7 @@ def _answer(network: Network, scores: NDArray, target: Any) -> _Answer:
     return _Answer(np.full(n, place), np.ones(n, np.int64))
 
 
-def attributions(estimator: Any, X: Any, *, target: Any = None) -> list[NDArray]:
+def attributions(estimator: Any, X: Any, *, target: Any = None) -> list[NDArray[Any]]:
     """Compute how much each time step moved the answer: gradient times input.
 
     The attribution of step t is the sum over the features of ``x_t * da/dx_t``, where a is the answer. It is the
@@ -107,7 +107,7 @@ def attributions(estimator: Any, X: Any, *, target: Any = None) -> list[NDArray]
     network = open_network(estimator, X)
     model, n = network.model, len(network.data)
     recorder = Recorder(model.layers[0])
-    found: list[NDArray] = []
+    found: list[NDArray[Any]] = []
     for rows in _cut(n):
         x, mask = network.batch(rows)
         scores, caches, from_logits = _scores(model, x, mask, training=True)
@@ -131,13 +131,13 @@ def _cut(n: int, size: int = 256) -> list[slice]:
 class DeletionCurve(NamedTuple):
     """The mean answer when a share of the steps is deleted, in three orders."""
 
-    fractions: NDArray
+    fractions: NDArray[Any]
     """(n_fractions,) shares of the steps that are deleted, from 0."""
-    most: NDArray
+    most: NDArray[Any]
     """(n_fractions,) the steps that speak most for the answer are deleted first."""
-    random: NDArray
+    random: NDArray[Any]
     """(n_fractions,) steps at random."""
-    least: NDArray
+    least: NDArray[Any]
     """(n_fractions,) the steps with attributions nearest to zero first."""
 
 
@@ -217,7 +217,7 @@ def _count(share: float, n_steps: int) -> int:
     return min(round(share * n_steps), n_steps - 1)
 
 
-def _without(sequence: NDArray, steps: NDArray, tokens: bool) -> NDArray:
+def _without(sequence: NDArray[Any], steps: NDArray[Any], tokens: bool) -> NDArray[Any]:
     if tokens:
         return np.delete(sequence, steps, axis=0)
     changed = np.array(sequence)

@@ -56,14 +56,14 @@ class _Steps(NamedTuple):
     """A recurrent layer run step by step, in the order in which it reads."""
 
     layer: Any
-    states: list[list[NDArray]]
+    states: list[list[NDArray[Any]]]
     """Of each step, the states after it."""
     caches: list[Any]
-    lengths: NDArray
+    lengths: NDArray[Any]
     """Number of real steps of each sequence."""
-    mask: NDArray | None
+    mask: NDArray[Any] | None
 
-    def of_sequences(self, by_step: NDArray) -> list[NDArray]:
+    def of_sequences(self, by_step: NDArray[Any]) -> list[NDArray[Any]]:
         """Rows of real steps, of an array (time, batch, ...), as one array for each sequence."""
         rows = by_step.swapaxes(0, 1)
         return list(rows) if self.mask is None else [r[m] for r, m in zip(rows, self.mask, strict=True)]
@@ -89,7 +89,7 @@ def _replay(recorder: Recorder) -> _Steps:
     return _Steps(layer, states, caches, lengths, mask)
 
 
-def hidden_states(estimator: Any, X: Any, *, layer: str | int | None = None) -> list[NDArray]:
+def hidden_states(estimator: Any, X: Any, *, layer: str | int | None = None) -> list[NDArray[Any]]:
     """Compute the hidden state of a recurrent layer after each time step.
 
     Parameters
@@ -132,7 +132,7 @@ def hidden_states(estimator: Any, X: Any, *, layer: str | int | None = None) -> 
     return [h[::-1] for h in found] if backwards else found
 
 
-def gradient_norms(estimator: Any, X: Any, y: Any) -> dict[str, list[NDArray]]:
+def gradient_norms(estimator: Any, X: Any, y: Any) -> dict[str, list[NDArray[Any]]]:
     """Compute the norm of the gradient of the loss with respect to the states after each time step.
 
     For a sequence with the loss L it is ``|dL/ds_t|``, where ``s_t`` holds all states after step t (`h` and `c` of
@@ -181,7 +181,7 @@ def gradient_norms(estimator: Any, X: Any, y: Any) -> dict[str, list[NDArray]]:
     return {name: _norms(recorder) for name, recorder in recorders.items()}
 
 
-def _norms(recorder: Recorder) -> list[NDArray]:
+def _norms(recorder: Recorder) -> list[NDArray[Any]]:
     dy, per_step = recorder.dy, recorder.layer.return_sequences
     steps = _replay(recorder)
     d_states = [np.zeros_like(state) for state in steps.states[-1]]

@@ -52,7 +52,7 @@ class CFiles(NamedTuple):
 
 def to_c(
     model: Any,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     name: str | None = None,
     *,
     weights: str = "float",

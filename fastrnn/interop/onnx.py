@@ -337,7 +337,7 @@ def _estimator_outputs(graph: _Graph, estimator: Any, x: str, per_step: bool, sh
 
 def to_onnx(
     model: Any,
-    path: str | os.PathLike | None = None,
+    path: str | os.PathLike[str] | None = None,
     *,
     streaming: bool = False,
     lengths: bool = False,

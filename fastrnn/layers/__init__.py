@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from fastrnn.layers.base import Layer as Layer
     from fastrnn.layers.bidirectional import Bidirectional as Bidirectional
-    from fastrnn.layers.cells import GRUCell as GRUCell
-    from fastrnn.layers.cells import LSTMCell as LSTMCell
-    from fastrnn.layers.cells import SimpleRNNCell as SimpleRNNCell
     from fastrnn.layers.core import Activation as Activation
     from fastrnn.layers.core import ActivityRegularization as ActivityRegularization
     from fastrnn.layers.core import Dense as Dense
@@ -21,18 +18,21 @@ if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from fastrnn.layers.core import RepeatVector as RepeatVector
     from fastrnn.layers.dropout import Dropout as Dropout
     from fastrnn.layers.embedding import Embedding as Embedding
-    from fastrnn.layers.more_cells import JANET as JANET
-    from fastrnn.layers.more_cells import IndRNN as IndRNN
-    from fastrnn.layers.more_cells import IndRNNCell as IndRNNCell
-    from fastrnn.layers.more_cells import JANETCell as JANETCell
-    from fastrnn.layers.more_cells import KernelCell as KernelCell
-    from fastrnn.layers.more_cells import PeepholeLSTM as PeepholeLSTM
-    from fastrnn.layers.more_cells import PeepholeLSTMCell as PeepholeLSTMCell
+    from fastrnn.layers.named_cells import GRUCell as GRUCell
+    from fastrnn.layers.named_cells import IndRNNCell as IndRNNCell
+    from fastrnn.layers.named_cells import JANETCell as JANETCell
+    from fastrnn.layers.named_cells import KernelCell as KernelCell
+    from fastrnn.layers.named_cells import LSTMCell as LSTMCell
+    from fastrnn.layers.named_cells import PeepholeLSTMCell as PeepholeLSTMCell
+    from fastrnn.layers.named_cells import SimpleRNNCell as SimpleRNNCell
+    from fastrnn.layers.python_cell import CustomCell as CustomCell
     from fastrnn.layers.recurrent import GRU as GRU
+    from fastrnn.layers.recurrent import JANET as JANET
     from fastrnn.layers.recurrent import LSTM as LSTM
+    from fastrnn.layers.recurrent import RNN as RNN
+    from fastrnn.layers.recurrent import IndRNN as IndRNN
+    from fastrnn.layers.recurrent import PeepholeLSTM as PeepholeLSTM
     from fastrnn.layers.recurrent import SimpleRNN as SimpleRNN
-    from fastrnn.layers.rnn import RNN as RNN
-    from fastrnn.layers.stacked import CustomCell as CustomCell
     from fastrnn.layers.stacked import DropoutWrapper as DropoutWrapper
     from fastrnn.layers.stacked import StackedRNNCells as StackedRNNCells
     from fastrnn.layers.wrappers import TimeDistributed as TimeDistributed

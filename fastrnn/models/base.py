@@ -398,16 +398,16 @@ class Network:
         """Return an independent copy, weights and optimizer included."""
         return copy.deepcopy(self)
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a file that :func:`fastrnn.load` reads: see :func:`fastrnn.save`."""
         saving.save(self, path)
 
-    def save_weights(self, path: str | os.PathLike) -> None:
+    def save_weights(self, path: str | os.PathLike[str]) -> None:
         """Write the weights alone, to be read by :meth:`load_weights`."""
         self.vectors()
         saving.save_weights(self, path)
 
-    def load_weights(self, path: str | os.PathLike) -> None:
+    def load_weights(self, path: str | os.PathLike[str]) -> None:
         """Read the weights from a file of :meth:`save_weights` or :meth:`save`; after an error the model is unchanged."""
         self.vectors()
         saving.load_weights(self, path)
@@ -452,7 +452,7 @@ def tree(layers: Iterable[Layer]) -> Iterator[Layer]:
 
 
 def load_model(
-    path: str | os.PathLike, custom_objects: Mapping[str, Any] | None = None, compile: bool = True
+    path: str | os.PathLike[str], custom_objects: Mapping[str, Any] | None = None, compile: bool = True
 ) -> Any:
     """Read a model from a file of its ``save``; as :func:`fastrnn.load`, for models only."""
     model = saving.load(path, custom_objects, compile)

@@ -15,7 +15,6 @@ __all__ = [
     "LINES",
     "MARKERS",
     "axes_of",
-    "import_pyplot",
     "label_steps",
     "new_axes",
     "step_labels",
@@ -33,7 +32,7 @@ def new_axes(n: int = 1, **kwargs: Any) -> Any:
     return extra("matplotlib.pyplot", "plot").subplots(1, n, layout="constrained", **kwargs)[1]
 
 
-def axes_of(given: Any, n: int, what: str) -> NDArray:
+def axes_of(given: Any, n: int, what: str) -> NDArray[Any]:
     """`given` as an array of at least `n` axes."""
     axes = np.atleast_1d(given)
     if len(axes) < n:

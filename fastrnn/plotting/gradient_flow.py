@@ -47,7 +47,7 @@ class GradientFlowDisplay:
     'steps before the last'
     """
 
-    norms: Mapping[str, Sequence[NDArray]]
+    norms: Mapping[str, Sequence[NDArray[Any]]]
     figure_: Any = None
     ax_: Any = None
     lines_: Any = None
@@ -84,7 +84,7 @@ class GradientFlowDisplay:
     @classmethod
     def from_predictions(
         cls,
-        norms: Mapping[str, Sequence[NDArray]],
+        norms: Mapping[str, Sequence[NDArray[Any]]],
         *,
         relative: bool = True,
         ax: Any = None,
@@ -124,7 +124,7 @@ class GradientFlowDisplay:
         return self
 
 
-def _aligned(norms: Sequence[NDArray], relative: bool) -> NDArray:
+def _aligned(norms: Sequence[NDArray[Any]], relative: bool) -> NDArray[Any]:
     """Norms as a table (sequences, steps before the last); NaN where a sequence is shorter or the norm is zero."""
     table = np.full((len(norms), max(len(n) for n in norms)), np.nan)
     for row, norm in zip(table, norms, strict=True):

@@ -21,7 +21,7 @@ from fastrnn.saving.codec import Decoder, Encoder
 
 __all__ = ["load", "load_weights", "save", "save_weights"]
 
-_Path = str | os.PathLike
+_Path = str | os.PathLike[str]
 
 
 def save(value: Any, path: _Path) -> None:

@@ -13,7 +13,7 @@ __all__ = ["Snapshot", "attributes", "guard", "states"]
 Undo = Callable[[], None]
 
 
-class guard(contextlib.AbstractContextManager):  # noqa: N801 - used like a function
+class guard(contextlib.AbstractContextManager[Any]):  # noqa: N801 - used like a function
     """Put back what the block has changed if it fails.
 
     Parameters

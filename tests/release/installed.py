@@ -1,4 +1,4 @@
-"""Use of fastrnn where only its wheel or sdist is installed: `.ci/run release` runs this outside of the source tree's path."""
+"""Uses fastrnn where only its wheel or sdist is installed; `.ci/run release` runs this apart from the source tree."""
 
 import contextlib
 import importlib
@@ -48,10 +48,12 @@ def main() -> None:
     passengers = load_airline().values
     forecast = RNNForecaster(horizon=12, max_iter=2, random_state=0).fit(passengers[:-12]).predict()
     assert np.asarray(forecast).shape == (12,)
+    said = ""
     try:
         fastrnn.plotting.plot_learning_curves({"loss": [1.0]})
     except ImportError as error:
-        assert 'pip install "fastrnn[plot]"' in str(error)
+        said = str(error)
+    assert 'pip install "fastrnn[plot]"' in said
 
     with contextlib.redirect_stdout(io.StringIO()) as shown:
         fastrnn.show_versions()
