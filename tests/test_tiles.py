@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 from llvmlite import binding, ir
 
-from fastrnn.engine.kernels.micro_kernel import TILES, TileShape, _Emitter, choose_tile
+from fastrnn.engine.kernels.micro_kernel import TILES, Emitter, TileShape, choose_tile
 from fastrnn.engine.numba_private.symbols import x86_vector_bits
 
 X86, ARM = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
@@ -76,7 +76,7 @@ def inner_loop(processor: Processor, size: int) -> list[str]:
     done = function.append_basic_block("done")
     *matrices, k, tail = function.args
     operands: list[Any] = [tuple(matrices[i : i + 3]) for i in range(0, 12, 3)]
-    _Emitter(builder, scalar, size, shape.bits).tile(
+    Emitter(builder, scalar, size, shape.bits).tile(
         shape.rows, shape.vectors, False, [*operands, k, tail], done
     )
     builder.position_at_end(done)

@@ -20,7 +20,7 @@ from fastrnn.engine.equations.trace import GIVEN, Definition, trace
 from fastrnn.engine.equations.unit_loop import for_each_unit
 from fastrnn.engine.kernels.activations import ACTIVATIONS, ROWWISE, name_of, resolve
 from fastrnn.engine.kernels.vecmath import activate_backward_row, activate_row
-from fastrnn.engine.recurrence.contract import Traits, step_backward, step_forward
+from fastrnn.engine.recurrence.contract import Traits, UnrollableCell, step_backward, step_forward
 from fastrnn.engine.runtime import jit, views
 from fastrnn.registry import choices
 
@@ -32,7 +32,7 @@ _cached: Any = functools.cache
 _TEXTS = {"step_forward": "forward", "step_backward": "backward"}
 
 
-class EquationsCell:
+class EquationsCell(UnrollableCell):
     """What all classes made by :func:`equations` share.
 
     Attributes
@@ -71,6 +71,16 @@ class EquationsCell:
             class then serves all activations, row by row.
         """
         return _variant(cls.base, tuple(choice.items()))
+
+    def unrolled(self) -> Any:
+        """The same cell, of a class that holds the number of units: loops over them have a constant number of turns."""
+        values: Any = self
+        return _unrolled(type(self.looped()), values.n_units)(*values)
+
+    def looped(self) -> Any:
+        """The same cell, of the class that serves any number of units."""
+        values: Any = self
+        return self if self.units is None else self.base.variant(self.choice)(*values)
 
     @classmethod
     def using(cls, **names: str) -> Any:
@@ -157,6 +167,13 @@ def _variant(base: Any, choice: tuple) -> Any:
     )
 
 
+@_cached
+def _unrolled(cls: Any, n_units: int) -> Any:
+    name = f"{cls.__name__}_{n_units}"
+    path = f"{cls.__qualname__}.{n_units}"
+    return _made(cls.definition, cls.choice, name, path, cls.__module__, cls.base, n_units)
+
+
 def _made(
     definition: Definition,
     choice: dict[str, str | None],
@@ -164,6 +181,7 @@ def _made(
     qualname: str,
     module: str,
     base: Any = None,
+    units: int | None = None,
 ) -> Any:
     """The NamedTuple class of a definition for one choice of activations."""
     codes = {p: ACTIVATIONS[definition.activations[p]] for p, kind in choice.items() if kind is None}
@@ -177,6 +195,7 @@ def _made(
         "definition": definition,
         "choice": choice,
         "activation_fields": tuple(codes),
+        "units": units,
     }
     if base is None and definition.activations:
         members["With"] = _With()
@@ -199,7 +218,7 @@ def _traits(cls: Any) -> Traits:
 def _text(cls: Any, bits: int) -> str:
     derived = _derived(cls)
     save, infer, backward = schedules(bits, derived.rowwise)
-    return forward_text(derived, save, infer) + "\n" + backward_text(derived, backward)
+    return forward_text(derived, save, infer, cls.units) + "\n" + backward_text(derived, backward, cls.units)
 
 
 @_cached

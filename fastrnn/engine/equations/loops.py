@@ -209,7 +209,9 @@ def _per_unit(derived: Derived, roots: Iterable[Node], have: dict[Node, str]) ->
     return [n for n in found if n not in inner]
 
 
-def _assembled(name: str, stub: Callable, w: _Writer, once: list[str], lines: list[str]) -> str:
+def _assembled(
+    name: str, stub: Callable, w: _Writer, once: list[str], lines: list[str], units: int | None
+) -> str:
     used = {word for line in lines for word in re.findall(r"\w+", line)}
     rows = [f"{row} = {where}" for row, where in w.rows.items() if row in used]
     if once:
@@ -218,7 +220,7 @@ def _assembled(name: str, stub: Callable, w: _Writer, once: list[str], lines: li
         once = [f"{row} = {where}" for row, where in w.rows.items() if row in used_once] + once
     head = [
         f"def {name}{inspect.signature(stub)}:",
-        "    u = cell.n_units",
+        "    u = cell.n_units" if units is None else f"    u = {units}",
         *_indented(once),
         f"    for r in range({w.n_rows}):",
     ]
@@ -229,7 +231,7 @@ def _scratch_rows(derived: Derived) -> int:
     return len(derived.definition.gates) + 4
 
 
-def forward_text(derived: Derived, save: Schedule, infer: Schedule) -> str:
+def forward_text(derived: Derived, save: Schedule, infer: Schedule, units: int | None = None) -> str:
     """Source of the body of `step_forward`, with loops of its own where nothing is saved."""
     definition, traced = derived.definition, derived.traced
     w = _Writer("step.z", "forward", _scratch_rows(derived), {})
@@ -281,7 +283,7 @@ def forward_text(derived: Derived, save: Schedule, infer: Schedule) -> str:
         ]
         inner += ["else:", *_indented(variant(phase, keep=False))]
         lines += [f"{'el' * phase}if phase == {phase}:", *_indented(inner)] if late else inner
-    return _assembled("forward", step_forward, w, once, lines)
+    return _assembled("forward", step_forward, w, once, lines, units)
 
 
 def _written_once(derived: Derived, w: _Writer, roots: Iterable[Node], have: dict[Node, str]) -> list[str]:
@@ -294,7 +296,7 @@ def _written_once(derived: Derived, w: _Writer, roots: Iterable[Node], have: dic
     return w.lines
 
 
-def backward_text(derived: Derived, schedule: Schedule) -> str:
+def backward_text(derived: Derived, schedule: Schedule, units: int | None = None) -> str:
     """Source of the body of `step_backward`."""
     definition, traced, gradients = derived.definition, derived.traced, derived.gradients
     graph = traced.graph
@@ -331,4 +333,4 @@ def backward_text(derived: Derived, schedule: Schedule) -> str:
             stores += last
         w.write(stores, have)
         lines += [f"{'el' * phase}if phase == {phase}:", *_indented(w.lines)] if definition.late else w.lines
-    return _assembled("backward", step_backward, w, once, lines)
+    return _assembled("backward", step_backward, w, once, lines, units)

@@ -81,6 +81,9 @@ def _for_each_unit(typingctx: Any, body: Any, at_once: Any, n: Any, outs: Any, i
 
         number, yes = ir.IntType(32), ir.IntType(1)(1)
         lanes = max(1, VECTOR_BITS // outs[0].dtype.bitwidth)
+        if isinstance(n, types.IntegerLiteral):
+            # Fewer units than lanes: narrower vectors. What was stored is not forwarded to a masked load beyond it.
+            lanes = min(lanes, 1 << max(1, n.literal_value).bit_length() - 1)
         zero = count.type(0)
         if interleave == 0 or lanes == 1:
             loop(zero, count)

@@ -42,6 +42,7 @@ __all__ = [
     "TILES",
     "VECTORS",
     "VECTOR_BITS",
+    "Emitter",
     "Strided",
     "TileShape",
     "choose_tile",
@@ -156,7 +157,7 @@ class Strided(NamedTuple):
     column: int
 
 
-class _Emitter:
+class Emitter:
     """Emits the tile's LLVM code at the builder's position; all quantities in bytes, addresses as integers."""
 
     def __init__(self, builder: Any, scalar: Any, size: int, bits: int = VECTOR_BITS) -> None:
@@ -294,7 +295,7 @@ def tile(typingctx, zero, shape, a, b, c, d, k, tail):
 
     def codegen(context, builder, signature, args):
         kind = signature.args[0]
-        emit = _Emitter(builder, context.get_value_type(kind), 4 if kind == types.float32 else 8)
+        emit = Emitter(builder, context.get_value_type(kind), 4 if kind == types.float32 else 8)
         operands = [*(cgutils.unpack_tuple(builder, matrix) for matrix in args[2:6]), *args[6:]]
         done = builder.append_basic_block("done")
         cases = builder.switch(args[1], done)
@@ -326,7 +327,7 @@ def transpose_square(typingctx, zero, a, a_row, n_rows, n_columns, b, b_row):
     def codegen(context, builder, signature, args):
         kind = signature.args[0]
         _, a, a_row, n_rows, n_columns, b, b_row = args
-        emit = _Emitter(builder, context.get_value_type(kind), 4 if kind == types.float32 else 8)
+        emit = Emitter(builder, context.get_value_type(kind), 4 if kind == types.float32 else 8)
         n, none = emit.lanes, ir.Constant(emit.bits, None)
         columns, everything = emit.mask(n_columns), ir.Constant(emit.bits, [1] * n)
         rows = []

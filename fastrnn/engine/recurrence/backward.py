@@ -28,6 +28,7 @@ from fastrnn.engine.recurrence.rows import (
 )
 from fastrnn.engine.recurrence.schedule import unpacked
 from fastrnn.engine.recurrence.split_step import split_backward, split_product, split_product_tn
+from fastrnn.engine.recurrence.unrolled import product_back, running_rows, sizes
 from fastrnn.engine.runtime.denormals import flush_denormals, restore_denormals
 from fastrnn.engine.runtime.handover import share
 from fastrnn.engine.runtime.jit import inlined, jit
@@ -113,7 +114,8 @@ def backward_rows(args, k, i):
     """
     before = flush_denormals()
     team, cell, settings = args.team, args.cell, args.settings[0]
-    n_steps, n_units, n_states = settings["n_steps"], settings["n_units"], settings["n_states"]
+    n_steps = settings["n_steps"]
+    n_units, n_gates, n_states, split, recurrent, late = sizes(cell, settings)
     schedule = unpacked(args.schedule, settings["n_batch"], n_steps)
     batch = Batch(settings, schedule, args.x, args.masks)
     packed, states, saved = args.packed, args.states, args.saved
@@ -121,26 +123,26 @@ def backward_rows(args, k, i):
     extra = segment(weights, settings["extra"], settings["n_extra"] * n_units)
     nothing = block(packed, 0, 0, 0, 0)
     r0, r1 = args.borders[i], args.borders[i + 1]
-    rows, chunk, width = r1 - r0, settings["chunk"], settings["n_gates"] * n_units
+    rows, chunk, width = r1 - r0, settings["chunk"], n_gates * n_units
     work = part(args.work, k, 0, args.work.shape[1])
     buffers = _Buffers(
         matrix(work, settings["at_x"], chunk * rows, settings["n_inputs"]),
         matrix(work, settings["at_z"], chunk * rows, width),
-        matrix(work, settings["at_hu"] if settings["split"] else settings["at_z"], chunk * rows, width),
+        matrix(work, settings["at_hu"] if split else settings["at_z"], chunk * rows, width),
         matrix(work, settings["at_h"], chunk * rows, n_units),
-        cube(work, settings["at_ds"], settings["n_states"], rows, n_units),
+        cube(work, settings["at_ds"], n_states, rows, n_units),
         matrix(work, settings["at_operand"], rows, n_units),
         matrix(work, settings["at_masked"], rows, n_units),
-        matrix(work, settings["at_scratch"], settings["n_slices"] * (settings["n_gates"] + 4), n_units),
+        matrix(work, settings["at_scratch"], settings["n_slices"] * (n_gates + 4), n_units),
     )
     ds = buffers.ds
-    late, groups, slices = settings["late"], settings["groups"], settings["n_slices"]
+    groups, slices = settings["groups"], settings["n_slices"]
     group_width = width // groups
 
     grads = part(args.grads, k, 0, args.grads.shape[1])
     gradients = _Gradients(
         matrix(grads, settings["d_kernel"], settings["n_inputs"], width),
-        matrix(grads, settings["d_recurrent"], settings["recurrent"] * n_units, width),
+        matrix(grads, settings["d_recurrent"], recurrent * n_units, width),
         segment(grads, settings["d_bias"], width),
         segment(grads, settings["d_recurrent_bias"], width),
         segment(grads, settings["d_extra"], settings["n_extra"] * n_units),
@@ -164,7 +166,7 @@ def backward_rows(args, k, i):
             continue
         at = total
         for s in range(s1 - 1, s0 - 1, -1):
-            n = active_rows(schedule, s, r0, r1)
+            n = running_rows(cell, schedule, s, r0, r1)
             if n == 0:
                 continue
             at -= n
@@ -185,7 +187,7 @@ def backward_rows(args, k, i):
                     scratch=buffers.scratch,
                 )
                 split_backward(team, 1 if settings["n_extra"] else slices, cell, phase, step)
-                if settings["recurrent"]:
+                if recurrent:
                     for g in range(groups - late if phase else 0, groups if phase else groups - late):
                         size = settings["recurrent_size"]
                         kernel = segment(weights, settings["recurrent_kernel"] + g * size, size)
@@ -197,7 +199,7 @@ def backward_rows(args, k, i):
                         masked = settings["recurrent_masks"]
                         result = block(buffers.masked, 0, n, 0, n_units) if masked else target
                         start = nothing if phase or masked else target
-                        split_product(team, slices, columns, kernel, n_units, result, start)
+                        product_back(cell, team, slices, columns, kernel, n_units, result, start)
                         if masked:
                             mask_rows(batch, g, r0, result, result)
                             add_rows(result, target, phase)

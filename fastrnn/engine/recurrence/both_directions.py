@@ -25,6 +25,7 @@ from fastrnn.engine.recurrence.plans import (
     threads_of_both,
 )
 from fastrnn.engine.recurrence.schedule import mask_extent, masked_schedule
+from fastrnn.engine.recurrence.unrolled import suited
 from fastrnn.engine.runtime import views
 from fastrnn.engine.runtime.jit import jit
 from fastrnn.engine.runtime.linking import address, fetch
@@ -215,7 +216,8 @@ def prepare_both(
         None where more threads should split each step of one pass than both passes side by side keep busy.
     """
     n_batch, n_steps, n_inputs = shape
-    cells = [d.cell for d in directions]
+    cells = [suited(d.cell, n_batch) for d in directions]
+    directions = [d._replace(cell=cell) for d, cell in zip(directions, cells, strict=True)]
     threads = threads_of_both(cells, shape, n_threads, tuning.MIN_INFERENCE_ROWS)
     busy = min(threads[0], 2 * threads[1])
     if any(slice_count(cell, n_batch, n_steps, n_inputs, n_threads) > busy for cell in cells):

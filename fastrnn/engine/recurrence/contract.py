@@ -24,13 +24,13 @@ their own. Only `d_extra` is a sum over all rows, so the backward body of a cell
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastrnn.engine.runtime.jit import stub
 
-__all__ = ["Backward", "Forward", "Traits", "step_backward", "step_forward", "traits"]
+__all__ = ["Backward", "Forward", "Traits", "UnrollableCell", "step_backward", "step_forward", "traits"]
 
 
 class Traits(NamedTuple):
@@ -131,6 +131,27 @@ class Backward(NamedTuple):
     extra: np.ndarray
     d_extra: np.ndarray
     scratch: np.ndarray
+
+
+class UnrollableCell:
+    """A base of cells' classes of which there is another one for each number of units, a constant of its code.
+
+    Attributes
+    ----------
+    units : int or None
+        That number; None in the class for any number of units.
+    """
+
+    __slots__ = ()
+    units: int | None = None
+
+    def unrolled(self) -> Any:
+        """The same cell, of the class for its number of units."""
+        raise NotImplementedError
+
+    def looped(self) -> Any:
+        """The same cell, of the class for any number of units."""
+        raise NotImplementedError
 
 
 @stub

@@ -28,6 +28,7 @@ from fastrnn.engine.recurrence.rows import (
 )
 from fastrnn.engine.recurrence.schedule import unpacked
 from fastrnn.engine.recurrence.split_step import split_forward, split_product
+from fastrnn.engine.recurrence.unrolled import product_forward, running_rows, sizes
 from fastrnn.engine.runtime.denormals import flush_denormals, restore_denormals
 from fastrnn.engine.runtime.handover import share
 from fastrnn.engine.runtime.jit import inlined, jit
@@ -130,12 +131,13 @@ def forward_rows(args, k, i):
     """All time steps of the sorted rows of block `i`, with the memory of thread `k`."""
     before = flush_denormals()
     team, cell, settings = args.team, args.cell, args.settings[0]
-    n_steps, n_units, n_states = settings["n_steps"], settings["n_units"], settings["n_states"]
+    n_steps = settings["n_steps"]
+    n_units, n_gates, n_states, split, recurrent, late = sizes(cell, settings)
     schedule = unpacked(args.schedule, settings["n_batch"], n_steps)
     batch = Batch(settings, schedule, args.x, args.masks)
     packed, states, saved, out = args.packed, args.states, args.saved, args.out
     r0, r1 = args.borders[i], args.borders[i + 1]
-    rows, chunk, width = r1 - r0, settings["chunk"], settings["n_gates"] * n_units
+    rows, chunk, width = r1 - r0, settings["chunk"], n_gates * n_units
     weights = part(packed, min(k, packed.shape[0] - 1), 0, packed.shape[1])
     bias = matrix(weights, settings["bias"], 1, width)
     recurrent_bias = matrix(weights, settings["recurrent_bias"], 1, width)
@@ -147,9 +149,9 @@ def forward_rows(args, k, i):
         matrix(work, settings["at_hu"], rows, width),
         matrix(work, settings["at_operand"], rows, n_units),
         matrix(work, settings["at_masked"], rows, n_units),
-        matrix(work, settings["at_scratch"], settings["n_slices"] * (settings["n_gates"] + 4), n_units),
+        matrix(work, settings["at_scratch"], settings["n_slices"] * (n_gates + 4), n_units),
     )
-    late, groups, slices = settings["late"], settings["groups"], settings["n_slices"]
+    groups, slices = settings["groups"], settings["n_slices"]
     group_width = width // groups
     ring = settings["ring"]
     own = (
@@ -168,7 +170,7 @@ def forward_rows(args, k, i):
         _input_products(team, batch, weights, bias, buffers, Span(s0, s1, r0, r1))
         at = 0
         for s in range(s0, s1):
-            n = active_rows(schedule, s, r0, r1)
+            n = running_rows(cell, schedule, s, r0, r1)
             if n == 0:
                 break
             old, new = state_rows(batch, s)
@@ -177,7 +179,7 @@ def forward_rows(args, k, i):
             else:
                 old, new = old + r0, new + r0
             for phase in range(2 if late else 1):
-                if settings["recurrent"]:
+                if recurrent:
                     for g in range(groups - late if phase else 0, groups if phase else groups - late):
                         size, lo = settings["recurrent_size"], g * group_width
                         kernel = segment(weights, settings["recurrent_kernel"] + g * size, size)
@@ -189,13 +191,13 @@ def forward_rows(args, k, i):
                             masked = block(buffers.masked, 0, n, 0, n_units)
                             mask_rows(batch, g, r0, operand, masked)
                             operand = masked
-                        if settings["split"]:
+                        if split:
                             target = block(buffers.hu, 0, n, lo, group_width)
                             start = block(recurrent_bias, 0, 1, lo, group_width)
                         else:
                             target = block(buffers.z, at, n, lo, group_width)
                             start = target
-                        split_product(team, slices, operand, kernel, group_width, target, start)
+                        product_forward(cell, team, slices, operand, kernel, group_width, target, start)
                 step = Forward(
                     z=block(buffers.z, at, n, 0, width),
                     hu=block(buffers.hu, 0, n, 0, width),

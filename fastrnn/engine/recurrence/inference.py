@@ -19,6 +19,7 @@ from fastrnn.engine.recurrence.plans import Options, Plan, dense_plan, is_long, 
 from fastrnn.engine.recurrence.rows import needed_forward
 from fastrnn.engine.recurrence.run import Weights, pack_weights
 from fastrnn.engine.recurrence.schedule import mask_extent, masked_schedule
+from fastrnn.engine.recurrence.unrolled import suited
 from fastrnn.engine.runtime.memory import aligned, nothing, recycler
 
 __all__ = ["InferencePlan", "inference_options", "pass_call", "prepare", "step_program"]
@@ -140,6 +141,7 @@ def inference_options(
 def step_program(cell: Any, weights: Weights, x: np.ndarray, state: np.ndarray) -> Program:
     """One time step of the rows `x (n_batch, n_inputs)`, from `state (n_states, n_batch, n_units)`, which it changes."""
     n_batch, n_inputs = x.shape
+    cell = suited(cell, n_batch)
     options = inference_options((n_batch, 1, n_inputs), x.dtype, reverse=False, repeat=True, sequences=False)
     plan, out = dense_plan(cell, options, 1), nothing(x.dtype, 2)
     call = pass_call(cell, pack_weights(cell, weights), plan, x, state, out, state)
@@ -162,6 +164,7 @@ def prepare(
     None where threads should split each step: a program is cut into sequences only.
     """
     n_batch, n_steps, n_inputs = shape
+    cell = suited(cell, n_batch)
     if slice_count(cell, n_batch, n_steps, n_inputs, n_threads) > 1:
         return None
     if is_long(cell, n_batch * n_steps, n_inputs):  # `run.forward` can be interrupted

@@ -28,6 +28,7 @@ from fastrnn.engine.recurrence.plans import (
 )
 from fastrnn.engine.recurrence.rows import needed_backward, needed_forward
 from fastrnn.engine.recurrence.schedule import mask_extent, masked_schedule, row_total
+from fastrnn.engine.recurrence.unrolled import suited
 from fastrnn.engine.runtime import linking, threads
 from fastrnn.engine.runtime.handover import ALONE
 from fastrnn.engine.runtime.memory import aligned, nothing, pool, recycler
@@ -150,6 +151,7 @@ def forward(
     rows, time_major = contiguous_rows(x, dtype)
     input_groups = 0 if input_masks is None else len(input_masks)
     masked = recurrent_masks is not None
+    cell = suited(cell, n_batch, masked)
     options = Options(
         n_batch, n_steps, n_inputs, dtype, time_major, reverse, repeat, input_groups, masked, save, sequences
     )
