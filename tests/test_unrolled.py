@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
+from fastrnn import RNNClassifier, Sequential, layers, load
 from fastrnn.cells import registered
 from fastrnn.cells.gru import GRUBefore
 from fastrnn.cells.lstm import LSTM
@@ -153,3 +156,80 @@ def test_unrolled_cells_keep_activations_and_numbers():
     np.testing.assert_array_equal(
         run.forward(by_code.unrolled(), weights, x).final, run.forward(by_code, weights, x).final
     )
+
+
+# --- layers, models, estimators ----------------------------------------------------------------------------------------
+
+
+def models(*layers_of, n_inputs=3, **options):
+    """Two models with the same weights, the second of them unrolled."""
+    made = []
+    for unroll in (False, True):
+        model = Sequential([make(unroll=unroll, **options) for make in layers_of], seed=4)
+        model.build((None, None, n_inputs))
+        made.append(model)
+    made[1].set_weights(made[0].get_weights())
+    return made
+
+
+def lstm(**options):
+    return layers.LSTM(6, return_sequences=True, **options)
+
+
+def both_ways(unroll):
+    return layers.Bidirectional(layers.GRU(5, unroll=unroll))
+
+
+def stack(unroll):
+    return layers.RNN([layers.LSTMCell(4), layers.GRUCell(5)], unroll=unroll)
+
+
+@pytest.mark.parametrize("last", [both_ways, stack])
+def test_unrolled_layers_predict_and_stream_the_same_bits(last):
+    looped, unrolled = models(lstm, last)
+    x = np.random.default_rng(2).normal(size=(4, 7, 3)).astype("f")
+    expected = looped.predict(x, verbose=0)
+    np.testing.assert_array_equal(unrolled.predict(x, verbose=0), expected)
+    for row in range(4):  # a sequence alone, by the unrolled kernels, as it is in the batch
+        np.testing.assert_array_equal(unrolled.predict(x[row : row + 1], verbose=0), expected[row : row + 1])
+    if last is stack:
+        streams = [model.stream(batch_size=1) for model in (looped, unrolled)]
+        for t in range(7):
+            steps = [stream.step(x[:1, t]) for stream in streams]
+            np.testing.assert_array_equal(steps[1], steps[0])
+
+
+def test_unroll_uses_the_kernels_for_the_number_of_units():
+    layer = layers.LSTM(6, unroll=True)
+    assert layer.cell.kernel_cell(layer.unroll).units == 6
+    assert layers.LSTM(6).cell.kernel_cell(layers.LSTM(6).unroll).units is None
+    large = layers.LSTM(tuning.MAX_UNROLLED_UNITS + 1, unroll=True)
+    assert large.cell.kernel_cell(True).units is None
+
+
+def test_unrolled_models_train_and_restore(tmp_path):
+    looped, unrolled = models(
+        lambda unroll: layers.SimpleRNN(7, unroll=unroll), lambda unroll: layers.Dense(1)
+    )
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(12, 9, 3)).astype("f"), rng.normal(size=(12, 1)).astype("f")
+    for model in (looped, unrolled):
+        model.compile("sgd", "mse")
+        model.fit(x, y, batch_size=1, epochs=2, shuffle=False, verbose=0)
+    for expected, found in zip(looped.get_weights(), unrolled.get_weights(), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    unrolled.save(tmp_path / "unrolled.fastrnn")
+    restored = load(tmp_path / "unrolled.fastrnn")
+    assert restored.layers[0].unroll
+    for model in (pickle.loads(pickle.dumps(unrolled)), restored):
+        np.testing.assert_array_equal(model.predict(x[:1], verbose=0), unrolled.predict(x[:1], verbose=0))
+
+
+def test_unrolled_estimators_predict_the_same():
+    rng = np.random.default_rng(5)
+    x, y = rng.normal(size=(20, 6, 2)), rng.integers(0, 2, 20)
+    fitted = [
+        RNNClassifier(units=5, unroll=unroll, max_iter=3, tol=None, random_state=0).fit(x, y)
+        for unroll in (False, True)
+    ]
+    np.testing.assert_array_equal(fitted[1].predict_proba(x[:1]), fitted[0].predict_proba(x[:1]))

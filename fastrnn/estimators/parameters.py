@@ -199,7 +199,8 @@ PARAMETERS = (
     stateful : bool, default=False
         Let `partial_fit` go on from the states at which the call before stopped, row by row. See Notes.
     unroll : bool, default=False
-        Accepted as an argument of Keras. It has no effect: sequences of any length run through the same kernels.
+        For single sequences, use kernels that are compiled for the number of units, at most 64: the same predictions,
+        sooner. Compiling them takes one to two seconds for each number of units, once.
     return_sequences : bool, default=False
         One target for each time step instead of one for each sequence.
     loss : str, Loss or None, default=None

@@ -267,7 +267,9 @@ class Bidirectional(Wrapper):
         directions = []
         for child in children:
             cell = child.cell
-            directions.append(Direction(cell.kernel_cell(), cell.packed_weights()[1], child.go_backwards))
+            directions.append(
+                Direction(cell.kernel_cell(child.unroll), cell.packed_weights()[1], child.go_backwards)
+            )
         return prepare_both(
             directions,
             shape,

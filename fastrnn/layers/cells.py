@@ -15,6 +15,7 @@ from fastrnn.checks import flag, number
 from fastrnn.engine.recurrence import run
 from fastrnn.engine.recurrence.contract import traits
 from fastrnn.engine.recurrence.inference import InferencePlan, prepare, step_program
+from fastrnn.engine.recurrence.unrolled import unrolled_if_small
 from fastrnn.layers.arithmetic import check_activation
 from fastrnn.layers.arrays import check_positive_int
 from fastrnn.layers.base import Layer, Shape
@@ -141,9 +142,13 @@ class Cell(Layer):
         """Initializer, regularizer and constraint of the weight whose arguments start with `name`."""
         return [getattr(self, f"{name}_{kind}") for kind in ("initializer", "regularizer", "constraint")]
 
-    def kernel_cell(self) -> Any:
-        """The cell as the engine's kernels take it."""
-        return self._kernel_cell
+    @functools.cached_property
+    def _unrolled_cell(self) -> Any:
+        return unrolled_if_small(self._kernel_cell)
+
+    def kernel_cell(self, unroll: bool = False) -> Any:
+        """The cell as the engine's kernels take it; `unroll`: with the number of units as a constant of its code."""
+        return self._unrolled_cell if unroll else self._kernel_cell
 
     @functools.cached_property
     def _traits(self) -> Any:
@@ -351,7 +356,7 @@ class Cell(Layer):
         input_masks, recurrent_masks = self.draw_masks(n_batch, n_inputs) if training else (None, None)
         weights, packed = (self.kernel_weights(), None) if training else self.packed_weights()
         result = run.forward(
-            self.kernel_cell(),
+            self.kernel_cell(options.unroll),
             weights,
             x,
             states,
@@ -405,7 +410,7 @@ class Cell(Layer):
             return None  # `forward_sequence` raises the error
         weights, packed = self.packed_weights()
         return prepare(
-            self.kernel_cell(),
+            self.kernel_cell(options.unroll),
             weights,
             shape,
             reverse=options.reverse,
@@ -415,9 +420,9 @@ class Cell(Layer):
             packed=packed,
         )
 
-    def streamed(self, x):
+    def streamed(self, x, unroll=False):
         state = np.zeros((self._traits.n_states, len(x), self.units), self._dtype)
-        program = step_program(self.kernel_cell(), self.kernel_weights(), x, state)
+        program = step_program(self.kernel_cell(unroll), self.kernel_weights(), x, state)
         return Streamed(program.calls, state[0], (list(state),))
 
     def __getstate__(self) -> dict[str, Any]:

@@ -22,12 +22,15 @@ class TimeOptions(NamedTuple):
         The output of a masked step is zero; otherwise it is that of the step before.
     n_threads : int or None
         Largest number of threads; None: the cores that this process may use.
+    unroll : bool
+        Use the kernels that are compiled for the number of units.
     """
 
     sequences: bool = False
     reverse: bool = False
     zero_masked: bool = False
     n_threads: int | None = None
+    unroll: bool = False
 
     def in_order(self, mask: np.ndarray | None) -> np.ndarray | None:
         """The mask in the order in which the steps are computed."""

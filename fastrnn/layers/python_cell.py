@@ -324,7 +324,7 @@ class CustomCell(Layer):
     def prepare(self, shape: tuple[int, ...], options: TimeOptions) -> None:
         """There is nothing to prepare."""
 
-    def streamed(self, x: np.ndarray) -> Streamed:
+    def streamed(self, x: np.ndarray, unroll: bool = False) -> Streamed:
         states = [np.array(state, order="C") for state in self.get_initial_state(len(x))]
         out = np.zeros((len(x), self.output_size), self.dtype)
 

@@ -141,8 +141,8 @@ class DropoutWrapper(Wrapper):
         """As :meth:`fastrnn.layers.cells.Cell.prepare`: there is no dropout in inference."""
         return self.cell.prepare(shape, options)
 
-    def streamed(self, x: np.ndarray) -> Streamed:
-        return self.cell.streamed(x)
+    def streamed(self, x: np.ndarray, unroll: bool = False) -> Streamed:
+        return self.cell.streamed(x, unroll)
 
     def __call__(self, x: Any, states: Any, training: bool = False) -> Any:  # type: ignore[override]
         """One time step: the output and the new states."""
@@ -239,6 +239,7 @@ class StackedRNNCells(Wrapper):
                 options.reverse and k == 0,
                 options.zero_masked and k == n - 1,
                 options.n_threads,
+                options.unroll,
             )
             for k in range(n)
         ]
@@ -280,10 +281,10 @@ class StackedRNNCells(Wrapper):
             shape = (*shape[:2], cell.output_size)
         return ChainedPlans(tuple(plans))
 
-    def streamed(self, x: np.ndarray) -> Streamed:
+    def streamed(self, x: np.ndarray, unroll: bool = False) -> Streamed:
         parts, states = [], []
         for cell in self.cells:
-            step = cell.streamed(x)
+            step = cell.streamed(x, unroll)
             parts += step.parts
             states += step.states
             x = step.output
