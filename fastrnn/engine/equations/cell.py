@@ -49,7 +49,7 @@ class EquationsCell(UnrollableCell):
     definition: Definition
     choice: dict[str, str | None]
     activation_fields: tuple[str, ...]
-    base: type
+    base: Any
 
     def traits(self) -> Traits:
         """The parts of the cell."""

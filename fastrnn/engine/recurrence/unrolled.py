@@ -45,7 +45,7 @@ def suited(cell: Any, n_batch: int, recurrent_masks: bool = False) -> Any:
     return cell.looped()
 
 
-def _units(cell: Any) -> int | None:
+def _units(cell: Any) -> Any:
     """The number of units that the type of a cell holds."""
     cls = cell.instance_class
     return cls.units if issubclass(cls, UnrollableCell) else None
