@@ -165,7 +165,7 @@ def test_embedding_that_was_frozen_for_a_while_goes_on_where_it_stood():
             embedding.trainable = trainable
             for batch in batches:
                 model.train_on_batch(batch, y)
-        return embedding.get_weights()[0], model.optimizer.lazy
+        return embedding.get_weights()[0], model.optimizer.updates_rows
 
     # A decay too small to change a number makes the optimizer update all rows at each step.
     (rows, lazy), (whole, not_lazy) = trained(), trained(weight_decay=1e-300)

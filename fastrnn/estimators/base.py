@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from fastrnn.preprocessing import check_features
 from fastrnn.sequences import Ragged, Sequences, as_step_values, read_sequences
 from fastrnn.training.callback import CallbackList
 from fastrnn.training.data import Batches
-from fastrnn.training.guard import Snapshot, attributes, guard
+from fastrnn.training.guard import Changes, Undo, attributes, generator, generators, guard
 from fastrnn.training.loop import Outcome, Policy, Schedule, Task, run_epochs
 from fastrnn.training.progress import Progress
 from fastrnn.training.row_states import RowStates, States
@@ -131,10 +132,14 @@ class BaseRNN(Parameters):
         # share is put back.
         trained = copy.copy(self)
         trained.__dict__.update(found)
-        if known and incremental:
-            trained._rng = copy.deepcopy(self._rng)
+        undo: list[Undo] = []
+        changes = Changes(self.model_) if known and incremental else None
+        if changes is not None:
+            undo = [*_undo_updates(self.model_, changes), generator(self._rng)]
         else:
             trained._rng = check_random_state(self.random_state)
+            if known:
+                undo = _undo_training(self.model_)
         if not known:
             check_features(trained, X, sequences, reset=True)
             trained.loss_curve_, trained.best_loss_ = [], None
@@ -147,7 +152,7 @@ class BaseRNN(Parameters):
             check_gradient(loss, targets, width)
         held_out = None if validation_data is None else trained._read_held_out(*validation_data)
         failure = None
-        with guard(*(_undo_training(self.model_) if known else [])):
+        with guard(*undo):
             if not known:
                 trained._architecture = self._network_arguments()
                 trained.model_ = network.build(trained, sequences.n_features, self._batch_size(data.n))
@@ -161,7 +166,7 @@ class BaseRNN(Parameters):
                 data, held_out = trained._hold_out(data, targets)
             scale = trained._begin_training(data, held_out, known, incremental)
             if incremental:
-                trained._one_pass(data, states)
+                trained._one_pass(data, states, changes)
             else:
                 failure = trained._many_epochs(data, held_out, scale)
             trained._end_training()
@@ -170,8 +175,8 @@ class BaseRNN(Parameters):
             raise failure
         return self
 
-    def _one_pass(self, data: Batches, before: States | None) -> None:
-        """Train one epoch, from carried states when stateful."""
+    def _one_pass(self, data: Batches, before: States | None, changes: Changes | None) -> None:
+        """Train one epoch, from carried states when stateful; `changes` records its updates."""
         row_states = RowStates(self.model_.layers, before, data.n) if self.stateful else None
         schedule = Schedule(
             epochs=1,
@@ -179,7 +184,9 @@ class BaseRNN(Parameters):
             truncated_bptt_steps=self.truncated_bptt_steps,
         )
         rule = StoppingRule()
-        task = Task(data, schedule, self._rng, Policy(keep_good=False), row_states=row_states)
+        task = Task(
+            data, schedule, self._rng, Policy(keep_good=False), row_states=row_states, changes=changes
+        )
         run_epochs(self.model_, task, CallbackList([rule], self.model_, {}))
         if row_states is not None:
             self._set_states(row_states.after)
@@ -370,9 +377,27 @@ class BaseRNN(Parameters):
         return tags
 
 
-def _undo_training(model: Any) -> list[Any]:
-    """What puts weights, optimizer and loss of a network back."""
-    return [attributes(model.trainer, "optimizer", "objective"), Snapshot(model).restore, model.plan_updates]
+def _undo_updates(model: Any, changes: Changes) -> list[Undo]:
+    """What puts a network back that was trained on with its optimizer."""
+    head = model.layers[-1]
+    return [
+        attributes(model.trainer, "optimizer", "objective"),
+        changes.restore,
+        # Turned into the units of training before the first update.
+        functools.partial(head.set_weights, head.get_weights()),
+        model.plan_updates,
+        *generators(model.layers),
+    ]
+
+
+def _undo_training(model: Any) -> list[Undo]:
+    """What puts a network back that was trained with another optimizer: its own is left as it is."""
+    return [
+        attributes(model.trainer, "optimizer", "objective"),
+        functools.partial(setattr, model, "params", model.weight_vector.copy()),
+        model.plan_updates,
+        *generators(model.layers),
+    ]
 
 
 def _failure(outcome: Outcome) -> NonFiniteLossError | None:

@@ -296,10 +296,12 @@ class Layer:
             )
 
     def bind(self, params: Mapping[str, np.ndarray], grads: Mapping[str, np.ndarray]) -> None:
-        """Move weights and gradients into the arrays `params` and `grads`, which are views of a model's flat vectors."""
+        """Move the weights into the arrays `params` and the gradients into `grads`, views of a model's flat vectors.
+
+        Those of the gradients hold zeros.
+        """
         for name, value in self._weights.items():
             params[name][...] = value
-            grads[name][...] = 0
             self._weights[name], self._grads[name] = params[name], grads[name]
         self.weights_changed()
 

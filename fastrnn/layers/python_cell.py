@@ -175,7 +175,6 @@ class CustomCell(Layer):
     def bind(self, params, grads):
         for name, value in list(self._weights.items()):
             params[name][...] = value
-            grads[name][...] = 0
             self._put(self._weights, name, params[name])
             self._put(self._grads, name, grads[name])
         self.weights_changed()

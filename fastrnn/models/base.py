@@ -163,7 +163,7 @@ class Network:
         """Move all weights into one vector, and their gradients into another."""
         dtype = self.layers[0].dtype
         size = sum(value.size for layer in self.layers for value in layer._weights.values())
-        params, grads = aligned(size, dtype), aligned(size, dtype)
+        params, grads = aligned(size, dtype), aligned(size, dtype, zeros=True)
         at = 0
         for layer in self.layers:
             views: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = ({}, {})

@@ -111,7 +111,7 @@ class Model(Network):
 
     @property
     def _updates_rows(self) -> bool:
-        return self.optimizer is not None and self.optimizer.lazy
+        return self.optimizer is not None and self.optimizer.updates_rows
 
     def compile(
         self,

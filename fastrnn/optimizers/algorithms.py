@@ -11,8 +11,11 @@ from fastrnn.checks import flag, number
 from fastrnn.engine.kernels import update
 from fastrnn.optimizers.base import Optimizer
 from fastrnn.registry import choices
+from fastrnn.update_plan import Table
 
 __all__ = ["SGD", "Adagrad", "Adam", "RMSprop"]
+
+_NONE = np.empty(0, np.int64)
 
 
 class SGD(Optimizer):
@@ -25,24 +28,34 @@ class SGD(Optimizer):
         From 0 to 1. ``m = momentum * m - learning_rate * g; p += m``.
     nesterov : bool
         Nesterov's momentum: ``p += momentum * m - learning_rate * g``.
+    lazy : bool
+        Update only the rows of embedding tables that a batch uses. Weights and moments of the other rows stay as they are,
+        which is faster with large tables but not the same: by default the moments of a row shrink and move it
+        in every update.
     **kwargs
         As for :class:`Optimizer`.
     """
 
-    _config_names = ("momentum", "nesterov")
+    _config_names = ("momentum", "nesterov", "lazy")
 
     def __init__(
-        self, learning_rate: Any = 0.01, momentum: float = 0.0, nesterov: bool = False, **kwargs: Any
+        self,
+        learning_rate: Any = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        lazy: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate, **_known(self, kwargs))
         self.momentum = _fraction(momentum, "momentum")
         self.nesterov = flag(nesterov, "nesterov")
+        self.lazy = _lazy(lazy, self)
         if self.momentum:
             self._slots = (("momentum", 0.0),)
 
     @property
-    def lazy(self) -> bool:
-        return super().lazy and not self.momentum
+    def _moves_on(self) -> bool:
+        return bool(self.momentum) and not self.lazy
 
     def _update(self, p: np.ndarray, g: np.ndarray, start: int, stop: int, rate: float) -> None:
         if self.momentum:
@@ -51,8 +64,12 @@ class SGD(Optimizer):
         else:
             update.sgd(p, g, rate)
 
-    def _update_rows(self, p: np.ndarray, g: np.ndarray, rows: np.ndarray, table: Any, rate: float) -> None:
-        update.sgd_rows(p, g, rows, rate)
+    def _update_rows(self, p: np.ndarray, g: np.ndarray, rows: np.ndarray, table: Table, rate: float) -> None:
+        if self.momentum:
+            m = self._table("momentum", table)
+            update.sgd_momentum_rows(p, g, m, rows, rate, self.momentum, self.nesterov)
+        else:
+            update.sgd_rows(p, g, rows, rate)
 
 
 class RMSprop(Optimizer):
@@ -70,11 +87,15 @@ class RMSprop(Optimizer):
         Added under the root.
     centered : bool
         Subtract the square of the gradient's running mean from `v`.
+    lazy : bool
+        Update only the rows of embedding tables that a batch uses. Weights and moments of the other rows stay as they are,
+        which is faster with large tables but not the same: by default the moments of a row shrink in every update, and
+        with momentum move it.
     **kwargs
         As for :class:`Optimizer`.
     """
 
-    _config_names = ("rho", "momentum", "epsilon", "centered")
+    _config_names = ("rho", "momentum", "epsilon", "centered", "lazy")
 
     def __init__(
         self,
@@ -83,6 +104,7 @@ class RMSprop(Optimizer):
         momentum: float = 0.0,
         epsilon: float = 1e-7,
         centered: bool = False,
+        lazy: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate, **_known(self, kwargs))
@@ -90,6 +112,7 @@ class RMSprop(Optimizer):
         self.momentum = _fraction(momentum, "momentum")
         self.epsilon = float(number(epsilon, "epsilon", 0))
         self.centered = flag(centered, "centered")
+        self.lazy = _lazy(lazy, self)
         slots = [("velocity", 0.0)]
         if self.momentum:
             slots.append(("momentum", 0.0))
@@ -98,23 +121,29 @@ class RMSprop(Optimizer):
         self._slots = tuple(slots)
 
     @property
-    def lazy(self) -> bool:
-        return super().lazy and not self.momentum
+    def updates_rows(self) -> bool:
+        return super().updates_rows and (self.lazy or not self._moves_on or self.epsilon > 0)
+
+    @property
+    def _moves_on(self) -> bool:
+        return bool(self.momentum) and not self.lazy
 
     def _update(self, p: np.ndarray, g: np.ndarray, start: int, stop: int, rate: float) -> None:
         v, mean, m = (self._part(name, start, stop) for name in ("velocity", "average", "momentum"))
         update.rmsprop(p, g, v, mean, m, rate, self.rho, self.momentum, self.epsilon)
 
-    def _update_rows(self, p: np.ndarray, g: np.ndarray, rows: np.ndarray, table: Any, rate: float) -> None:
-        start, stop, shape, _ = table
-        if start not in self._last:
-            self._last[start] = np.full(shape[0], self.iterations, np.int64)
-        v = self._part("velocity", start, stop).reshape(shape)
-        mean = self._part("average", start, stop)
-        mean = mean.reshape(shape if mean.size else (0, 0))
-        step = self.iterations + 1
-        state = update.TableState(v, mean, self._last[start])
-        update.rmsprop_rows(p, g, state, rows, step, rate, self.rho, self.epsilon)
+    def _update_rows(self, p: np.ndarray, g: np.ndarray, rows: np.ndarray, table: Table, rate: float) -> None:
+        if self.lazy or self._moves_on:
+            last = _NONE
+        else:
+            if table.start not in self._last:
+                self._last[table.start] = np.full(table.shape[0], self.iterations, np.int64)
+            last = self._last[table.start]
+        v, mean, m = (self._table(name, table) for name in ("velocity", "average", "momentum"))
+        state = update.RMSpropTable(v, mean, m, last)
+        update.rmsprop_rows(
+            p, g, state, rows, self.iterations + 1, rate, self.rho, self.momentum, self.epsilon
+        )
 
 
 class Adam(Optimizer):
@@ -131,11 +160,16 @@ class Adam(Optimizer):
     epsilon : float
     amsgrad : bool
         Divide by the root of the largest `v` so far (Reddi et al., 2018).
+    lazy : bool
+        Update only the rows of embedding tables that a batch uses. Weights and moments of the other rows stay as they are,
+        which is faster with large tables but not the same: by default the moments of a row shrink and move it
+        in every update.
+        The number of updates `t` counts all of them. TensorFlow Addons calls this LazyAdam, PyTorch SparseAdam.
     **kwargs
         As for :class:`Optimizer`.
     """
 
-    _config_names = ("beta_1", "beta_2", "epsilon", "amsgrad")
+    _config_names = ("beta_1", "beta_2", "epsilon", "amsgrad", "lazy")
 
     def __init__(
         self,
@@ -144,6 +178,7 @@ class Adam(Optimizer):
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
         amsgrad: bool = False,
+        lazy: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate, **_known(self, kwargs))
@@ -151,13 +186,18 @@ class Adam(Optimizer):
         self.beta_2 = _fraction(beta_2, "beta_2")
         self.epsilon = float(number(epsilon, "epsilon", 0))
         self.amsgrad = flag(amsgrad, "amsgrad")
+        self.lazy = _lazy(lazy, self)
         slots = (("momentum", 0.0), ("velocity", 0.0))
         self._slots = (*slots, ("velocity_hat", 0.0)) if self.amsgrad else slots
 
     @property
-    def lazy(self) -> bool:
-        # After a row's first gradient, the running mean changes the row in every update.
-        return False
+    def updates_rows(self) -> bool:
+        # Without epsilon, a row that never had a gradient is 0 / 0.
+        return super().updates_rows and (self.lazy or self.epsilon > 0)
+
+    @property
+    def _moves_on(self) -> bool:
+        return not self.lazy
 
     def _begin(self, rate: float) -> None:
         # In the dtype of the parameters, as in Keras: 1 - 0.999**t loses digits in float32.
@@ -170,6 +210,12 @@ class Adam(Optimizer):
         kernel = update.amsgrad if self.amsgrad else update.adam
         slots = (self._part(name, start, stop) for name, _ in self._slots)
         kernel(p, g, *slots, self._step_size, self.beta_1, self.beta_2, self.epsilon)
+
+    def _update_rows(self, p: np.ndarray, g: np.ndarray, rows: np.ndarray, table: Table, rate: float) -> None:
+        state = update.AdamTable(
+            *(self._table(name, table) for name in ("momentum", "velocity", "velocity_hat"))
+        )
+        update.adam_rows(p, g, state, rows, self._step_size, self.beta_1, self.beta_2, self.epsilon)
 
 
 class Adagrad(Optimizer):
@@ -207,9 +253,17 @@ class Adagrad(Optimizer):
     def _update(self, p: np.ndarray, g: np.ndarray, start: int, stop: int, rate: float) -> None:
         update.adagrad(p, g, self._part("accumulator", start, stop), rate, self.epsilon)
 
-    def _update_rows(self, p: np.ndarray, g: np.ndarray, rows: np.ndarray, table: Any, rate: float) -> None:
-        total = self._part("accumulator", table.start, table.stop).reshape(table.shape)
-        update.adagrad_rows(p, g, total, rows, rate, self.epsilon)
+    def _update_rows(self, p: np.ndarray, g: np.ndarray, rows: np.ndarray, table: Table, rate: float) -> None:
+        update.adagrad_rows(p, g, self._table("accumulator", table), rows, rate, self.epsilon)
+
+
+def _lazy(value: Any, optimizer: Optimizer) -> bool:
+    if flag(value, "lazy") and optimizer.weight_decay:
+        raise ValueError(
+            f"lazy=True leaves rows that a batch does not use as they are, but weight_decay={optimizer.weight_decay} "
+            "shrinks all rows in every update: give only one of them"
+        )
+    return bool(value)
 
 
 def _fraction(value: Any, name: str) -> float:

@@ -45,6 +45,8 @@ class Optimizer(Configurable):
 
     #: Names of the state vectors, with their initial values.
     _slots: tuple[tuple[str, float], ...] = ()
+    #: Whether rows of tables that a batch does not use are left as they are, though moments would move them.
+    lazy = False
     #: The schedule or function of the learning rate; None if it is a number.
     _schedule: Any = None
     _base_names = ("learning_rate", "weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "name")
@@ -90,7 +92,10 @@ class Optimizer(Configurable):
         #: Number of updates made.
         self.iterations = 0
         self._state: dict[str, np.ndarray] = {}
+        #: For each table that is updated in rows, by where it begins: the update up to which each row is decayed.
         self._last: dict[int, np.ndarray] = {}
+        #: By the same key, which rows have ever had a gradient; made anew from the state where it is missing.
+        self._used: dict[int, np.ndarray] = {}
         self._size = -1
         self._model: weakref.ref[Any] | None = None
 
@@ -115,7 +120,7 @@ class Optimizer(Configurable):
                 "weights. Give each model an optimizer of its own, type(optimizer).from_config(optimizer.get_config())"
             )
         if self._model is not None and other is not model:
-            self.iterations, self._size, self._state, self._last = 0, -1, {}, {}
+            self.iterations, self._size, self._state, self._last, self._used = 0, -1, {}, {}, {}
         self._model = weakref.ref(model)
 
     # -- learning rate
@@ -164,17 +169,23 @@ class Optimizer(Configurable):
     # -- state
 
     @property
-    def lazy(self) -> bool:
-        """Whether updating only the rows that have a gradient is exact."""
+    def updates_rows(self) -> bool:
+        """Whether tables are updated in some of their rows only: the others would not move."""
         return not self.weight_decay
+
+    @property
+    def _moves_on(self) -> bool:
+        """Whether a row that has had a gradient moves in every update after that."""
+        return False
 
     def build(self, size: int, dtype: Any) -> None:
         """Make the state for a vector of `size` parameters."""
         self._size = size
-        self._last = {}
-        self._state = {name: aligned(size, dtype) for name, _ in self._slots}
+        self._last, self._used = {}, {}
+        self._state = {name: aligned(size, dtype, zeros=not value) for name, value in self._slots}
         for name, value in self._slots:
-            self._state[name].fill(value)
+            if value:
+                self._state[name].fill(value)
 
     def get_state(self, memory: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return a copy of the state.
@@ -201,7 +212,16 @@ class Optimizer(Configurable):
         self._state = {k: aligned(v.shape, v.dtype) for k, v in state["vectors"].items()}
         for name, vector in state["vectors"].items():
             self._state[name][...] = vector
-        self._last = {k: v.copy() for k, v in state["last"].items()}
+        self._last, self._used = {k: v.copy() for k, v in state["last"].items()}, {}
+
+    def vectors(self, size: int) -> list[np.ndarray]:
+        """The state vectors for `size` parameters, which are updated in place; none before the first update."""
+        return list(self._state.values()) if self._size == size else []
+
+    @property
+    def decayed(self) -> dict[int, np.ndarray]:
+        """For tables, by where they begin: the update up to which each row is decayed. Changed in place by updates."""
+        return self._last
 
     def _part(self, name: str, start: int, stop: int) -> np.ndarray:
         vector = self._state.get(name)
@@ -213,7 +233,7 @@ class Optimizer(Configurable):
         """Copy the state of `other` if it has the same moments, to continue training with the settings of this object."""
         if type(self) is type(other) and self._slots == other._slots:
             self.iterations, self._size = other.iterations, other._size
-            self._state, self._last = other._state, other._last
+            self._state, self._last, self._used = other._state, {} if self.lazy else other._last, {}
 
     # -- updates
 
@@ -232,15 +252,37 @@ class Optimizer(Configurable):
                 p -= p * p.dtype.type(self.weight_decay * rate)
             self._update(p, g, start, stop, rate)
         for table in plan.tables:
-            rows = table.rows()
             p = params[table.start : table.stop].reshape(table.shape)
             g = grads[table.start : table.stop].reshape(table.shape)
-            self._update_rows(p, g, rows, table, rate)
+            self._update_rows(p, g, self.rows(table), table, rate)
         # A frozen table is not updated now, so its rows must not catch up on this update later.
         if len(self._last) > len(plan.tables):
             for start in self._last.keys() - {table.start for table in plan.tables}:
                 self._last[start] += 1
         self.iterations += 1
+
+    def rows(self, table: Table) -> np.ndarray:
+        """The rows of a table that the next update changes, sorted.
+
+        These are the rows that have a gradient and, where moments move them on, those that ever had one. Moments of the
+        others are zero.
+        """
+        rows = table.rows()
+        if not self._moves_on:
+            return rows
+        used = self._used.get(table.start)
+        if used is None:
+            used = np.zeros(table.shape[0], bool)
+            for vector in self._state.values():
+                used |= vector[table.start : table.stop].reshape(table.shape).any(axis=1)
+            self._used[table.start] = used
+        used[rows] = True
+        return np.flatnonzero(used)
+
+    def _table(self, name: str, table: Table) -> np.ndarray:
+        """The part of a state vector that belongs to a table, in its shape; empty if there is no such vector."""
+        part = self._part(name, table.start, table.stop)
+        return part.reshape(table.shape if part.size else (0, 0))
 
     def _begin(self, rate: float) -> None:
         """Compute the numbers that all slices of one update share."""

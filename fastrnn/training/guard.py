@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Snapshot", "attributes", "guard", "states"]
+from fastrnn.engine.kernels.update import all_finite
+
+__all__ = ["Changes", "Undo", "attributes", "generator", "generators", "guard", "states"]
 
 Undo = Callable[[], None]
 
@@ -19,7 +22,7 @@ class guard(contextlib.AbstractContextManager[Any]):  # noqa: N801 - used like a
     Parameters
     ----------
     *undo : functions without arguments
-        Called one after the other. `attributes`, `states` and ``Snapshot(...).restore`` are such functions, made before
+        Called one after the other. `attributes`, `states` and ``Changes(...).restore`` are such functions, made before
         the block begins.
     always : bool
         Call them after a block that succeeds too.
@@ -43,6 +46,23 @@ def attributes(thing: Any, *names: str) -> Undo:
     return lambda: vars(thing).update(kept)
 
 
+def generator(rng: np.random.RandomState) -> Undo:
+    """Remember where a generator of random numbers stands."""
+    state = rng.get_state(legacy=False)
+    return lambda: rng.set_state(state)
+
+
+def generators(layers: Iterable[Any]) -> list[Undo]:
+    """Remember where the random numbers of layers, and of layers inside them, stand."""
+    found: list[Undo] = []
+    for layer in layers:
+        rng = vars(layer).get("_rng_")
+        if rng is not None:
+            found.append(functools.partial(setattr, rng.bit_generator, "state", rng.bit_generator.state))
+        found += generators(layer.inner_layers())
+    return found
+
+
 def states(layers: Iterable[Any]) -> list[Undo]:
     """Remember the states of stateful layers, and of layers inside them. A call replaces them, so nothing is copied."""
     stateful = [layer for layer in layers if layer.stateful]
@@ -57,24 +77,101 @@ def _with_states(layers: Iterable[Any]) -> Iterator[Any]:
             yield from _with_states(layer.inner_layers())
 
 
-class Snapshot:
-    """Copies of a model's weights and of its optimizer's state."""
+class Changes:
+    """What the updates of a model change, copied before they do, so that they can be undone.
+
+    Weights that are updated as a whole are copied with the optimizer's state before the first update. Of embedding tables
+    only the rows that an update changes are copied, each once.
+
+    Parameters
+    ----------
+    model : Model
+        Compiled. `before_update` is called before each of its updates. If it is given another optimizer before the first
+        one, that may share its state with the present one, which is put back.
+    """
 
     def __init__(self, model: Any) -> None:
-        self.model, self.optimizer = model, model.optimizer
-        self.params: np.ndarray = model.weight_vector.copy()
-        self._state = self.optimizer.get_state()
+        self.model = model
+        self._undo = attributes(model.optimizer, *vars(model.optimizer))
+        self._plan: Any = None
+        self._copies: list[_Copy] = []
+        #: For each table, by where it begins, which rows have been copied.
+        self._copied: dict[int, np.ndarray] = {}
 
-    def renew(self) -> None:
-        """Copy weights and optimizer again, into the same memory."""
-        np.copyto(self.params, self.model.weight_vector)
-        self._state = self.optimizer.get_state(self._state)
+    def before_update(self) -> None:
+        """Copy what the next update changes, unless that was done."""
+        plan = self.model.plan
+        if plan is not self._plan:
+            self._begin(plan)
+        for table in plan.tables:
+            self._copy_rows(table)
 
-    def restore_weights(self) -> None:
-        """Put the weights back."""
-        self.model.params = self.params
+    def _begin(self, plan: Any) -> None:
+        """Copy what is updated as a whole. Layers frozen or unfrozen meanwhile change the plan: all is copied anew then."""
+        self._plan, self._copied = plan, {}
+        weights, optimizer = self.model.weight_vector, self.model.optimizer
+        for start, stop in plan.runs:
+            self._copies.append(_Copy(None, weights[start:stop].copy(), slice(start, stop)))
+            for vector in optimizer.vectors(weights.size):
+                self._copies.append(_Copy(vector, vector[start:stop].copy(), slice(start, stop)))
+        for start in optimizer.decayed.keys() - {table.start for table in plan.tables}:
+            last = optimizer.decayed[start]
+            self._copies.append(_Copy(last, last.copy(), slice(None)))
+
+    def _copy_rows(self, table: Any) -> None:
+        optimizer = self.model.optimizer
+        rows = optimizer.rows(table)
+        copied = self._copied.get(table.start)
+        if copied is None:
+            copied = self._copied[table.start] = np.zeros(table.shape[0], bool)
+        else:
+            rows = rows[~copied[rows]]
+        if not rows.size:
+            return
+        # Most rows: the whole table takes less time, and rows that were copied before are put back after it.
+        index: Any = rows if 2 * len(rows) <= table.shape[0] else None
+        weights = self.model.weight_vector
+        for vector in (None, *optimizer.vectors(weights.size)):
+            part = (weights if vector is None else vector)[table.start : table.stop]
+            values = part.copy() if index is None else part.reshape(table.shape)[index]
+            self._copies.append(_Copy(vector, values, slice(table.start, table.stop), index))
+        last = optimizer.decayed.get(table.start)
+        if last is not None:
+            self._copies.append(
+                _Copy(last, last[slice(None) if index is None else index].copy(), slice(None), index)
+            )
+        copied[slice(None) if index is None else index] = True
 
     def restore(self) -> None:
         """Put weights and optimizer back."""
-        self.restore_weights()
-        self.optimizer.set_state(self._state)
+        weights = self.model.weight_vector
+        for copy in reversed(self._copies):
+            target = (weights if copy.vector is None else copy.vector)[copy.part]
+            if copy.rows is None:
+                target[...] = copy.values
+            else:
+                target.reshape(-1, *copy.values.shape[1:])[copy.rows] = copy.values
+        self._undo()
+        self.model.weights_changed()
+
+    def weights_are_finite(self) -> bool:
+        """Whether all weights that were changed are finite now."""
+        weights = self.model.weight_vector
+        for copy in self._copies:
+            if copy.vector is None:
+                part = weights[copy.part]
+                if copy.rows is not None:
+                    part = part.reshape(-1, copy.values.shape[1])[copy.rows].ravel()
+                if not all_finite(part):
+                    return False
+        return True
+
+
+class _Copy(NamedTuple):
+    """Values of a part of a vector, or of some rows of that part."""
+
+    #: The vector; None for the model's weights.
+    vector: np.ndarray | None
+    values: np.ndarray
+    part: slice
+    rows: np.ndarray | None = None

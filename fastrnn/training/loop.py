@@ -14,7 +14,7 @@ from fastrnn.exceptions import NonFiniteLossError
 from fastrnn.sequences import Ragged
 from fastrnn.training.callback import CallbackList
 from fastrnn.training.data import Batch, Batches, like_lengths, restarting
-from fastrnn.training.guard import Snapshot, guard, states
+from fastrnn.training.guard import Changes, guard, states
 from fastrnn.training.row_states import RowStates
 
 __all__ = ["Outcome", "Policy", "Schedule", "Task", "evaluate", "outputs", "predict", "run_epochs"]
@@ -38,7 +38,7 @@ class Schedule(NamedTuple):
 class Policy(NamedTuple):
     """What is done when training fails or is interrupted, and which weights the model ends with."""
 
-    #: Keep copies of the last finite weights, to which a failure goes back. Without, errors are raised as they come.
+    #: Be able to go back to the last finite weights when training fails. Without, errors are raised as they come.
     keep_good: bool = True
     #: Whether Ctrl-C after the first epoch ends training as if it were complete.
     keep_interrupted: bool = False
@@ -57,6 +57,8 @@ class Task(NamedTuple):
     validate: Callable[[], dict[str, float]] | None = None
     #: States that sequences start from, where layers don't keep them from batch to batch.
     row_states: RowStates | None = None
+    #: Records the updates, where the caller undoes them if training fails.
+    changes: Changes | None = None
 
 
 @dataclasses.dataclass
@@ -75,23 +77,25 @@ class Outcome:
 
 
 class _Weights:
-    """A copy of the weights that a failure goes back to, and of the best ones.
+    """What a failure goes back to, and a copy of the best weights.
 
-    The copy is made before the first update of an epoch, when loss and gradient have been found finite. What an epoch
+    Updates are recorded anew from the first of an epoch on, when loss and gradient have been found finite. What an epoch
     ends with is not known to be good before that.
     """
 
     def __init__(self, model: Any, best_of: str | None) -> None:
         self.model, self.best_of = model, best_of
-        self.good: Snapshot | None = None
+        #: The updates since the last weights that are known to be good.
+        self.changes: Changes | None = None
         self.best: np.ndarray | None = None
         self.best_value = -math.inf
 
-    def keep(self) -> None:
-        if self.good is None:
-            self.good = Snapshot(self.model)
-        else:
-            self.good.renew()
+    def first_update(self) -> None:
+        """Take the weights as good, and record the updates from here on."""
+        self.changes = None  # its memory is free before new memory is taken
+        self.changes = Changes(self.model)
+        self.model.trainer.before_update = self.changes.before_update
+        self.changes.before_update()
 
     def complete_epoch(self, logs: dict[str, float]) -> None:
         if self.best_of is not None and logs[self.best_of] > self.best_value:
@@ -104,9 +108,14 @@ class _Weights:
         """Put back what was good, given the updates made in the failed epoch; return whether an epoch is lost."""
         # Where the first update fails, what the epoch started from is not good either, unless it was validated.
         lost = updates == 0 and self.best_of is None
-        if self.good is not None and (lost or updates > 0):
-            self.good.restore()
+        if lost or updates > 0:
+            self.restore()
         return lost
+
+    def restore(self) -> None:
+        """Put back the last weights that are known to be good."""
+        if self.changes is not None:
+            self.changes.restore()
 
     def finish(self) -> None:
         if self.best is not None:
@@ -150,10 +159,13 @@ def run_epochs(model: Any, task: Task, calls: CallbackList) -> Outcome:
             trainer.objective.reset()
             calls.call("on_epoch_begin", outcome.epoch, {})
             updates = trainer.optimizer.iterations
-            trainer.before_update = None if weights is None else weights.keep
+            if weights is not None:
+                trainer.before_update = weights.first_update
+            elif task.changes is not None:
+                trainer.before_update = task.changes.before_update
             batches = task.data.epoch(task.rng, schedule.shuffle) if stream is None else stream
             _run_batches(model, batches, task, calls, outcome)
-            trainer.check_weights(model)
+            trainer.check_weights(model, task.changes)
             logs = trainer.objective.logs()
             if task.validate is not None and _due(outcome.epoch, schedule.validation_freq):
                 logs.update(task.validate())
@@ -173,8 +185,8 @@ def run_epochs(model: Any, task: Task, calls: CallbackList) -> Outcome:
     except KeyboardInterrupt:
         if not (policy.keep_interrupted and outcome.epochs):
             raise
-        if weights is not None and weights.good is not None and not all_finite(model.weight_vector):
-            weights.good.restore()
+        if weights is not None and not all_finite(model.weight_vector):
+            weights.restore()
         outcome.interrupted = True
     finally:
         trainer.before_update = None

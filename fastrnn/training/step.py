@@ -13,7 +13,7 @@ from fastrnn.engine.kernels.update import all_finite
 from fastrnn.exceptions import NonFiniteLossError, NotCompiledError
 from fastrnn.training.callback import History
 from fastrnn.training.data import Batch
-from fastrnn.training.guard import guard, states
+from fastrnn.training.guard import Changes, guard, states
 from fastrnn.training.objective import Objective
 from fastrnn.training.truncation import Piece, carried_states, cut
 
@@ -111,7 +111,7 @@ class Trainer:
         self.optimizer: Any = None
         self.objective = Objective()
         self.stop_training = False
-        #: Called once before the next update, when the weights have proved to give a finite loss and gradient.
+        #: Called before each update, when the weights have proved to give a finite loss and gradient.
         self.before_update: Callable[[], None] | None = None
         self.history: History | None = None
 
@@ -193,7 +193,6 @@ class Trainer:
             self._check_gradients(grads, model.plan)
             if self.before_update is not None:
                 self.before_update()
-                self.before_update = None
             self.optimizer.apply(weights, grads, model.plan)
             model.constrain()
             model.weights_changed()
@@ -218,7 +217,10 @@ class Trainer:
         judged = self.judge(model, batch, training=False)
         self.objective.add(judged.loss, batch.y, judged.y, batch.weight, judged.mask)
 
-    def check_weights(self, model: Trainable) -> None:
-        """Raise `NonFiniteLossError` if a weight is not finite, which the loss shows at the next batch only."""
-        if not all_finite(model.weight_vector):
+    def check_weights(self, model: Trainable, changes: Changes | None = None) -> None:
+        """Raise `NonFiniteLossError` if a weight is not finite, which the loss shows at the next batch only.
+
+        With `changes`, only what they hold is looked at.
+        """
+        if not (all_finite(model.weight_vector) if changes is None else changes.weights_are_finite()):
             raise NonFiniteLossError("a weight became NaN or infinite")

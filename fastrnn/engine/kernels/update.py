@@ -3,8 +3,8 @@
 Every update is one pass over the vectors: parameters ``p``, gradients ``g`` and the optimizer's own state are read and
 written once. Scalars come as Python floats and are cast to the vectors' dtype, so that float32 stays float32.
 
-The ``*_rows`` kernels update only the given rows of a table. They are exact where a row without a gradient would not
-have moved; what would have happened to its state meanwhile (RMSprop's decay) is made up for when it is touched next.
+The ``*_rows`` kernels update only the given rows of a table. They are exact where the other rows would not have moved;
+what would have happened to their state meanwhile (RMSprop's decay) is made up for when they are touched next.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import numpy as np
 from fastrnn.engine.runtime.jit import inlined, jit
 
 __all__ = [
-    "TableState",
+    "AdamTable",
+    "RMSpropTable",
     "adagrad",
     "adagrad_rows",
     "adam",
+    "adam_rows",
     "all_finite",
     "amsgrad",
     "clip",
@@ -31,6 +33,7 @@ __all__ = [
     "scatter_add",
     "sgd",
     "sgd_momentum",
+    "sgd_momentum_rows",
     "sgd_rows",
     "square_sum",
     "zero_rows",
@@ -152,38 +155,91 @@ def adagrad_rows(p, g, total, rows, rate, epsilon):
             to[i] -= rate * change[i] / np.sqrt(sums[i] + epsilon)
 
 
-class TableState(NamedTuple):
+@jit
+def sgd_momentum_rows(p, g, m, rows, rate, momentum, nesterov):
+    """:func:`sgd_momentum` on some rows of a table."""
+    rate = p.dtype.type(rate)
+    momentum = p.dtype.type(momentum)
+    for r in rows:
+        to, change, means = p[r], g[r], m[r]
+        for i in range(to.size):
+            step = rate * change[i]
+            means[i] = momentum * means[i] - step
+            to[i] += momentum * means[i] - step if nesterov else means[i]
+
+
+class AdamTable(NamedTuple):
+    """Adam's state for a table; ``v_max`` is empty without AMSGrad."""
+
+    m: np.ndarray
+    v: np.ndarray
+    v_max: np.ndarray
+
+
+@jit
+def adam_rows(p, g, state, rows, rate, beta_1, beta_2, epsilon):
+    """:func:`adam` or :func:`amsgrad` on some rows of a table; `state` is an `AdamTable`."""
+    rate = p.dtype.type(rate)
+    new_1 = p.dtype.type(1.0 - beta_1)
+    new_2 = p.dtype.type(1.0 - beta_2)
+    epsilon = p.dtype.type(epsilon)
+    for r in rows:
+        to, change, m, v = p[r], g[r], state.m[r], state.v[r]
+        if state.v_max.size == 0:
+            for i in range(to.size):
+                _moments(change, m, v, i, new_1, new_2)
+                to[i] -= m[i] * rate / (np.sqrt(v[i]) + epsilon)
+        else:
+            v_max = state.v_max[r]
+            for i in range(to.size):
+                _moments(change, m, v, i, new_1, new_2)
+                v_max[i] = max(v_max[i], v[i])
+                to[i] -= m[i] * rate / (np.sqrt(v_max[i]) + epsilon)
+
+
+class RMSpropTable(NamedTuple):
     """RMSprop's state for a table: running means, and for each row the step up to which they are decayed.
 
-    ``mean`` is empty unless RMSprop is centered.
+    ``mean`` is empty unless RMSprop is centered, ``m`` without momentum. ``last`` is empty where all means are decayed up
+    to the step before.
     """
 
     v: np.ndarray
     mean: np.ndarray
+    m: np.ndarray
     last: np.ndarray
 
 
 @jit
-def rmsprop_rows(p, g, state, rows, step, rate, rho, epsilon):
-    """:func:`rmsprop` without momentum on some rows of a table, at step number ``step``; `state` is a `TableState`."""
-    v, mean, last = state
+def rmsprop_rows(p, g, state, rows, step, rate, rho, momentum, epsilon):
+    """:func:`rmsprop` on some rows of a table, at step number ``step``; `state` is an `RMSpropTable`."""
+    v, mean, m, last = state
     rate = p.dtype.type(rate)
     new = p.dtype.type(1.0 - rho)
+    decay = p.dtype.type(rho)
+    momentum = p.dtype.type(momentum)
     epsilon = p.dtype.type(epsilon)
     for r in rows:
         to, change, squares = p[r], g[r], v[r]
-        decay = p.dtype.type(rho ** float(step - last[r]))
-        last[r] = step
-        if mean.size == 0:
+        if last.size != 0:
+            decay = p.dtype.type(rho ** float(step - last[r]))
+            last[r] = step
+        if mean.size == 0 and m.size == 0:
             for i in range(to.size):
                 squares[i] = decay * squares[i] + new * (change[i] * change[i])
                 to[i] -= rate * change[i] / np.sqrt(squares[i] + epsilon)
-        else:
-            means = mean[r]
-            for i in range(to.size):
-                squares[i] = decay * squares[i] + new * (change[i] * change[i])
-                means[i] = decay * means[i] + new * change[i]
-                to[i] -= rate * change[i] / np.sqrt(squares[i] - means[i] * means[i] + epsilon)
+            continue
+        for i in range(to.size):
+            squares[i] = decay * squares[i] + new * (change[i] * change[i])
+            spread = squares[i] + epsilon
+            if mean.size != 0:
+                mean[r, i] = decay * mean[r, i] + new * change[i]
+                spread -= mean[r, i] * mean[r, i]
+            move = rate * change[i] / np.sqrt(spread)
+            if m.size != 0:
+                m[r, i] = momentum * m[r, i] + move
+                move = m[r, i]
+            to[i] -= move
 
 
 @jit

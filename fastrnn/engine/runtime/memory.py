@@ -7,6 +7,7 @@ import itertools
 import math
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,15 @@ _LINE, _PAGE = 64, 4096
 _places = itertools.cycle(int(f"{k:04b}"[::-1], 2) * _PAGE // 16 for k in range(16))
 
 
-def aligned(shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An array with arbitrary contents that starts at a cache line.
+def aligned(shape: int | tuple[int, ...], dtype: Any, zeros: bool = False) -> np.ndarray:
+    """An array of arbitrary contents, or of zeros, that starts at a cache line.
 
     Vectors are as wide as a line: those that straddle two take twice as long to load, which halves the speed of
     products with one row.
     """
     size = math.prod(shape) if isinstance(shape, tuple) else shape
     n_bytes = size * np.dtype(dtype).itemsize
-    raw, start = _raw(n_bytes)
+    raw, start = _raw(n_bytes, np.zeros if zeros else np.empty)
     return raw[start : start + n_bytes].view(dtype).reshape(shape)
 
 
@@ -38,7 +39,7 @@ def nothing(dtype: Any, n_dims: int) -> np.ndarray:
     return np.empty((0,) * n_dims, dtype)
 
 
-def _raw(n_bytes: int) -> tuple[np.ndarray, int]:
+def _raw(n_bytes: int, make: Callable[..., np.ndarray] = np.empty) -> tuple[np.ndarray, int]:
     """Memory for so many bytes, and where they begin in it: at a cache line; large ones, each at another in its page.
 
     What lies a whole number of pages apart looks like one place to a core that asks whether a load has to wait for a
@@ -46,9 +47,10 @@ def _raw(n_bytes: int) -> tuple[np.ndarray, int]:
     through several of them side by side.
     """
     if n_bytes < tuning.LARGE_BLOCK_BYTES:
-        raw = np.empty(n_bytes + _LINE, np.uint8)
+        raw = make(n_bytes + _LINE, np.uint8)
         return raw, -raw.ctypes.data % _LINE
-    raw = np.empty(n_bytes + 2 * _PAGE, np.uint8)
+    # Zeros of the system take memory only where they are written to.
+    raw = make(n_bytes + 2 * _PAGE, np.uint8)
     return raw, -raw.ctypes.data % _PAGE + next(_places)
 
 
