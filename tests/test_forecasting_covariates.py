@@ -202,6 +202,67 @@ def test_bad_covariates_are_refused(call, message):
     np.testing.assert_array_equal(f.predict(X=x[:6]), before)
 
 
+@pytest.mark.parametrize("quantiles", [None, (0.1, 0.5, 0.9)], ids=["point", "quantiles"])
+def test_backtest_with_refit_takes_covariates_and_static(quantiles):
+    y, x = zip(*(data(n, seed=i) for i, n in enumerate((110, 131))), strict=True)
+    x = [np.column_stack([part, np.arange(len(part)) % 5]) for part in x]
+    static = {0: {"kind": "a", "size": 1.0}, 1: {"kind": "b", "size": 3.0}}
+    f = forecaster(max_iter=1, past_covariates=(1,), quantiles=quantiles)
+    f.fit([part[:90] for part in y], [part[:90] for part in x], static)
+    before = f.model_.params.copy()
+    # The last fifth of each series, every third step: the shorter series has one origin less.
+    backtest = f.backtest(list(y), list(x), static, start=0.8, step=3, refit=True)
+    assert [len(s.origins) for s in backtest.series] == [6, 7]
+    for turn in (0, 2):
+        ends = [int(s.origins[turn]) + 1 for s in backtest.series]
+        again = forecaster(max_iter=1, past_covariates=(1,), quantiles=quantiles)
+        known = [part[: end + 6].copy() for part, end in zip(x, ends, strict=True)]
+        for part, end in zip(known, ends, strict=True):
+            part[end:, 1] = np.nan
+        again.fit([part[:end] for part, end in zip(y, ends, strict=True)], known, static)
+        for s, expected in zip(backtest.series, again.predict(), strict=True):
+            found = s.forecast[turn] if quantiles is None else s.quantiles[turn]
+            np.testing.assert_allclose(found, expected, rtol=1e-6)
+    alone = forecaster(max_iter=1, past_covariates=(1,), quantiles=quantiles)
+    end = int(backtest.series[1].origins[6]) + 1
+    last = x[1][: end + 6].copy()
+    last[end:, 1] = np.nan
+    alone.fit([y[1][:end]], [last], {0: static[1]})
+    found = backtest.series[1].forecast[6] if quantiles is None else backtest.series[1].quantiles[6]
+    np.testing.assert_allclose(found, alone.predict()[0], rtol=1e-6)
+    np.testing.assert_array_equal(f.model_.params, before)
+
+
+def test_backtest_with_refit_of_frames_keeps_names_and_the_calendar():
+    index = pd.date_range("2000-01-01", periods=120, freq="D")
+    y, x = data(120)
+    series = pd.Series(y, index=index, name="load")
+    X = pd.DataFrame({"warm": x[:, 0], "seen": np.arange(120.0)}, index=index)
+    options = {"max_iter": 1, "past_covariates": ("seen",), "calendar": True}
+    f = forecaster(**options).fit(series[:90], X)
+    result = f.backtest(series, X, start="2000-04-10", step=7, refit=True).series[0]
+    again = forecaster(**options)
+    end = int(result.origins[1]) + 1
+    known = X[: end + 6].copy()
+    known.iloc[end:, 1] = np.nan
+    np.testing.assert_allclose(
+        again.fit(series[:end], known).predict().to_numpy(), result.forecast[1], rtol=1e-6
+    )
+
+
+def test_covariates_of_the_future_do_not_reach_a_refit():
+    y, x = data(120)
+    x = np.column_stack([x, np.arange(120.0)])
+    f = forecaster(max_iter=1, past_covariates=(1,)).fit(y[:90], x[:90])
+    one = f.backtest(y, x, start=100, step=10, refit=True).series[0].forecast
+    changed, other = y.copy(), x.copy()
+    changed[100:] = 7.0
+    other[106:], other[100:, 1] = 99.0, -99.0
+    two = f.backtest(changed, other, start=100, step=10, refit=True).series[0].forecast
+    np.testing.assert_array_equal(one[0], two[0])
+    assert (one[1] != two[1]).any()
+
+
 def test_covariates_not_in_fit_are_refused_later():
     y, x = data(120)
     f = forecaster(max_iter=1).fit(y)

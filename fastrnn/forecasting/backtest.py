@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from fastrnn.extras import extra
+from fastrnn.forecasting.covariates import CovariateRows, read_covariates, read_static
+from fastrnn.forecasting.frames import Panel, subset
 from fastrnn.forecasting.metrics import naive_scale
 from fastrnn.forecasting.uncertainty import spread_of
 from fastrnn.sequences import Ragged
@@ -215,8 +217,7 @@ def backtest(
     if not levels and forecaster._head.has_distribution:
         levels = (0.1, 0.5, 0.9)
     if refit:
-        _check_refit(X, static, origins)
-        outputs = _refitted(forecaster, panel, origins, horizon, levels)
+        outputs = _refitted(forecaster, panel, X, static, origins, horizon, levels)
     else:
         outputs = _in_one_pass(forecaster, all_series, origins, levels)
     season = forecaster.seasons_[0]
@@ -263,32 +264,52 @@ def _in_one_pass(
     return out
 
 
-def _check_refit(X: Any, static: Any, origins: list[NDArray[Any]]) -> None:
-    if X is not None or static is not None:
-        raise ValueError(
-            "refit=True does not take X or static; loop over the origins and fit a clone at each"
-        )
-    if len({tuple(at) for at in origins}) > 1:
-        raise ValueError("refit=True needs the same origins in all series; give series of equal length")
-
-
 def _refitted(
-    forecaster: Any, panel: Any, origins: list[NDArray[Any]], horizon: int, levels: tuple[float, ...]
+    forecaster: Any,
+    panel: Panel,
+    X: Any,
+    static: Any,
+    origins: list[NDArray[Any]],
+    horizon: int,
+    levels: tuple[float, ...],
 ) -> list[Any]:
-    """Fit a clone on the steps up to each origin, and forecast from there."""
+    """Fit a clone on the steps up to each origin, the first of all series first, and forecast from there."""
     from tqdm.auto import tqdm
 
+    plan, rows, table = forecaster._plan.covariates, None, None
+    if plan is not None:
+        rows = read_covariates(X, panel, plan.names)[1]
+    if forecaster._encoder is not None:
+        table = read_static(static, panel.names, panel.columns)
     points: list[list[NDArray[Any]]] = [[] for _ in origins]
     quantiles: list[list[NDArray[Any]]] = [[] for _ in origins]
-    for origin in tqdm(origins[0], desc="refit", disable=not forecaster.verbose):
+    for turn in tqdm(range(max(map(len, origins))), desc="refit", disable=not forecaster.verbose):
+        chosen = [i for i, at in enumerate(origins) if turn < len(at)]
+        ends = [int(origins[i][turn]) + 1 for i in chosen]
+        part = subset(panel, chosen)
+        part.values = [values[:end] for values, end in zip(part.values, ends, strict=True)]
+        known = None
+        if rows is not None:
+            cut = [
+                _known_at(rows[i], end, plan, forecaster._head.horizon)
+                for i, end in zip(chosen, ends, strict=True)
+            ]
+            known = CovariateRows(plan.names, cut)
         again = clone(forecaster).set_params(season_length=forecaster.seasons_)
-        again.fit([values[: origin + 1] for values in panel.values])
+        again._fit_panel(part, known, table)
         raw, *_ = again._raw(None, None)
-        for i, values in enumerate(again._values(again._head.point(raw), horizon)):
+        for i, values in zip(chosen, again._values(again._head.point(raw), horizon), strict=True):
             points[i].append(values)
         if levels:
-            for i, values in enumerate(
-                again._values(again._quantiles_of(raw, levels, again._scales()), horizon)
-            ):
+            z = again._quantiles_of(raw, levels, again._scales())
+            for i, values in zip(chosen, again._values(z, horizon), strict=True):
                 quantiles[i].append(values)
     return [(np.array(p), np.array(q) if q else None) for p, q in zip(points, quantiles, strict=True)]
+
+
+def _known_at(row: tuple[int, NDArray[Any]], end: int, plan: Any, horizon: int) -> tuple[int, NDArray[Any]]:
+    """Covariates as they are known at the last step before `end`: those of the past end there."""
+    start, table = row
+    table = table[: max(end + horizon - start, 0)].copy()
+    table[max(end - start, 0) :, plan.past] = np.nan
+    return start, table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from fastrnn.extras import extra
 from fastrnn.forecasting.axes import StampAxis, check_order
 from fastrnn.forecasting.frames import Columns, Panel, stamps_of
 
-__all__ = ["CovariatePlan", "StaticEncoder", "calendar_features", "read_covariates"]
+__all__ = ["CovariatePlan", "CovariateRows", "StaticEncoder", "calendar_features", "read_covariates"]
 
 _DAY = 86_400_000_000_000
 
@@ -101,6 +101,13 @@ class CovariatePlan:
         return np.concatenate(parts, axis=1)
 
 
+class CovariateRows(NamedTuple):
+    """Covariates that were read before, for each series of a panel: what `read_covariates` returns."""
+
+    names: list[Any]
+    rows: list[tuple[int, NDArray[Any]]]
+
+
 class StaticEncoder:
     """Converts static numbers and categories to features: scaled numbers and one-hot categories."""
 
@@ -168,7 +175,7 @@ def read_covariates(
 
     Parameters
     ----------
-    X : array, list of arrays, or frame
+    X : array, list of arrays, frame, or CovariateRows
         The first row of arrays (n_steps, n_columns) belongs to the first step of the panel; frames are aligned by their
         stamps. One for all series, a list, or a long frame with the ids.
     panel : Panel
@@ -182,6 +189,8 @@ def read_covariates(
     rows : list of (start, ndarray of shape (n_steps, n_columns))
         `start` is the position of the first row on the axis of the series.
     """
+    if isinstance(X, CovariateRows):
+        return X.names, X.rows
     module = type(X).__module__.split(".")[0]
     columns = panel.columns
     if module == "polars":

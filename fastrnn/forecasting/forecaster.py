@@ -163,7 +163,10 @@ class RNNForecaster(ForecasterStates, Judging, Uncertainty, ForecasterParameters
             If the input is not valid; the forecaster is then unchanged.
         """
         self._check_parameters()
-        panel = self._read(y)
+        return self._fit_panel(self._read(y), X, static, callbacks)
+
+    def _fit_panel(self, panel: Panel, X: Any, static: Any, callbacks: Any = None) -> RNNForecaster:
+        """Fit to series that have been read, with valid parameters."""
         longest = max(map(len, panel.values))
         if longest <= self.horizon:
             raise ValueError(

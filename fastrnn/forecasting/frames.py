@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fastrnn.extras import extra
 from fastrnn.forecasting.axes import RangeAxis, StampAxis, check_order, read_axis
 
-__all__ = ["Columns", "Panel", "read_panel", "stamps_of", "write_panel"]
+__all__ = ["Columns", "Panel", "read_panel", "stamps_of", "subset", "write_panel"]
 
 Axis = RangeAxis | StampAxis
 
@@ -54,6 +54,21 @@ class Panel:
     def __post_init__(self) -> None:
         if not self.starts:
             self.starts = [0] * len(self.values)
+
+
+def subset(panel: Panel, rows: list[int]) -> Panel:
+    """Some series of a panel."""
+
+    def pick(items: list[Any]) -> list[Any]:
+        return [items[i] for i in rows]
+
+    return replace(
+        panel,
+        names=pick(panel.names),
+        values=pick(panel.values),
+        axes=pick(panel.axes),
+        starts=pick(panel.starts),
+    )
 
 
 def _module(y: Any) -> str:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from fastrnn.forecasting.backtest import Backtest, backtest
+from fastrnn.forecasting.frames import subset
 from fastrnn.forecasting.metrics import naive_scale
 from fastrnn.forecasting.series import Series
-from fastrnn.forecasting.states import subset
 
 __all__ = ["Judging"]
 
@@ -57,7 +57,8 @@ class Judging:
         horizon : int, optional
             Steps ahead, at most the `horizon` of `fit`.
         refit : bool, default=False
-            Whether to fit a clone on the steps up to each origin.
+            Whether to fit a clone on the steps up to each origin: first on those up to the first origin of each series, then
+            up to the second, and so on. Series without such an origin are left out of that fit.
 
         Returns
         -------

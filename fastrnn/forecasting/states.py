@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,11 @@ from sklearn.utils.validation import check_is_fitted
 from fastrnn.forecasting import network
 from fastrnn.forecasting.covariates import read_covariates, read_static
 from fastrnn.forecasting.effect import CovariateEffect
-from fastrnn.forecasting.frames import Columns, Panel, read_panel
+from fastrnn.forecasting.frames import Columns, Panel, read_panel, subset
 from fastrnn.forecasting.series import FeaturePlan, Series, check_values
 from fastrnn.forecasting.targets import SeriesHistory
 
-__all__ = ["ForecasterStates", "subset"]
+__all__ = ["ForecasterStates"]
 
 
 class ForecasterStates:
@@ -251,21 +250,6 @@ class ForecasterStates:
 
 def _n_rows(series: Series) -> int:
     return 0 if series.x is None else len(series.x)
-
-
-def subset(panel: Panel, rows: list[int]) -> Panel:
-    """Some series of a panel."""
-
-    def pick(items: list[Any]) -> list[Any]:
-        return [items[i] for i in rows]
-
-    return replace(
-        panel,
-        names=pick(panel.names),
-        values=pick(panel.values),
-        axes=pick(panel.axes),
-        starts=pick(panel.starts),
-    )
 
 
 def _joined(states: network.States, more: network.States) -> network.States:
