@@ -1,12 +1,8 @@
-"""How much unrolling the time loop of a small network could gain: python -m benchmarks.step_parts
+"""What a time step of a small network consists of: python -m benchmarks.step_parts
 
 A time step consists of its part of the input product, the recurrent product, the pointwise part and the loop: addresses,
-calls, copies. Unrolling can only remove the loop, so a step can become at most ``step / (step - loop)`` times as fast. A
-call of 8 or 32 steps gains less, because the call itself takes a constant time.
-
-Constant sizes were tried and gained nothing. Weights held in registers from step to step need ``gates * units**2 / lanes``
-of 32 vector registers: half of them for a SimpleRNN of 16 units, at least twice as many as there are for any network of 32
-units. Loading aligned weights from L1 is as fast as the multiplications.
+calls, copies. Without the loop, a step would be ``step / (step - loop)`` times as fast. A call of 8 or 32 steps would gain less,
+because the call itself takes a constant time. `unrolled` measures what the unrolled kernels do gain.
 
 Written to benchmarks/results/: step_parts.json and step_parts.md.
 """
@@ -139,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "recurrent product",
         "pointwise",
         "call itself",
-        "most by unrolling: a step",
+        "without the loop: a step",
         f"a call of {SHORT} steps",
         f"of {LONG} steps",
     ]
