@@ -1,8 +1,8 @@
 """What a time step of a small network consists of: python -m benchmarks.step_parts
 
 A time step consists of its part of the input product, the recurrent product, the pointwise part and the loop: addresses,
-calls, copies. Without the loop, a step would be ``step / (step - loop)`` times as fast. A call of 8 or 32 steps would gain less,
-because the call itself takes a constant time. `unrolled` measures what the unrolled kernels do gain.
+calls, copies. Without the loop, a step would be ``step / (step - loop)`` times as fast. A call of 8 or 32 steps would gain
+less, because the call itself takes a constant time. `unrolled` measures what the unrolled kernels do gain.
 
 Written to benchmarks/results/: step_parts.json and step_parts.md.
 """
