@@ -194,6 +194,8 @@ class Cell(Layer):
         input_factors : ndarray of shape (1 or n_gates, n_batch, n_inputs), or None
         recurrent_factors : ndarray of shape (n_gates, n_batch, units), or None
         """
+        if not self.dropout and not self.recurrent_dropout:
+            return None, None
         n_gates = self._traits.n_gates
         n_masks = n_gates if self.recurrent_dropout else 1
         return (

@@ -46,6 +46,8 @@ class Network:
 
     #: Identifies models in modules that can't import this class.
     is_network = True
+    #: Number of the last vector that any model has put its weights into.
+    _last_binding = 0
     #: Whether the input shape is a guess that the data may change.
     _guessed = False
     #: Default number of time steps of the output, for models that generate sequences.
@@ -173,13 +175,16 @@ class Network:
                 at += value.size
             layer.bind(*views)
         self._params, self._grads, self._fitting = params, grads, None
-        self._binding, self._parts = next(_bindings), list(tree(self.layers))
+        self._parts = list(tree(self.layers))
+        self._binding = Network._last_binding = next(_bindings)
         for layer in self._parts:
             layer.binding = self._binding
         self.plan_updates()
 
     def bind_weights(self) -> None:
         """Move the weights back into this model's vector, if another model that shares a layer has moved them."""
+        if self._binding == Network._last_binding:
+            return
         for layer in self._parts:
             if layer.binding != self._binding:
                 self._pack()

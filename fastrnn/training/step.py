@@ -15,7 +15,7 @@ from fastrnn.training.callback import History
 from fastrnn.training.data import Batch
 from fastrnn.training.guard import Changes, guard, states
 from fastrnn.training.objective import Objective
-from fastrnn.training.truncation import Piece, carried_states, cut
+from fastrnn.training.truncation import carried_states, cut
 
 __all__ = ["HELP", "ForwardPass", "Trainable", "Trainer"]
 
@@ -165,21 +165,18 @@ class Trainer:
         """
         model.bind_weights()
         if n_steps is None or batch.x.shape[1] <= n_steps:
-            return self._update(model, Piece(batch))
+            return self._update(model, batch)
         total = 0.0
         with carried_states(model.layers):
             for piece in cut(batch, n_steps):
-                total += piece.share * self._update(model, piece)
+                total += piece.share * self._update(model, piece.batch)
         return total
 
-    def _update(self, model: Trainable, piece: Piece) -> float:
+    # Numbers that overflow are found and told of below; NumPy's warnings would only come on top.
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")
+    def _update(self, model: Trainable, batch: Batch) -> float:
         """Make one update from a batch or a piece of one; return the loss."""
-        batch = piece.batch
-        # Numbers that overflow are found and told of here; NumPy's warnings would only come on top.
-        with (
-            guard(*states(model.layers)),
-            np.errstate(over="ignore", invalid="ignore", divide="ignore"),
-        ):
+        with guard(*states(model.layers)):
             judged = self.judge(model, batch, training=True)
             if not math.isfinite(judged.loss):
                 raise NonFiniteLossError(

@@ -40,7 +40,11 @@ class Tape(NamedTuple):
     """What `backward` needs to know of a `forward` with ``save=True``."""
 
     weights: Weights
+    #: The weights, as `pack_rows` takes them.
+    matrices: tuple[np.ndarray, ...]
     plan: Plan
+    #: Whether every sequence runs through all time steps.
+    dense: bool
     x: np.ndarray
     masks: np.ndarray
     states: np.ndarray
@@ -82,10 +86,10 @@ def pack_weights(cell: Any, weights: Weights) -> np.ndarray:
     return rows
 
 
-def _to_pack(weights: Weights, packed: PackedRows) -> tuple[Any, ...]:
+def _to_pack(matrices: tuple[np.ndarray, ...], packed: PackedRows) -> tuple[Any, ...]:
     """Arguments of `pack_rows`, with memory for the rows."""
     layout, shape, n_slices = packed
-    return matrices_of(weights), layout, pool.take("packed", shape, weights.kernel.dtype), n_slices
+    return matrices, layout, pool.take("packed", shape, matrices[0].dtype), n_slices
 
 
 def forward(
@@ -163,9 +167,9 @@ def forward(
     else:
         n_threads = thread_count(cell, row_total(schedule, n_steps), n_inputs, n_batch, n_threads, least)
         plan = plan_pass(cell, options, schedule, n_threads, n_slices)
-    to_pack = None
+    matrices, to_pack = (matrices_of(weights) if save or packed is None else ()), None
     if packed is None:
-        to_pack = _to_pack(weights, plan.packed)
+        to_pack = _to_pack(matrices, plan.packed)
         packed = to_pack[2]
     if state0 is None:
         state0 = np.zeros(plan.final_shape, dtype)
@@ -209,7 +213,7 @@ def forward(
         outputs = states[0, n_batch:].reshape(n_steps, n_batch, -1).transpose(1, 0, 2)
     elif sequences:
         outputs = out.reshape(n_batch, n_steps, -1)
-    tape = Tape(weights, plan, rows, masks, states, saved) if save else None
+    tape = Tape(weights, matrices, plan, schedule is None, rows, masks, states, saved) if save else None
     return Result(outputs, final, tape, stepped)
 
 
@@ -229,12 +233,25 @@ def _launch(
     if blocks.long and threads.in_main():
         _launch_interruptibly(entries, arguments, blocks, needed, to_pack)
         return
+    if blocks.n_threads == 1:
+        _launch_on(ALONE, entries[0], arguments, needed, to_pack)
+        return
     with threads.parallel_region(blocks.n_threads, blocks.light) as team:
         state = ALONE if team is None else team
-        if to_pack is not None:
-            pack_rows(state, *to_pack)
-        item_size = arguments[3].dtype.itemsize  # of the inputs
-        linking.launch(entries[blocks.n_slices > 1], (state, *arguments), needed, item_size)
+        _launch_on(state, entries[blocks.n_slices > 1], arguments, needed, to_pack)
+
+
+def _launch_on(
+    state: np.ndarray,
+    entry: Any,
+    arguments: tuple[Any, ...],
+    needed: Sequence[linking.Slots],
+    to_pack: tuple[Any, ...] | None,
+) -> None:
+    """The same by the team that shares `state`."""
+    if to_pack is not None:
+        pack_rows(state, *to_pack)
+    linking.launch(entry, (state, *arguments), needed, arguments[3].dtype.itemsize)  # of the inputs
 
 
 def _launch_interruptibly(entries: Any, arguments: tuple[Any, ...], *how: Any) -> None:
@@ -284,14 +301,14 @@ def backward(
     cell, options, dtype = plan.cell, plan.options, weights.kernel.dtype
     n_batch, n_steps, n_inputs = options[:3]
     d_rows, d_time_major = (nothing(dtype, 2), False) if d_out is None else contiguous_rows(d_out, dtype)
-    back, dense = plan_back(plan, need_dx, d_time_major), plan.dense
-    to_pack = _to_pack(weights, back.packed)
+    back = plan_back(plan, need_dx, d_time_major)
+    to_pack = _to_pack(tape.matrices, back.packed)
     if d_final is None:
         d_final = np.zeros(plan.final_shape, dtype)
     dx = nothing(dtype, 2)
     if need_dx:
         dx = recycler.take((n_batch * n_steps, n_inputs), dtype)
-        if not dense:
+        if not tape.dense:
             dx.fill(0)
     d_state0 = np.empty(plan.final_shape, dtype)
     grads = recycler.take(back.grads_shape, dtype)
@@ -314,7 +331,7 @@ def backward(
         plan.blocks.borders,
         plan.blocks.firsts,
     )
-    needed = needed_backward(dense, d_out is not None, need_dx, options.recurrent_masks)
+    needed = needed_backward(tape.dense, d_out is not None, need_dx, options.recurrent_masks)
     _launch(_BACKWARD, arguments, plan.blocks, needed, to_pack)
     total, (kernel, recurrent, bias, recurrent_bias, extra) = grads[0], back.pieces
     gradients = Weights(
