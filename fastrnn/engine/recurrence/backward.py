@@ -170,7 +170,11 @@ def backward_rows(args, k, i):
             if n == 0:
                 continue
             at -= n
-            if args.d_out.shape[0] > 0:
+            if args.d_out.shape[0] > 0 and schedule.dense:
+                for r in range(n):
+                    row = (r0 + r) * settings["out_row"] + s * settings["out_step"]
+                    add(part(args.d_out, row, 0, n_units), plane(ds, 0, r, n_units))
+            elif args.d_out.shape[0] > 0:
                 add_output_gradients(batch, args.d_out, s, r0, slab(ds, n_states, 0, n, n_units))
             old, new = state_rows(batch, s)
             for phase in range(1 if late else 0, -1, -1):
@@ -229,10 +233,14 @@ def _input_gradients(team, batch, weights, span, buffers, dx):
     for g in range(groups):
         kernel = segment(weights, settings["kernel"] + g * settings["kernel_size"], settings["kernel_size"])
         columns = block(buffers.dz, 0, total, g * width, width)
-        target = block(buffers.x, 0, total, 0, n_inputs)
+        target, in_order = block(buffers.x, 0, total, 0, n_inputs), inputs_in_order(batch, span)
+        if in_order:
+            target = block(dx, s0 * settings["dx_step"], total, 0, n_inputs)
         split_product(
             team, settings["n_slices"], columns, kernel, n_inputs, target, block(buffers.x, 0, 0, 0, 0)
         )
+        if in_order:
+            continue
         at = 0
         for s in range(s0, s1):
             n = active_rows(schedule, s, r0, r1)

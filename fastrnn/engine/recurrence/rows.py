@@ -226,14 +226,17 @@ def add_rows(rows, target, overwrite):
 @on_demand
 @jit(inner=True)
 def add_output_gradients(batch, d_out, s, r0, ds):
-    """Add to ``ds[0]`` the gradients of the outputs that show step `s` of sorted rows: its own, and those that repeat it."""
+    """Add to ``ds[0]`` the gradients of the outputs that show step `s` of sorted rows: its own, and those that repeat it.
+
+    A dense batch has no masked steps, whose outputs repeat others: `backward` adds its gradients itself.
+    """
     settings, schedule = batch.settings, batch.schedule
     n_steps, n_units, step = settings["n_steps"], settings["n_units"], settings["out_step"]
     for r in range(r0, r0 + ds.shape[1]):
         row = schedule.order[r] * settings["out_row"]
         t = schedule.times[r, s]
         end = t + 1
-        if settings["repeat"] and not schedule.dense:
+        if settings["repeat"]:
             last = s + 1 == n_steps or schedule.active[s + 1] <= r
             end = n_steps if last else schedule.times[r, s + 1]
         target = plane(ds, 0, r - r0, n_units)
@@ -278,7 +281,7 @@ def needed_forward(dense: bool, sequences: bool, recurrent_masks: bool) -> tuple
 def needed_backward(dense: bool, d_out: bool, need_dx: bool, recurrent_masks: bool) -> tuple[Slots, ...]:
     """The same for a pass backward: whether there is a gradient of all outputs, and whether that of the input is wanted."""
     functions = [] if dense else [_gather_ragged]
-    functions += [add_output_gradients] if d_out else []
+    functions += [add_output_gradients] if d_out and not dense else []
     functions += [scatter_input_gradients] if need_dx else []
     functions += [mask_rows, add_rows] if recurrent_masks else []
     return slots_of(*functions)
