@@ -6,6 +6,7 @@ from call to call. Inference that is repeated with one shape goes by `inference`
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -220,6 +221,8 @@ def forward(
 #: The entries of a pass: for threads that own sequences, and for threads that split each step.
 _FORWARD = forward_pass, split_forward_pass
 _BACKWARD = backward_pass, split_backward_pass
+#: For one thread: entering a region, which finds out the same, takes twice as long.
+_NO_TEAM = contextlib.nullcontext()
 
 
 def _launch(
@@ -233,25 +236,13 @@ def _launch(
     if blocks.long and threads.in_main():
         _launch_interruptibly(entries, arguments, blocks, needed, to_pack)
         return
-    if blocks.n_threads == 1:
-        _launch_on(ALONE, entries[0], arguments, needed, to_pack)
-        return
-    with threads.parallel_region(blocks.n_threads, blocks.light) as team:
+    region = threads.parallel_region(blocks.n_threads, blocks.light) if blocks.n_threads > 1 else _NO_TEAM
+    with region as team:
         state = ALONE if team is None else team
-        _launch_on(state, entries[blocks.n_slices > 1], arguments, needed, to_pack)
-
-
-def _launch_on(
-    state: np.ndarray,
-    entry: Any,
-    arguments: tuple[Any, ...],
-    needed: Sequence[linking.Slots],
-    to_pack: tuple[Any, ...] | None,
-) -> None:
-    """The same by the team that shares `state`."""
-    if to_pack is not None:
-        pack_rows(state, *to_pack)
-    linking.launch(entry, (state, *arguments), needed, arguments[3].dtype.itemsize)  # of the inputs
+        if to_pack is not None:
+            pack_rows(state, *to_pack)
+        item_size = arguments[3].dtype.itemsize  # of the inputs
+        linking.launch(entries[blocks.n_slices > 1], (state, *arguments), needed, item_size)
 
 
 def _launch_interruptibly(entries: Any, arguments: tuple[Any, ...], *how: Any) -> None:
