@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.checks import as_array
+from fastrnn.checks import as_array, choice
 from fastrnn.engine.recurrence.call_list import Program
 from fastrnn.layers.arrays import check_positive_int
 from fastrnn.layers.base import Layer
@@ -34,6 +34,9 @@ class Stream:
         Input shape of the first layer, with the batch axis.
     batch_size : int
         Number of sequences that advance together.
+    missing : {"raise", "skip"}
+        What is done about a sample with NaN or infinity, which would spoil the states for good: an error, or its sequence is
+        left as it is, as if there were no sample.
 
     Raises
     ------
@@ -57,9 +60,14 @@ class Stream:
     """
 
     def __init__(
-        self, layers: Sequence[Layer], input_shape: Sequence[int | None], batch_size: int = 1
+        self,
+        layers: Sequence[Layer],
+        input_shape: Sequence[int | None],
+        batch_size: int = 1,
+        missing: str = "raise",
     ) -> None:
         self.batch_size = check_positive_int(batch_size, "batch_size")
+        self.missing = choice(missing, "missing", ("raise", "skip"))
         first = next((layer for layer in layers if not layer.unchanged), layers[0])
         self._tokens = first.input_dim if first.takes_tokens else 0  # type: ignore[attr-defined]
         if self._tokens:
@@ -88,14 +96,15 @@ class Stream:
             self._states += [list(states) for states in step.states]
         #: What a sequence starts from: zeros, but for a user's cell that has initial states of its own.
         self._starts = [[state.copy() for state in states] for states in self._states]
-        self._run = _joined(parts, x, at)
+        self._run = _joined(parts, x, at, check=not self._tokens)
         # The buffers hold one step at a time, and compiled code releases the GIL.
         self._lock = threading.Lock()
         self._at = at
+        at[...] = 0
         self._output: Any = at.view()
         self._output.flags.writeable = False
 
-    def step(self, x: Any) -> np.ndarray:
+    def step(self, x: Any, where: Any = None) -> np.ndarray:
         """Advance by one time step.
 
         Parameters
@@ -103,6 +112,9 @@ class Stream:
         x : array_like of shape (batch_size, n_features), or (batch_size,) for tokens
             A C-contiguous array of the model's dtype is not copied. If a Masking layer (or `mask_zero`) masks a row, the
             states and the output of its sequence do not change.
+        where : array_like of bool of shape (batch_size,), optional
+            Which sequences have a sample in this step. The states and the outputs of the others do not change, and their
+            rows of `x` are not read.
 
         Returns
         -------
@@ -112,8 +124,11 @@ class Stream:
         Raises
         ------
         TypeError, ValueError
-            If `x` has the wrong shape or dtype, or tokens out of range; the states do not change.
+            If `x` has the wrong shape or dtype, tokens out of range, or, unless they are skipped, NaN or infinity; the
+            states do not change.
         """
+        if where is not None or self._blanks:
+            return self._step_some(x, where)
         if (
             x.__class__ is not np.ndarray
             or x.shape != self._shape
@@ -122,28 +137,50 @@ class Stream:
             or not x.flags.carray
         ):
             x = self._checked(x)
-        if self._blanks:
-            return self._step_unless_blank(x)
         with self._lock:
-            self._run(x)
-        return self._output
+            if self._run(x):
+                return self._output
+        return self._step_some(x, None)
 
-    def _step_unless_blank(self, x: np.ndarray) -> np.ndarray:
+    def _step_some(self, x: Any, where: Any) -> np.ndarray:
+        """Advance the sequences that have a sample."""
+        wanted = np.ones(self.batch_size, bool) if where is None else self._wanted(where)
+        x = self._checked(x, wanted)
         rows = x.reshape(self.batch_size, -1)
-        blank = np.zeros(self.batch_size, bool)
         for value in self._blanks:
-            blank |= (rows == value).all(axis=1)
-        if blank.all():
+            wanted = wanted & ~(rows == value).all(axis=1)
+        if not self._tokens:
+            bad = wanted & ~np.isfinite(rows).all(axis=1)
+            if bad.any() and self.missing == "raise":
+                i = int(bad.argmax())
+                k = int(np.isfinite(rows[i]).argmin())
+                raise ValueError(
+                    f"x[{i}, {k}] is {rows[i, k]}, which would spoil the states of sequence {i} for good. Fill it, leave "
+                    "the sequence out by step(x, where=mask), or make the stream with missing='skip'."
+                )
+            wanted = wanted & ~bad
+        if not wanted.any():
             return self._output
+        idle = ~wanted
+        x = x.copy()
+        x[idle] = 0
         with self._lock:
             changed = [state for states in self._states for state in states] + [self._at]
-            kept = [(array, array[blank]) for array in changed]
+            kept = [(array, array[idle]) for array in changed]
             self._run(x)
             for array, before in kept:
-                array[blank] = before
+                array[idle] = before
         return self._output
 
-    def _checked(self, x: Any) -> np.ndarray:
+    def _wanted(self, where: Any) -> np.ndarray:
+        mask = np.asarray(where)
+        if mask.dtype != bool or mask.shape not in ((), (self.batch_size,)):
+            raise ValueError(
+                f"where={where!r}: give a mask of bool with an entry for each of the {self.batch_size} sequences"
+            )
+        return np.broadcast_to(mask, self.batch_size)
+
+    def _checked(self, x: Any, wanted: np.ndarray | None = None) -> np.ndarray:
         x = as_array(x)
         if self._tokens:
             x = x.reshape(-1) if x.ndim == 2 and x.shape[1] == 1 else x
@@ -153,8 +190,11 @@ class Stream:
             raise TypeError(f"x has dtype {x.dtype}: give numbers")
         if x.shape != self._shape:
             raise ValueError(f"x has shape {x.shape}: a step of this stream takes {self._shape}")
-        if self._tokens and not (x.min() >= 0 and x.max() < self._tokens):
-            raise ValueError(f"x has tokens from {x.min()} to {x.max()}: give 0 to {self._tokens - 1}")
+        tokens = x if wanted is None else x[wanted]
+        if self._tokens and tokens.size and not (tokens.min() >= 0 and tokens.max() < self._tokens):
+            raise ValueError(
+                f"x has tokens from {tokens.min()} to {tokens.max()}: give 0 to {self._tokens - 1}"
+            )
         return np.require(x, self._dtype, ("C", "W"))
 
     def run(self, x: Any) -> np.ndarray:
@@ -183,7 +223,8 @@ class Stream:
 
         They can be assigned.
         """
-        return [[state.copy() for state in states] for states in self._states]
+        with self._lock:
+            return [[state.copy() for state in states] for states in self._states]
 
     @states.setter
     def states(self, value: Any) -> None:
@@ -203,28 +244,46 @@ class Stream:
                         f"states[{k}][{j}] has shape {array.shape}: this layer's have {state.shape}"
                     )
                 pairs.append((state, array))
-        for state, array in pairs:
-            state[...] = array
+        with self._lock:
+            for state, array in pairs:
+                state[...] = array
+
+    @property
+    def output(self) -> np.ndarray:
+        """A copy of the last output, ``(batch_size, n_outputs)``, zeros before the first step. It can be assigned."""
+        with self._lock:
+            return self._at.copy()
+
+    @output.setter
+    def output(self, value: Any) -> None:
+        array = np.asarray(value, self._at.dtype)
+        if array.shape != self._at.shape:
+            raise ValueError(f"output has shape {array.shape}: that of this stream has {self._at.shape}")
+        with self._lock:
+            self._at[...] = array
 
     def reset(self, rows: Any = None) -> None:
         """Set states to what a sequence starts from, which is zero but for a user's cell that says otherwise.
 
         Parameters
         ----------
-        rows : int, slice or sequence of int, optional
+        rows : int, slice, sequence of int or mask of bool, optional
             Sequences whose states are reset; by default all.
         """
         if rows is None:
             rows = slice(None)
         elif not isinstance(rows, slice):
             rows = np.atleast_1d(np.asarray(rows))
+            if rows.dtype == bool and rows.shape == (self.batch_size,):
+                rows = np.flatnonzero(rows)
             if rows.dtype.kind not in "iu" or not ((rows >= 0) & (rows < self.batch_size)).all():
                 raise ValueError(
                     f"rows={rows.tolist()}: give numbers of sequences, 0 to {self.batch_size - 1}"
                 )
-        for states, starts in zip(self._states, self._starts, strict=True):
-            for state, start in zip(states, starts, strict=True):
-                state[rows] = start[rows]
+        with self._lock:
+            for states, starts in zip(self._states, self._starts, strict=True):
+                for state, start in zip(states, starts, strict=True):
+                    state[rows] = start[rows]
 
     def __reduce__(self) -> Any:
         raise TypeError("a stream can't be pickled: pickle the model, and stream.states if they are needed")
@@ -233,32 +292,39 @@ class Stream:
         return f"Stream(batch_size={self.batch_size}, input {self._shape}, output {self._output.shape})"
 
 
-def _joined(parts: Sequence[Any], x: np.ndarray, out: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """What runs the parts of all layers: one program of all compiled ones that follow each other."""
-    runs: list[Callable[[np.ndarray], np.ndarray]] = []
+def _joined(
+    parts: Sequence[Any], x: np.ndarray, out: np.ndarray, check: bool
+) -> Callable[[np.ndarray], bool]:
+    """What runs the parts of all layers: one program of all compiled ones that follow each other.
+
+    With `check` it returns False, and runs nothing, if the input holds NaN or infinity.
+    """
+    programs: list[Any] = []
     calls: list[Any] = []
 
     def finish(end: np.ndarray) -> None:
         if calls:
-            runs.append(Program(calls, x, end).run)
+            programs.append(Program(calls, x, end))
             calls.clear()
 
     for part in parts:
         if isinstance(part, PythonStep):
             finish(part.input)
-            runs.append(part.run)
+            programs.append(part)
             x = part.output
         else:
             calls.append(part)
     finish(out)
-    if not runs:
+    if not programs:
         raise ValueError("the model has no layer that computes anything")
-    if len(runs) == 1:
-        return runs[0]
+    if check and len(programs) == 1 and isinstance(programs[0], Program):
+        return programs[0].run_finite
 
-    def run(x: np.ndarray) -> np.ndarray:
-        for one in runs:
-            x = one(x)
-        return x
+    def run(x: np.ndarray) -> bool:
+        if check and not np.isfinite(x).all():
+            return False
+        for program in programs:
+            x = program.run(x)
+        return True
 
     return run

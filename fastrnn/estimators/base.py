@@ -23,6 +23,7 @@ from fastrnn.estimators.parameters import Parameters
 from fastrnn.estimators.response import lay_out, row_weights, rows_of, scaled_weights, with_steps
 from fastrnn.estimators.scale import warn_of_input_scale
 from fastrnn.estimators.stopping import SCORE, StoppingRule
+from fastrnn.estimators.streaming import EstimatorStream
 from fastrnn.estimators.validation import split
 from fastrnn.exceptions import NonFiniteLossError
 from fastrnn.layers.arrays import restarted
@@ -284,6 +285,28 @@ class BaseRNN(Parameters):
 
     def _batch_size(self, n_samples: int) -> int:
         return min(32 if self.batch_size == "auto" else int(self.batch_size), n_samples)
+
+    def stream(
+        self, n_series: int = 1, *, method: str = "predict", missing: str = "raise"
+    ) -> EstimatorStream:
+        """Make a stream, which answers after each sample of one or several series.
+
+        Parameters
+        ----------
+        n_series : int
+            Number of series that advance together, whatever the batch size of training was.
+        method : {"predict", "predict_proba"}
+            What its steps return.
+        missing : {"raise", "skip"}
+            What is done about samples with NaN or infinity: an error, or their series are left as they are.
+
+        Returns
+        -------
+        EstimatorStream
+            With a copy of the current weights. With ``stateful=True`` it goes on from the states of `partial_fit`.
+        """
+        check_is_fitted(self)
+        return EstimatorStream(self, n_series, method, missing)
 
     # ---- states
 

@@ -196,13 +196,15 @@ class Sequential(Model):
 
     # -- configuration, copies and files
 
-    def stream(self, batch_size: int = 1) -> Stream:
+    def stream(self, batch_size: int = 1, missing: str = "raise") -> Stream:
         """Make a stream, which runs the model one time step at a time, within microseconds.
 
         Parameters
         ----------
         batch_size : int
             Number of sequences that advance together.
+        missing : {"raise", "skip"}
+            What is done about samples with NaN or infinity: an error, or their sequences are left as they are.
 
         Returns
         -------
@@ -210,7 +212,7 @@ class Sequential(Model):
             With a copy of the current weights, and with states of its own, which start from zero.
         """
         self.vectors()
-        return Stream(self.layers, self._shapes[0], batch_size)
+        return Stream(self.layers, self._shapes[0], batch_size, missing)
 
     def get_config(self) -> dict[str, Any]:
         """Return name and layers as plain data, without weights."""

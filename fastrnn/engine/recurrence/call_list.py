@@ -89,6 +89,19 @@ def _run(x, words):
 
 
 @jit
+def _run_finite(x, words):
+    for i in range(x.shape[0]):
+        for k in range(x.shape[1]):
+            if x[i, k] - x[i, k] != 0:
+                return False
+    _write_address(words, x, 2, words[0])
+    for i in range(words[1], words.shape[0], 3):
+        for k in range(words[i + 2]):
+            call_part(words[i], words[i + 1], k)
+    return True
+
+
+@jit
 def _run_out(state, x, words, out):
     _write_address(words, x, 2, words[0])
     _write_address(words, out, words[0], words[1])
@@ -231,6 +244,17 @@ class Program:
             _run(x, self._words)
             check()
         return self.output
+
+    def run_finite(self, x: np.ndarray) -> bool:
+        """As :meth:`run` for a matrix `x`, unless it holds NaN or infinity; return whether it was run."""
+        if DISABLED:
+            finite = bool(np.isfinite(x).all())
+            if finite:
+                self.run(x)
+            return finite
+        finite = _run_finite(x, self._words)
+        check()
+        return finite
 
     def run_out(self, x: np.ndarray, out: np.ndarray) -> None:
         """Run on `x` and write to `out`, likewise; with the team, if a call has several pieces.

@@ -1,0 +1,259 @@
+"""Answers of fitted estimators sample by sample."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+from sklearn.base import is_classifier
+from sklearn.utils.validation import _check_feature_names
+
+from fastrnn.checks import choice
+from fastrnn.estimators import network
+from fastrnn.sequences import Ragged
+
+__all__ = ["EstimatorStream"]
+
+
+class EstimatorStream:
+    """Answers of a fitted estimator after each sample of one or several series; made by ``estimator.stream()``.
+
+    After t samples of a series the answer is that of `predict` (or `predict_proba`) for these t samples, with
+    ``return_sequences=True`` that for the last of them. A step takes as long after a million samples as after one: the
+    states of the network are kept, the samples are not. Weights are copies: make another stream after training. Threads may
+    share a stream; their steps are made one after the other.
+
+    Parameters
+    ----------
+    estimator : RNNClassifier or RNNRegressor
+        Fitted, reading forward only.
+    n_series : int
+        Number of series that advance together.
+    method : {"predict", "predict_proba"}
+        What a step returns.
+    missing : {"raise", "skip"}
+        What is done about samples with NaN or infinity: an error that leaves the states as they were, or their series are
+        left as they are, as if there were no sample.
+
+    Attributes
+    ----------
+    n_series : int
+    state : dict
+        All that the answers to come depend on, as arrays. It can be read, assigned, pickled, and saved by
+        :func:`fastrnn.save`. A stream itself can be pickled too, with its estimator and its state.
+
+    Raises
+    ------
+    ValueError
+        If an option of the estimator does not allow single steps, or it has no such method.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import RNNRegressor
+    >>> X = np.random.default_rng(0).normal(size=(50, 20, 2))
+    >>> model = RNNRegressor(units=8, max_iter=2, tol=None, random_state=0).fit(X, X[:, -1, 0])
+    >>> stream = model.stream()
+    >>> for sample in X[0]:
+    ...     now = stream.step(sample)
+    >>> bool(np.allclose(now, model.predict(X[:1]), rtol=1e-4))
+    True
+    """
+
+    def __init__(
+        self, estimator: Any, n_series: int = 1, method: str = "predict", missing: str = "raise"
+    ) -> None:
+        methods = ("predict", "predict_proba") if is_classifier(estimator) else ("predict",)
+        self.method = choice(method, "method", methods)
+        made = estimator._architecture
+        for name, why in (
+            ("bidirectional", "the backward direction reads each sequence from its end"),
+            ("go_backwards", "each sequence is read from its end"),
+        ):
+            if made[name]:
+                raise ValueError(
+                    f"The estimator was fitted with {name}=True: {why}, so there is no answer after each sample. Fit one "
+                    f"with {name}=False, or call predict for the samples so far."
+                )
+        self.estimator, self.missing = estimator, missing
+        self._stream = estimator.model_.stream(n_series, missing)
+        self.n_series = self._stream.batch_size
+        self._tokens = made["vocabulary_size"] is not None
+        self._first = self._answer_to_nothing() if not made["return_sequences"] else np.nan
+        # Several values are computed from one output in the memory of the stream.
+        self._lock = threading.Lock()
+        self._out = self._stream._output
+        self._column = self._out[:, 0]
+        self._both = np.empty((self.n_series, 2), self._out.dtype)
+        self._ones = np.ones(self.n_series, self._out.dtype)
+        self._no, self._yes = self._both[:, 0], self._both[:, 1]
+        self._answer = self._chosen_answer()
+        self.reset()
+        states = estimator._states_for(self.n_series)
+        if states is not None:
+            self._stream.states = states
+
+    def _answer_to_nothing(self) -> np.ndarray:
+        """Outputs for a series without a sample yet."""
+        dtype = np.int64 if self._tokens else self.estimator._architecture["dtype"]
+        steps = np.zeros((0,) if self._tokens else (0, self._n_features), dtype)
+        return network.outputs(self.estimator.model_, Ragged(steps, np.array([0, 0])), False)
+
+    @property
+    def _n_features(self) -> int:
+        return 1 if self.estimator._table else int(self.estimator.n_features_in_)
+
+    # ---- steps
+
+    def step(self, x: Any, where: Any = None) -> np.ndarray:
+        """Take the next sample of each series.
+
+        Parameters
+        ----------
+        x : array_like of shape (n_series, n_features)
+            For one series also (n_features,); for one variable, and for tokens, also (n_series,). A C-contiguous array of
+            the estimator's dtype is fastest.
+        where : array_like of bool of shape (n_series,), optional
+            Which series have a sample in this step. The others are left as they are, and so are their answers; their rows
+            of `x` are not read.
+
+        Returns
+        -------
+        ndarray of shape (n_series,), (n_series, n_outputs) or (n_series, n_classes)
+            The answers after these samples, as `predict` or `predict_proba` gives them. With ``return_sequences=True``
+            those of series without a sample yet are NaN, or the first class.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `x` has the wrong shape or dtype, or NaN or infinity unless they are skipped. The stream is left as it was.
+        """
+        if x.__class__ is not np.ndarray or x.ndim != 2 or self._tokens:
+            x = self._as_rows(x)
+        with self._lock:
+            self._stream.step(x, where)
+            return self._answer()
+
+    def run(self, x: Any) -> np.ndarray:
+        """Take several samples of each series.
+
+        Parameters
+        ----------
+        x : array_like of shape (n_series, n_steps, n_features), or (n_series, n_steps) for tokens
+
+        Returns
+        -------
+        ndarray of shape (n_series, n_steps, ...)
+            The answers after each sample.
+        """
+        x = np.asarray(x)
+        if x.ndim < 2 or x.shape[0] != self.n_series or x.shape[1] == 0:
+            raise ValueError(
+                f"x has shape {x.shape}: give (n_series, n_steps, ...) with n_series={self.n_series} and at least one step"
+            )
+        before = self.state
+        try:
+            return np.stack([self.step(x[:, t]) for t in range(x.shape[1])], axis=1)
+        except (TypeError, ValueError):
+            self.state = before
+            raise
+
+    def _as_rows(self, x: Any) -> np.ndarray:
+        """A sample of each series in two dimensions, or in one for tokens."""
+        if not isinstance(x, (np.ndarray, list, tuple, float, int, np.generic)):
+            _check_feature_names(self.estimator, x, reset=False)
+        x = np.asarray(x)
+        if self._tokens:
+            return x.reshape(self.n_series) if x.size == self.n_series and x.ndim <= 2 else x
+        shape = (self.n_series, self._n_features)
+        ways = [shape]
+        if self.n_series == 1:
+            ways.append(shape[1:])
+        if self._n_features == 1:
+            ways.append(shape[:1])
+        if 1 == self.n_series == self._n_features:
+            ways.append(())
+        if x.shape not in ways:
+            raise ValueError(
+                f"x has shape {x.shape}: a sample of each series has shape "
+                + " or ".join(str(way) for way in ways)
+                + f", as the estimator was fitted to {self._n_features} feature(s) and n_series={self.n_series}"
+            )
+        return x.reshape(shape)
+
+    # ---- what a step returns
+
+    def _chosen_answer(self) -> Any:
+        if not is_classifier(self.estimator):
+            return self._numbers
+        if self._out.shape[1] == 1:
+            return self._two_probabilities if self.method == "predict_proba" else self._two_labels
+        return self._out.copy if self.method == "predict_proba" else self._labels
+
+    def _numbers(self) -> np.ndarray:
+        values = self._column if self.estimator._y_is_flat else self._out
+        return values.astype(self.estimator._y_dtype)
+
+    def _two_probabilities(self) -> np.ndarray:
+        np.subtract(self._ones, self._column, out=self._no)
+        self._yes[...] = self._column
+        return self._both.copy()
+
+    def _two_labels(self) -> np.ndarray:
+        return self.estimator.classes_[(self._column > 0.5).view(np.int8)]
+
+    def _labels(self) -> np.ndarray:
+        return self.estimator.classes_[self._out.argmax(1)]
+
+    # ---- states
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """All that the answers to come depend on: copies of the states, and the last outputs."""
+        return {"states": self._stream.states, "output": self._stream.output}
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        if not isinstance(value, dict) or sorted(value) != ["output", "states"]:
+            raise ValueError("state: give what `state` of a stream like this one has returned")
+        with self._lock:
+            before = self._stream.states
+            self._stream.states = value["states"]
+            try:
+                self._stream.output = value["output"]
+            except ValueError:
+                self._stream.states = before
+                raise
+
+    def reset(self, rows: Any = None) -> EstimatorStream:
+        """Let series start anew.
+
+        Parameters
+        ----------
+        rows : int, slice, sequence of int or mask of bool, optional
+            Which ones; by default all.
+
+        Returns
+        -------
+        EstimatorStream
+            The stream itself.
+        """
+        with self._lock:
+            self._stream.reset(rows)
+            output = self._stream.output
+            output[slice(None) if rows is None else rows] = self._first
+            self._stream.output = output
+        return self
+
+    def __reduce__(self) -> Any:
+        return _restored, (self.estimator, self.n_series, self.method, self.missing, self.state)
+
+    def __repr__(self) -> str:
+        return f"EstimatorStream({self.estimator!r}, n_series={self.n_series}, method={self.method!r})"
+
+
+def _restored(estimator: Any, n_series: int, method: str, missing: str, state: dict) -> EstimatorStream:
+    stream = EstimatorStream(estimator, n_series, method, missing)
+    stream.state = state
+    return stream
