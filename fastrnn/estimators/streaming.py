@@ -167,7 +167,7 @@ class EstimatorStream:
         if self._tokens:
             return x.reshape(self.n_series) if x.size == self.n_series and x.ndim <= 2 else x
         shape = (self.n_series, self._n_features)
-        ways = [shape]
+        ways: list[tuple[int, ...]] = [shape]
         if self.n_series == 1:
             ways.append(shape[1:])
         if self._n_features == 1:
@@ -253,7 +253,9 @@ class EstimatorStream:
         return f"EstimatorStream({self.estimator!r}, n_series={self.n_series}, method={self.method!r})"
 
 
-def _restored(estimator: Any, n_series: int, method: str, missing: str, state: dict) -> EstimatorStream:
+def _restored(
+    estimator: Any, n_series: int, method: str, missing: str, state: dict[str, Any]
+) -> EstimatorStream:
     stream = EstimatorStream(estimator, n_series, method, missing)
     stream.state = state
     return stream
