@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import flag
-from .extras import extra
+from fastrnn.checks import flag
+from fastrnn.extras import extra
 
 __all__ = [
     "DataNotFoundError",
@@ -218,7 +218,7 @@ def load_airline() -> Series:
     ----------
     Box, G. E. P. and Jenkins, G. M. (1976). Time Series Analysis: Forecasting and Control, series G.
     """
-    columns = _read_columns(Path(__file__).parent / "data" / "airline.csv")
+    columns = _read_columns(Path(__file__).parents[1] / "data" / "airline.csv")
     time = np.array(columns["month"], dtype="datetime64[M]")
     return Series(time, np.array(columns["passengers"], dtype=float), ("passengers",))
 
