@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fastrnn import datasets
+from fastrnn.datasets import files
 
 
 def test_airline_is_shipped():
@@ -50,10 +51,8 @@ def test_missing_files_say_where_they_come_from(loader, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("loader", LOADERS[:3], ids=lambda f: f.__name__)
 def test_download_is_offered_where_a_file_is_missing(loader, tmp_path):
-    with pytest.raises(datasets.DataNotFoundError, match="download=True downloads it"):
+    with pytest.raises(datasets.DataNotFoundError, match=r"fetch_\w+\(\) downloads it"):
         loader(tmp_path)
-    with pytest.raises(ValueError, match="download='yes': give True or False"):
-        loader(tmp_path, download="yes")
 
 
 ETT = b"date,HUFL,OT\n2016-07-01 00:00:00,5.8,30.5\n2016-07-01 01:00:00,5.7,27.8\n"
@@ -82,11 +81,11 @@ def published(tmp_path, monkeypatch):
         url = f"http://127.0.0.1:{server.server_address[1]}"
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         monkeypatch.delenv("FASTRNN_DATA", raising=False)
-        monkeypatch.setattr(datasets, "_cache_folder", lambda: tmp_path / "cache")
+        monkeypatch.setattr(files, "_cache_folder", lambda: tmp_path / "cache")
         sha256 = hashlib.sha256(ETT).hexdigest()
-        offered = {"series/ETTh1.csv": datasets.Download(f"{url}/ETTh1.csv", sha256)}
-        offered["series/vic_elec.csv"] = datasets.Download(f"{url}/vic_elec.csv", sha256)
-        monkeypatch.setattr(datasets, "DOWNLOADS", offered)
+        offered = {"series/ETTh1.csv": files.Download(f"{url}/ETTh1.csv", sha256)}
+        offered["series/vic_elec.csv"] = files.Download(f"{url}/vic_elec.csv", sha256)
+        monkeypatch.setattr(files, "DOWNLOADS", offered)
         yield tmp_path / "cache", requests
         server.shutdown()
         thread.join()
@@ -97,10 +96,10 @@ def test_download_goes_to_the_cache_once(published):
     with pytest.raises(datasets.DataNotFoundError, match="set the environment variable FASTRNN_DATA"):
         datasets.load_etth1()
     assert not requests
-    series = datasets.load_etth1(download=True)
+    series = datasets.fetch_etth1()
     np.testing.assert_array_equal(series.values, [[5.8, 30.5], [5.7, 27.8]])
     assert (cache / "series" / "ETTh1.csv").read_bytes() == ETT
-    for again in (datasets.load_etth1(download=True), datasets.load_etth1()):
+    for again in (datasets.fetch_etth1(), datasets.load_etth1()):
         np.testing.assert_array_equal(again.values, series.values)
     assert requests == ["/ETTh1.csv"]
 
@@ -109,33 +108,35 @@ def test_download_goes_to_the_named_folder_and_leaves_files_there_alone(publishe
     _, requests = published
     folder = tmp_path / "mine"
     folder.mkdir()
-    assert datasets.load_etth1(folder, download=True).names == ("HUFL", "OT")
+    assert datasets.fetch_etth1(folder).names == ("HUFL", "OT")
     # A file of the user's own stays, whatever its contents.
     (folder / "series" / "ETTh1.csv").write_bytes(ETT.replace(b"HUFL", b"MINE"))
-    assert datasets.load_etth1(folder, download=True).names == ("MINE", "OT")
+    assert datasets.fetch_etth1(folder).names == ("MINE", "OT")
     assert requests == ["/ETTh1.csv"]
 
 
 def test_download_refuses_other_contents_and_missing_pages(published, monkeypatch):
     cache, _ = published
     with pytest.raises(datasets.DataNotFoundError, match=r"vic_elec.csv could not be downloaded from .*404"):
-        datasets.load_vic_elec(download=True)
-    wrong = datasets.DOWNLOADS["series/ETTh1.csv"]._replace(sha256="0" * 64)
-    monkeypatch.setitem(datasets.DOWNLOADS, "series/ETTh1.csv", wrong)
+        datasets.fetch_vic_elec()
+    wrong = files.DOWNLOADS["series/ETTh1.csv"]._replace(sha256="0" * 64)
+    monkeypatch.setitem(files.DOWNLOADS, "series/ETTh1.csv", wrong)
     with pytest.raises(datasets.DataNotFoundError, match=r"(?i)ETTh1.csv could not be downloaded.*hash"):
-        datasets.load_etth1(download=True)
+        datasets.fetch_etth1()
     assert not list(cache.rglob("*.csv"))
+    with pytest.raises(datasets.DataNotFoundError, match=r"Without a connection: .*ETTh1.csv"):
+        datasets.fetch_etth1()
 
 
 def test_download_without_pooch_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pooch", None)
     with pytest.raises(ImportError, match=r'pip install "fastrnn\[data\]"'):
-        datasets.load_etth1(tmp_path, download=True)
+        datasets.fetch_etth1(tmp_path)
 
 
 @pytest.mark.needs_data
 def test_downloads_are_the_files_that_the_tests_use(data):
-    for name, download in datasets.DOWNLOADS.items():
+    for name, download in files.DOWNLOADS.items():
         assert hashlib.sha256((data / name).read_bytes()).hexdigest() == download.sha256, name
 
 
@@ -165,7 +166,7 @@ def test_read_ts_gives_ragged_sequences(tmp_path):
         ("1,2:a\n", "no @data line"),
         (TS.replace("@timeStamps false", "@timeStamps true"), "time stamps"),
         (TS.replace("@classLabel true a b", "@classLabel false"), "no class labels"),
-        (TS.replace("4,5,6", "4,5"), "case 1 differ in length"),
+        (TS.replace("4,5,6", "4,5"), "line 6: the channels have"),
     ],
 )
 def test_read_ts_rejects(text, message, tmp_path):
@@ -320,3 +321,151 @@ def test_patterns_over_texts_take_time_in_proportion(pattern, filling):
         return best
 
     assert seconds(200_000) < 30 * max(seconds(20_000), 1e-3)
+
+
+UNIVARIATE = """@relation r
+% a comment
+@attribute t0 numeric
+@attribute t1 numeric
+@attribute t2 numeric
+@attribute target {yes,no}
+
+@data
+1,2,3,yes
+4,?,6,no
+7,?,?,'yes'
+"""
+RELATIONAL = """@relation Vowels
+@attribute relationalAtt relational
+  @attribute att0 numeric
+  @attribute att1 numeric
+  @attribute att2 numeric
+@end relationalAtt
+@attribute class {1,2}
+@data
+'1,2,3\\n4,5,6',1
+'7,8,?\\n9,10,?',2
+"""
+
+
+def test_arff_of_one_channel_leaves_padding_out(tmp_path):
+    path = tmp_path / "a.arff"
+    path.write_text(UNIVARIATE)
+    X, y = datasets.read_arff(path)
+    assert [x.shape for x in X] == [(3, 1), (3, 1), (1, 1)]
+    assert y.tolist() == ["yes", "no", "yes"]
+    assert np.isnan(X[1][1, 0])
+    assert X[0].dtype == np.float32
+
+
+def test_arff_of_several_channels_has_them_as_columns(tmp_path):
+    path = tmp_path / "a.arff"
+    path.write_text(RELATIONAL)
+    X, y = datasets.read_arff(path, dtype="float64")
+    np.testing.assert_array_equal(X[0], [[1, 4], [2, 5], [3, 6]])
+    np.testing.assert_array_equal(X[1], [[7, 9], [8, 10]])
+    assert y.tolist() == ["1", "2"]
+
+
+def test_arff_with_a_number_as_target(tmp_path):
+    path = tmp_path / "a.arff"
+    path.write_text("@relation r\n@attribute t0 numeric\n@attribute y real\n@data\n1,2.5\n3,4\n")
+    np.testing.assert_array_equal(datasets.read_arff(path)[1], [2.5, 4])
+
+
+def test_arff_is_what_scipy_reads(tmp_path):
+    from scipy.io.arff import loadarff
+
+    path = tmp_path / "a.arff"
+    path.write_text(UNIVARIATE.replace("?", "0").replace("'", ""))
+    records, _ = loadarff(path)
+    X, y = datasets.read_arff(path)
+    np.testing.assert_array_equal(np.stack(X)[:, :, 0], np.array([list(r)[:3] for r in records.tolist()]))
+    assert [r[3].decode() for r in records] == y.tolist()
+
+
+def test_ts_of_a_regression_has_numbers(tmp_path):
+    path = tmp_path / "a.ts"
+    path.write_text(
+        "# a comment\n@problemName r\n@timeStamps false\n@targetLabel true\n@data\n1,2:3,?:1.5\n4:5:-2\n"
+    )
+    X, y = datasets.read_ts(path)
+    assert [x.shape for x in X] == [(2, 2), (1, 2)]
+    assert np.isnan(X[0][1, 1])
+    np.testing.assert_array_equal(y, [1.5, -2])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.ts", "1,2:3\n", "has no @data line"),
+        ("a.ts", "@timestamps true\n@classlabel true 1\n@data\n", "time stamps"),
+        ("a.ts", "@classlabel false\n@data\n1:2\n", "no class labels and no targets"),
+        ("a.ts", "@targetlabel true\n@data\n1,2:3\n1:many\n", "line 4: the target 'many' is no number"),
+        ("a.ts", "@classlabel true a\n@data\n1,2:3:a\n", r"line 3: the channels have \[2, 1\] steps"),
+        ("a.ts", "@classlabel true a\n@data\n1,x:a\n", "line 3: could not convert"),
+        ("a.ts", "@classlabel true a\n@data\na\n", "line 3: a case has channels and a label"),
+        ("a.arff", "@relation r\n", "has no @data line"),
+        ("a.arff", "@relation r\n@attribute y real\n@data\n", "has 1 attributes"),
+        ("a.arff", UNIVARIATE.replace("1,2,3,yes", "1,2,yes"), "line 9: 3 values for 4 attributes"),
+        ("a.arff", RELATIONAL.replace("4,5,6", "4,5"), r"line 9: the channels have \[3, 2\] steps"),
+    ],
+)
+def test_readers_name_what_is_wrong_and_where(tmp_path, name, text, message):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        getattr(datasets, f"read_{path.suffix[1:]}")(path)
+
+
+@pytest.mark.parametrize("reader", [datasets.read_ts, datasets.read_arff, datasets.read_long])
+def test_readers_say_that_a_file_is_not_there(reader, tmp_path):
+    if reader is datasets.read_long:
+        pytest.importorskip("polars", reason="the extra 'frames' is not installed")
+    with pytest.raises(FileNotFoundError, match=r"there is no file '.*nowhere.csv'"):
+        reader(tmp_path / "nowhere.csv")
+
+
+LONG = {"unique_id": ["b", "a", "b", "a", "a"], "ds": [2, 3, 1, 1, 2], "load": [20.0, 3, 10, 1, None]}
+
+
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".parquet"])
+def test_long_tables_become_sequences_in_the_order_of_time(tmp_path, ending):
+    pl = pytest.importorskip("polars", reason="the extra 'frames' is not installed")
+    frame = pl.DataFrame({**LONG, "warm": [1, 0, 1, 0, 0], "kind": ["x", "y", "x", "y", "y"]})
+    path = tmp_path / f"long{ending}"
+    if ending == ".parquet":
+        frame.write_parquet(path)
+    else:
+        text = frame.write_csv().encode()
+        path.write_bytes(gzip.compress(text) if ending == ".csv.gz" else text)
+    table = datasets.read_long(path, target_col="kind")
+    np.testing.assert_array_equal(table.X[0], [[1, 0], [np.nan, 0], [3, 0]])
+    np.testing.assert_array_equal(table.X[1], [[10, 1], [20, 1]])
+    assert (table.y.tolist(), table.names.tolist(), table.columns) == (
+        ["y", "x"],
+        ["a", "b"],
+        ("load", "warm"),
+    )
+    assert datasets.read_long(path, columns=["warm"]).y is None
+
+
+def test_long_tables_name_the_column_that_is_wrong(tmp_path):
+    pl = pytest.importorskip("polars", reason="the extra 'frames' is not installed")
+
+    def write(**columns):
+        path = tmp_path / "long.csv"
+        pl.DataFrame({**LONG, **columns}).write_csv(path)
+        return path
+
+    for kwargs, columns, message in (
+        ({"id_col": "series"}, {}, r"has no column 'series'; it has \['unique_id', 'ds', 'load'\]"),
+        ({"columns": ["price"]}, {}, "has no column 'price'"),
+        ({}, {"kind": list("xyxyy")}, "column 'kind' .* holds String, no numbers"),
+        ({}, {"ds": [2, 1, 1, 1, 2]}, "two rows of one sequence with the same 'ds'"),
+        ({"target_col": "kind"}, {"kind": list("xyzyy")}, "sequence 'b' .* several values of 'kind'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            datasets.read_long(write(**columns), **kwargs)
+    with pytest.raises(ValueError, match="ends in neither"):
+        datasets.read_long(write().rename(tmp_path / "long.txt"))

@@ -23,8 +23,9 @@ PUBLIC = {
     "fastrnn.constraints": """
         Constraint MaxNorm MinMaxNorm NonNeg UnitNorm get max_norm min_max_norm non_neg unit_norm""",
     "fastrnn.datasets": """
-        DataNotFoundError Federalist Series Vowels data_folder federalist_head load_airline load_etth1 load_federalist
-        load_imdb load_japanese_vowels load_sms_spam load_vic_elec read_ts""",
+        DataNotFoundError Federalist LongTable Series Vowels data_folder federalist_head fetch_etth1 fetch_japanese_vowels
+        fetch_vic_elec load_airline load_etth1 load_federalist load_imdb load_japanese_vowels load_sms_spam load_vic_elec
+        read_arff read_long read_ts""",
     "fastrnn.estimators": "RNNClassifier RNNRegressor cross_val_predict per_step",
     "fastrnn.exceptions": "ConversionError ModelFileError NonFiniteLossError NotBuiltError NotCompiledError",
     "fastrnn.forecasting": "make_windows mase seasonal_naive smape",
