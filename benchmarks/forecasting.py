@@ -13,89 +13,87 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from examples.forecasting import read_m4
-from fastrnn.datasets import data_folder, load_airline, load_etth1, load_vic_elec
+from benchmarks import forecasting_peers as peers
+from benchmarks.forecasting_peers import Row, timed
+from examples.forecasting import load_m4
+from fastrnn.datasets import load_airline, load_etth1, load_vic_elec
 from fastrnn.forecasting import RNNForecaster, mase, smape
 
+#: In the order of the table.
+DATA = (
+    "M4 Hourly",
+    "M4 Weekly",
+    "airline",
+    "vic_elec, day ahead",
+    "ETTh1 OT, horizon 24",
+    "ETTh1 OT, horizon 96",
+    "ETTh1 OT, horizon 336",
+    "speed, one series",
+)
 RESULTS = Path(__file__).parent / "results"
-Row = dict[str, Any]
 
 
-def timed(call: Callable[[], Any]) -> tuple[Any, float]:
-    """The result of a call and its seconds."""
-    start = time.perf_counter()
-    value = call()
-    return value, time.perf_counter() - start
-
-
-def m4(seed: int) -> tuple[list[Any], list[Any]]:
-    home = data_folder(None) / "series"
-    return read_m4(home / "m4_hourly_train.csv.gz"), read_m4(home / "m4_hourly_test.csv.gz")
-
-
-def m4_errors(forecasts: Any, train: Any, test: Any) -> Row:
+def m4_errors(forecasts: Any, train: Any, test: Any, season: int) -> Row:
+    """Errors as the M4 competition measures them; `season` is that of the scale of MASE."""
     pairs = list(zip(test, forecasts, train, strict=True))
     return {
         "smape": float(np.mean([smape(t, f) for t, f, _ in pairs])),
-        "mase": float(np.mean([mase(t, f, y, 24) for t, f, y in pairs])),
+        "mase": float(np.mean([mase(t, f, y, season) for t, f, y in pairs])),
     }
 
 
-def run_m4(seed: int, peers: bool) -> list[Row]:
-    train, test = m4(seed)
+def choose(candidates: list[dict[str, Any]], error: Callable[[dict[str, Any]], float]) -> tuple[Row, float]:
+    """The settings with the smallest error on validation windows, and that error; test windows have no say."""
+    errors = [error(settings) for settings in candidates]
+    best = int(np.argmin(errors))
+    return candidates[best], errors[best]
+
+
+def words(settings: dict[str, Any]) -> str:
+    """Settings as they are written in a call."""
+    return ", ".join(f"{key}={value!r}" for key, value in settings.items())
+
+
+def run_m4(seed: int, with_peers: bool) -> list[Row]:
+    train, test = load_m4("hourly")
+    errors = partial(m4_errors, train=train, test=test, season=24)
     forecaster = RNNForecaster(48, season_length=24, random_state=seed)
     cpu = time.process_time()
     _, fit_s = timed(lambda: forecaster.fit(train))
     row: Row = {"data": "M4 Hourly", "model": "RNNForecaster, defaults", "fit_s": fit_s}
     row["fit_cpu_s"] = time.process_time() - cpu
     forecasts, row["predict_s"] = timed(forecaster.predict)
-    rows = [row | m4_errors(forecasts, train, test)]
+    rows = [row | errors(forecasts)]
     naive = [np.tile(y[-24:], 2) for y in train]
-    rows.append({"data": "M4 Hourly", "model": "seasonal naive", **m4_errors(naive, train, test)})
-    if peers:
-        rows += m4_peers(train, test)
+    rows.append({"data": "M4 Hourly", "model": "seasonal naive", **errors(naive)})
+    if with_peers:
+        rows += peers.statistical("M4 Hourly", train, 48, 24, errors)
+        rows += peers.recurrent("M4 Hourly", train, 48, errors)
     return rows
 
 
-def m4_peers(train: Any, test: Any) -> list[Row]:
-    import pandas as pd
-
-    rows: list[Row] = []
-    frame = pd.concat(
-        [pd.DataFrame({"unique_id": i, "ds": np.arange(len(y)), "y": y}) for i, y in enumerate(train)],
-        ignore_index=True,
-    )
-    try:
-        from statsforecast import StatsForecast
-        from statsforecast.models import AutoETS, Theta
-    except ImportError:
-        print("statsforecast is not installed: left out")
-    else:
-        for model in (Theta(season_length=24), AutoETS(season_length=24)):
-            peer = StatsForecast(models=[model], freq=1, n_jobs=os.cpu_count())
-            out, seconds = timed(lambda peer=peer: peer.forecast(df=frame, h=48))
-            values = out[str(model)].to_numpy().reshape(-1, 48)
-            row = {"data": "M4 Hourly", "model": f"statsforecast {model}", "fit_s": seconds}
-            rows.append(row | m4_errors(values, train, test))
-    try:
-        from neuralforecast import NeuralForecast
-        from neuralforecast.models import GRU
-    except ImportError:
-        print("neuralforecast is not installed: left out")
-    else:
-        peer = NeuralForecast(
-            models=[GRU(h=48, input_size=336, scaler_type="robust", max_steps=1000, logger=False)], freq=1
-        )
-        _, fit_s = timed(lambda: peer.fit(df=frame))
-        out, predict_s = timed(peer.predict)
-        values = out["GRU"].to_numpy().reshape(-1, 48)
-        row = {"data": "M4 Hourly", "model": "neuralforecast GRU", "fit_s": fit_s, "predict_s": predict_s}
-        rows.append(row | m4_errors(values, train, test))
+def run_weekly(seed: int, with_peers: bool) -> list[Row]:
+    """The weekly series of M4, whose MASE has the scale of the naive forecast of one step."""
+    train, test = load_m4("weekly")
+    errors = partial(m4_errors, train=train, test=test, season=1)
+    forecaster = RNNForecaster(13, season_length=52, random_state=seed)
+    _, fit_s = timed(lambda: forecaster.fit(train))
+    rows: list[Row] = [
+        {"data": "M4 Weekly", "model": "RNNForecaster, defaults, season_length=52", "fit_s": fit_s}
+        | errors(forecaster.predict())
+    ]
+    naive = [np.full(13, y[-1]) for y in train]
+    rows.append({"data": "M4 Weekly", "model": "naive", **errors(naive)})
+    if with_peers:
+        for season in (1, 52):
+            for row in peers.statistical("M4 Weekly", train, 13, season, errors):
+                rows.append(row | {"model": f"{row['model']}, season_length={season}"})
     return rows
 
 
@@ -107,55 +105,82 @@ def run_airline(seed: int) -> list[Row]:
     return [{"data": "airline", "model": "RNNForecaster, defaults", "fit_s": fit_s, "mase": error}]
 
 
+#: Settings for vic_elec; the eight weeks before the test windows choose.
+VIC_ELEC = [
+    {"max_iter": 20},
+    {"target": "linear", "max_iter": 20},
+    {"target": "linear", "max_iter": 20, "truncated_bptt_steps": 96},
+    {"target": "linear", "max_iter": 20, "truncated_bptt_steps": 96, "dropout": 0.0},
+]
+
+
 def run_vic_elec(seed: int) -> list[Row]:
+    """A day ahead from midnight, for the last eight weeks."""
     series = load_vic_elec()
     y, X = series.values[:, 0], series.values[:, 1:]
-    last = len(y) - 56 * 48
-    forecaster = RNNForecaster(
-        48, season_length=48, quantiles=(0.1, 0.5, 0.9), max_iter=40, random_state=seed
-    )
-    _, fit_s = timed(lambda: forecaster.fit(y[:last], X[:last]))
-    backtest, seconds = timed(lambda: forecaster.backtest(y, X, start=last, step=48))
-    s = backtest.series[0]
-    week = y[s.origins[:, None] + 1 + np.arange(48) - 336]
-    metrics = backtest.metrics()
-    row = {
-        "data": "vic_elec, day ahead",
-        "model": "RNNForecaster, quantiles, 40 epochs",
-        "fit_s": fit_s,
-        "backtest_s": seconds,
-        "mae_over_week_before": metrics["mae"] / float(np.abs(s.truth - week).mean()),
-        "coverage_80": metrics["coverage"],
-    }
-    return [row]
+    weeks = 56 * 48
+
+    def judge(settings: dict[str, Any], start: int) -> Row:
+        forecaster = RNNForecaster(
+            48, season_length=48, quantiles=(0.1, 0.5, 0.9), random_state=seed, **settings
+        )
+        _, fit_s = timed(lambda: forecaster.fit(y[:start], X[:start]))
+        known, rows = y[: start + weeks], X[: start + weeks]
+        backtest, seconds = timed(lambda: forecaster.backtest(known, rows, start=start, step=48))
+        s, metrics = backtest.series[0], backtest.metrics()
+        week = y[s.origins[:, None] + 1 + np.arange(48) - 336]
+        return {
+            "fit_s": fit_s,
+            "backtest_s": seconds,
+            "mae_over_week_before": metrics["mae"] / float(np.abs(s.truth - week).mean()),
+            "coverage_80": metrics["coverage"],
+        }
+
+    n = len(y)
+    settings, error = choose(VIC_ELEC, lambda c: judge(c, n - 2 * weeks)["mae_over_week_before"])
+    model = f"RNNForecaster, quantiles, {words(settings)}"
+    row = {"data": "vic_elec, day ahead", "model": model, "validation_mae_over_week_before": error}
+    return [row | judge(settings, n - weeks)]
 
 
-def run_etth1(seed: int) -> list[Row]:
-    """ETTh1 in its published split: 12, 4 and 4 months of 30 days."""
+#: Settings for ETTh1; the four months of validation choose.
+ETTH1: list[dict[str, Any]] = [
+    {"target": "last"},
+    *(
+        {"target": "linear", "season_length": seasons, **network}
+        for seasons in (24, (24, 336))
+        for network in ({"max_iter": 1}, {"units": 16, "dropout": 0.5, "early_stopping": True})
+    ),
+]
+
+
+def run_etth1(seed: int, with_peers: bool) -> list[Row]:
+    """The papers' split: 12 months of 30 days to train, 4 to choose settings, 4 to test."""
     values = load_etth1()
     y = values.values[:, values.names.index("OT")]
     month = 30 * 24
     y = (y - y[: 12 * month].mean()) / y[: 12 * month].std()
+
+    def fitted(horizon: int, settings: dict[str, Any]) -> RNNForecaster:
+        options = {"season_length": 24, "loss": "squared_error", "random_state": seed} | settings
+        return RNNForecaster(horizon, **options).fit(y[: 12 * month])
+
+    def error(forecaster: RNNForecaster, start: int) -> float:
+        s = forecaster.backtest(y[: (start + 4) * month], start=start * month).series[0]
+        return float(np.mean((s.truth - s.forecast) ** 2))
+
     rows = []
     for horizon in (24, 96, 336):
-        forecaster = RNNForecaster(
-            horizon, season_length=24, target="last", loss="squared_error", random_state=seed
-        )
-        _, fit_s = timed(lambda f=forecaster: f.fit(y[: 12 * month]))
-        s = forecaster.backtest(y[: 20 * month], start=16 * month).series[0]
-        error = float(np.mean((s.truth - s.forecast) ** 2))
-        rows.append(
-            {
-                "data": f"ETTh1 OT, horizon {horizon}",
-                "model": "RNNForecaster, target='last', squared error",
-                "fit_s": fit_s,
-                "mse": error,
-            }
-        )
+        settings, least = choose(ETTH1, lambda c, h=horizon: error(fitted(h, c), 12))
+        forecaster, fit_s = timed(lambda h=horizon, s=settings: fitted(h, s))
+        row: Row = {"data": f"ETTh1 OT, horizon {horizon}", "model": f"RNNForecaster, {words(settings)}"}
+        rows.append(row | {"fit_s": fit_s, "validation_mse": least, "mse": error(forecaster, 16)})
+        if with_peers:
+            rows += peers.nlinear(y, horizon, 12 * month, 4 * month, 4 * month)
     return rows
 
 
-def run_speed(seed: int) -> list[Row]:
+def run_speed(seed: int, with_peers: bool) -> list[Row]:
     """Times of a backtest of 1,000 origins, and of an update with one step and its forecast."""
     rng = np.random.default_rng(seed)
     y = 10 + np.sin(np.arange(2048) * 2 * np.pi / 24) + rng.normal(scale=0.1, size=2048)
@@ -171,7 +196,7 @@ def run_speed(seed: int) -> list[Row]:
         forecaster.update(y[i : i + 1])
         forecaster.predict()
         steps.append(time.perf_counter() - start)
-    return [
+    rows: list[Row] = [
         {
             "data": "speed, one series",
             "model": "RNNForecaster",
@@ -180,6 +205,7 @@ def run_speed(seed: int) -> list[Row]:
             "update_and_predict_us": 1e6 * float(np.median(steps)),
         }
     ]
+    return rows + (peers.backtests(y[:2047], 1000, 48) if with_peers else [])
 
 
 def table(rows: list[Row]) -> str:
@@ -192,46 +218,69 @@ def table(rows: list[Row]) -> str:
 
 
 def draw(rows: list[Row], path: Path) -> None:
-    """Draw the errors of M4 Hourly as bars."""
+    """Errors of M4 Hourly, and seconds of the fits."""
     from matplotlib import pyplot
 
     shown = [row for row in rows if row["data"] == "M4 Hourly"]
-    figure, both = pyplot.subplots(
-        1, 2, figsize=(9, 0.5 * len(shown) + 1.5), layout="constrained", sharey=True
+    figure, panels = pyplot.subplots(
+        1, 3, figsize=(11, 0.45 * len(shown) + 1.5), layout="constrained", sharey=True
     )
-    for axes, key in zip(both, ("smape", "mase"), strict=True):
-        axes.barh([row["model"] for row in shown], [row[key] for row in shown])
-        axes.set_xlabel(f"{key} on M4 Hourly")
-    both[0].invert_yaxis()
+    for axes, key, label in zip(
+        panels, ("smape", "mase", "fit_s"), ("sMAPE (%)", "MASE", "fit (s)"), strict=True
+    ):
+        bars = axes.barh([row["model"] for row in shown], [row.get(key, np.nan) for row in shown])
+        axes.bar_label(bars, [f"{row[key]:.3g}" if key in row else "" for row in shown], padding=3)
+        axes.margins(x=0.2)
+        axes.set_xlabel(label)
+    panels[0].invert_yaxis()
+    figure.suptitle("M4 Hourly, 48 hours ahead")
     figure.savefig(path, dpi=120)
+    pyplot.close(figure)
 
 
-RUNS = {
+RUNS: dict[str, Callable[[Any], list[Row]]] = {
     "m4": lambda a: run_m4(a.seed, a.peers),
+    "weekly": lambda a: run_weekly(a.seed, a.peers),
     "airline": lambda a: run_airline(a.seed),
     "vic_elec": lambda a: run_vic_elec(a.seed),
-    "etth1": lambda a: run_etth1(a.seed),
-    "speed": lambda a: run_speed(a.seed),
+    "etth1": lambda a: run_etth1(a.seed, a.peers),
+    "speed": lambda a: run_speed(a.seed, a.peers),
 }
+
+
+def merged(before: list[Row], new: list[Row]) -> list[Row]:
+    """Rows of a file, those of data that were measured again replaced."""
+    measured = {row["data"] for row in new}
+    return [row for row in before if row["data"] not in measured] + new
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=RUNS, nargs="*", default=list(RUNS))
-    parser.add_argument("--peers", action="store_true", help="measure statsforecast and neuralforecast too")
+    parser.add_argument(
+        "--peers", action="store_true", help="measure statsforecast, neuralforecast and darts too"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     rows: list[Row] = []
     for name in arguments.only:
-        rows += RUNS[name](arguments)
-        print(table(rows), flush=True)
-    machine = {"machine": platform.machine(), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
+        try:
+            found = RUNS[name](arguments)
+        except FileNotFoundError as error:
+            print(f"{name}: left out, {error}")
+            continue
+        rows += [row | {"load": round(os.getloadavg()[0], 2)} for row in found]
+        print(table(found), flush=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "forecasting.json").write_text(json.dumps({**machine, "rows": rows}, indent=1) + "\n")
-    (arguments.out / "forecasting.md").write_text(table(rows))
+    path = arguments.out / "forecasting.json"
+    before = json.loads(path.read_text())["rows"] if path.exists() else []
+    rows = sorted(merged(before, rows), key=lambda row: DATA.index(row["data"]))
+    content = {"machine": platform.machine(), "cores": os.cpu_count(), "rows": rows}
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    path.with_suffix(".md").write_text(table(rows))
     if "m4" in arguments.only:
-        draw(rows, arguments.out / "forecasting.png")
+        draw(rows, path.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
-"""Forecasts of airline passengers, of electricity demand with known temperature, and of the 414 hourly series of M4.
+"""Forecasts of airline passengers, of electricity demand with known temperature, and of the hourly and weekly series of M4.
 
 Prints the errors and those of the seasonal naive forecast, and writes pictures of forecasts and of the backtest. Airline
-passengers come with the package; the other series are files in a folder, see `fastrnn.datasets` (M4 Hourly:
-``series/m4_hourly_train.csv.gz`` and ``series/m4_hourly_test.csv.gz``, one row for each series, its name first).
-Each takes less than three minutes on two cores.
+passengers come with the package; the other series are files in a folder, see `fastrnn.datasets`. Those of M4 are published
+as ``Dataset/Train/Hourly-train.csv``, ``Dataset/Test/Hourly-test.csv`` and so on at github.com/Mcompetitions/M4-methods, and
+go into its folder ``series``. Each example takes less than three minutes on two cores.
+
+M4 takes the defaults and the length of the season, no other settings: on the hourly series their sMAPE is below that of the
+competition's winner.
 """
 
 from __future__ import annotations
@@ -13,20 +16,30 @@ import csv
 import gzip
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.datasets import data_folder, load_airline, load_vic_elec
+from fastrnn.datasets import DataNotFoundError, data_folder, load_airline, load_vic_elec
 from fastrnn.forecasting import BacktestDisplay, ConformalIntervals, ForecastDisplay, RNNForecaster
 
 
-def read_m4(path: Path) -> list[NDArray]:
-    """Series of an M4 file, one row each."""
-    with gzip.open(path, "rt", newline="") as file:
-        rows = csv.reader(file)
-        next(rows)
-        return [np.array([float(v) for v in row[1:] if v]) for row in rows]
+def load_m4(frequency: str, folder: Path | None = None) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
+    """Series of one frequency of M4, "hourly" or "weekly": those to fit to, and what followed."""
+    home = data_folder(folder) / "series"
+    parts = []
+    for part in ("train", "test"):
+        packed, plain = home / f"m4_{frequency}_{part}.csv.gz", home / f"{frequency.title()}-{part}.csv"
+        if not packed.exists() and not plain.exists():
+            raise DataNotFoundError(
+                f"{plain} is missing; it comes from github.com/Mcompetitions/M4-methods, Dataset/{part.title()}"
+            )
+        with gzip.open(packed, "rt", newline="") if packed.exists() else open(plain, newline="") as file:
+            rows = csv.reader(file)
+            next(rows)
+            parts.append([np.array([float(v) for v in row[1:] if v]) for row in rows])
+    return parts[0], parts[1]
 
 
 def save(display: BacktestDisplay | ForecastDisplay, path: Path) -> None:
@@ -52,44 +65,55 @@ def airline(out: Path, seed: int) -> None:
 
 
 def vic_elec(out: Path, seed: int, folder: Path | None) -> None:
-    """Forecast each day of eight weeks at midnight; intervals are calibrated on the eight weeks before."""
+    """Forecast each day of eight weeks at midnight; intervals by quantiles, and calibrated on the eight weeks before."""
     series = load_vic_elec(folder)
     y, X = series.values[:, 0], series.values[:, 1:]
     last, before = len(y) - 56 * 48, len(y) - 112 * 48
-    forecaster = RNNForecaster(48, season_length=48, max_iter=40, random_state=seed).fit(
-        y[:before], X[:before]
-    )
+    forecaster = RNNForecaster(
+        48,
+        season_length=48,
+        quantiles=(0.1, 0.5, 0.9),
+        target="linear",
+        max_iter=20,
+        truncated_bptt_steps=96,
+        dropout=0.0,
+        random_state=seed,
+    ).fit(y[:before], X[:before])
     intervals = ConformalIntervals(0.8).fit(forecaster.backtest(y[:last], X[:last], start=before, step=48))
     backtest = forecaster.backtest(y, X, start=last, step=48)
-    report(backtest.metrics())
+    metrics = backtest.metrics()
+    report(metrics)
     s = backtest.series[0]
     week = y[s.origins[:, None] + 1 + np.arange(48) - 336]
     print(f"mae of the same half-hour a week before: {np.abs(s.truth - week).mean():.1f}")
-    print("80% intervals:", {k: round(v, 3) for k, v in intervals.report(backtest).items()})
+    conformal = intervals.report(backtest)
+    for name, figures in (("quantiles", metrics), ("conformal", conformal)):
+        print(f"80% intervals, {name}: coverage {figures['coverage']:.3f}, width {figures['width']:.0f}")
     save(ForecastDisplay.from_backtest(backtest, y, origin=10), out / "forecast_vic_elec.png")
     save(BacktestDisplay.from_backtest(backtest), out / "backtest_vic_elec.png")
 
 
-def m4_hourly(out: Path, seed: int, folder: Path | None) -> None:
-    """Forecast two days of 414 series with one network."""
-    home = data_folder(folder) / "series"
-    train, test = read_m4(home / "m4_hourly_train.csv.gz"), read_m4(home / "m4_hourly_test.csv.gz")
-    forecaster = RNNForecaster(48, season_length=24, random_state=seed, verbose=True).fit(train)
+def m4(frequency: str, out: Path, seed: int, folder: Path | None) -> None:
+    """Forecast all series of a frequency with one network."""
+    train, test = load_m4(frequency, folder)
+    season = {"hourly": 24, "weekly": 52}[frequency]
+    forecaster = RNNForecaster(len(test[0]), season_length=season, random_state=seed, verbose=True).fit(train)
     whole = [np.concatenate(pair) for pair in zip(train, test, strict=True)]
     backtest = forecaster.backtest(whole)
     report(backtest.metrics())
-    save(
-        ForecastDisplay.from_backtest(backtest, whole, series=[0, 100, 200, 400]),
-        out / "forecast_m4_hourly.png",
-    )
-    save(BacktestDisplay.from_backtest(backtest), out / "backtest_m4_hourly.png")
+    shown = [i * len(whole) // 4 for i in range(4)]
+    display = ForecastDisplay.from_backtest(backtest, whole, series=shown)
+    save(display, out / f"forecast_m4_{frequency}.png")
+    save(BacktestDisplay.from_backtest(backtest), out / f"backtest_m4_{frequency}.png")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--series", choices=("airline", "vic_elec", "m4_hourly"), default="airline")
+    parser.add_argument(
+        "--series", choices=("airline", "vic_elec", "m4_hourly", "m4_weekly"), default="airline"
+    )
     parser.add_argument("--data", type=Path, help="folder with the series (default: FASTRNN_DATA)")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the pictures")
     parser.add_argument("--seed", type=int, default=0)
@@ -100,7 +124,7 @@ def main() -> None:
     elif arguments.series == "vic_elec":
         vic_elec(arguments.out, arguments.seed, arguments.data)
     else:
-        m4_hourly(arguments.out, arguments.seed, arguments.data)
+        m4(arguments.series.removeprefix("m4_"), arguments.out, arguments.seed, arguments.data)
     print(f"{time.perf_counter() - start:.0f} s")
 
 

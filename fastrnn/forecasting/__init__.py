@@ -20,9 +20,14 @@ here                              statsforecast               neuralforecast    
 ``quantiles``                     ``level`` (percent)         ``loss=MQLoss``              ``QuantileRegression``
 ``distribution``                  --                          ``loss=DistributionLoss``    ``likelihood``
 ``ConformalIntervals``            ``ConformalIntervals``      ``PredictionIntervals``      ``ConformalNaiveModel``
+``sample``                        ``simulate``                ``simulate``                 ``predict(num_samples=...)``
 ``backtest``                      ``cross_validation``        ``cross_validation``         ``historical_forecasts``
+``backtest(refit=True)``          the same, ``refit=True``    the same, ``refit=True``     the same, ``retrain=True``
+``start, step``                   ``n_windows, step_size``    ``n_windows, step_size``     ``start, stride``
 ``max_iter`` (epochs)             --                          ``max_steps`` (updates)      ``n_epochs``
-``update``                        ``forward``                 ``predict(df)``              ``predict(series=...)``
+``update``                        ``forward`` of a model      ``predict(df)``              ``predict(series=...)``
+``freq``                          ``freq``                    ``freq``                     ``freq`` of a ``TimeSeries``
+``save``, ``fastrnn.load``        ``save``, ``load``          ``save``, ``load``           ``save``, ``load``
 ================================  ==========================  ===========================  ===============================
 
 There is no window of inputs (`input_size`, `input_chunk_length`): the states depend on all steps since the first.
