@@ -103,6 +103,8 @@ class Registry:
         self.kind = kind
         self.accepts = accepts
         self.table: dict[str, type] = {}
+        #: Classes that configs may name, though users can't: they wrap another object of this kind.
+        self.wrappers: dict[str, type] = {}
         for cls in classes:
             self.table[cls.__name__] = cls
             self.table[snake_case(cls.__name__)] = cls
@@ -117,8 +119,9 @@ class Registry:
             found = self._class(identifier, argument)
             return found() if isinstance(found, type) else found
         if isinstance(identifier, Mapping) and "class_name" in identifier:
-            cls = self._class(identifier["class_name"], argument)
-            return cls.from_config(identifier.get("config", {}))  # type: ignore[attr-defined]
+            name = identifier["class_name"]
+            cls = self.wrappers.get(name) or self._class(name, argument)
+            return cls.from_config(identifier.get("config", {}))  # type: ignore[union-attr]
         if isinstance(identifier, type):
             identifier = identifier()
         if self.accepts(identifier):

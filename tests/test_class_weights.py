@@ -97,6 +97,43 @@ def test_class_weight_of_an_encoder_decoder_counts_each_step(form, rng):
     np.testing.assert_allclose(again.params, by_step.params, rtol=1e-6)
 
 
+def test_class_weight_of_steps_gives_these_numbers():
+    """One sequence with labels 1, 0, 0, whose loss is .7276 without weights and 22.16 with them."""
+    first = (22.16 - 0.7276) * 3 / 99  # cross-entropies: 100 of the first for one
+    rest = (3 * 0.7276 - first) / 2
+    logits = [-np.log(np.expm1(first)), np.log(np.expm1(rest)), np.log(np.expm1(rest))]
+    x, y = np.reshape(logits, (1, 3, 1)), np.array([[1, 0, 0]])
+
+    def fresh():
+        made = Sequential([layers.Dense(1, activation="sigmoid", dtype="float64")])
+        made.build((None, 3, 1))
+        made.set_weights([np.ones((1, 1)), np.zeros(1)])
+        made.compile("sgd", "binary_crossentropy")
+        return made
+
+    assert fresh().evaluate(x, y) == pytest.approx(0.7276)
+    assert by_hand(fresh().predict(x), y) == pytest.approx(22.16)
+    assert fresh().train_on_batch(x, y, class_weight=WEIGHTS) == pytest.approx(22.16)
+    assert fresh().fit(x, y, class_weight=WEIGHTS, verbose=0).history["loss"] == pytest.approx([22.16])
+
+
+@pytest.mark.parametrize("form", ["integers", "one-hot"])
+def test_class_weight_of_an_encoder_decoder_matches_its_outputs(form, rng):
+    """Weight times cross-entropy of the outputs that follow the true tokens."""
+    x, y = rng.integers(0, 3, (5, 4)), rng.integers(0, 3, (5, 3))
+    y[0] = [1, 0, 0]
+    decoder = [layers.Embedding(4, 4), layers.GRU(5), layers.Dense(3, activation="softmax")]
+    made = EncoderDecoder([layers.Embedding(3, 4), layers.GRU(5)], decoder, start=3, seed=0)
+    made.compile(
+        "sgd", "categorical_crossentropy" if form == "one-hot" else "sparse_categorical_crossentropy"
+    )
+    targets = np.eye(3)[y] if form == "one-hot" else y
+    outputs = made(x, targets)
+    chosen = -np.log(np.take_along_axis(outputs, y[..., None], axis=-1)[..., 0])
+    expected = (np.where(y == 1, 100.0, 1.0) * chosen).mean()
+    assert made.train_on_batch(x, targets, class_weight=WEIGHTS) == pytest.approx(expected, rel=1e-5)
+
+
 def test_classifier_with_a_label_for_each_step_weights_each_step(x):
     y, options = LABELS[True], dict(units=4, return_sequences=True, max_iter=2, tol=None, random_state=0)
     by_class = RNNClassifier(class_weight=WEIGHTS, **options).fit(x, y)

@@ -370,24 +370,6 @@ def test_verbose_shows_a_bar(dense, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_interrupted_training_leaves_a_usable_model(dense, monkeypatch):
-    from fastrnn.training.step import Trainer
-
-    calls = iter(range(100))
-    step = Trainer.train
-
-    def interrupted(*args):
-        if next(calls) == 3:
-            raise KeyboardInterrupt
-        return step(*args)
-
-    monkeypatch.setattr(Trainer, "train", interrupted)
-    with pytest.warns(UserWarning, match="interrupted"):
-        model = classifier(tol=1e-4).fit(*dense)
-    assert model.n_iter_ == 1
-    assert model.predict(dense[0]).shape == (40,)
-
-
 # ---- partial_fit
 
 

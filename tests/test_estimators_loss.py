@@ -5,7 +5,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
-from fastrnn import RNNClassifier, RNNRegressor
+from fastrnn import RNNClassifier, RNNRegressor, load, losses
 from fastrnn.losses import CategoricalCrossentropy, Huber, Loss
 
 
@@ -145,3 +145,36 @@ def test_clone_and_search_over_losses(data):
     assert clone(regressor(loss=Asymmetric(2.0))).loss.factor == 2.0
     search = GridSearchCV(regressor(max_iter=2), {"loss": [None, "mae", Asymmetric(2.0)]}, cv=2).fit(x, y)
     assert len(search.cv_results_["params"]) == 3
+
+
+class Brier(losses.Loss):
+    """Squared distance of probabilities and one-hot classes."""
+
+    def targets(self, y_true, y_pred):
+        return np.asarray(y_true, y_pred.dtype)
+
+    def values(self, y_true, y_pred):
+        return ((y_true - y_pred) ** 2).sum(axis=-1)
+
+    def gradient(self, y_true, y_pred):
+        return 2 * (y_pred - y_true)
+
+
+@pytest.mark.parametrize("loss", ["mse", "categorical_crossentropy", losses.Huber(0.5), Brier()], ids=str)
+def test_classifier_with_a_loss_of_one_hot_classes_is_saved(loss, tmp_path, rng):
+    X, y = rng.normal(size=(12, 4, 2)), np.array(list("abc") * 4)
+    made = RNNClassifier(units=3, loss=loss, max_iter=2, tol=None, random_state=0).fit(X, y)
+    made.save(tmp_path / "made")
+    read = load(tmp_path / "made", custom_objects={"Brier": Brier})
+    np.testing.assert_array_equal(read.predict_proba(X), made.predict_proba(X))
+    for either in (made, read):
+        either.partial_fit(X, y)
+    np.testing.assert_array_equal(read.model_.params, made.model_.params)
+    assert read.loss_curve_ == made.loss_curve_
+
+
+def test_the_loss_around_a_classifier_s_own_is_no_name_for_users():
+    with pytest.raises(ValueError, match="OfClasses") as caught:
+        losses.get("OfClasses")
+    assert "known are" in str(caught.value)
+    assert "OfClasses" not in str(caught.value).split("known are")[1]

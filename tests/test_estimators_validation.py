@@ -7,6 +7,7 @@ from sklearn.model_selection import KFold, PredefinedSplit, StratifiedKFold, Tim
 from sklearn.pipeline import make_pipeline
 
 from fastrnn import RNNClassifier, RNNRegressor
+from fastrnn.estimators.validation import split
 from fastrnn.preprocessing import StandardScaler3D
 
 
@@ -132,3 +133,31 @@ def test_validation_data_with_an_unknown_label_is_refused(series):
     labels = np.arange(len(y)) % 2
     with pytest.raises(ValueError, match="unknown, \\[7\\]"):
         classifier().fit(x, labels, validation_data=(x, np.where(labels, 7, 0)))
+
+
+@pytest.mark.parametrize("lone", ["zz", "a"])
+def test_early_stopping_trains_on_a_sample_that_is_the_only_one_of_its_class(lone, rng):
+    """It can't be divided, and a network that never saw a class can't be judged on it."""
+    X, y = rng.normal(size=(21, 4, 2)), np.array([*["k"] * 10, *["m"] * 10, lone])
+    seen = []
+    made = RNNClassifier(
+        units=3, max_iter=2, tol=None, early_stopping=True, validation_fraction=0.3, random_state=0
+    )
+    for seed in range(5):
+        part, rest = split(
+            made,
+            21,
+            np.searchsorted([lone, "k", "m"] if lone == "a" else ["k", "m", lone], y),
+            np.random.RandomState(seed),
+        )
+        assert 20 in rest
+        assert sorted([*part, *rest]) == list(range(21))
+        seen.append(np.unique(y[part], return_counts=True)[1].tolist())
+    assert seen == [[3, 3]] * 5
+    made.fit(X, y)
+    assert made.classes_.tolist() == sorted({lone, "k", "m"})
+
+
+def test_early_stopping_needs_samples_that_can_be_held_back(rng):
+    with pytest.raises(ValueError, match="validation set is too small"):
+        RNNClassifier(units=3, early_stopping=True).fit(rng.normal(size=(2, 4, 2)), ["a", "b"])

@@ -159,3 +159,34 @@ def test_encoder_decoder_refuses_a_layer_of_another_model(data):
         EncoderDecoder([first.layers[0]], [layers.LSTM(5), layers.Dense(1)])
     np.testing.assert_array_equal(first.predict(x, verbose=0), before)
     EncoderDecoder([copy.deepcopy(first.layers[0])], [layers.LSTM(5), layers.Dense(1)])
+
+
+WRAPPERS = {
+    "time-distributed": lambda inner: (layers.TimeDistributed(inner), inner),
+    "bidirectional": lambda inner: (
+        made := layers.Bidirectional(inner, merge_mode="sum"),
+        made.forward_layer,
+    ),
+    "nested": lambda inner: (layers.TimeDistributed(layers.TimeDistributed(inner)), inner),
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_weights_of_a_wrapper_are_those_of_its_child_that_was_trained_elsewhere(wrapper, rng):
+    inner = layers.GRU(2, return_sequences=True) if wrapper == "bidirectional" else layers.Dense(2)
+    outer, child = WRAPPERS[wrapper](inner)
+    n_axes = 4 if wrapper == "nested" else 3
+    theirs = Sequential([outer], seed=0)
+    theirs.build((None, 5, 4, 3)[-n_axes:] if n_axes == 4 else (None, 4, 3))
+    theirs.compile("sgd", "mse")
+    own = Sequential([child], seed=0)
+    own.compile("sgd", "mse")
+    x = rng.normal(size=(6, 4, 3))
+    own.fit(x, own.predict(x) + 1, epochs=3, verbose=0)
+    for found, expected in zip(outer.get_weights(), child.get_weights(), strict=False):
+        np.testing.assert_array_equal(found, expected)
+    # What is set through the wrapper reaches the child.
+    outer.set_weights([np.full_like(w, 0.25) for w in outer.get_weights()])
+    assert all((w == 0.25).all() for w in child.get_weights())
+    assert all((w == 0.25).all() for w in own.get_weights())
+    assert all((w == 0.25).all() for w in theirs.get_weights())

@@ -91,6 +91,14 @@ class BaseRNN(Parameters):
         Returns
         -------
         self
+
+        Raises
+        ------
+        NonFiniteLossError
+            If the loss stops being finite. The weights of the last good epoch are kept.
+        KeyboardInterrupt
+            At Ctrl-C. If an epoch was complete, the last finite weights are kept (with early stopping, the best ones), and
+            the estimator is fitted; otherwise it is left as it was.
         """
         return self._fit(X, y, sample_weight, incremental=False, validation_data=validation_data)
 
@@ -152,7 +160,7 @@ class BaseRNN(Parameters):
             width, _, loss = trained._head()
             check_gradient(loss, targets, width)
         held_out = None if validation_data is None else trained._read_held_out(*validation_data)
-        failure = None
+        failure: BaseException | None = None
         with guard(*undo):
             if not known:
                 trained._architecture = self._network_arguments()
@@ -195,8 +203,10 @@ class BaseRNN(Parameters):
 
     def _many_epochs(
         self, data: Batches, held_out: Batches | None, scale: float
-    ) -> NonFiniteLossError | None:
+    ) -> NonFiniteLossError | KeyboardInterrupt | None:
         """Train until `max_iter` or until nothing improves any more; return what ended it early, if anything.
+
+        What was learned until then is kept.
 
         Improvements of the loss are judged relative to `scale`.
         """
@@ -214,11 +224,9 @@ class BaseRNN(Parameters):
         bar = [Progress(1, type(self).__name__)] if self.verbose else []
         calls = CallbackList([rule, *bar], model, {"epochs": self.max_iter})
         outcome = run_epochs(model, task, calls)
-        failure = _failure(outcome)
+        failure = outcome.interrupt or _failure(outcome)
         self._finish(rule.losses[: outcome.epochs], rule if self.early_stopping else None)
-        if outcome.interrupted:
-            warnings.warn("Training interrupted by user.", stacklevel=4)
-        elif self.tol is not None and not rule.ended and failure is None:
+        if self.tol is not None and not rule.ended and failure is None:
             warnings.warn(
                 f"Maximum number of epochs (max_iter={self.max_iter}) reached before the "
                 f"{SCORE if self.early_stopping else 'loss'} stopped to improve by tol={self.tol}. Raise "

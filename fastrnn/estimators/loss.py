@@ -40,6 +40,9 @@ class OfClasses(Loss):
         return self.loss.gradient(y_true, y_pred)
 
 
+losses._registry.wrappers["OfClasses"] = OfClasses
+
+
 def of_classes(given: Any, n_classes: int) -> Loss:
     """The loss that a classifier was given, for its targets: one output for two classes, else one for each."""
     loss = losses.get(given)

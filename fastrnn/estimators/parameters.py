@@ -240,9 +240,10 @@ PARAMETERS = (
     early_stopping : bool, default=False
         Set `validation_fraction` of the samples aside, stop by the score on them, and put the best weights back.
     validation_fraction : float or splitter, default=0.1
-        Fraction of the samples to validate on: random ones (classes in proportion), the last ones with
-        ``shuffle=False``, as for a series in time. Or a splitter of :mod:`sklearn.model_selection`, whose last split is
-        taken, such as ``TimeSeriesSplit(5)``. Only used with ``early_stopping=True`` and without `validation_data`.
+        Fraction of the samples to validate on: random ones (classes in proportion; a sample that is the only one of its
+        class is trained on), the last ones with ``shuffle=False``, as for a series in time. Or a splitter of
+        :mod:`sklearn.model_selection`, whose last split is taken, such as ``TimeSeriesSplit(5)``. Only used with
+        ``early_stopping=True`` and without `validation_data`.
     n_iter_no_change : int, default=10
         Patience, see `tol`.
     clipnorm : float or None, default=1.0

@@ -25,10 +25,13 @@ def split(p: Any, n_samples: int, classes: np.ndarray | None, rng: Any) -> tuple
     rng : RandomState
     """
     choice, samples = p.validation_fraction, np.arange(n_samples)
+    lone = _only_ones_of_their_class(classes) if classes is not None else np.zeros(n_samples, bool)
     if not isinstance(choice, Real):
         rest, part = _last_split(choice, n_samples, classes)
-    elif p.shuffle:
-        rest, part = train_test_split(samples, test_size=choice, random_state=rng, stratify=classes)
+    elif p.shuffle and n_samples - lone.sum() > 1:
+        stratify = None if classes is None else classes[~lone]
+        rest, part = train_test_split(samples[~lone], test_size=choice, random_state=rng, stratify=stratify)
+        rest = np.concatenate([rest, samples[lone]])
     else:
         # The samples are in an order that means something, such as time: validate on what comes after the rest.
         at = n_samples - math.ceil(float(choice) * n_samples)
@@ -41,6 +44,12 @@ def split(p: Any, n_samples: int, classes: np.ndarray | None, rng: Any) -> tuple
     if len(rest) == 0:
         raise ValueError(f"validation_fraction={choice} of {n_samples} samples leaves none to train on.")
     return np.sort(part), np.sort(rest)
+
+
+def _only_ones_of_their_class(classes: np.ndarray) -> np.ndarray:
+    """Which samples have a class that no other has: they can't be divided, and are trained on."""
+    _, index, counts = np.unique(classes, return_inverse=True, return_counts=True)
+    return counts[index] == 1
 
 
 def _last_split(splitter: Any, n_samples: int, classes: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -131,6 +131,24 @@ class Wrapper(Layer):
         for prefix, child in self._children.items():
             if child.activity_regularizer is not None:
                 self._regularizers[f"{prefix}/activity"] = child.activity_regularizer
+
+    def _refresh(self) -> None:
+        """Enter the children's arrays anew: another model that holds a child may have moved them."""
+        for child in self._children.values():
+            if isinstance(child, Wrapper):
+                child._refresh()
+        if self.built:
+            self._adopt()
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Return copies of the weights, child after child, in Keras's order."""
+        self._refresh()
+        return super().get_weights()
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Set the weights from arrays in the order of :meth:`get_weights`."""
+        self._refresh()
+        super().set_weights(weights)
 
     def bind(self, params, grads):
         for prefix, child in self._children.items():

@@ -72,8 +72,8 @@ class Outcome:
     #: Number of the epoch, counted from 0, and of the batch that were the last to begin.
     epoch: int = 0
     batch: int = 0
-    #: Whether Ctrl-C ended training.
-    interrupted: bool = False
+    #: The interrupt (Ctrl-C) that ended training, where the policy keeps what was trained until then.
+    interrupt: KeyboardInterrupt | None = None
 
 
 class _Weights:
@@ -182,12 +182,12 @@ def run_epochs(model: Any, task: Task, calls: CallbackList) -> Outcome:
             outcome.epochs -= 1
         if not calls.non_finite_loss(outcome.batch):
             outcome.failure = error
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         if not (policy.keep_interrupted and outcome.epochs):
             raise
         if weights is not None and not all_finite(model.weight_vector):
             weights.restore()
-        outcome.interrupted = True
+        outcome.interrupt = interrupt
     finally:
         trainer.before_update = None
         # Also after Ctrl-C: callbacks close their files, and the model can be used and trained on.
