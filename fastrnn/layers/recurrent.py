@@ -228,7 +228,7 @@ class RNN(Wrapper):
             mask = check_mask(mask, x.shape)
         if initial_state is None and not (training or self.stateful or self.return_state):
             # What depends on the shape and the weights only was prepared by the call before.
-            ready, key = self._ready, (self.weights_version, x.shape, self._n_threads)
+            ready, key = self._ready, (self.cell.weights_version, x.shape, self._n_threads)
             if ready is None or ready[0] != key:
                 ready = self._ready = key, self._prepare(x.shape)
             plan = ready[1]
