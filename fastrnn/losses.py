@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn.checks import choice, flag, integer, number
+from fastrnn.engine import tuning
 from fastrnn.engine.kernels.losses import squared_error_of_layout
 from fastrnn.registry import Configurable, Registry
 from fastrnn.targets import (
@@ -42,8 +43,6 @@ __all__ = [
 
 #: Probabilities are kept this far from 0 and 1 before their logarithm is taken.
 EPSILON = 1e-7
-#: With at least this number of predictions, a compiled kernel is faster than NumPy.
-_LARGE = 1 << 8
 _REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "mean_with_sample_weight")
 
 
@@ -200,7 +199,7 @@ class MeanSquaredError(Loss):
         return error
 
     def _weighted(self, y_true: Any, y_pred: Any, factor: Any, logits: Any) -> Any:
-        if y_pred.size < _LARGE or y_pred.ndim > 3 or y_pred.dtype.char not in "fd":
+        if y_pred.size < tuning.MIN_LOSS_KERNEL or y_pred.ndim > 3 or y_pred.dtype.char not in "fd":
             return super()._weighted(y_true, y_pred, factor, logits)
         return squared_error_of_layout(y_true, y_pred, factor, self.n_threads)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fastrnn import Sequential, layers
+from fastrnn.engine import tuning
 from tests import keras_oracle, naive
 from tests.layer_cases import (
     KINDS,
@@ -152,7 +153,7 @@ def test_side_by_side_matches_one_after_the_other(rng, monkeypatch):
     layer = layers.Bidirectional(pattern("gru", return_sequences=True))
     layer(x)
     results, dx, grads = gradients_of(layer, x)
-    monkeypatch.setattr(bidirectional, "_SIDE_BY_SIDE_WORK", 0)
+    monkeypatch.setattr(tuning, "MIN_DIRECTION_WORK", 0)
     monkeypatch.setattr(bidirectional.threads, "resolve", lambda n: 2)
     again = gradients_of(layer, x)
     for a, b in zip([*results, dx, *grads], [*again[0], again[1], *again[2]], strict=True):

@@ -289,9 +289,9 @@ def test_squared_error_kernel_matches_numpy(shape, weighted, layout, dtype, monk
     if weighted in ("mask", "both"):
         kwargs["mask"] = rng.random(shape[:-1]) < 0.6
     loss = losses.MeanSquaredError()
-    monkeypatch.setattr(losses, "_LARGE", 10**9)
+    monkeypatch.setattr(tuning, "MIN_LOSS_KERNEL", 10**9)
     expected = loss.value_and_grad(y, pred, **kwargs)
-    monkeypatch.setattr(losses, "_LARGE", 0)
+    monkeypatch.setattr(tuning, "MIN_LOSS_KERNEL", 0)
     value, grad = loss.value_and_grad(y, pred, **kwargs)
     assert value == pytest.approx(expected[0], rel=1e-5 if dtype is np.float32 else 1e-12)
     assert value == pytest.approx(loss.value(y, pred, **kwargs), rel=1e-5 if dtype is np.float32 else 1e-12)
@@ -327,7 +327,7 @@ def test_squared_error_does_not_depend_on_the_number_of_threads(layout, monkeypa
 
 @pytest.mark.parametrize("large", [0, 10**9], ids=["kernel", "numpy"])
 def test_masked_steps_may_be_anything(large, monkeypatch):
-    monkeypatch.setattr(losses, "_LARGE", large)
+    monkeypatch.setattr(tuning, "MIN_LOSS_KERNEL", large)
     y, pred = np.zeros((2, 3, 2)), np.ones((2, 3, 2))
     y[0, 1] = np.nan
     mask = np.ones((2, 3), bool)

@@ -15,7 +15,7 @@ the addresses of the functions that it refers to from LLVM's linker (`numba_priv
 How a call reaches it
 ---------------------
 `recurrence.run` decides on blocks of rows and threads (`recurrence.plans`), takes memory (`runtime.memory`), has everything
-compiled that the call's options need (`runtime.linking.launch`), and calls one kernel. The kernel hands its pieces to the
+compiled that the call's options need (`runtime.launch`), and calls one kernel. The kernel hands its pieces to the
 team of threads by a word in shared memory (`runtime.handover`); `runtime.threads` starts the team, and wakes it. Calls that
 come again with the same shapes keep their arguments in place (`recurrence.call_list`, `recurrence.inference`).
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn.checks import choice, flag
+from fastrnn.engine import tuning
 from fastrnn.engine.recurrence.both_directions import BidirectionalProgram, Direction, prepare_both
 from fastrnn.engine.recurrence.plans import slice_count
 from fastrnn.engine.runtime import threads
@@ -21,9 +22,6 @@ from fastrnn.layers.wrappers import Wrapper
 __all__ = ["Bidirectional"]
 
 MERGE_MODES = ("sum", "mul", "ave", "concat", None)
-
-# Number of multiply-adds of one direction from which on it gets a thread of its own, which takes 0.1 ms to start.
-_SIDE_BY_SIDE_WORK = 20_000_000
 
 
 def _copy_of(layer: Layer, prefix: str, **changes: Any) -> Any:
@@ -224,7 +222,7 @@ class Bidirectional(Wrapper):
         """Results of both directions; each has a thread of its own where one direction can't use two."""
         child, (n_batch, n_steps, n_inputs) = self.forward_layer, x.shape
         work = n_batch * n_steps * sum(w.size for w in child._weights.values())
-        if n_batch > 1 or work < _SIDE_BY_SIDE_WORK or threads.resolve(self.n_threads) < 2:
+        if n_batch > 1 or work < tuning.MIN_DIRECTION_WORK or threads.resolve(self.n_threads) < 2:
             return [forward(), backward()]
         sizes = n_batch, n_steps, n_inputs, self.n_threads
         if (

@@ -18,7 +18,7 @@ Where a batch goes, from ``RNNClassifier.fit`` to the compiled kernel, one line 
     layers/cells.py          Cell.forward_sequence  weights and dropout masks of its cell
     engine/recurrence/run.py forward                plans the pass, takes memory
                              _launch                packs weights, shares rows among threads
-    engine/runtime/linking.py launch                calls the kernel
+    engine/runtime/launch.py launch                 calls the kernel
 
 A model's ``fit`` joins at `run_epochs`, ``train_on_batch`` at `Trainer.train`. The gradient comes back the same way::
 

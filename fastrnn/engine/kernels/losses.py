@@ -10,6 +10,7 @@ from fastrnn.engine import tuning
 from fastrnn.engine.runtime import threads
 from fastrnn.engine.runtime.handover import ALONE, share
 from fastrnn.engine.runtime.jit import jit
+from fastrnn.engine.runtime.launch import launch
 from fastrnn.engine.runtime.linking import address, fetch, spill
 from fastrnn.engine.runtime.memory import recycler
 from fastrnn.engine.runtime.views import fill, plane
@@ -76,10 +77,10 @@ def squared_error(
     n_pieces = max(1, min(len(y_pred), y_pred.size // tuning.LOSS_PIECE))
     sums = np.empty(n_pieces)
     if n_pieces == 1:
-        _all_pieces(ALONE, y_true, y_pred, weights, grad, sums)
+        launch(_all_pieces, (ALONE, y_true, y_pred, weights, grad, sums))
         return float(sums[0])
     with threads.parallel_region(min(threads.resolve(n_threads), n_pieces), light=True) as team:
-        _all_pieces(ALONE if team is None else team, y_true, y_pred, weights, grad, sums)
+        launch(_all_pieces, (ALONE if team is None else team, y_true, y_pred, weights, grad, sums))
     return float(sums.sum())
 
 

@@ -24,7 +24,8 @@ from fastrnn.engine.numba_private.emit import cgutils
 from fastrnn.engine.runtime import threads
 from fastrnn.engine.runtime.handover import ALONE, call_part, share
 from fastrnn.engine.runtime.jit import DISABLED, inlined, jit
-from fastrnn.engine.runtime.linking import Slots, address, address_of, check, fetch
+from fastrnn.engine.runtime.launch import launch
+from fastrnn.engine.runtime.linking import Slots, address, address_of, fetch
 from fastrnn.engine.runtime.views import data_address
 
 __all__ = ["Call", "Program", "bind", "placeholder", "side_by_side"]
@@ -241,8 +242,7 @@ class Program:
                 for piece in range(step.pieces):
                     step.function(step.arguments, 0, piece)
         else:
-            _run(x, self._words)
-            check()
+            launch(_run, (x, self._words))
         return self.output
 
     def run_finite(self, x: np.ndarray) -> bool:
@@ -252,9 +252,7 @@ class Program:
             if finite:
                 self.run(x)
             return finite
-        finite = _run_finite(x, self._words)
-        check()
-        return finite
+        return launch(_run_finite, (x, self._words))
 
     def run_out(self, x: np.ndarray, out: np.ndarray) -> None:
         """Run on `x` and write to `out`, likewise; with the team, if a call has several pieces.
@@ -266,11 +264,10 @@ class Program:
         elif not self._writes:
             raise ValueError("the output must be one argument of the last call")
         elif self._threads == 1:
-            _run_out(ALONE, x, self._words, out)
+            launch(_run_out, (ALONE, x, self._words, out))
         else:
-            with threads.parallel_region(self._threads, self.light) as state:
-                _run_out(ALONE if state is None else state, x, self._words, out)
-        check()
+            with threads.parallel_region(self._threads, self.light) as team:
+                launch(_run_out, (ALONE if team is None else team, x, self._words, out))
 
 
 def _places(step: Call, array: np.ndarray) -> list[int]:

@@ -268,7 +268,7 @@ def scatter_input_gradients(batch, group, s, r0, rows, dx):
 
 @functools.cache
 def needed_forward(dense: bool, sequences: bool, recurrent_masks: bool) -> tuple[Slots, ...]:
-    """What is compiled on demand, and needed by a pass forward with these options (see `linking.launch`)."""
+    """What is compiled on demand, and needed by a pass forward with these options (see `runtime.launch`)."""
     functions = []
     if not dense:
         functions += [_gather_ragged, hide_outputs] if sequences else [_gather_ragged]

@@ -30,8 +30,10 @@ from fastrnn.engine.recurrence.plans import (
 from fastrnn.engine.recurrence.rows import needed_backward, needed_forward
 from fastrnn.engine.recurrence.schedule import mask_extent, masked_schedule, row_total
 from fastrnn.engine.recurrence.unrolled import suited
-from fastrnn.engine.runtime import linking, threads
+from fastrnn.engine.runtime import threads
 from fastrnn.engine.runtime.handover import ALONE
+from fastrnn.engine.runtime.launch import launch
+from fastrnn.engine.runtime.linking import Slots
 from fastrnn.engine.runtime.memory import aligned, nothing, pool, recycler
 
 __all__ = ["Result", "Tape", "Weights", "backward", "forward", "pack_weights"]
@@ -229,7 +231,7 @@ def _launch(
     entries: tuple[Any, Any],
     arguments: tuple[Any, ...],
     blocks: Blocks,
-    needed: Sequence[linking.Slots],
+    needed: Sequence[Slots],
     to_pack: tuple[Any, ...] | None,
 ) -> None:
     """Pack the weights, if `to_pack` says how, and run all blocks, by as many threads as the plan says."""
@@ -242,7 +244,7 @@ def _launch(
         if to_pack is not None:
             pack_rows(state, *to_pack)
         item_size = arguments[3].dtype.itemsize  # of the inputs
-        linking.launch(entries[blocks.n_slices > 1], (state, *arguments), needed, item_size)
+        launch(entries[blocks.n_slices > 1], (state, *arguments), needed, item_size)
 
 
 def _launch_interruptibly(entries: Any, arguments: tuple[Any, ...], *how: Any) -> None:

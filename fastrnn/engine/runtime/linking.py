@@ -9,23 +9,22 @@ disk has its references provided before it is linked (`cache` asks for that).
 
 A function decorated with :func:`on_demand` is compiled only when a call needs it: what only some networks use costs the
 others nothing. Its symbol stands for a slot that holds its address. Which of these functions a call needs follows from
-the call's options, so :func:`launch` fills their slots before the kernel starts, in the thread that calls. Kernels never
-call Python: one that came upon an empty slot would end there, which :func:`check` raises.
+the call's options, so `launch` fills their slots before the kernel starts, in the thread that calls. Kernels never call
+Python: one that came upon an empty slot would end there, which :func:`check` raises.
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-from fastrnn.engine.numba_private.dispatcher import Dispatcher, address_of_code, compiler_lock
+from fastrnn.engine.numba_private.dispatcher import address_of_code, compiler_lock
 from fastrnn.engine.numba_private.emit import cgutils
 from fastrnn.engine.numba_private.symbols import add_symbol, address_of_symbol
 from fastrnn.engine.numba_private.templates import AbstractTemplate, infer_global, signature
@@ -40,8 +39,8 @@ __all__ = [
     "check",
     "complete",
     "fail",
+    "failed",
     "fetch",
-    "launch",
     "note_failure",
     "on_demand",
     "separate",
@@ -89,7 +88,7 @@ def separate(dispatcher: Any) -> Callable:
 
 
 def on_demand(dispatcher: Any) -> Callable:
-    """As :func:`separate`, for a function without a result: compiled when a call needs it (see :func:`launch`)."""
+    """As :func:`separate`, for a function without a result: compiled when a call needs it (see `launch`)."""
     if _jit.DISABLED:
         return dispatcher
     slots = Slots(dispatcher)
@@ -192,60 +191,8 @@ def _item_size(arguments: tuple) -> int:
 
 
 def slots_of(*functions: Any) -> tuple[Slots, ...]:
-    """The slots of functions that :func:`on_demand` has made, for :func:`launch`."""
+    """The slots of functions that :func:`on_demand` has made, for `launch`."""
     return () if _jit.DISABLED else tuple(function.slots for function in functions)
-
-
-class _Announced(threading.local):
-    """What the call that this thread is about to make needs: slots, and the size of their numbers."""
-
-    slots: Sequence[Slots] = ()
-    item_size = 8
-
-
-_announced = _Announced()
-
-
-def _fill_announced() -> None:
-    """Fill what the call needs whose kernel has just been compiled: only then are its slots known."""
-    for slots in _announced.slots:
-        slots.fill(_announced.item_size)
-
-
-Dispatcher.before_launch = staticmethod(_fill_announced)
-
-
-def launch(kernel: Any, arguments: Sequence[Any], needed: Sequence[Slots] = (), item_size: int = 4) -> None:
-    """Call a kernel when all that this call needs has been compiled.
-
-    Parameters
-    ----------
-    kernel : dispatcher
-    arguments : sequence
-        Its arguments.
-    needed : sequence of Slots
-        Of the functions made by :func:`on_demand` that the kernel will call with these arguments.
-    item_size : int
-        Size in bytes of the numbers that it works on.
-
-    Raises
-    ------
-    RuntimeError
-        If the kernel came to a function that was not compiled, in this call or in one before it.
-    """
-    if not needed or _jit.DISABLED:
-        kernel(*arguments)
-    else:
-        for slots in needed:
-            if slots.empty[item_size]:
-                slots.fill(item_size)
-        _announced.slots, _announced.item_size = needed, item_size
-        try:
-            kernel(*arguments)
-        finally:
-            _announced.slots = ()
-    if _failed[0]:
-        check()
 
 
 def complete() -> None:
@@ -258,12 +205,12 @@ def complete() -> None:
 # A function that is called by an address can't hand an exception on to Python: the status is noted here instead. It is never
 # cleared: calls that ran at the same time can't be told apart, and none of them may return incomplete numbers.
 _FAILED = "fastrnn_failed"
-_failed = (ctypes.c_int64 * 1)()
+failed = (ctypes.c_int64 * 1)()
 _names: dict[int, str] = {}
 
 
 def _number(symbol: str) -> int:
-    """The number that stands for a function in `_failed`."""
+    """The number that stands for a function in `failed`."""
     return int(symbol[-15:], 16) | 1
 
 
@@ -282,8 +229,8 @@ def note_failure(builder: Any, status: Any, number: int) -> None:
 
 def check() -> None:
     """Raise if a function that kernels call has ever ended with an exception in this process."""
-    if _failed[0]:
-        name = _names.get(_failed[0], "a part of a kernel")
+    if failed[0]:
+        name = _names.get(failed[0], "a part of a kernel")
         raise RuntimeError(
             f"{name} ended early in this process, because it came to code that was not compiled before the call: results "
             "are incomplete. This is an error in fastrnn, or in a cell that holds the code of an activation in a field "
@@ -292,7 +239,7 @@ def check() -> None:
 
 
 if not _jit.DISABLED:
-    add_symbol(_FAILED, ctypes.addressof(_failed))
+    add_symbol(_FAILED, ctypes.addressof(failed))
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,85 @@
+"""The one way in which a kernel is launched from Python.
+
+1. What this call needs and no call before it has needed is compiled or loaded: the functions that `linking.on_demand` made.
+   Which ones follows from the call's options.
+2. The kernel is called. At its first call with arguments of new types it is itself compiled or loaded. Only then are the
+   slots known of the functions that it refers to, and they are filled before its code runs.
+3. If it has the state of the team as an argument, it hands its pieces to other threads (`handover.share`);
+   `threads.parallel_region` gives the state.
+4. If a function that it called by an address has ended early, the call raises.
+
+Passes over new arrays (`recurrence.run`), losses, and lists of calls whose arguments stay in memory (`recurrence.call_list`)
+are launched alike: a list of calls is run by a kernel, too, and what its calls need is compiled when they are bound. Kernels
+that call no function by its address, such as an optimizer's update, have nothing to prepare or to check: they are called as
+they are.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from fastrnn.engine.numba_private.dispatcher import Dispatcher
+from fastrnn.engine.runtime.jit import DISABLED
+from fastrnn.engine.runtime.linking import Slots, check, failed
+
+__all__ = ["launch"]
+
+
+class _Announced(threading.local):
+    """What the call that this thread is about to make needs: slots, and the size of their numbers."""
+
+    slots: Sequence[Slots] = ()
+    item_size = 8
+
+
+_announced = _Announced()
+
+
+def _fill_announced() -> None:
+    """Fill the slots that the call needs whose kernel has just been compiled."""
+    for slots in _announced.slots:
+        slots.fill(_announced.item_size)
+
+
+Dispatcher.before_launch = staticmethod(_fill_announced)
+
+
+def launch(kernel: Any, arguments: Sequence[Any], needed: Sequence[Slots] = (), item_size: int = 4) -> Any:
+    """Call a kernel when all that this call needs has been compiled.
+
+    Parameters
+    ----------
+    kernel : dispatcher
+    arguments : sequence
+        The kernel's arguments.
+    needed : sequence of Slots
+        Of the functions made by `linking.on_demand` that the kernel will call with these arguments.
+    item_size : int
+        Size in bytes of the numbers that the kernel works on.
+
+    Returns
+    -------
+    object
+        What the kernel returns.
+
+    Raises
+    ------
+    RuntimeError
+        If the kernel came to a function that was not compiled, in this call or in one before it.
+    """
+    if not needed or DISABLED:
+        result = kernel(*arguments)
+    else:
+        for slots in needed:
+            if slots.empty[item_size]:
+                slots.fill(item_size)
+        _announced.slots, _announced.item_size = needed, item_size
+        try:
+            result = kernel(*arguments)
+        finally:
+            _announced.slots = ()
+    if failed[0]:
+        check()
+    return result
