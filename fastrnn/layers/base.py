@@ -50,7 +50,7 @@ def _remembering_shape(build: Callable) -> Callable:
         except Exception:
             vars(self).update(kept)
             raise
-        self._build_shape, self._fitting = input_shape, None
+        self._build_shape = input_shape
 
     return remembering
 
@@ -156,8 +156,6 @@ class Layer:
         self.input_shape = None if input_shape is None else as_shape(input_shape, "input_shape")
         self.built = False
         self._build_shape: Shape | None = None
-        #: The input shape that was last found to fit, since the layer was built.
-        self._fitting: Shape | None = None
         self._weights: dict[str, np.ndarray] = {}
         self._grads: dict[str, np.ndarray] = {}
         self._regularizers: dict[str, Any] = {}
@@ -238,15 +236,12 @@ class Layer:
     def ensure_built(self, input_shape: Sequence[int | None]) -> None:
         """Build if that has not been done, and check the shape against what the layer was built for."""
         shape = tuple(input_shape)
-        if shape == self._fitting:
-            return
         self._check_shape(shape)
         if not self.built:
             self.build(shape)
             self.built = True
         if self._build_shape is None:
             self._build_shape = shape
-        self._fitting = shape
 
     def _check_shape(self, shape: Shape) -> None:
         if self.input_ndim is not None and len(shape) != self.input_ndim:

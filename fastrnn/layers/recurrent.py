@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -117,6 +117,8 @@ class RNN(Wrapper):
         #: Gradient with respect to the initial state, of the last `backward`; laid out as the states.
         self.d_initial_state: list[Any] | None = None
         self._ready: tuple[tuple, Any] | None = None
+        #: The input shape that was last found to fit, since the layer was built.
+        self._fitting: Sequence[int | None] | None = None
         # An empty prefix: the weights of the layer have the names that they have in the cell.
         self._hold(**{"": cell})
 
@@ -199,7 +201,14 @@ class RNN(Wrapper):
         super()._check_shape(shape)
         self.cell._check_shape((shape[0], *shape[2:]))
 
+    def ensure_built(self, input_shape: Sequence[int | None]) -> None:
+        # Calls repeat one shape, and the checks of layer and cell would take a third of the time of a single step.
+        if input_shape != self._fitting:
+            super().ensure_built(input_shape)
+            self._fitting = input_shape
+
     def build(self, input_shape: Shape) -> None:
+        self._fitting = None
         self.cell.ensure_built((input_shape[0], *input_shape[2:]))
         self._adopt()
         self.built = True
