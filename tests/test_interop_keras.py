@@ -16,6 +16,7 @@ from fastrnn import (
     interop,
     layers,
 )
+from fastrnn.interop import keras as keras_module
 from tests import keras_oracle
 
 h5py = pytest.importorskip("h5py")
@@ -323,3 +324,28 @@ def test_files_of_other_programs_are_refused(content, tmp_path):
     for where in (path, tmp_path, tmp_path / "missing"):
         with pytest.raises(ModelFileError, match=str(tmp_path)):
             interop.from_keras(where)
+
+
+@pytest.mark.parametrize("extension", ["keras", "h5", "weights.h5"])
+@pytest.mark.parametrize("name", ["masked", "float64"])
+def test_files_are_compared_with_what_keras_reads_from_them(
+    name, extension, keras, tmp_path, capsys, monkeypatch
+):
+    model, path = make(name), tmp_path / f"m.{extension}"
+    theirs = interop.to_keras(model)
+    (theirs.save_weights if extension == "weights.h5" else theirs.save)(path)
+    more = [make(name)] if extension == "weights.h5" else []
+    interop.from_keras(path, *more, verbose=True)
+    assert "largest difference" in capsys.readouterr().out
+    # A reader that mistakes the weights is found.
+    which = "_from_archive" if extension == "keras" else "_from_hdf5"
+    reader = getattr(keras_module, which)
+
+    def mistaken(*arguments):
+        found = reader(*arguments)
+        found.set_weights([w + 0.1 for w in found.get_weights()])
+        return found
+
+    monkeypatch.setattr(keras_module, which, mistaken)
+    with pytest.raises(ConversionError, match="from_keras: on random input .* differ"):
+        interop.from_keras(path, *more, verbose=True)

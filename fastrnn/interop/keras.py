@@ -6,6 +6,7 @@ check that everything has a counterpart. Files are read with h5py: Keras is not 
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import io
 import json
@@ -173,7 +174,8 @@ def from_keras(source: Any, model: Sequential | None = None, *, verbose: bool = 
     model : Sequential, optional
         For a file of weights: the model whose weights are set.
     verbose : bool
-        Whether to print the largest difference of the outputs.
+        Whether to print the largest difference of the outputs. For a file, Keras reads its weights too, if it is installed,
+        into layers that are made here: no code of the file is run.
 
     Returns
     -------
@@ -215,10 +217,29 @@ def from_keras(source: Any, model: Sequential | None = None, *, verbose: bool = 
             "model.save or model.save_weights"
         ) from error
     if verbose:
-        print(
-            f"from_keras: {result.count_params()} weights from {name}; without Keras's model there is no output to compare"
-        )
+        _compare_with_file(result, name)
     return result
+
+
+def _compare_with_file(model: Sequential, name: str) -> None:
+    """Compare outputs with those of Keras, which reads the weights of the file itself, if it is installed.
+
+    Keras gets the layers from here and only the weights from the file, so that it runs no code of the file.
+    """
+    if importlib.util.find_spec("keras") is None:
+        print(
+            f"from_keras: {model.count_params()} weights from {name}; Keras is not installed, so that no output was compared"
+        )
+        return
+    twin = to_keras(model)
+    try:
+        twin.load_weights(name)
+    except (ValueError, KeyError, OSError) as error:
+        raise ConversionError(f"{name!r}: Keras can't read the weights of the file: {error}") from error
+    x = example_input(model)
+    theirs = twin(x)
+    theirs = theirs.detach().cpu().numpy() if hasattr(theirs, "detach") else theirs
+    compare(model(x), theirs, "from_keras", x.shape, verbose=True)
 
 
 def _from_live(source: Any, verbose: bool) -> Sequential:
