@@ -284,3 +284,27 @@ def test_wrong_arguments_are_refused(tmp_path):
     model.set_weights([w * np.nan for w in model.get_weights()])
     with pytest.raises(ConversionError, match="NaN"):
         interop.to_c(model, tmp_path / "net.c")
+
+
+@compiles
+@pytest.mark.parametrize("name", ["lstm", "gru", "deep"])
+def test_code_is_compared_with_the_model_on_request(name, tmp_path, capsys, monkeypatch):
+    model = MODELS[name]()
+    interop.to_c(model, tmp_path / "a_model.c", verbose=True)
+    said = capsys.readouterr().out
+    assert float(re.search(r"largest difference (\S+) on random input", said)[1]) < 1e-5
+    # Code with other weights is found.
+    write = interop.c._written
+
+    def mistaken(code, network, header):
+        return write(code, randomized(copy.deepcopy(network), 7), header)
+
+    monkeypatch.setattr(interop.c, "_written", mistaken)
+    with pytest.raises(ConversionError, match="to_c: on random input .* differ"):
+        interop.to_c(model, tmp_path / "other.c", verbose=True)
+
+
+def test_code_is_written_without_a_compiler_too(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    interop.to_c(MODELS["gru"](), tmp_path / "m.c", verbose=True)
+    assert "no C compiler was found" in capsys.readouterr().out

@@ -17,6 +17,7 @@ import numpy as np
 from fastrnn.checks import choice
 from fastrnn.exceptions import ConversionError
 from fastrnn.interop.c_activations import ELEMENTWISE, NEEDS, ROWWISE
+from fastrnn.interop.c_check import compare_in_c
 from fastrnn.interop.c_layers import Code, quantized, write_layer
 from fastrnn.interop.common import sequential_of
 from fastrnn.models import Sequential
@@ -72,7 +73,8 @@ def to_c(
     weights : {"float", "int8"}
         "int8" stores matrices as 8-bit integers with one scale for each column; sums are floating-point.
     verbose : bool
-        Whether to print sizes and, for int8, the measured error.
+        Whether to print sizes and, for int8, the measured error. Otherwise the code is compiled and run, if there is a C
+        compiler (`CC`, ``cc``, ``gcc``, ``clang``), and the largest difference of the outputs is printed.
 
     Returns
     -------
@@ -116,6 +118,8 @@ def to_c(
     write_whole(files.source, [text.encode()])
     if verbose:
         print(f"to_c: {files.source}, weights {files.weight_bytes} bytes, states {state_bytes} bytes.{note}")
+        if not code.int8:
+            compare_in_c(network, files.source, files.header, name)
     return files
 
 
