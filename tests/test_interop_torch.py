@@ -188,3 +188,32 @@ def test_what_is_not_known_here_is_named(name):
     source, match = UNKNOWN[name]
     with pytest.raises(ConversionError, match=match):
         interop.from_torch(source)
+
+
+@pytest.mark.parametrize("every_step", [True, False])
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["one-way", "both-ways"])
+def test_state_dicts_are_compared_with_torch_on_request(kind, bidirectional, every_step, capsys, monkeypatch):
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding = torch.nn.Embedding(9, 3)
+            self.rnn = getattr(torch.nn, kind)(3, 4, 2, batch_first=True, bidirectional=bidirectional)
+            self.dense = torch.nn.Linear(8 if bidirectional else 4, 2)
+
+    table = Net().state_dict()
+    interop.from_torch(table, return_sequences=every_step, verbose=True)
+    assert "from_torch: largest difference" in capsys.readouterr().out
+    # A reader that mistakes the weights is found.
+    from fastrnn.interop import torch as reader
+
+    build = reader._build
+
+    def mistaken(*arguments):
+        model = build(*arguments)
+        model.set_weights([w + 0.1 for w in model.get_weights()])
+        return model
+
+    monkeypatch.setattr(reader, "_build", mistaken)
+    with pytest.raises(ConversionError, match="from_torch: on random input .* differ"):
+        interop.from_torch(table, return_sequences=every_step, verbose=True)

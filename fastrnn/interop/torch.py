@@ -6,6 +6,7 @@ the transpose of those here. All its layers have two biases; here only GRU does,
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -241,7 +242,8 @@ def from_torch(source: Any, *, return_sequences: bool | None = None, verbose: bo
         Whether the last recurrent layer outputs all steps, or only the last. None tries both for a module, and means all
         steps for a state dict.
     verbose : bool
-        Whether to print the largest difference of the outputs.
+        Whether to print the largest difference of the outputs; of a state dict, if PyTorch is installed, to those of its
+        modules with these arrays.
 
     Returns
     -------
@@ -265,7 +267,11 @@ def from_torch(source: Any, *, return_sequences: bool | None = None, verbose: bo
     """
     if isinstance(source, Mapping):
         try:
-            return _build(_of_state_dict(source), return_sequences is not False)
+            parts, every_step = _of_state_dict(source), return_sequences is not False
+            model = _build(parts, every_step)
+            if verbose:
+                _compare_with_state_dict(model, parts, every_step)
+            return model
         except (ValueError, IndexError, KeyError, AttributeError) as error:
             if isinstance(error, ConversionError):
                 raise
@@ -284,6 +290,46 @@ def from_torch(source: Any, *, return_sequences: bool | None = None, verbose: bo
             failures.setdefault(str(error), choice)
     tried = (f"{what} (return_sequences={choice})" for what, choice in failures.items())
     raise ConversionError("; ".join(tried))
+
+
+def _compare_with_state_dict(model: Sequential, parts: list[_Part], every_step: bool) -> None:
+    """Compare outputs with those of PyTorch's modules, which are given the arrays of the state dict."""
+    if importlib.util.find_spec("torch") is None:
+        print(
+            f"from_torch: {model.count_params()} weights; PyTorch is not installed, so that no output was compared"
+        )
+        return
+    torch = extra("torch", "torch")
+    x = example_input(model)
+    value = torch.tensor(x)
+    for i, part in enumerate(parts):
+        arrays = {name: torch.tensor(array) for name, array in part.arrays.items()}
+        if part.kind not in GATES:
+            weight = arrays["weight"]
+            sizes = weight.shape if part.kind == "Embedding" else weight.shape[::-1]
+            options = {} if part.kind == "Embedding" else {"bias": "bias" in arrays}
+            module = getattr(torch.nn, part.kind)(*sizes, dtype=weight.dtype, **options)
+            module.load_state_dict(arrays)
+            with torch.no_grad():
+                value = module(value)
+            continue
+        first = arrays["weight_ih_l0"]
+        module = getattr(torch.nn, part.kind)(
+            first.shape[1],
+            arrays["weight_hh_l0"].shape[1],
+            sum(name.startswith("weight_ih_l") and not name.endswith("_reverse") for name in arrays),
+            bias="bias_ih_l0" in arrays,
+            batch_first=True,
+            bidirectional="weight_ih_l0_reverse" in arrays,
+            dtype=first.dtype,
+        )
+        module.load_state_dict(arrays)
+        with torch.no_grad():
+            value, last = module(value)
+        if not every_step and not any(other.kind in GATES for other in parts[i + 1 :]):
+            states = last[0] if isinstance(last, tuple) else last
+            value = torch.cat(list(states[-2:] if module.bidirectional else states[-1:]), dim=-1)
+    compare(model(x), array_of(value), "from_torch", x.shape, verbose=True)
 
 
 def _compare_with_module(
