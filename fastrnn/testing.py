@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from fastrnn.engine import tuning
+from fastrnn.engine.equations import EquationsCell
+from fastrnn.engine.equations.oracle import run_on_arrays
 from fastrnn.layers.cells import Cell
 from fastrnn.layers.recurrent import RNN
 from fastrnn.layers.stacked import as_cell
@@ -35,6 +37,7 @@ def check_cell(
 
     The cell is run in float64 with random weights, biases and non-zero initial states. Checked are:
 
+    - values: a cell made by :func:`fastrnn.cells.equations` equals its own function on NumPy arrays;
     - states: a layer of the cell equals the cell called step by step; a sequence in two parts, the second continuing from
       the states of the first, equals the whole sequence;
     - modes: one thread and several, a batch and single sequences give equal numbers, in training and in inference;
@@ -179,6 +182,7 @@ class _Check:
                     f"{'outputs' if k == 0 else f'state {k - 1}'} are not finite",
                     "Does the step write all elements?",
                 )
+        self._check_equations(whole)
         self._check_stepped(whole)
         if gradients:
             self._same(
@@ -195,6 +199,17 @@ class _Check:
         for before, after in zip(kept, [x, *self._flat(initial)], strict=True):
             if not np.array_equal(before, after):
                 self._fail("inputs or initial states were overwritten", "Make new arrays in the step.")
+
+    def _check_equations(self, whole: list[np.ndarray]) -> None:
+        """Compare with the user's function on NumPy arrays, which no part of the compiled step goes through."""
+        if not (isinstance(self.cell, Cell) and isinstance(self.cell.kernel_cell(), EquationsCell)):
+            return
+        self._same(
+            whole,
+            run_on_arrays(self.cell.kernel_cell(), self.cell.kernel_weights(), self.x, self.initial),
+            "the compiled cell differs from its equations on NumPy arrays",
+            "Does the function depend on anything but its arguments, such as a global variable that has changed?",
+        )
 
     def _check_stepped(self, whole: list[np.ndarray]) -> None:
         states, outputs = self.initial, []

@@ -111,6 +111,22 @@ def test_equations_with_any_activation_pass_check_cell(activation):
     )
 
 
+FACTOR = 0.5
+
+
+def test_check_cell_compares_with_the_equations_on_arrays(monkeypatch):
+    @equations("h")
+    def Changing(z, prev):
+        return FACTOR * prev.h + tanh(z.h)
+
+    check_cell(Changing(4))
+    monkeypatch.setattr(inspect.getmodule(line_of), "FACTOR", 0.75)
+    with pytest.raises(
+        AssertionError, match="compiled cell differs from its equations on NumPy arrays: outputs differ"
+    ):
+        check_cell(Changing(4))
+
+
 def test_using_compiles_a_named_activation_in(rng):
     cls = Everything.using(activation="gelu")
     assert cls is Everything.using(activation="gelu")
@@ -290,6 +306,21 @@ def array(z, prev):
     return z.h * np.ones(5) + prev.h
 
 
+def several_values(z, prev):
+    return np.stack([z.h, prev.h])
+
+
+def loop_until(z, prev):
+    h = prev.h
+    while abs(h) > 1:
+        h = h / 2
+    return h + z.h
+
+
+def as_integer(z, prev):
+    return int(z.h) + prev.h
+
+
 def undeclared_gate(z, prev):
     return z.hh + prev.h
 
@@ -340,6 +371,9 @@ ERRORS = {
     indexed: ("z.h[0]", "leave the index or the loop over units out"),
     product: ("prev.h @", "z already contains x @ W + h_prev @ U + b"),
     array: ("np.ones(5)", "an array of shape (5,) stands in the equations"),
+    several_values: ("np.stack", "numpy.stack is not known to the equations, which are those of one unit"),
+    loop_until: ("while abs(h) > 1", "there is no one answer to branch on"),
+    as_integer: ("int(z.h)", "take functions from fastrnn.cells"),
     undeclared_gate: ("z.hh", "z.hh: 'hh' is not declared as a gate, did you mean 'h'"),
     undeclared_state: ("prev.c", "prev.c: 'c' is not declared as a state, known are 'h'"),
     reads_parameter: ("p.w", "p.w: 'w' is not declared as a further parameter (extra=), none is declared"),

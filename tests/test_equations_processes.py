@@ -116,15 +116,14 @@ def test_cell_of_a_script_is_compiled_once(way, tmp_path):
     path = tmp_path / "own_cell.py"
     path.write_text(LISTEN + "import os\n" + BY_EQUATIONS + USE, encoding="utf-8")
     first = run(tmp_path / "cache", path, way)
-    second = run(tmp_path / "cache", path, way, *(["workers"] if way == "script" else []))
+    second = run(tmp_path / "cache", path, way, "workers")
     assert first["compiled"]  # the listener does listen
     assert second["compiled"] == []
     assert second["result"] == first["result"]
-    if way == "script":
-        assert second["elsewhere"]
-        assert second["worker_compiled"] == [[], []]
-        assert second["worker_results"] == [first["result"]] * 4
-        assert second["best"] in (3, 5)
+    assert second["elsewhere"]
+    assert second["worker_compiled"] == [[], []]
+    assert second["worker_results"] == [first["result"]] * 4
+    assert second["best"] in (3, 5)
     # Other equations of the same name in the same file are another cell.
     path.write_text(path.read_text(encoding="utf-8").replace("leak=0.5", "leak=0.25"), encoding="utf-8")
     number = run(tmp_path / "cache", path, way)
