@@ -13,12 +13,17 @@ from fastrnn.cells import equations, exp, log, maximum, minimum, relu, sigmoid, 
 from fastrnn.cells.co_rnn import CoRNN
 from fastrnn.cells.echo_state import EchoState
 from fastrnn.cells.fast_grnn import FastGRNN
+from fastrnn.cells.lstm import LSTM
 from fastrnn.cells.min_gru import MinGRU
 from fastrnn.cells.min_lstm import MinLSTM
 from fastrnn.cells.slstm import SLSTM
+from fastrnn.engine import tuning
+from fastrnn.engine.equations.cell import written
 from fastrnn.engine.equations.derive import derive, differentiate
+from fastrnn.engine.equations.loops import ALL
 from fastrnn.engine.equations.operations import OPERATIONS
 from fastrnn.engine.equations.oracle import run_on_arrays
+from fastrnn.engine.equations.schedules import schedules
 from fastrnn.engine.equations.trace import Graph, Node, parents
 from fastrnn.exceptions import EquationError
 from fastrnn.testing import check_cell
@@ -109,6 +114,34 @@ def test_equations_with_any_activation_pass_check_cell(activation):
     check_cell(
         Everything.with_activations(4, {"activation": activation, "gate": "hard_sigmoid"}, leak=0.5), seed=3
     )
+
+
+@pytest.mark.parametrize("n_units", [16, 70])
+@pytest.mark.parametrize("cell", [layers.LSTMCell, layers.JANETCell, layers.PeepholeLSTMCell])
+def test_rows_of_any_width_pass_check_cell(cell, n_units):
+    """Narrow and wide rows have loops that are cut in different ways."""
+    check_cell(cell(n_units), n_inputs=2, max_entries=4)
+
+
+def test_wide_rows_before_late_products_match_finite_differences():
+    check_cell(layers.GRUCell(70, reset_after=False), n_inputs=2, max_entries=4)
+
+
+def test_loops_are_cut_by_their_costs(monkeypatch):
+    costs = tuning.LoopCosts({(1, 4): (2.0, 1.0), (0, 2): (1.0, 2.0)}, {1: (2.0, 1.0), 2: (1.0, 2.0)})
+    monkeypatch.setattr(tuning, "LOOP_COSTS", {(256, 32): costs})
+    found = schedules(32, rowwise=False, vector_bits=256)
+    assert (found.narrow.functions, found.narrow.at_once) == (ALL, 2)
+    assert (found.wide.functions, found.wide.at_once) == (1, 4)
+    assert found.least_wide == 8 * tuning.WIDE_ROW_VECTORS
+    assert (found.backward.at_once, found.backward.plain_at_once) == (2, 1)
+    assert schedules(32, rowwise=True, vector_bits=256).wide.at_once == 0
+    text = written(derive(LSTM.definition, LSTM.choice), found).split("def backward(")[0]
+    wide, narrow = text.split(f"if u >= {found.least_wide}:")[1].split("    else:\n        for r")
+    assert (
+        wide.count("for_each_unit(") == 5
+    )  # one for each elementary function, whether values are saved or not
+    assert narrow.count("for_each_unit(") == 2  # all in one loop, with saving and without
 
 
 FACTOR = 0.5

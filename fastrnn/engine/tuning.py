@@ -10,6 +10,8 @@ which times inference and training by the working tree beside the last commit.
 Work is counted in multiply-adds of matrix products, of which one core of that machine does 54 a nanosecond.
 """
 
+from typing import NamedTuple
+
 # ---------------------------------------------------------------------------------------------------------------------
 # One thread: chunks of time steps and blocks of rows
 
@@ -101,7 +103,38 @@ MAX_RECYCLED_ARRAYS = 12
 # ---------------------------------------------------------------------------------------------------------------------
 # Loops that are generated from a cell's equations
 
-#: Vectors. A loop over a row's units works on this many at once: an elementary function is a chain of operations that wait
-#: for one another. With 2, passes of layers of 16 to 128 units took .58 to 1.0 of the time of loops written by hand, on
-#: AVX-512 and on AVX2, one thread. The compiler's own choice is 1.
-VECTORS_AT_ONCE = 2
+
+class LoopCosts(NamedTuple):
+    """Nanoseconds that a step takes for each unit: the mean of cells with two to five elementary functions.
+
+    Attributes
+    ----------
+    forward : dict
+        By elementary functions in a loop (0 is all of a step's) and vectors that it works on at once: in rows of two
+        vectors, and in rows of eight.
+    backward : dict
+        By vectors at once: in loops with elementary functions, and in loops without. All of a step is one loop.
+    """
+
+    forward: dict[tuple[int, int], tuple[float, float]]
+    backward: dict[int, tuple[float, float]]
+
+
+#: By bits of a vector register and of a number. An elementary function is a chain of operations that wait for one another,
+#: so several vectors at once keep the units busy, as long as the registers hold what they need; a loop for each function
+#: needs the fewest, but has its costs in narrow rows. ``python -m benchmarks.loop_costs`` measures such a table. All of a
+#: step in one loop of single vectors, (0, 1), is not among the ways: it takes as long as (0, 2) by itself, but made
+#: inference of layers of 32 units 2 to 4% slower.
+LOOP_COSTS = {
+    (512, 32): LoopCosts(
+        {(0, 2): (0.70, 0.59), (1, 4): (0.87, 0.51)}, {1: (1.11, 0.32), 2: (0.78, 0.42), 4: (0.84, 0.40)}
+    ),
+    (256, 32): LoopCosts(
+        {(0, 2): (1.46, 1.26), (1, 4): (1.82, 1.02)}, {1: (1.70, 0.37), 2: (1.35, 0.39), 4: (1.40, 0.52)}
+    ),
+    (512, 64): LoopCosts(
+        {(0, 2): (2.48, 2.22), (1, 4): (3.20, 1.80)}, {1: (1.36, 0.68), 2: (1.37, 0.74), 4: (1.46, 0.76)}
+    ),
+}
+#: Vectors. Rows of at least this many are wide: with four vectors a loop of four at once begins to gain.
+WIDE_ROW_VECTORS = 4

@@ -15,7 +15,7 @@ from fastrnn.engine.equations.derive import Derived, derive
 from fastrnn.engine.equations.functions import FUNCTIONS
 from fastrnn.engine.equations.loops import backward_text, forward_text
 from fastrnn.engine.equations.operations import KERNEL_NAMES
-from fastrnn.engine.equations.schedules import schedules
+from fastrnn.engine.equations.schedules import Schedules, schedules
 from fastrnn.engine.equations.trace import GIVEN, Definition, trace
 from fastrnn.engine.equations.unit_loop import for_each_unit
 from fastrnn.engine.kernels.activations import ACTIVATIONS, ROWWISE, name_of, resolve
@@ -217,17 +217,29 @@ def _traits(cls: Any) -> Traits:
 @_cached
 def _text(cls: Any, bits: int) -> str:
     derived = _derived(cls)
-    save, infer, backward = schedules(bits, derived.rowwise)
-    return forward_text(derived, save, infer, cls.units) + "\n" + backward_text(derived, backward, cls.units)
+    return written(derived, schedules(bits, derived.rowwise), cls.units)
+
+
+def written(derived: Derived, chosen: Schedules, units: int | None = None) -> str:
+    """The text of both bodies, with loops cut as chosen; for one number of units, if it is given."""
+    narrow, wide = chosen.narrow, chosen.wide
+    if units is not None:
+        narrow = wide = wide if units >= chosen.least_wide else narrow
+    forward = forward_text(derived, narrow, wide, chosen.least_wide, units)
+    return forward + "\n" + backward_text(derived, chosen.backward, units)
 
 
 @_cached
 def _bodies(cls: Any, bits: int) -> dict[str, Callable]:
     """Both bodies, compiled by Python; they are parts of kernels."""
-    text = _text(cls, bits)
+    return bodies_of(_text(cls, bits), f"equations of {cls.__name__}, float{bits}")
+
+
+def bodies_of(text: str, label: str) -> dict[str, Callable]:
+    """What :func:`written` wrote, compiled by Python."""
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     # Tracebacks and Numba's messages look lines up by this name.
-    file = f"<equations of {cls.__name__}, float{bits}, {digest}>"
+    file = f"<{label}, {digest}>"
     linecache.cache[file] = (len(text), None, text.splitlines(True), file)
     scope: dict[str, Any] = {
         **KERNEL_NAMES,

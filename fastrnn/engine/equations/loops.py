@@ -16,7 +16,7 @@ from fastrnn.engine.equations.operations import COSTLY, OPERATIONS
 from fastrnn.engine.equations.trace import Node, ordered, parents
 from fastrnn.engine.recurrence.contract import step_backward, step_forward
 
-__all__ = ["Schedule", "backward_text", "forward_text"]
+__all__ = ["ALL", "Schedule", "backward_text", "forward_text"]
 
 #: Where each kind of row lies, the k-th of its kind, in step `r` of the loop over rows.
 _ROWS = {
@@ -38,6 +38,10 @@ _ROWS = {
 _ACCUMULATED = ("ds", "dextra")
 
 
+#: More functions than a step has: no loop is cut.
+ALL = 99
+
+
 class Schedule(NamedTuple):
     """How a body's loops are cut.
 
@@ -48,12 +52,15 @@ class Schedule(NamedTuple):
     outputs : int
         At most this number of rows that a loop writes.
     at_once : int
-        Vectors that a loop works on at once; 0 leaves it to the compiler.
+        Vectors that a loop with costly functions works on at once; 0 leaves it to the compiler.
+    plain_at_once : int
+        The same for a loop without.
     """
 
-    functions: int = 99
-    outputs: int = 99
+    functions: int = ALL
+    outputs: int = ALL
     at_once: int = 2
+    plain_at_once: int = 1
 
 
 class _Writer:
@@ -113,9 +120,9 @@ class _Writer:
         body = [*lines, "return " + ", ".join(results)]
         self.loops.append("\n".join([f"def {name}({', '.join(given)}):", *_indented(body), ""]))
         targets = _tuple(row for row, _ in stores)
-        self.lines.append(
-            f"for_each_unit({name}, {self.schedule.at_once}, u, {targets}, {_tuple(ins)}, {_tuple(numbers)})"
-        )
+        costly = any(node.op in COSTLY and node not in have for node in text)
+        at_once = self.schedule.at_once if costly else self.schedule.plain_at_once
+        self.lines.append(f"for_each_unit({name}, {at_once}, u, {targets}, {_tuple(ins)}, {_tuple(numbers)})")
 
     def write(self, stores: list[tuple[str, Node]], have: dict[Node, str]) -> None:
         """Loops and calls that write rows, as the schedule says; `have` grows by them."""
@@ -210,29 +217,47 @@ def _per_unit(derived: Derived, roots: Iterable[Node], have: dict[Node, str]) ->
 
 
 def _assembled(
-    name: str, stub: Callable, w: _Writer, once: list[str], lines: list[str], units: int | None
+    name: str, stub: Callable, w: _Writer, once: list[str], blocks: dict[str, list[str]], units: int | None
 ) -> str:
-    used = {word for line in lines for word in re.findall(r"\w+", line)}
-    rows = [f"{row} = {where}" for row, where in w.rows.items() if row in used]
+    """The text of a body: what is computed once, and for each condition on the width a loop over rows of its own."""
     if once:
-        used_once = {word for line in once for word in re.findall(r"\w+", line)}
         # Rows that don't depend on r.
-        once = [f"{row} = {where}" for row, where in w.rows.items() if row in used_once] + once
+        once = [*_places(w, once), *once]
     head = [
         f"def {name}{inspect.signature(stub)}:",
         "    u = cell.n_units" if units is None else f"    u = {units}",
         *_indented(once),
-        f"    for r in range({w.n_rows}):",
     ]
-    return "\n".join([*w.loops, *head, *_indented([*rows, *lines], 2), ""])
+    for condition, lines in blocks.items():
+        loop = [f"for r in range({w.n_rows}):", *_indented([*_places(w, lines), *lines])]
+        head += _indented([condition, *_indented(loop)] if condition else loop)
+    return "\n".join([*w.loops, *head, ""])
+
+
+def _places(w: _Writer, lines: list[str]) -> list[str]:
+    """Lines that say where the rows are that are used."""
+    used = {word for line in lines for word in re.findall(r"\w+", line)}
+    return [f"{row} = {where}" for row, where in w.rows.items() if row in used]
 
 
 def _scratch_rows(derived: Derived) -> int:
     return len(derived.definition.gates) + 4
 
 
-def forward_text(derived: Derived, save: Schedule, infer: Schedule, units: int | None = None) -> str:
-    """Source of the body of `step_forward`, with loops of its own where nothing is saved."""
+def forward_text(
+    derived: Derived, narrow: Schedule, wide: Schedule, least_wide: int, units: int | None = None
+) -> str:
+    """Source of the body of `step_forward`.
+
+    Parameters
+    ----------
+    derived : Derived
+    narrow, wide : Schedule
+        For rows of fewer units than `least_wide`, and for the others.
+    least_wide : int
+    units : int, optional
+        For this number of units only.
+    """
     definition, traced = derived.definition, derived.traced
     w = _Writer("step.z", "forward", _scratch_rows(derived), {})
     late = {traced.graph.node("z", name) for name in definition.late}
@@ -245,8 +270,8 @@ def forward_text(derived: Derived, save: Schedule, infer: Schedule, units: int |
         once = _written_once(derived, w, roots, given)
     n_once = w.n_scratch
 
-    def variant(phase: int, keep: bool) -> list[str]:
-        w.lines, w.n_scratch, w.schedule = [], n_once, save if keep else infer
+    def variant(phase: int, schedule: Schedule, keep: bool) -> list[str]:
+        w.lines, w.n_scratch, w.schedule = [], n_once, schedule
         have = dict(given)
         last = phase == bool(late)
         stores = [(w.row("new", k), node) for k, node in enumerate(traced.new)] if last else [
@@ -263,7 +288,7 @@ def forward_text(derived: Derived, save: Schedule, infer: Schedule, units: int |
                 have.update({node: row for row, node in early})
             else:
                 early = []
-        elif infer.functions < 99:
+        elif schedule.functions < ALL:
             costly = [n for n in ordered([n for _, n in stores], have) if n.op in COSTLY and n not in have]
             inner = [n for n in costly if not any(m in costly for m in ordered(parents(n), have))]
             first = [(w.scratch(), n) for n in inner[: w.scratch_limit - w.n_scratch]]
@@ -271,19 +296,36 @@ def forward_text(derived: Derived, save: Schedule, infer: Schedule, units: int |
         w.write([*first, *stores], have)
         return w.lines
 
-    lines: list[str] = []
-    for phase in range(1 + bool(late)):
-        kept = variant(phase, keep=True)
+    def block(phase: int, schedule: Schedule) -> list[str]:
+        kept = variant(phase, schedule, keep=True)
         # There are no rows of `saved` where nothing is saved.
         saved = {row: w.rows.pop(row) for row in list(w.rows) if row.startswith("saved")}
         words = {word for line in kept for word in re.findall(r"\w+", line)}
-        inner = [
+        rows = [f"{row} = {place}" for row, place in saved.items() if row in words]
+        if schedule.functions < ALL and not late and n_once + len(rows) <= w.scratch_limit:
+            # The same loops, which take less time to compile than two sets: scratch memory is in place of `saved`.
+            places = [_ROWS["scratch"].format(n_once + k) for k in range(len(rows))]
+            spare = [f"{row.split(' = ')[0]} = {place}" for row, place in zip(rows, places, strict=True)]
+            return ["if step.save:", *_indented(rows), "else:", *_indented(spare), *kept] if rows else kept
+        return [
             "if step.save:",
-            *_indented([f"{row} = {d}" for row, d in saved.items() if row in words] + kept),
+            *_indented(rows + kept),
+            "else:",
+            *_indented(variant(phase, schedule, keep=False)),
         ]
-        inner += ["else:", *_indented(variant(phase, keep=False))]
-        lines += [f"{'el' * phase}if phase == {phase}:", *_indented(inner)] if late else inner
-    return _assembled("forward", step_forward, w, once, lines, units)
+
+    def phases(schedule: Schedule) -> list[str]:
+        lines: list[str] = []
+        for phase in range(1 + bool(late)):
+            inner = block(phase, schedule)
+            lines += [f"{'el' * phase}if phase == {phase}:", *_indented(inner)] if late else inner
+        return lines
+
+    if narrow == wide:
+        blocks = {"": phases(wide)}
+    else:
+        blocks = {f"if u >= {least_wide}:": phases(wide), "else:": phases(narrow)}
+    return _assembled("forward", step_forward, w, once, blocks, units)
 
 
 def _written_once(derived: Derived, w: _Writer, roots: Iterable[Node], have: dict[Node, str]) -> list[str]:
@@ -326,11 +368,11 @@ def backward_text(derived: Derived, schedule: Schedule, units: int | None = None
                 total = graph.call("add", graph.node("dextra", e), gradients["extra", e])
                 stores.append((w.row("dextra", k), total))
             last = [(w.row("ds", k), gradients["prev", s]) for k, s in enumerate(definition.states)]
-            if schedule.outputs < 99 or schedule.functions < 99:
+            if schedule.outputs < ALL or schedule.functions < ALL:
                 w.write(stores, have)
-                stores, w.schedule = [], schedule._replace(outputs=99, functions=99)
+                stores, w.schedule = [], schedule._replace(outputs=ALL, functions=ALL)
             # One loop writes all gradients of the states, since each may be made of all of them.
             stores += last
         w.write(stores, have)
         lines += [f"{'el' * phase}if phase == {phase}:", *_indented(w.lines)] if definition.late else w.lines
-    return _assembled("backward", step_backward, w, once, lines, units)
+    return _assembled("backward", step_backward, w, once, {"": lines}, units)
