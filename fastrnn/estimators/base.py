@@ -17,11 +17,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from fastrnn import saving
+from fastrnn.checks import flag
 from fastrnn.estimators import network
 from fastrnn.estimators.loss import check_gradient
 from fastrnn.estimators.parameters import Parameters
 from fastrnn.estimators.response import lay_out, row_weights, rows_of, scaled_weights, with_steps
 from fastrnn.estimators.scale import warn_of_input_scale
+from fastrnn.estimators.series import SeriesStates, keep, read_ids, states_of
 from fastrnn.estimators.stopping import SCORE, StoppingRule
 from fastrnn.estimators.streaming import EstimatorStream
 from fastrnn.estimators.validation import split
@@ -114,6 +116,7 @@ class BaseRNN(Parameters):
         incremental: bool,
         classes: Any = None,
         validation_data: Any = None,
+        series: Any = None,
     ) -> Any:
         self._validate_params()
         self._check_combinations(incremental)
@@ -135,7 +138,8 @@ class BaseRNN(Parameters):
         weight = self._all_weights(weight, targets, found, incremental)
         y, weight = (lay_out(rows, x, per_step) for rows in (targets, weight))
         data = Batches(x, y, weight, self._batch_size(len(x)))
-        states = self._states_for(data.n) if known and incremental else None
+        ids = None if series is None else read_ids(series, data.n, self.stateful, self.max_series)
+        states = self._states_for(data.n, ids) if known and incremental else None
 
         # Work goes on in a shallow copy, so that a call that fails leaves this object as it was; a network that both
         # share is put back.
@@ -154,8 +158,10 @@ class BaseRNN(Parameters):
             trained.loss_curve_, trained.best_loss_ = [], None
         if self.vocabulary_size is None and not (known and incremental):
             warn_of_input_scale(sequences.data, vars(trained).get("feature_names_in_"), stacklevel=4)
-        if self.stateful:
+        if self.stateful and ids is None:
             trained._set_states(None)
+        if self.stateful and not (known and incremental):
+            trained.states_, trained.series_states_ = None, {}
         if self.loss is not None:
             width, _, loss = trained._head()
             check_gradient(loss, targets, width)
@@ -174,18 +180,21 @@ class BaseRNN(Parameters):
             if self.early_stopping and held_out is None:
                 data, held_out = trained._hold_out(data, targets)
             scale = trained._begin_training(data, held_out, known, incremental)
+            after = None
             if incremental:
-                trained._one_pass(data, states, changes)
+                after = trained._one_pass(data, states, changes)
             else:
                 failure = trained._many_epochs(data, held_out, scale)
             trained._end_training()
         self.__dict__ = trained.__dict__
+        if after is not None:
+            self._carry(after, ids)
         if failure is not None:
             raise failure
         return self
 
-    def _one_pass(self, data: Batches, before: States | None, changes: Changes | None) -> None:
-        """Train one epoch, from carried states when stateful; `changes` records its updates."""
+    def _one_pass(self, data: Batches, before: States | None, changes: Changes | None) -> States | None:
+        """Train one epoch, from carried states when stateful, and return the last ones; `changes` records its updates."""
         row_states = RowStates(self.model_.layers, before, data.n) if self.stateful else None
         schedule = Schedule(
             epochs=1,
@@ -197,9 +206,8 @@ class BaseRNN(Parameters):
             data, schedule, self._rng, Policy(keep_good=False), row_states=row_states, changes=changes
         )
         run_epochs(self.model_, task, CallbackList([rule], self.model_, {}))
-        if row_states is not None:
-            self._set_states(row_states.after)
         self._finish(rule.losses, None)
+        return None if row_states is None else row_states.after
 
     def _many_epochs(
         self, data: Batches, held_out: Batches | None, scale: float
@@ -318,8 +326,10 @@ class BaseRNN(Parameters):
 
     # ---- states
 
-    def _states_for(self, n_rows: int) -> Any:
-        """Return the carried states if they suit a call with `n_rows` sequences."""
+    def _states_for(self, n_rows: int, ids: list[Any] | None = None) -> States | None:
+        """Return the carried states of series by `ids`, or by rows if they suit a call with `n_rows` sequences."""
+        if ids is not None:
+            return states_of(vars(self).get("series_states_", {}), ids)
         states = vars(self).get("states_") if self.stateful else None
         if states and len(states[0][0]) != n_rows:
             raise ValueError(
@@ -329,20 +339,39 @@ class BaseRNN(Parameters):
             )
         return states
 
-    def reset_states(self, rows: Any = None) -> Any:
+    def _carry(self, after: States, ids: list[Any] | None) -> None:
+        """Keep the last states of a call."""
+        if ids is None:
+            self._set_states(after)
+        else:
+            if "series_states_" not in vars(self):
+                self.series_states_: SeriesStates = {}
+            keep(self.series_states_, ids, after, self.max_series)
+
+    def reset_states(self, rows: Any = None, *, series: Any = None) -> Any:
         """Set the carried states to zero.
 
         Parameters
         ----------
         rows : array-like of int or bool, optional
             Only of these rows; the others go on. All rows by default, after which another number of rows will do.
+        series : array-like of ids, optional
+            Only of these series, which may be unknown. Without `rows` and `series` all states are reset.
 
         Returns
         -------
         self
         """
+        kept = vars(self).get("series_states_", {})
+        if series is not None:
+            if isinstance(series, (str, bytes)) or np.ndim(series) == 0:
+                raise ValueError(f"series={series!r}: give a list of ids, [{series!r}]")
+            for name in np.asarray(series).tolist():
+                kept.pop(name, None)
+        elif rows is None:
+            kept.clear()
         states = vars(self).get("states_")
-        if states is None:
+        if states is None or (rows is None and series is not None):
             return self
         if rows is None:
             self._set_states(None)
@@ -383,13 +412,30 @@ class BaseRNN(Parameters):
         check_features(self, X, sequences, reset=False, tokens=tokens is not None)
         return sequences
 
-    def _outputs(self, X: Any) -> tuple[np.ndarray, Sequences]:
-        """Validate X and compute the network's outputs, one row for each sequence or real step."""
+    def _outputs(self, X: Any, series: Any = None, advance: bool = False) -> tuple[np.ndarray, Sequences]:
+        """Validate X and compute the network's outputs, one row for each sequence or real step.
+
+        They start from the carried states of rows, or of `series`, which go on with `advance`.
+        """
         check_is_fitted(self)
         sequences = self._read(X)
+        n_rows, stateful = len(sequences.data), self._architecture["stateful"]
+        ids = None if series is None else read_ids(series, n_rows, stateful, self.max_series)
+        if flag(advance, "advance") and not stateful:
+            raise ValueError(
+                "advance=True: states are carried from call to call with stateful=True only. Set it and fit, or leave "
+                "advance out."
+            )
         network.use_threads(self.model_, self.n_jobs)
-        before, per_step = self._states_for(len(sequences.data)), self._architecture["return_sequences"]
-        return network.outputs(self.model_, sequences.data, per_step, before), sequences
+        row_states = None
+        if stateful:
+            before = self._states_for(n_rows, ids)
+            row_states = RowStates(self.model_.layers, before, n_rows if advance else None)
+        per_step = self._architecture["return_sequences"]
+        rows = network.outputs(self.model_, sequences.data, per_step, row_states)
+        if advance and row_states is not None:
+            self._carry(row_states.after, ids)
+        return rows, sequences
 
     def _rows_to_score(self, y: Any, sample_weight: Any, X: np.ndarray | Ragged) -> tuple[Any, Any]:
         """Return targets and weights in the order of the rows of :meth:`_outputs`."""

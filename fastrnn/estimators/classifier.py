@@ -113,7 +113,9 @@ class RNNClassifier(ClassifierMixin, BaseRNN):
         guess = out[:, 0] > 0.5 if out.shape[1] == 1 else out.argmax(axis=1)
         return float(accuracy_score(targets.reshape(len(out)).astype(np.int64), guess, sample_weight=weight))
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
+    def partial_fit(
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None, *, series: Any = None
+    ) -> Any:
         """Make one pass over the data.
 
         Parameters
@@ -122,6 +124,8 @@ class RNNClassifier(ClassifierMixin, BaseRNN):
             As in :meth:`fit`; weights are used as they are.
         classes : array-like of shape (n_classes,), optional
             All labels that will ever come. Needed in the first call.
+        series : array-like of ids of shape (n_samples,), optional
+            Which series each row belongs to, with ``stateful=True``: see Notes.
 
         Returns
         -------
@@ -131,10 +135,12 @@ class RNNClassifier(ClassifierMixin, BaseRNN):
             raise ValueError(
                 "classes must be passed on the first call to partial_fit: all labels that later calls may bring."
             )
-        return self._fit(X, y, sample_weight, incremental=True, classes=classes)
+        return self._fit(X, y, sample_weight, incremental=True, classes=classes, series=series)
 
-    def _probabilities(self, X: Any) -> tuple[np.ndarray, Sequences]:
-        out, sequences = self._outputs(X)
+    def _probabilities(
+        self, X: Any, series: Any = None, advance: bool = False
+    ) -> tuple[np.ndarray, Sequences]:
+        out, sequences = self._outputs(X, series, advance)
         return (np.hstack([1 - out, out]) if out.shape[1] == 1 else out), sequences
 
     def _shape(self, rows: np.ndarray, sequences: Sequences) -> np.ndarray:
@@ -143,50 +149,62 @@ class RNNClassifier(ClassifierMixin, BaseRNN):
         refuse_scorers_of_rows()
         return lay_out_steps(rows, sequences.data)
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Any, *, series: Any = None, advance: bool = False) -> np.ndarray:
         """Predict labels.
 
         Parameters
         ----------
         X : array-like
             Sequences, see the class.
+        series : array-like of ids of shape (n_samples,), optional
+            Which series each row belongs to, with ``stateful=True``: see Notes.
+        advance : bool, default=False
+            Let the states of the rows, or of `series`, go on. They are never written without it.
 
         Returns
         -------
         ndarray of shape (n_samples,), or as X with ``return_sequences=True``
         """
-        rows, sequences = self._probabilities(X)
+        rows, sequences = self._probabilities(X, series, advance)
         return self._shape(self.classes_[rows.argmax(axis=1)], sequences)
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: Any, *, series: Any = None, advance: bool = False) -> np.ndarray:
         """Predict the probability of each class.
 
         Parameters
         ----------
         X : array-like
             Sequences, see the class.
+        series : array-like of ids of shape (n_samples,), optional
+            Which series each row belongs to, with ``stateful=True``: see Notes.
+        advance : bool, default=False
+            Let the states of the rows, or of `series`, go on. They are never written without it.
 
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
             With ``return_sequences=True`` (n_samples, n_timesteps, n_classes), or an object array of arrays.
         """
-        return self._shape(*self._probabilities(X))
+        return self._shape(*self._probabilities(X, series, advance))
 
-    def predict_log_proba(self, X: Any) -> np.ndarray:
+    def predict_log_proba(self, X: Any, *, series: Any = None, advance: bool = False) -> np.ndarray:
         """Predict the logarithm of the probability of each class.
 
         Parameters
         ----------
         X : array-like
             Sequences, see the class.
+        series : array-like of ids of shape (n_samples,), optional
+            Which series each row belongs to, with ``stateful=True``: see Notes.
+        advance : bool, default=False
+            Let the states of the rows, or of `series`, go on. They are never written without it.
 
         Returns
         -------
         ndarray
             float64, in the shape of :meth:`predict_proba`; finite also where a probability has underflown to zero.
         """
-        rows, sequences = self._probabilities(X)
+        rows, sequences = self._probabilities(X, series, advance)
         return self._shape(np.log(np.maximum(rows, np.finfo(np.float64).tiny, dtype=np.float64)), sequences)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:

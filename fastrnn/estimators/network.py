@@ -16,7 +16,7 @@ from fastrnn.sequences import Ragged
 from fastrnn.training import loop
 from fastrnn.training.data import Batch, Batches, like_lengths
 from fastrnn.training.objective import Objective
-from fastrnn.training.row_states import RowStates, States
+from fastrnn.training.row_states import RowStates
 
 #: Layers by the values of `cell`.
 CELLS = {key: cell.__name__ for key, cell in cells.registered().items()}
@@ -150,15 +150,15 @@ def use_threads(model: Sequential, n_jobs: int | None) -> None:
             layer.n_threads = n_threads
 
 
-def outputs(model: Sequential, X: Any, per_step: bool, before: States | None = None) -> np.ndarray:
+def outputs(model: Sequential, X: Any, per_step: bool, row_states: RowStates | None = None) -> np.ndarray:
     """Compute the network's outputs: one row for each sequence, or for each real step, in order.
 
     Parameters
     ----------
     X : ndarray or Ragged
     per_step : bool
-    before : States, optional
-        What stateful layers start from; zeros by default.
+    row_states : RowStates, optional
+        What stateful layers start from, and what they end with; by default zeros, and nothing is kept.
     """
     n_samples = len(X)
     # Sequences of like length share a batch. Results don't depend on it; memory does.
@@ -168,7 +168,8 @@ def outputs(model: Sequential, X: Any, per_step: bool, before: States | None = N
         n_rows = len(X.values) if isinstance(X, Ragged) else n_samples * X.shape[1]
     result: np.ndarray | None = None
     data = Batches(X, batch_size=256)
-    row_states = RowStates(model.layers, before) if any(layer.stateful for layer in model.layers) else None
+    if row_states is None and any(layer.stateful for layer in model.layers):
+        row_states = RowStates(model.layers)
 
     def compute(x: Any, mask: Any) -> np.ndarray:
         return model.run(Batch(x, None, None, mask), False).y

@@ -46,6 +46,7 @@ class Parameters(BaseEstimator):
     recurrent_dropout: float = 0.0
     go_backwards: bool = False
     stateful: bool = False
+    max_series: int = 10_000
     unroll: bool = False
     return_sequences: bool = False
     loss: Any = None
@@ -80,6 +81,7 @@ class Parameters(BaseEstimator):
         "recurrent_dropout": [_FRACTION],
         "go_backwards": ["boolean"],
         "stateful": ["boolean"],
+        "max_series": [_POSITIVE],
         "unroll": ["boolean"],
         "return_sequences": ["boolean"],
         "loss": [str, Loss, None],
@@ -198,6 +200,8 @@ PARAMETERS = (
         Read each sequence from its end. Not with ``return_sequences=True``.
     stateful : bool, default=False
         Let `partial_fit` go on from the states at which the call before stopped, row by row. See Notes.
+    max_series : int, default=10_000
+        Most series whose states are kept by id, see Notes; beyond it those least recently used are forgotten.
     unroll : bool, default=False
         For single sequences, use kernels that are compiled for the number of units, at most 64: the same predictions,
         sooner. Compiling them takes one to two seconds for each number of units, once.
@@ -278,7 +282,9 @@ ATTRIBUTES = """n_features_in_ : int
         The network.
     states_ : list of list of ndarray, or None
         With ``stateful=True``: for each recurrent layer, the states after the last `partial_fit`, one row for each
-        sequence; None when they are zero."""
+        sequence; None when they are zero.
+    series_states_ : dict
+        With ``stateful=True``: the states of series by their ids, those least recently used first."""
 
 NOTES = """X is one of
 
@@ -303,6 +309,12 @@ NOTES = """X is one of
     long series can be given piece by piece. Gradients stop at the border of a call. `predict` starts from the states
     of its rows and never writes them; `reset_states` sets them to zero, as does `fit`, which treats its rows as
     whole sequences. While states are held, every call must have as many rows.
+
+    With ``series=ids`` states belong to series instead of rows: each series goes on from its own state, a new one starts
+    from zero, one that is not in the call is left as it is, and rows may come in any number and order. ``predict(...,
+    advance=True)`` lets states go on; without it `predict` never changes them. The states of `max_series` series are kept,
+    and go into pickles and files; a series takes the memory of its states (`units` numbers for each layer, twice as many
+    for "lstm") and about 0.5 kB.
 
     The loss is a mean over samples; sample weights and class weights are scaled to a mean of 1 over all samples. When
     it stops being finite, training stops with :class:`fastrnn.exceptions.NonFiniteLossError` and keeps the weights

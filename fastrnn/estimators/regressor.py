@@ -120,39 +120,45 @@ class RNNRegressor(RegressorMixin, BaseRNN):
     def _score_outputs(self, targets: np.ndarray, out: np.ndarray, weight: np.ndarray | None) -> float:
         return _r2(targets, out, weight)
 
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, *, series: Any = None) -> Any:
         """Make one pass over the data.
 
         Parameters
         ----------
         X, y, sample_weight
             As in :meth:`fit`; weights are used as they are.
+        series : array-like of ids of shape (n_samples,), optional
+            Which series each row belongs to, with ``stateful=True``: see Notes.
 
         Returns
         -------
         self
         """
-        return self._fit(X, y, sample_weight, incremental=True)
+        return self._fit(X, y, sample_weight, incremental=True, series=series)
 
-    def _rows(self, X: Any) -> tuple[np.ndarray, Sequences]:
-        rows, sequences = self._outputs(X)
+    def _rows(self, X: Any, series: Any = None, advance: bool = False) -> tuple[np.ndarray, Sequences]:
+        rows, sequences = self._outputs(X, series, advance)
         rows = rows.astype(self._y_dtype, copy=False)
         return (rows[:, 0] if self._y_is_flat else rows), sequences
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Any, *, series: Any = None, advance: bool = False) -> np.ndarray:
         """Predict numbers.
 
         Parameters
         ----------
         X : array-like
             Sequences, see the class.
+        series : array-like of ids of shape (n_samples,), optional
+            Which series each row belongs to, with ``stateful=True``: see Notes.
+        advance : bool, default=False
+            Let the states of the rows, or of `series`, go on. They are never written without it.
 
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs), as y had in `fit`
             With ``return_sequences=True`` laid out as X. float32 if y was float32 or float16 in `fit`, else float64.
         """
-        rows, sequences = self._rows(X)
+        rows, sequences = self._rows(X, series, advance)
         if not self._architecture["return_sequences"]:
             return rows
         refuse_scorers_of_rows()

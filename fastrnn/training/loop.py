@@ -273,6 +273,8 @@ def outputs(
             if row_states is not None:
                 row_states.enter(batch.rows)
             y = compute(as_input(batch.x), batch.mask)
+            if row_states is not None:
+                row_states.leave(batch.rows)
             if calls is not None:
                 calls.batch("predict_end", i, dict)
             yield batch, y
