@@ -1,7 +1,4 @@
-"""Tables of the grid: the best time of each library for each case, ratios, and whether the targets are met.
-
-``python -m benchmarks.report`` rewrites the table of README.md from the files in the results' folder.
-"""
+"""Tables of the grid: the best time of each library for each case, ratios, and whether the targets are met."""
 
 from __future__ import annotations
 
@@ -104,11 +101,22 @@ def overview(rows: Sequence[Row]) -> list[str]:
     return table(["B", "T", "I", "H", *heads], lines)
 
 
+def stored(results: Path) -> tuple[list[Row], dict[str, Any]]:
+    """Rows of all runs of the grid, and the machine that they were measured on."""
+    runs = [results / f"{name}.json" for name in ("grid", "odd", "variants")]
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in runs if path.exists()]
+    return [row for run in found for row in run["rows"]], found[0]["environment"]
+
+
 def readme_table(results: Path) -> list[str]:
-    """The overview of all measured sizes, and the summaries of all runs."""
-    runs = {name: results / f"{name}.json" for name in ("grid", "odd", "variants")}
-    rows = [row for path in runs.values() if path.exists() for row in json.loads(path.read_text())["rows"]]
-    return [*summary(rows), "", *overview(rows)]
+    """The summaries of all runs."""
+    rows, info = stored(results)
+    return [*summary(rows), "", f"{info['cpu']}, {info['cores']} cores, {info['vector']}."]
+
+
+def size_table(results: Path) -> list[str]:
+    """All measured sizes of plain networks."""
+    return overview(stored(results)[0])
 
 
 def renew(readme: str, lines: Sequence[str]) -> str:
@@ -149,15 +157,3 @@ def markdown(rows: Sequence[Row], info: dict[str, Any]) -> str:
                 f"Geometric mean of the ratios {geometric_mean(ratios):.2f}, least {min(ratios):.2f}.",
             ]
     return "\n".join(lines) + "\n"
-
-
-def main() -> int:
-    root = Path(__file__).resolve().parent
-    readme = root.parent / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    readme.write_text(renew(text, readme_table(root / "results")), encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -222,10 +223,38 @@ def test_ci_builds_a_release_and_uses_it_where_nothing_else_is_installed(ci):
         assert any(line.startswith("release: failed") and name in line for line in lines)
 
 
+def test_ci_makes_the_site_and_checks_its_links(ci):
+    code, _, commands, _ = ci("docs")
+    assert code == 0
+    assert of_stage(commands, "/docs/bin/python -m sphinx -q -b html .ci/site")
+    assert of_stage(commands, "/docs/bin/python .ci/links.py")
+    assert ci("docs", fails="links.py")[0] == 1
+
+
+def test_links_that_lead_nowhere_are_found(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "a.html").write_text(
+        '<a id="x"></a><a href="deep/b.html#y">b</a><a href="https://python.org">p</a>'
+    )
+    (tmp_path / "deep" / "b.html").write_text(
+        '<h1 id="y"></h1><a href="../a.html#x">a</a><a href="#y">here</a>'
+    )
+    check = [sys.executable, str(ROOT / ".ci" / "links.py"), str(tmp_path)]
+    assert subprocess.run(check, check=False).returncode == 0
+    (tmp_path / "c.html").write_text(
+        '<a href="deep/b.html#z">b</a><img src="no.png"><a href="a.html#x">a</a>'
+    )
+    done = subprocess.run(check, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == ["c.html: deep/b.html#z", "c.html: no.png"]
+
+
 def test_ci_refuses_a_stage_that_it_does_not_have(ci):
     code, _, commands, said = ci("test")
     assert code == 2
-    assert "no stage 'test'; there are tests, lint, peers, oldest, release, reliability and audit" in said
+    assert (
+        "no stage 'test'; there are tests, lint, peers, oldest, docs, release, reliability and audit" in said
+    )
     assert not commands
 
 
@@ -242,7 +271,7 @@ def test_workflow_runs_ci_on_each_system():
     declared = [c.rpartition(" ")[2] for c in PYPROJECT["project"]["classifiers"] if "Python :: 3." in c]
     assert set(declared) == {leg["python"] for leg in legs}
     assert job["steps"][-1]["run"] == "bash .ci/run ${{ matrix.stages }}"
-    assert workflow["jobs"]["trust"]["steps"][-1]["run"] == "bash .ci/run release reliability audit"
+    assert workflow["jobs"]["trust"]["steps"][-1]["run"] == "bash .ci/run docs release reliability audit"
 
 
 def test_pre_commit_runs_the_linters_of_ci():

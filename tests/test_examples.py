@@ -11,7 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+SCRIPTS = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+#: The pages of the guide, which run from top to bottom.
+PAGES = [path for path in SCRIPTS if path.name[:2].isdigit()]
+EXAMPLES = [path for path in SCRIPTS if path not in PAGES]
 
 #: Those with a short run that needs no data and draws pictures.
 QUICK = [
@@ -39,6 +42,33 @@ def test_example_help(script):
     result = run(script, "--help")
     assert result.returncode == 0, result.stderr
     assert "usage:" in result.stdout
+
+
+def test_pages_of_the_guide_are_numbered_without_a_gap():
+    assert [int(path.name[:2]) for path in PAGES] == list(range(1, len(PAGES) + 1))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_page_of_the_guide_runs_to_a_picture(page, tmp_path):
+    pytest.importorskip("matplotlib")
+    # Run where files may be written, and look at the figures that are open at the end.
+    code = (
+        "import runpy, sys; runpy.run_path(sys.argv[1]); from matplotlib import pyplot; "
+        "pyplot.gcf().savefig('page.png'); print(len(pyplot.get_fignums()))"
+    )
+    root = str(page.parents[1])
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", code, str(page)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": root, "MPLBACKEND": "Agg"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) >= 1
+    assert (tmp_path / "page.png").stat().st_size > 5000
 
 
 @pytest.mark.needs_data

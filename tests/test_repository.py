@@ -43,14 +43,31 @@ def run_python(*args, cwd=ROOT, **environment):
 
 def test_readme_code_runs_as_it_is_shown(tmp_path):
     blocks = re.findall(r"^```python\n(.+?)^```", (ROOT / "README.md").read_text("utf-8"), re.M | re.S)
-    assert len(blocks) >= 5
+    assert len(blocks) == 4  # the doors
+    assert max(len(block.splitlines()) for block in blocks) <= 15
     code = tmp_path / "readme.py"
     code.write_text("\n".join(blocks), encoding="utf-8")
     done = run_python("-W", "error::UserWarning", str(code), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     accuracy = float(done.stdout.split()[0])
     assert accuracy == pytest.approx(0.96, abs=0.02)  # what the comment beside it says
-    assert {path.name for path in tmp_path.glob("*.fastrnn")} == {"best.fastrnn", "reviews.fastrnn"}
+    assert {path.name for path in tmp_path.glob("*.fastrnn")} == {"reviews.fastrnn"}
+
+
+def test_readme_is_one_screen_and_a_half():
+    """The commands, four doors, one picture and one table; the rest is the guide."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert len(text.splitlines()) <= 130
+    assert len(re.findall(r"!\[", text)) == 1
+
+
+def test_picture_of_the_readme_is_drawn_from_stored_results(tmp_path):
+    pytest.importorskip("matplotlib", reason="the extra 'plot' is not installed")
+    from benchmarks import drawing, report
+
+    rows, info = report.stored(ROOT / "benchmarks" / "results")
+    drawing.draw_speed(report.best_by_library(rows), info["cpu"], tmp_path / "speed.png")
+    assert (tmp_path / "speed.png").stat().st_size > 10_000
 
 
 def test_quickstart_reaches_its_figures_and_draws_them(tmp_path):

@@ -1,8 +1,9 @@
 """Reliability figures: python -m benchmarks.reliability [--short] [--only a b ...]
 
-Prints a table of eight parts and writes ``results/reliability.json`` and the README's table: (a) damaged files, (b) random
-inputs, (c) threads, (d) forks, (e) interrupts, (f) damaged caches of kernels, (g) memory over many calls, (h) extreme
-numbers. The exit code is 1 if a promise did not hold. With ``--short`` it takes some minutes and writes nothing.
+Prints a table of eight parts, and writes ``results/reliability.json`` and the table of benchmarks/README.md: (a) damaged
+files, (b) random inputs, (c) threads, (d) forks, (e) interrupts, (f) damaged caches of kernels, (g) memory over many
+calls, (h) extreme numbers. The exit code is 1 if a promise did not hold. With ``--short`` it takes some minutes and
+writes nothing.
 """
 
 from __future__ import annotations
@@ -60,9 +61,9 @@ def table(kept: dict[str, Any]) -> str:
 
 
 def write(kept: dict[str, Any]) -> None:
-    """Write the results, and the table between its two marks in the README."""
+    """Write the results, and the table between its two marks in benchmarks/README.md."""
     RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    readme = ROOT / "README.md"
+    readme = ROOT / "benchmarks" / "README.md"
     before, mark, rest = readme.read_text("utf-8").partition("<!-- reliability -->\n")
     _, end, after = rest.partition("<!-- end of reliability -->")
     if mark and end:

@@ -1,0 +1,79 @@
+"""The site, ``python -m sphinx -b html .ci/site site``: a guide made from examples/, and a reference of the docstrings."""
+
+import importlib
+import os
+import pkgutil
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import fastrnn  # noqa: E402
+
+project, author, copyright = "fastrnn", "The fastrnn developers", "The fastrnn developers"
+release = version = fastrnn.__version__
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_gallery.gen_gallery",
+]
+html_theme = "furo"
+html_title = f"fastrnn {release}"
+html_show_sphinx = False
+default_role = "code"
+exclude_patterns = ["sg_execution_times.rst"]
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+templates_path: list[str] = []
+
+sphinx_gallery_conf = {
+    "examples_dirs": str(ROOT / "examples"),
+    "gallery_dirs": "guide",
+    # The numbered files are the guide. The others take minutes, or data.
+    "filename_pattern": r"(^|[/\\])\d\d_",
+    "ignore_pattern": r"(^|[/\\])(?!\d\d_)[^/\\]*\.py$",
+    "within_subsection_order": "FileNameSortKey",
+    "capture_repr": (),
+    "show_memory": False,
+    "download_all_examples": False,
+    "show_signature": False,
+    "abort_on_example_error": True,
+}
+
+
+def public_modules() -> list[str]:
+    """Modules and packages that the package lists, and the modules that name what is public in them."""
+    found = []
+    for name in sorted(fastrnn._MODULES):
+        if name in ("engine", "model", "seq2seq", "batches"):  # kernels, and earlier import paths
+            continue
+        module = importlib.import_module(f"fastrnn.{name}")
+        if module.__all__:
+            found.append(module.__name__)
+    found += [f"fastrnn.cells.{entry.name}" for entry in pkgutil.iter_modules(fastrnn.cells.__path__)]
+    return [*found, "fastrnn.streaming"]
+
+
+def write_reference() -> None:
+    """A page for each public module, which autodoc fills."""
+    folder = HERE / "reference"
+    folder.mkdir(exist_ok=True)
+    names = public_modules()
+    for name in names:
+        directive = f".. automodule:: {name}\n   :members:\n   :inherited-members: object, dict, tuple\n"
+        text = f"{name}\n{'=' * len(name)}\n\n{directive}"
+        (folder / f"{name}.rst").write_text(text, encoding="utf-8")
+    index = "Reference\n=========\n\n.. toctree::\n   :maxdepth: 1\n\n" + "".join(
+        f"   {name}\n" for name in names
+    )
+    (folder / "index.rst").write_text(index, encoding="utf-8")
+
+
+write_reference()

@@ -1,0 +1,27 @@
+"""Writes the tables of README.md and benchmarks/README.md, and the README's picture, from the stored results.
+
+``python -m benchmarks.readme``
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.drawing import draw_speed
+from benchmarks.report import best_by_library, readme_table, renew, size_table, stored
+
+
+def main() -> int:
+    root = Path(__file__).resolve().parent
+    results = root / "results"
+    for readme, lines in ((root.parent / "README.md", readme_table), (root / "README.md", size_table)):
+        text = readme.read_text(encoding="utf-8")
+        readme.write_text(renew(text, lines(results)), encoding="utf-8")
+    rows, info = stored(results)
+    machine = f"{info['cpu']}, {info['cores']} cores, {info['vector']}"
+    draw_speed(best_by_library(rows), machine, results / "speed.png")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
