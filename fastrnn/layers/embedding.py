@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from fastrnn.layers.arrays import check_positive_int
 from fastrnn.layers.base import Layer, Shape
 from fastrnn.layers.core import unsupported
 from fastrnn.layers.streamed import Streamed
+from fastrnn.layers.vectors import read_vectors
 
 __all__ = ["Embedding"]
 
@@ -86,6 +89,73 @@ class Embedding(Layer):
             self.set_weights(
                 weights if isinstance(weights, (list, tuple)) and len(weights) == 1 else [weights]
             )
+
+    @classmethod
+    def from_vectors(
+        cls,
+        path: str | os.PathLike[str],
+        word_index: Mapping[str, int],
+        *,
+        input_dim: int | None = None,
+        trainable: bool = False,
+        **kwargs: Any,
+    ) -> Embedding:
+        r"""Make the layer from pretrained word vectors in a text file.
+
+        Parameters
+        ----------
+        path : path
+            A file of GloVe, fastText or word2vec as text, gzipped or not: a word and its numbers on each line.
+        word_index : mapping of str to int
+            Tokens by word, such as ``Tokenizer.word_index``.
+        input_dim : int, optional
+            Number of tokens; words with larger tokens are left out. By default all words, and token 0.
+        trainable : bool
+            Whether training changes the vectors.
+        **kwargs
+            As for the class. Words that the file lacks start from `embeddings_initializer`.
+
+        Returns
+        -------
+        Embedding
+            Its `output_dim` is that of the file. Token 0, the padding, has a vector of zeros.
+
+        Raises
+        ------
+        ValueError
+            If the file has none of the words, or a line does not fit; the message names it.
+
+        References
+        ----------
+        Pennington, J., Socher, R. and Manning, C. (2014). GloVe: global vectors for word representation. EMNLP.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> from fastrnn import layers
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "vectors.txt"
+        >>> _ = path.write_text("good 1 0\nbad -1 0\n")
+        >>> layer = layers.Embedding.from_vectors(path, {"good": 1, "bad": 2})
+        >>> layer.get_weights()[0].tolist()
+        [[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0]]
+        """
+        if not isinstance(word_index, Mapping) or not word_index:
+            raise ValueError(f"word_index={word_index!r}: give tokens by word, such as Tokenizer.word_index")
+        size = check_positive_int(
+            max(word_index.values()) + 1 if input_dim is None else input_dim, "input_dim"
+        )
+        wanted = {word: token for word, token in word_index.items() if token < size}
+        found = read_vectors(path, wanted)
+        if not found:
+            raise ValueError(f"{os.fspath(path)} has none of the {len(wanted)} words of word_index")
+        layer = cls(size, len(next(iter(found.values()))), trainable=trainable, **kwargs)
+        layer.ensure_built((None, None))
+        (table,) = layer.get_weights()
+        table[0] = 0
+        for word, vector in found.items():
+            table[wanted[word]] = vector
+        layer.set_weights([table])
+        return layer
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
