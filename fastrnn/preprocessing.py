@@ -11,6 +11,7 @@ from sklearn.utils.validation import _check_feature_names, check_is_fitted
 
 from .checks import flag
 from .sequences import Ragged, Sequences, as_object_array, read_sequences
+from .sequences.containers import frames_of
 
 __all__ = ["StandardScaler3D"]
 
@@ -189,12 +190,14 @@ def check_features(estimator: Any, X: Any, sequences: Sequences, reset: bool, to
     The columns of a two-dimensional table are the time steps of one variable. scikit-learn requires that their number is
     the same as in `fit`. In three dimensions and in lists the number of time steps may change.
     """
+    frame = frames_of(X)
+    named = X if frame is None else frame
     if reset:
-        _check_feature_names(estimator, X, reset=True)
+        _check_feature_names(estimator, named, reset=True)
         estimator.n_features_in_ = sequences.n_columns
         estimator._table = sequences.is_table
         return
-    _check_feature_names(estimator, X, reset=False)
+    _check_feature_names(estimator, named, reset=False)
     if tokens:
         return
     if estimator._table and sequences.is_table:

@@ -207,8 +207,8 @@ def test_step_values_refuses(y, message):
     [
         (np.zeros(3), r"1-D array of shape \(3,\).*Reshape your data"),
         (np.zeros((1, 2, 3, 4)), r"X has 4 dimensions, shape \(1, 2, 3, 4\)"),
-        (np.array(3.0), r"X has 0 dimensions, shape \(\)"),
-        (3, r"X has 0 dimensions, shape \(\)"),
+        (np.array(3.0), r"X is 3, a single number|X has 0 dimensions, shape \(\)"),
+        (3, r"X is 3, a single number|X has 0 dimensions, shape \(\)"),
         (np.zeros((0, 3, 2)), r"0 sample\(s\)"),
         ([], r"0 sample\(s\)"),
         (np.zeros((3, 0, 2)), r"0 time step\(s\) \(shape=\(3, 0, 2\)\)"),

@@ -11,6 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn.checks import refuse_masked
+from fastrnn.sequences.containers import (
+    frames_of,
+    numbers_of_objects,
+    refuse_item,
+    refuse_other_containers,
+)
 from fastrnn.sequences.ragged import Ragged, join_steps
 
 __all__ = ["Sequences", "as_sequences", "as_step_values", "lay_out_steps", "read_sequences"]
@@ -19,6 +25,13 @@ _RESHAPE = (
     "Reshape your data: X.reshape(1, -1, 1) for one sequence of one variable, "
     "X.reshape(-1, n_timesteps, n_features) for several sequences."
 )
+
+_TOKENS = "Text must be converted to integer tokens first; then set vocabulary_size."
+_CONVERT = {
+    "M": "Times are no features: pass differences in a unit, such as (X - X[:, :1]) / np.timedelta64(1, 's').",
+    "m": "Divide by a unit, such as X / np.timedelta64(1, 's').",
+    "V": "Of a structured array pass numpy.lib.recfunctions.structured_to_unstructured(X).",
+}
 
 
 class Sequences(NamedTuple):
@@ -95,6 +108,8 @@ def read_sequences(
     if isinstance(X, Ragged):
         ragged = X
     else:
+        refuse_other_containers(X, name)
+        frames_of(X, name)
         array = _as_one_array(X, name)
         if array is not None:
             return _read_array(array, vocabulary_size, dtype, name)
@@ -127,13 +142,12 @@ def _as_one_array(X: Any, name: str) -> np.ndarray | None:
     if X.dtype.kind == "O":
         if X.ndim == 1 and len(X) and all(np.ndim(item) > 0 or isinstance(item, list) for item in X):
             return None
-        X = X.astype(np.float64)  # numbers in an object array; anything else raises by itself
+        X = numbers_of_objects(X, name)
     if X.dtype.kind == "c":
         raise ValueError(f"Complex data not supported: {name} has dtype {X.dtype}.")
     if X.dtype.kind not in "fbiu":
         raise ValueError(
-            f"{name} must hold numbers, got dtype {X.dtype}. Text must be converted to integer tokens first; "
-            "then set vocabulary_size."
+            f"{name} must hold numbers, got dtype {X.dtype}. {_CONVERT.get(X.dtype.kind, _TOKENS)}"
         )
     return X
 
@@ -211,6 +225,7 @@ def _join(X: Any, tokens: bool, name: str) -> Ragged:
     arrays: list[np.ndarray] = []
     first: int | None = None
     for i, item in enumerate(X):
+        refuse_item(item, f"{name}[{i}]")
         try:
             refuse_masked(item, f"{name}[{i}]")
             array = np.asarray(item)
