@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.exceptions import NotFittedError
+
+from fastrnn.sequences import as_object_array
+from fastrnn.sequences.containers import column_names
 
 __all__ = ["FILTERS", "Tokenizer", "pad_sequences", "text_to_word_sequence", "text_windows"]
 
@@ -42,7 +47,7 @@ def text_to_word_sequence(
     return [word for word in text.split(split) if word]
 
 
-class Tokenizer:
+class Tokenizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Convert words or characters to integers, in decreasing order of their frequency.
 
     Index 0 is reserved for padding. The indices are Keras's: index 1 is the out-of-vocabulary token if `oov_token` is
@@ -64,6 +69,8 @@ class Tokenizer:
         Whether each character is a token.
     oov_token : str or None
         Token that replaces unknown words. None leaves unknown words out of the sequences.
+    analyzer : callable, optional
+        Takes a text and returns its tokens, in place of `filters`, `lower`, `split` and `char_level`.
 
     Attributes
     ----------
@@ -78,12 +85,30 @@ class Tokenizer:
     document_count : int
         How many texts were seen.
 
+    Notes
+    -----
+    It is a transformer of scikit-learn too: :meth:`fit` counts the tokens of texts, :meth:`transform` gives an object array
+    of integer arrays, as the estimators take them with ``vocabulary_size``. A text without a known token is an empty
+    sequence.
+
     Examples
     --------
     >>> tokenizer = Tokenizer(oov_token="<unk>")
     >>> tokenizer.fit_on_texts(["The cat sat.", "The dog, the cat!"])
     >>> tokenizer.texts_to_sequences(["The bird sat"])
     [[2, 1, 4]]
+
+    In a pipeline:
+
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from fastrnn import RNNClassifier
+    >>> texts = ["good film", "bad film", "very good", "very bad"] * 10
+    >>> model = make_pipeline(
+    ...     Tokenizer(num_words=50, oov_token="<unk>"),
+    ...     RNNClassifier(units=8, vocabulary_size=50, learning_rate_init=0.05, max_iter=20, tol=None, random_state=0),
+    ... )
+    >>> model.fit(texts, ["+", "-", "+", "-"] * 10).predict(["a good one", "so bad"]).tolist()
+    ['+', '-']
     """
 
     def __init__(
@@ -94,19 +119,33 @@ class Tokenizer:
         split: str = " ",
         char_level: bool = False,
         oov_token: str | None = None,
+        analyzer: Callable[[str], Sequence[str]] | None = None,
     ) -> None:
-        if num_words is not None and num_words < 2:
-            raise ValueError(f"num_words={num_words!r} keeps no word; pass at least 2, or None for all words")
-        if not split:
-            raise ValueError(
-                "split='' cannot separate words; pass a separator, or char_level=True for characters"
-            )
         self.num_words = num_words
         self.filters = filters
         self.lower = lower
         self.split = split
         self.char_level = char_level
         self.oov_token = oov_token
+        self.analyzer = analyzer
+        self._check_arguments()
+        self._forget()
+
+    def _check_arguments(self) -> None:
+        if self.num_words is not None and self.num_words < 2:
+            raise ValueError(
+                f"num_words={self.num_words!r} keeps no word; pass at least 2, or None for all words"
+            )
+        if not self.split:
+            raise ValueError(
+                "split='' cannot separate words; pass a separator, or char_level=True for characters"
+            )
+        if self.analyzer is not None and not callable(self.analyzer):
+            raise TypeError(
+                f"analyzer={self.analyzer!r}: give a function that takes a text and returns its tokens"
+            )
+
+    def _forget(self) -> None:
         self.word_counts: dict[str, int] = {}
         self.word_docs: dict[str, int] = {}
         self.word_index: dict[str, int] = {}
@@ -114,11 +153,70 @@ class Tokenizer:
         self.document_count = 0
 
     def _tokens(self, text: str | Sequence[str]) -> Sequence[str]:
+        if self.analyzer is not None:
+            return [str(token) for token in self.analyzer(text)]  # type: ignore[arg-type]
         if not isinstance(text, str):  # already split
             return [token.lower() for token in text] if self.lower else text
         if self.char_level:
             return text.lower() if self.lower else text
         return text_to_word_sequence(text, self.filters, self.lower, self.split)
+
+    def fit(self, X: Iterable[str | Sequence[str]], y: Any = None) -> Tokenizer:
+        """Count the tokens of texts, forgetting those of earlier ones.
+
+        Parameters
+        ----------
+        X : iterable of str, or of sequences of tokens
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        Tokenizer
+            The object itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If one of them is no text. What was counted before is kept then.
+        """
+        self._check_arguments()
+        texts = _as_texts(X, "X")
+        kept = vars(self).copy()
+        self._forget()
+        try:
+            self.fit_on_texts(texts)
+        except Exception:
+            self.__dict__.update(kept)
+            raise
+        return self
+
+    def transform(self, X: Iterable[str | Sequence[str]]) -> NDArray[Any]:
+        """Turn texts into sequences of tokens.
+
+        Parameters
+        ----------
+        X : iterable of str, or of sequences of tokens
+
+        Returns
+        -------
+        ndarray of object of shape (n_texts,)
+            An int64 array of shape (n_tokens,) for each text, empty for one without a known token.
+        """
+        sequences = self.texts_to_sequences(_as_texts(X, "X"))
+        return as_object_array(np.array(sequence, np.int64) for sequence in sequences)
+
+    def inverse_transform(self, X: Iterable[Iterable[int]]) -> list[str]:
+        """Return the texts of token sequences: :meth:`sequences_to_texts`."""
+        return self.sequences_to_texts(X)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return bool(self.word_index)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string, tags.input_tags.two_d_array = True, False
+        return tags
 
     def fit_on_texts(self, texts: Iterable[str | Sequence[str]]) -> None:
         """Count the tokens of `texts` and assign their indices; repeated calls add to the counts."""
@@ -144,7 +242,7 @@ class Tokenizer:
         if isinstance(texts, str):
             raise ValueError("texts is one string; pass a list of strings, [texts] for a single one")
         if not self.word_index:
-            raise ValueError("this Tokenizer is not fitted; call fit_on_texts first")
+            raise NotFittedError("this Tokenizer is not fitted; call fit or fit_on_texts first")
         limit = self.num_words if self.num_words is not None else len(self.word_index) + 1
         known = {word: i for word, i in self.word_index.items() if i < limit}
         if self.oov_token is None:
@@ -174,6 +272,26 @@ class Tokenizer:
         """The largest possible index plus 1, the `input_dim` of an `Embedding`."""
         known = len(self.word_index) + 1
         return known if self.num_words is None else min(self.num_words, known)
+
+
+def _as_texts(X: Any, name: str) -> list[str | Sequence[str]]:
+    """A list of texts, each a string or a sequence of tokens."""
+    if isinstance(X, str):
+        raise ValueError(f"{name} is one string; pass a list of strings, [{name}] for a single one")
+    if column_names(X) is not None or (np.ndim(X) > 1 and isinstance(X, np.ndarray)):
+        raise ValueError(
+            f"{name} has several columns: pass one column of texts, such as frame['text'] (a ColumnTransformer takes a "
+            "column by its name, not by a list of names)"
+        )
+    if not isinstance(X, Iterable):
+        raise TypeError(f"{name} is {X!r}: pass a list of strings")
+    texts = list(X)
+    for i, text in enumerate(texts):
+        if not isinstance(text, (str, list, tuple, np.ndarray)):
+            raise TypeError(
+                f"{name}[{i}] is {text!r}, which is no text: pass a string ('' for an empty document), or a list of tokens"
+            )
+    return texts
 
 
 def pad_sequences(
