@@ -9,11 +9,11 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import _check_feature_names, check_is_fitted
 
-from .checks import flag
+from .checks import flag, integer, real_array
 from .sequences import Ragged, Sequences, as_object_array, read_sequences
 from .sequences.containers import frames_of
 
-__all__ = ["StandardScaler3D"]
+__all__ = ["StandardScaler3D", "sliding_windows"]
 
 
 class StandardScaler3D(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
@@ -214,3 +214,50 @@ def check_features(estimator: Any, X: Any, sequences: Sequences, reset: bool, to
         raise ValueError(
             f"X has {got} features, but {type(estimator).__name__} is expecting {expected} features as input.{hint}"
         )
+
+
+def sliding_windows(values: Any, width: int, step: int = 1) -> np.ndarray:
+    """Cut a series into windows, without a copy.
+
+    Window i holds the time steps ``i * step ... i * step + width - 1``; a shorter rest is left out. `fit` and `predict` of
+    the estimators copy a batch at a time, so that windows take no more memory than the series.
+
+    Parameters
+    ----------
+    values : array-like of shape (n_timesteps, n_features) or (n_timesteps,)
+    width, step : int
+        Time steps in a window, and between the starts of two windows.
+
+    Returns
+    -------
+    ndarray of shape (n_windows, width, n_features)
+        A read-only view of `values`, if these are an array.
+
+    Raises
+    ------
+    ValueError
+        If `width` or `step` is below 1, or the series is shorter than a window.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.preprocessing import sliding_windows
+    >>> X = sliding_windows(np.arange(6.0), 4)
+    >>> X.shape
+    (3, 4, 1)
+    >>> X[..., 0]
+    array([[0., 1., 2., 3.],
+           [1., 2., 3., 4.],
+           [2., 3., 4., 5.]])
+    """
+    width, step = integer(width, "width"), integer(step, "step")
+    series = real_array(values, name="values")
+    if series.ndim not in (1, 2):
+        raise ValueError(
+            f"values has shape {series.shape}: give one series of shape (n_timesteps, n_features) or (n_timesteps,)"
+        )
+    series = series[:, None] if series.ndim == 1 else series
+    if len(series) < width:
+        raise ValueError(f"values has {len(series)} time steps, fewer than a window of width={width}")
+    windows = np.lib.stride_tricks.sliding_window_view(series, width, axis=0)
+    return windows[::step].swapaxes(1, 2)

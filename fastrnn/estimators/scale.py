@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,8 @@ __all__ = [
 
 #: A channel whose root mean square is larger, or that varies by less than this, is far from unit scale.
 LARGE, SMALL = 10.0, 0.25
+#: Numbers that are looked at in one go.
+_BLOCK = 1 << 16
 #: Targets whose mean is more than this number of spreads away from zero lose a hundredth of the spread to rounding.
 _OFFSET = {"float32": 0.01 * 2**24, "float64": 0.01 * 2**53}
 
@@ -220,6 +223,16 @@ def loss_scale(given: Any, targets: np.ndarray, weight: np.ndarray | None) -> fl
     return size if math.isfinite(size) and size > 0 else 1.0
 
 
+def _blocks(X: np.ndarray | Ragged) -> Iterator[np.ndarray]:
+    """Time steps, some at a time: a copy of all would double the memory, and more for views such as sliding windows."""
+    if isinstance(X, Ragged):
+        n = max(1, _BLOCK // max(1, X.values.shape[1]))
+        yield from (X.values[i : i + n] for i in range(0, len(X.values), n))
+        return
+    n = max(1, _BLOCK // max(1, X.shape[1] * X.shape[2]))
+    yield from (X[i : i + n].reshape(-1, X.shape[2]) for i in range(0, len(X), n))
+
+
 def warn_of_input_scale(X: np.ndarray | Ragged, names: Any, stacklevel: int) -> None:
     """Warn of the channel that is furthest from unit scale, if one is far.
 
@@ -230,15 +243,23 @@ def warn_of_input_scale(X: np.ndarray | Ragged, names: Any, stacklevel: int) -> 
         Of the channels.
     stacklevel : int
     """
-    steps = X.values if isinstance(X, Ragged) else X.reshape(-1, X.shape[-1])
-    if not len(steps):
+    low: Any = 0.0
+    high: Any = 0.0
+    mean: Any = 0.0
+    square: Any = 0.0
+    n_steps = 0
+    for steps in _blocks(X):
+        # In float64: squares of small and of large numbers leave the range of float32.
+        steps = steps.astype(np.float64)
+        low = np.minimum(low, steps.min(axis=0)) if n_steps else steps.min(axis=0)
+        high = np.maximum(high, steps.max(axis=0)) if n_steps else steps.max(axis=0)
+        mean = mean + steps.sum(axis=0)
+        with np.errstate(over="ignore"):
+            square = square + np.einsum("ij,ij->j", steps, steps)
+        n_steps += len(steps)
+    if not n_steps:
         return
-    low, high = (extreme.astype(np.float64) for extreme in (steps.min(axis=0), steps.max(axis=0)))
-    mean = steps.mean(axis=0, dtype=np.float64)
-    # The largest value first: squares of small and of large numbers leave the range of float32.
-    largest = np.maximum(np.abs(low), np.abs(high))
-    relative = steps / np.where(largest > 0, largest, 1.0).astype(steps.dtype)
-    rms = largest * np.sqrt(np.einsum("ij,ij->j", relative, relative, dtype=np.float64) / len(steps))
+    mean, rms = mean / n_steps, np.sqrt(square / n_steps)
     extent = high - low
     with np.errstate(divide="ignore"):
         distance = np.maximum(rms / LARGE, np.where(extent > 0, SMALL / extent, 0.0))

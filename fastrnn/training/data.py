@@ -293,7 +293,9 @@ def _take(part: Any, index: Any) -> tuple[Any, np.ndarray | None]:
     if not isinstance(part, np.ndarray):
         values, mask = part.take(index)
         return values, None if mask.all() else mask
-    return (part[index] if isinstance(index, slice) else part.take(index, axis=0)), None
+    # `take` is faster, but would first copy the whole of a view such as sliding windows.
+    by_index = isinstance(index, slice) or not part.flags.c_contiguous
+    return (part[index] if by_index else part.take(index, axis=0)), None
 
 
 def whole(part: Any) -> tuple[Any, np.ndarray | None]:
