@@ -214,7 +214,8 @@ PARAMETERS = (
     solver : {"adam", "rmsprop", "sgd", "adagrad"} or optimizer, default="adam"
         "sgd" has Nesterov's momentum of 0.9. An object from :mod:`fastrnn.optimizers` is used as it is, so that
         `learning_rate_init` and `clipnorm` don't touch it. `partial_fit` follows changes of it, and goes on with the
-        moments as long as its class has the same ones.
+        moments as long as its class has the same ones. With a large vocabulary, ``Adam(lazy=True)`` updates, and keeps
+        copies of, the embeddings of the tokens in a batch only.
     alpha : float, default=0.0
         Strength of the L2 penalty on all kernels; it is divided by the batch size when added to the loss.
     batch_size : int or "auto", default="auto"
