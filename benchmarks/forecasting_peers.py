@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib.util
 import logging
 import os
@@ -73,8 +74,11 @@ def statistical(name: str, train: list[Any], horizon: int, season: int, errors: 
     return [{"data": name, "model": "statsforecast Theta", "fit_s": seconds} | errors(values)]
 
 
-def recurrent(name: str, train: list[Any], horizon: int, errors: Callable) -> list[Row]:
-    """LSTM and GRU of neuralforecast with its defaults: two layers of 128 units and 1000 updates."""
+def recurrent(name: str, train: list[Any], horizon: int, seconds: float, errors: Callable) -> list[Row]:
+    """LSTM and GRU of neuralforecast with its defaults: two layers of 128 units and 1000 updates.
+
+    Training ends after `seconds` if the updates are not done by then.
+    """
     if not installed("neuralforecast"):
         return []
     from neuralforecast import NeuralForecast
@@ -83,13 +87,14 @@ def recurrent(name: str, train: list[Any], horizon: int, errors: Callable) -> li
     frame, rows = long_frame(train), []
     for model in (LSTM, GRU):
         with quiet():
-            peer = NeuralForecast(models=[model(h=horizon, **_QUIET)], freq=1)
+            limit = datetime.timedelta(seconds=seconds)
+            peer = NeuralForecast(models=[model(h=horizon, max_time=limit, **_QUIET)], freq=1)
             cpu = time.process_time()
             _, fit_s = timed(lambda peer=peer: peer.fit(df=frame))
-            cpu = time.process_time() - cpu
+            cpu, updates = time.process_time() - cpu, int(peer.models[0].trainer.global_step)
             out, predict_s = timed(peer.predict)
         values = out[model.__name__].to_numpy().reshape(-1, horizon)
-        row = {"data": name, "model": f"neuralforecast {model.__name__}, defaults"}
+        row = {"data": name, "model": f"neuralforecast {model.__name__}, defaults", "updates": updates}
         rows.append(row | {"fit_s": fit_s, "fit_cpu_s": cpu, "predict_s": predict_s} | errors(values))
     return rows
 

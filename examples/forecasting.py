@@ -76,7 +76,6 @@ def vic_elec(out: Path, seed: int, folder: Path | None) -> None:
         target="linear",
         max_iter=20,
         truncated_bptt_steps=96,
-        dropout=0.0,
         random_state=seed,
     ).fit(y[:before], X[:before])
     intervals = ConformalIntervals(0.8).fit(forecaster.backtest(y[:last], X[:last], start=before, step=48))
