@@ -103,7 +103,7 @@ CONSTRUCTORS = [
         "Bidirectional both forwards",
         lambda: layers.Bidirectional(layers.LSTM(U), backward_layer=layers.LSTM(U)),
         "go_backwards=False",
-        "other way",
+        "opposite directions",
     ),
     (
         "Bidirectional return_sequences differ",
@@ -165,7 +165,7 @@ CONSTRUCTORS = [
         "float32",
         "float64",
     ),
-    ("StackedRNNCells one twice", lambda: layers.StackedRNNCells([layers.LSTMCell(U)] * 2), "cells[1]", "second"),
+    ("StackedRNNCells one twice", lambda: layers.StackedRNNCells([layers.LSTMCell(U)] * 2), "cells[1]", "another cell"),
     ("StackedRNNCells no state", lambda: layers.StackedRNNCells([NoState()]), "cells[0]=", "no state_size"),
     ("DropoutWrapper keeps nothing", lambda: layers.DropoutWrapper(layers.LSTMCell(U), 0), "input_keep_prob=0"),
     ("DropoutWrapper above 1", lambda: layers.DropoutWrapper(layers.LSTMCell(U), 1, 1.5), "output_keep_prob=1.5"),
@@ -181,7 +181,7 @@ CONSTRUCTORS = [
     ("DropoutWrapper seed", lambda: layers.DropoutWrapper(layers.LSTMCell(U), seed="a"), "seed='a'"),
     ("TimeDistributed number", lambda: layers.TimeDistributed(3), "layer=3"),
     ("TimeDistributed cell", lambda: layers.TimeDistributed(layers.LSTMCell(U)), "is a cell", "RNN"),
-    ("TimeDistributed Input", lambda: layers.TimeDistributed(layers.Input((3,))), "first in a model"),
+    ("TimeDistributed Input", lambda: layers.TimeDistributed(layers.Input((3,))), "first layer of a model"),
     ("TimeDistributed stateful", lambda: layers.TimeDistributed(layers.LSTM(U, stateful=True)), "stateful"),
     ("TimeDistributed return_state", lambda: layers.TimeDistributed(layers.LSTM(U, return_state=True)), "return_state"),
     (

@@ -183,7 +183,7 @@ def test_masking(rng):
 
 
 def test_flatten_ends_the_mask():
-    with pytest.warns(UserWarning, match="the mask ends here"):
+    with pytest.warns(UserWarning, match="get no mask"):
         assert layers.Flatten().compute_mask(np.ones((2, 3, 1)), np.ones((2, 3), bool)) is None
 
 
@@ -392,12 +392,12 @@ def test_layer_says_what_it_is(name):
         (lambda: layers.Dense(2), "", ""),
         (lambda: layers.GRU(2), "", "gives one output for a sequence"),
         (lambda: layers.GRU(2, return_sequences=True), "", ""),
-        (lambda: layers.GRU(2, return_sequences=True, return_state=True), "", "hands its last states on"),
+        (lambda: layers.GRU(2, return_sequences=True, return_state=True), "", "passes its last states"),
         (lambda: layers.GRU(2, go_backwards=True), "reads backwards", "has go_backwards=True"),
-        (lambda: layers.Bidirectional(layers.GRU(2)), "reads backwards", "reads backwards too"),
+        (lambda: layers.Bidirectional(layers.GRU(2)), "reads backwards", "also reads backwards"),
         (lambda: layers.Masking(), "masks steps", ""),
         (lambda: layers.Dropout(0.5, (None, 4, 1)), "", "has noise_shape"),
-        (lambda: layers.Flatten(), "does not keep", "does not keep the time steps apart"),
+        (lambda: layers.Flatten(), "does not keep", "does not keep the time axis"),
     ],
 )
 def test_layer_says_why_it_can_not_be_cut(make, by_step, in_pieces):

@@ -41,7 +41,7 @@ BAD = {
     ),
     "backwards": (lambda: ([gru()], [gru(go_backwards=True)]), {}, "reads backwards"),
     "bidirectional": (lambda: ([gru()], [layers.Bidirectional(gru())]), {}, "reads backwards"),
-    "flatten": (lambda: ([gru()], [gru(), layers.Flatten()]), {}, "does not keep the time steps"),
+    "flatten": (lambda: ([gru()], [gru(), layers.Flatten()]), {}, "does not keep the time axis"),
     "masking": (lambda: ([gru()], [layers.Masking(), gru()]), {}, "masks steps"),
     "mask_zero": (
         lambda: ([gru()], [layers.Embedding(5, 3, mask_zero=True), gru(), dense()]),

@@ -229,8 +229,8 @@ def recurrent(**options):
     [
         ([recurrent(), layers.LSTM(3)], "layer 'lstm_1' .LSTM. gives one output for a sequence.*return_seq"),
         ([recurrent(go_backwards=True)], "layer 'lstm' .LSTM. has go_backwards=True"),
-        ([layers.Bidirectional(recurrent())], "layer 'bidirectional'.*reads backwards too"),
-        ([recurrent(), layers.Flatten()], "layer 'flatten'.*does not keep the time steps apart"),
+        ([layers.Bidirectional(recurrent())], "layer 'bidirectional'.*also reads backwards"),
+        ([recurrent(), layers.Flatten()], "layer 'flatten'.*does not keep the time axis"),
         ([layers.Dropout(0.5, noise_shape=(None, 11, 1)), recurrent()], "noise_shape=.None, 11, 1."),
     ],
     ids=["last-output", "go_backwards", "bidirectional", "flatten", "noise_shape"],

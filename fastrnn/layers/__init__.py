@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from fastrnn.layers.wrappers import TimeDistributed as TimeDistributed
     from fastrnn.layers.wrappers import Wrapper as Wrapper
 
-# Where each public name lives. Modules are imported at first use: the recurrent ones bring the compiler along.
+# Modules of the public names, imported at first use, because the recurrent layers import the compiler.
 _HOMES = {
     "base": ("Layer",),
     "bidirectional": ("Bidirectional",),
@@ -82,7 +82,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _registered() -> Any:
-    """Names of the layers that are made of the cells' files."""
+    """Names of the layers that are made from registered cells."""
     from fastrnn.layers.registered import layer_names
 
     return layer_names()
@@ -93,7 +93,7 @@ def __dir__() -> list[str]:
 
 
 def get_class(name: str) -> Any:
-    """Return the layer class called `name`."""
+    """Return the layer class with this name."""
     from fastrnn.registry import choices, custom_object
 
     custom = custom_object(name)

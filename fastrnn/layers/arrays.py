@@ -1,4 +1,4 @@
-"""Arrays that layers take: their dtype, masks, states, and the order in which they lie in memory."""
+"""Arrays of layers: their dtype, masks, states, and their order in memory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check_not_empty(layer: Any, shape: Sequence[int]) -> None:
 
 
 def check_dtype(dtype: Any) -> np.dtype:
-    """Return the dtype of weights and computation that `dtype` names; None means float32."""
+    """Return `dtype` as the dtype of weights and computation; None means float32."""
     try:
         result = np.dtype("float32" if dtype is None else dtype)
     except TypeError:
@@ -64,7 +64,7 @@ def restarted(states: Any, initial: Any, rows: Any) -> Any:
     ----------
     states, initial : (nested) list of arrays of shape (batch, size)
     rows : array-like of int or bool
-        Which sequences of the batch.
+        Sequences of the batch.
     """
     if isinstance(states, (list, tuple)):
         return [restarted(s, i, rows) for s, i in zip(states, initial, strict=True)]
@@ -81,10 +81,10 @@ def restarted(states: Any, initial: Any, rows: Any) -> Any:
 
 
 class RowLayout:
-    """The order in which the rows of features of an array of shape ``(batch, ..., features)`` lie in memory.
+    """The memory order of the rows of features of an array of shape ``(batch, ..., features)``.
 
-    Recurrent layers return transposed views of time-major buffers, whose rows are in (time, batch) order. All arrays
-    of one product must be read in the same order; this object remembers it.
+    Recurrent layers return transposed views of time-major buffers, whose rows are in (time, batch) order. All arrays of a
+    product must be read in the same order, which this object keeps.
     """
 
     __slots__ = ("lead", "time_major")
@@ -114,6 +114,6 @@ class RowLayout:
 
 
 def as_rows(x: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-    """Return `x` as a contiguous matrix ``(rows, features)``, and the function that gives such a matrix `x`'s shape."""
+    """Return `x` as a contiguous matrix ``(rows, features)``, and the function that restores the shape of `x`."""
     layout = RowLayout(x)
     return layout.rows(x), layout.back

@@ -1,4 +1,4 @@
-"""What every layer has: weights by name, a forward and a backward pass, a configuration."""
+"""Base class of layers: weights by name, a forward and a backward pass, a configuration."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ __all__ = ["TABLES", "Layer", "Shape", "is_cell"]
 Shape = tuple[int | None, ...]
 
 
-#: Attributes of a layer that hold something for each weight, by its name.
+#: Attributes of a layer that are dicts with an entry for each weight, by its name.
 TABLES = ("_weights", "_grads", "_regularizers", "_constraints")
 
 
 def is_cell(layer: Any) -> bool:
-    """Whether `layer` computes one time step, so that it needs a time loop around it."""
+    """Whether `layer` is a cell, which computes one time step."""
     return layer.state_size is not None and layer.return_sequences is None
 
 
 def _remembering_shape(build: Callable) -> Callable:
-    """Wrap `build`: check the shape, remember it for checks of later inputs, and change nothing if `build` fails."""
+    """Wrap `build`: check the shape, keep it to check later inputs, and leave the layer unchanged if `build` fails."""
 
     @functools.wraps(build)
     def remembering(self: Layer, input_shape: Shape) -> None:
@@ -59,9 +59,9 @@ class Layer:
     """Base class of layers.
 
     A subclass defines ``build(input_shape)``, ``forward(x, mask, training) -> (y, cache)`` and ``backward(dy, cache,
-    need_dx) -> dx``. Shapes include the batch axis; an open size is None. `x` and `y` are arrays of shape ``(batch,
-    ...)``, `dx` and `dy` have the shapes of `x` and `y`, and `cache` holds what `backward` needs. `backward` overwrites
-    the gradients of the weights, the arrays in ``_grads``.
+    need_dx) -> dx``. Shapes include the batch axis; None is a size that may vary. `x` and `y` are arrays of shape
+    ``(batch, ...)``, `dx` and `dy` have the shapes of `x` and `y`, and `cache` has what `backward` needs. `backward`
+    overwrites the gradients of the weights, the arrays in ``_grads``.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class Layer:
     trainable : bool
         Whether training changes the weights.
     dtype : {"float32", "float64"}, optional
-        Of weights and computation; None means float32.
+        Dtype of weights and computation; None means float32.
     autocast : bool
         An argument of Keras without effect: inputs are always cast to `dtype`.
     name : str, optional
@@ -79,35 +79,35 @@ class Layer:
         Shape of the input without the batch axis, for the first layer of a model.
     """
 
-    # What a layer is. Models, streams and training read these attributes; a subclass sets those that differ.
+    # Properties of a layer. Models, streams and training read these attributes; a subclass sets those that differ.
 
-    #: Whether a mask passes through. A layer that does not let it through swallows it.
+    #: Whether the layer passes on a mask; otherwise its output has no mask.
     supports_masking = True
-    #: Number of axes that the input must have, batch included; None if any will do.
+    #: Required number of axes of the input, including the batch axis; None if any number is allowed.
     input_ndim: int | None = None
-    #: Whether inputs are integers that stay integers.
+    #: Whether inputs are integers, which are not converted to `dtype`.
     takes_tokens = False
-    #: Number of tokens that a layer with `takes_tokens` knows; None if it does not say.
+    #: Number of tokens of a layer with `takes_tokens`; None if it is not known.
     input_dim: int | None = None
     #: Whether token 0 is padding.
     mask_zero = False
-    #: A step whose features all have this value is padding; None: the layer masks no steps by their values.
+    #: A step whose features all have this value is padding; None: the layer does not mask steps by their values.
     mask_value: float | None = None
     #: Whether the output of a time step is the input, outside of training.
     unchanged = False
     #: Name of the activation at the end of `forward`, if the layer also has `forward_linear` and `backward_linear`.
     output_activation: str | None = None
-    #: Weights that an optimizer may update in the rows that `touched_rows` returns only.
+    #: Weights of which an optimizer may update only the rows that `touched_rows` returns.
     sparse_tables: tuple[str, ...] = ()
     #: Shape of the random mask of a dropout layer; None: that of the input.
     noise_shape: tuple[int | None, ...] | None = None
 
-    #: Number of the vector that the weights lie in, 0 before there is one; None: the layer is in no model.
+    #: Number of the vector that contains the weights, 0 before there is one; None: the layer is in no model.
     binding: int | None = None
 
     # Time and states.
 
-    #: Whether the layer loops over time steps and has states that go from step to step.
+    #: Whether the layer loops over time steps and has states.
     has_states = False
     #: Length of the state of a cell or recurrent layer, or a list of lengths; None for other layers.
     state_size: Any = None
@@ -117,7 +117,7 @@ class Layer:
     states: Any = None
     #: Gradient of the initial states, written by `backward`.
     d_initial_state: Any = None
-    #: Whether the output of every time step is returned; None: the layer has no such choice.
+    #: Whether the output of every time step is returned; None: the layer has no such option.
     return_sequences: bool | None = None
     #: Whether `forward` returns a list ``[output, *states]``.
     return_state = False
@@ -125,9 +125,9 @@ class Layer:
     go_backwards = False
     #: Whether the layer reads the time steps in both directions.
     reads_both_ways = False
-    #: How two outputs become one; None: the layer returns both. "" where there is one output only.
+    #: How two outputs are merged; None: the layer returns both. "" for layers with one output.
     merge_mode: str | None = ""
-    #: Largest number of threads to use; None: the cores that this process may use.
+    #: Largest number of threads to use; None: all cores that this process may use.
     n_threads: int | None = None
 
     def __init__(
@@ -161,7 +161,7 @@ class Layer:
         self._regularizers: dict[str, Any] = {}
         self._constraints: dict[str, Any] = {}
         self._rng_: np.random.Generator | None = None
-        #: Grows whenever the weights change, so that what is derived from them can be kept.
+        #: Increases whenever the weights change, so that packed copies of them can be kept until then.
         self.weights_version = 0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -169,7 +169,7 @@ class Layer:
         if "build" in vars(cls):
             cls.build = _remembering_shape(cls.build)  # type: ignore[method-assign]
 
-    #: How often `trainable` was set on any layer. Models compare it to see whether their plan of updates is up to date.
+    #: How often `trainable` was set on any layer. Models compare it to find whether their plan of updates is up to date.
     trainable_changes = 0
 
     @property
@@ -204,12 +204,12 @@ class Layer:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Layer:
-        """Make a layer from what :meth:`get_config` returned; its weights are not part of that."""
+        """Make a layer from the result of :meth:`get_config`, which does not contain weights."""
         return cls(**config)
 
     @property
     def dtype(self) -> np.dtype:
-        """Of weights and computation."""
+        """The dtype of weights and computation."""
         return self._dtype
 
     def __repr__(self) -> str:
@@ -224,17 +224,17 @@ class Layer:
         return self._rng_
 
     def set_seed(self, seed: int | np.random.SeedSequence | None) -> None:
-        """Start the layer's random numbers (initial weights, dropout) anew from `seed`."""
+        """Seed the layer's random numbers (initial weights, dropout)."""
         self._rng_ = new_generator(seed)
 
     # -- weights
 
     def build(self, input_shape: Shape) -> None:
-        """Make the weights for inputs of `input_shape`, batch axis included (None where a size is open)."""
+        """Create the weights for inputs of `input_shape`, with the batch axis; None for sizes that may vary."""
         self.built = True
 
     def ensure_built(self, input_shape: Sequence[int | None]) -> None:
-        """Build if that has not been done, and check the shape against what the layer was built for."""
+        """Build the layer if it is not built, otherwise compare the shape with that for which it was built."""
         shape = tuple(input_shape)
         self._check_shape(shape)
         if not self.built:
@@ -267,7 +267,7 @@ class Layer:
         regularizer: Any = None,
         constraint: Any = None,
     ) -> np.ndarray:
-        """Make a weight; the order of calls is the order of :meth:`get_weights`."""
+        """Create a weight; the order of calls is the order of :meth:`get_weights`."""
         initializer = initializers.get(initializer)
         value = initializers.call(initializer, tuple(shape), self.dtype, self._rng)
         self._weights[name] = np.ascontiguousarray(value)
@@ -281,7 +281,7 @@ class Layer:
         return self._weights[name]
 
     def _try_out(self, function: Callable, name: str, what: str, more: Callable = lambda: None) -> None:
-        """Raise unless `function` returns an array of the weight's shape, so that it can't fail during training."""
+        """Raise if `function` does not return an array of the weight's shape, to find this before training."""
         value = self._weights[name]
         try:
             more()
@@ -306,7 +306,7 @@ class Layer:
         self.weights_changed()
 
     def weights_changed(self) -> None:
-        """Tell the layer that its weights have other values now."""
+        """Notify the layer that its weights have changed."""
         self.weights_version += 1
 
     def get_weights(self) -> list[np.ndarray]:
@@ -356,7 +356,7 @@ class Layer:
                 self._grads[name] += penalty.gradient(self._weights[name])
 
     def apply_constraints(self) -> None:
-        """Replace the weights, unless they are frozen, by what their constraints return."""
+        """Apply the constraints to the weights, unless they are frozen."""
         if self.trainable:
             for name, constraint in self._constraints.items():
                 self._weights[name][...] = constraint(self._weights[name])
@@ -366,7 +366,7 @@ class Layer:
     def forward(
         self, x: np.ndarray, mask: np.ndarray | None = None, training: bool = False
     ) -> tuple[Any, Any]:
-        """Return the output and what `backward` needs."""
+        """Return the output, and a cache of what `backward` needs."""
         raise NotImplementedError
 
     def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
@@ -388,17 +388,17 @@ class Layer:
         return real_array(x, self._dtype)
 
     def _check_call(self, x: np.ndarray, mask: Any, initial_state: Any = None) -> None:
-        """Check the arguments of a call before the weights are made."""
+        """Check the arguments of a call before the weights are created."""
         self._check_shape((None, *x.shape[1:]))
         if mask is not None:
             check_mask(mask, x.shape)
 
     def inner_layers(self) -> list[Layer]:
-        """Return the layers that this one holds."""
+        """Return the layers inside this layer."""
         return []
 
     def reset_state(self, rows: Any = None) -> None:
-        """Forget the states of a stateful layer; layers without states have nothing to forget.
+        """Reset the states of a stateful layer; has no effect on other layers.
 
         Parameters
         ----------
@@ -407,65 +407,56 @@ class Layer:
         """
 
     def streamed(self, x: np.ndarray) -> Streamed:
-        """One time step on the rows `x (batch, features)`, with the weights as they are now."""
+        """Return one time step on the rows `x (batch, features)`, with the current weights."""
         if self.unchanged:
             return Streamed((), x)
         raise TypeError(
-            f"layer {self.name!r} ({type(self).__name__}) can't be streamed: it has no meaning for one time step, or "
+            f"layer {self.name!r} ({type(self).__name__}) can't be streamed: it can't compute single time steps, or has "
             "no compiled step"
         )
 
     def why_not_by_step(self) -> str:
-        """Return why the layer can't compute a sequence one step after the other; "" if it can.
-
-        A decoder asks, which writes step after step.
-        """
+        """Return why the layer can't compute a sequence step by step, as a decoder does; "" if it can."""
         if self.reads_both_ways or self.go_backwards:
-            return "reads backwards, but what it would read is not written yet"
+            return "reads backwards, but later steps are not computed yet"
         if self.mask_zero or self.mask_value is not None:
-            return "masks steps: padding of the targets is what comes behind `end`, or has sample_weight 0"
+            return "masks steps: mark padding of the targets by `end`, or by sample_weight 0"
         if self.has_states or self.takes_tokens:
             return ""
         try:
             keeps_steps = self.compute_output_shape((None, 7, 5))[:2] == (None, 7)
         except (ValueError, TypeError, IndexError):
             keeps_steps = False
-        return (
-            ""
-            if keeps_steps
-            else "does not keep the time steps apart, but the decoder writes one after the other"
-        )
+        return "" if keeps_steps else "does not keep the time axis, but the decoder computes step by step"
 
     def why_not_in_pieces(self, input_shape: Shape) -> str:
-        """Return why a sequence can't be cut into pieces along time; "" if pieces give the same as the whole.
-
-        Truncated backpropagation through time asks.
+        """Return why truncated backpropagation can't cut sequences into pieces along time; "" if it can.
 
         Parameters
         ----------
         input_shape : tuple
-            Of a batch of sequences longer than a piece, with the batch axis.
+            Shape of a batch of sequences longer than a piece, with the batch axis.
         """
         if self.reads_both_ways:
-            return "reads backwards too, which takes the whole sequence: leave one of the two out"
+            return "also reads backwards, which takes the whole sequence: leave one of the two out"
         if self.go_backwards:
-            return "has go_backwards=True, but pieces come in the order of time: leave one of the two out"
+            return "has go_backwards=True, but pieces are in the order of time: leave one of the two out"
         if self.return_state:
-            return "hands its last states on to other layers, so it needs whole sequences"
+            return "passes its last states to other layers, so it needs whole sequences"
         if self.return_sequences is False:
             return (
-                "gives one output for a sequence, but each piece needs targets of its own: set "
+                "gives one output for a sequence, but each piece needs its own targets: set "
                 "return_sequences=True and give targets for every step, or leave truncated_bptt_steps out"
             )
         if self.noise_shape is not None and self.noise_shape[1] not in (None, 1):
-            return f"has noise_shape={self.noise_shape!r}, of one length: put None or 1 for the time axis"
+            return f"has noise_shape={self.noise_shape!r} of a fixed length: give None or 1 for the time axis"
         shape = self.compute_output_shape(input_shape)
         if len(shape) < 3 or shape[1] != input_shape[1]:
-            return "does not keep the time steps apart, so it needs whole sequences"
+            return "does not keep the time axis, so it needs whole sequences"
         return ""
 
     def __call__(self, x: Any, mask: Any = None, training: bool = False, **kwargs: Any) -> Any:
-        """Compute the output for `x`; the first call makes the weights.
+        """Compute the output for `x`; the first call creates the weights.
 
         Parameters
         ----------
@@ -473,7 +464,7 @@ class Layer:
         mask : array of bool of shape (batch, time), optional
             False where a step is padding.
         training : bool
-            Whether dropout acts.
+            Whether to apply dropout.
 
         Returns
         -------
@@ -489,7 +480,7 @@ class Layer:
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         state.pop("binding", None)  # a copy is in no model
-        # Views of a model's flat vectors would each drag the whole vector along.
+        # Copies, because pickling views of a model's vector would write the whole vector for each.
         state["_weights"] = {name: value.copy() for name, value in self._weights.items()}
         state["_grads"] = {name: value.shape for name, value in self._grads.items()}
         return state

@@ -1,4 +1,4 @@
-"""Two recurrent layers, one of which reads the sequence forwards and one backwards."""
+"""A layer of two recurrent layers, which read the sequence forwards and backwards."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ MERGE_MODES = ("sum", "mul", "ave", "concat", None)
 
 
 def _copy_of(layer: Layer, prefix: str, **changes: Any) -> Any:
-    """A new layer of the same configuration, without weights."""
+    """A new layer with the configuration of `layer`, without weights."""
     config = {**layer.get_config(), **changes}
     config["name"] = f"{prefix}_{layer.name.removeprefix(prefix + '_')}"
     return type(layer).from_config(config)
 
 
 class Bidirectional(Wrapper):
-    """Runs a recurrent layer over the sequence, a second one over the reversed sequence, and merges the outputs.
+    """Runs a recurrent layer over the sequence and a second one over the reversed sequence, and merges the outputs.
 
-    `layer` itself is not used: both directions are new layers of its configuration, with weights of their own. The
-    weights are those of the forward layer, then those of the backward layer.
+    Both directions are new layers with the configuration of `layer`, which is not used itself. The weights are those of
+    the forward layer, then those of the backward layer.
 
     Inputs have shape ``(batch, time, features)``. With ``merge_mode="concat"`` the output is ``(batch, 2 * units)``, or
     ``(batch, time, 2 * units)`` with ``return_sequences``; with the other modes the last axis has `units` numbers. With
-    ``return_sequences`` the outputs of the backward layer are put in the order of time before they are merged, and
-    outputs of masked steps are zero.
+    ``return_sequences`` the outputs of the backward layer are reordered in time before they are merged, and outputs of
+    masked steps are zero.
 
     Parameters
     ----------
     layer : Layer
         A recurrent layer, such as :class:`LSTM`.
     merge_mode : {"concat", "sum", "mul", "ave", None}
-        How the two outputs become one: side by side, added, multiplied, or averaged. None returns both.
+        How the two outputs are merged: concatenated, added, multiplied, or averaged. None returns both.
     weights : list of arrays, optional
         Initial weights of both directions.
     backward_layer : Layer, optional
-        Used as it is for the other direction; its `go_backwards` must be the opposite of that of `layer`. By default
-        a layer of the configuration of `layer`.
+        The layer for the other direction, used itself; its `go_backwards` must be the opposite of that of `layer`. By
+        default a new layer with the configuration of `layer`.
     **kwargs
         As for :class:`Layer`.
 
@@ -102,12 +102,12 @@ class Bidirectional(Wrapper):
         for child in (forward, backward):
             child.zero_output_for_mask = child.return_sequences
         self._own_backward = backward_layer is not None
-        # The configuration holds the name of the layer that was given, not that of the forward layer.
+        # The configuration has the name of the given layer, not that of the forward layer.
         self._given_name = layer.name
         self._initial_weights = None if not weights else list(weights)
         self.stateful, self.return_sequences = forward.stateful, forward.return_sequences
         self.return_state = forward.return_state
-        #: Gradient with respect to the initial states, forward ones first, of the last `backward`.
+        #: Gradient with respect to the initial states (forward, then backward) from the last `backward`.
         self.d_initial_state: list[np.ndarray] | None = None
         self._ready: tuple[tuple, BidirectionalProgram | None] | None = None
         self._hold(forward=forward, backward=backward)
@@ -118,7 +118,7 @@ class Bidirectional(Wrapper):
         if forward.go_backwards == backward.go_backwards:
             raise ValueError(
                 f"layer and backward_layer have the same go_backwards={backward.go_backwards}: "
-                "one of them must read the other way"
+                "they must read in opposite directions"
             )
         for name, ours, theirs in (
             ("stateful", forward.stateful, backward.stateful),
@@ -132,12 +132,12 @@ class Bidirectional(Wrapper):
 
     @property
     def forward_layer(self) -> Any:
-        """The layer that reads as `layer` does."""
+        """The layer that reads in the direction of `layer`."""
         return self._children["forward"]
 
     @property
     def backward_layer(self) -> Any:
-        """The layer that reads the other way."""
+        """The layer that reads in the opposite direction."""
         return self._children["backward"]
 
     @property
@@ -147,7 +147,7 @@ class Bidirectional(Wrapper):
 
     @property
     def states(self) -> list[np.ndarray] | None:  # type: ignore[override]
-        """States of a stateful layer after the last call, forward ones first, or None."""
+        """States of a stateful layer after the last call (forward, then backward), or None."""
         parts = [child.states for child in self._children.values()]  # type: ignore[attr-defined]
         return None if any(part is None for part in parts) else [s for part in parts for s in part]
 
@@ -162,7 +162,7 @@ class Bidirectional(Wrapper):
 
     def _check_shape(self, shape: Shape) -> None:
         super()._check_shape(shape)
-        if not self.built:  # later they would say the same
+        if not self.built:  # the directions have the same shape as this layer
             for child in self._children.values():
                 child._check_shape(shape)
 
@@ -219,7 +219,7 @@ class Bidirectional(Wrapper):
             child._check_call(x, mask, states)
 
     def _both(self, x: np.ndarray, forward: Callable[[], Any], backward: Callable[[], Any]) -> list[Any]:
-        """Results of both directions; each has a thread of its own where one direction can't use two."""
+        """Results of both directions, computed in two threads if one direction can't use several."""
         child, (n_batch, n_steps, n_inputs) = self.forward_layer, x.shape
         work = n_batch * n_steps * sum(w.size for w in child._weights.values())
         if n_batch > 1 or work < tuning.MIN_DIRECTION_WORK or threads.resolve(self.n_threads) < 2:
@@ -250,7 +250,7 @@ class Bidirectional(Wrapper):
         return done
 
     def _prepare(self, shape: tuple[int, ...]) -> BidirectionalProgram | None:
-        """Both passes as one program for inputs of this shape; None if a direction is not a plain layer of the engine."""
+        """A program of both directions for inputs of this shape; None if a direction is not a layer of the engine."""
         children: list[Any] = list(self._children.values())
         for child in children:
             if (
@@ -277,7 +277,7 @@ class Bidirectional(Wrapper):
         )
 
     def _run_prepared(self, x: np.ndarray, mask: Any) -> Any:
-        """The output by the program prepared for this shape and these weights; None if there is no such program."""
+        """The output of the program prepared for this shape and these weights; None if there is none."""
         ours, theirs = self._children.values()
         key = ours.weights_version, theirs.weights_version, x.shape, self._n_threads
         ready = self._ready
@@ -299,7 +299,7 @@ class Bidirectional(Wrapper):
                 return y, None
         check_not_empty(self, x.shape)
         if initial_state is not None or (mask is not None and self.stateful):
-            # A direction that fails must not leave the other one with new states.
+            # Check both directions first: if one fails, the other must not have new states.
             self._check_call(x, mask, initial_state)
         ours, theirs = self._split_states(initial_state)
         self._penalties.clear()
@@ -394,7 +394,7 @@ class Bidirectional(Wrapper):
         return dx
 
     def __call__(self, x, mask=None, initial_state=None, training=False):  # type: ignore[override]
-        """Compute the outputs for ``x (batch, time, features)``; the first call makes the weights.
+        """Compute the outputs for ``x (batch, time, features)``; the first call creates the weights.
 
         Parameters
         ----------
@@ -403,7 +403,7 @@ class Bidirectional(Wrapper):
         initial_state : list of arrays of shape (batch, units), optional
             The forward layer's states, then the backward layer's.
         training : bool
-            Whether dropout acts.
+            Whether to apply dropout.
 
         Returns
         -------

@@ -50,18 +50,18 @@ class Cell(Layer):
     units : int
         Length of the state and of the output.
     activation : str or None
-        Of the candidate state and of the output; None is linear.
+        Activation of the candidate state and of the output; None is linear.
     use_bias : bool
     kernel_initializer, recurrent_initializer, bias_initializer : initializer
     kernel_regularizer, recurrent_regularizer, bias_regularizer, activity_regularizer : regularizer, optional
     kernel_constraint, recurrent_constraint, bias_constraint : constraint, optional
     dropout : float
-        Fraction of the inputs that is set to zero in training, from 0 to below 1. One draw serves all time steps.
+        Fraction of the inputs that is set to zero in training, from 0 to below 1. All time steps have the same mask.
     recurrent_dropout : float
-        Fraction of the previous output that is set to zero in the recurrent products, from 0 to below 1. One draw
-        serves all time steps. If it is not 0, every gate has draws of its own, for its inputs too.
+        Fraction of the previous output that is set to zero in the recurrent products, from 0 to below 1. All time steps
+        have the same mask. If it is not 0, every gate has its own masks, for inputs too.
     seed : int, optional
-        Of the random numbers of dropout and of the initial weights; by default they come from the model's seed.
+        Seed of dropout and of the initial weights; by default it comes from the model's seed.
     **kwargs
         As for :class:`Layer`.
     """
@@ -127,10 +127,10 @@ class Cell(Layer):
         self._packed: tuple[int, run.Weights, np.ndarray] | None = None
 
     def set_seed(self, seed: int | np.random.SeedSequence | None) -> None:
-        # A layer with a seed of its own keeps it when a model seeds its layers.
+        # A layer with a seed keeps it when a model seeds its layers.
         super().set_seed(seed if self.seed is None else self.seed)
 
-    # -- what the engine needs
+    # -- interface of the engine
 
     @functools.cached_property
     def _kernel_cell(self) -> Any:
@@ -214,9 +214,7 @@ class Cell(Layer):
     def _check_shape(self, shape: Shape) -> None:
         super()._check_shape(shape)
         if not self.built and shape[-1] is None:
-            raise ValueError(
-                f"layer {self.name!r} needs to know the number of features, got input shape {shape}"
-            )
+            raise ValueError(f"layer {self.name!r} needs a known number of features, got input shape {shape}")
 
     def build(self, input_shape: Shape) -> None:
         n_inputs: Any = input_shape[-1]
@@ -311,14 +309,14 @@ class Cell(Layer):
         return result.final[0], list(result.final)
 
     def __call__(self, x: Any, states: Any, training: bool = False) -> Any:  # type: ignore[override]
-        """One time step.
+        """Compute one time step.
 
         Parameters
         ----------
         x : array_like of shape (batch, features)
         states : list of arrays of shape (batch, units)
         training : bool
-            Whether dropout acts.
+            Whether to apply dropout.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Layers without states: Dense, Activation, and those that reshape or mask their input."""
+"""Layers without states: Dense, Activation, and layers that reshape or mask their input."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class InputLayer(Layer):
     Parameters
     ----------
     shape : tuple, optional
-        Shape without the batch axis; None where a size is open, as in ``(None, 3)`` for any number of time steps.
+        Shape without the batch axis; None for sizes that may vary, as in ``(None, 3)`` for any number of time steps.
     batch_size : int, optional
         Fixed batch size.
     dtype : str, optional
-        Of the input data, such as ``"int32"`` for tokens.
+        Dtype of the input data, such as ``"int32"`` for tokens.
     batch_shape : tuple, optional
         Shape with the batch axis, in place of `shape` and `batch_size`.
     sparse, ragged, input_tensor, optional
@@ -106,19 +106,19 @@ class InputLayer(Layer):
 
 
 def Input(*args: Any, **kwargs: Any) -> InputLayer:  # noqa: N802
-    """Make an :class:`InputLayer`, to stand first in a model."""
+    """Make an :class:`InputLayer`, which must be the first layer of a model."""
     return InputLayer(*args, **kwargs)
 
 
 def unsupported(layer: str, **arguments: Any) -> None:
-    """Reject arguments of Keras that have no meaning here, unless they have their default."""
+    """Raise for arguments of Keras that are not supported, unless they have their default."""
     for key, value in arguments.items():
         if value is not None:
             raise NotImplementedError(f"{layer}: {key}={value!r} is not supported, leave it at None")
 
 
 class Dense(Layer):
-    """``activation(x @ kernel + bias)`` over the last axis.
+    """Computes ``activation(x @ kernel + bias)`` over the last axis.
 
     Inputs have shape ``(batch, ..., n_inputs)``, outputs ``(batch, ..., units)``. Weights are ``kernel (n_inputs,
     units)`` and ``bias (units,)``, the same for all axes between.
@@ -164,8 +164,8 @@ class Dense(Layer):
         self.activation = check_activation(activation)
         if self.units == 1 and self.activation == "softmax":
             warnings.warn(
-                f"layer {self.name!r} (Dense): the softmax of one output is always 1; activation='sigmoid' is what a "
-                "probability needs",
+                f"layer {self.name!r} (Dense): the softmax of one output is always 1; use activation='sigmoid' for a "
+                "probability",
                 stacklevel=2,
             )
         self.use_bias = flag(use_bias, "use_bias")
@@ -220,7 +220,7 @@ class Dense(Layer):
         return layout.back(z), (layout, rows)
 
     def backward_linear(self, dz, cache, need_dx=True):
-        """Do what `backward` does, given the gradient of the output before the activation."""
+        """As `backward`, from the gradient of the output before the activation."""
         layout, rows = cache
         dz = layout.rows(dz)
         matmul(rows, dz, out=self._grads["kernel"], transpose_a=True)
@@ -291,7 +291,7 @@ class ActivityRegularization(Layer):
     Parameters
     ----------
     l1, l2 : float
-        Factors of the penalties, not negative.
+        Non-negative factors of the penalties.
     **kwargs
         As for :class:`Layer`.
     """
@@ -321,7 +321,7 @@ class Flatten(Layer):
     Parameters
     ----------
     data_format : {"channels_last", "channels_first"}, optional
-        With the latter the second axis moves to the end first.
+        With "channels_first", the second axis is moved to the end first.
     **kwargs
         As for :class:`Layer`.
     """
@@ -340,7 +340,7 @@ class Flatten(Layer):
     def compute_mask(self, x, mask=None):
         if mask is not None:
             warnings.warn(
-                f"layer {self.name!r} (Flatten) joins the time steps, so the mask ends here: padding counts from here on",
+                f"layer {self.name!r} (Flatten) joins the time steps, so the following layers get no mask and use padding",
                 stacklevel=2,
             )
         return None
@@ -378,7 +378,7 @@ class RepeatVector(Layer):
         return (input_shape[0], self.n, input_shape[1])
 
     def forward(self, x, mask=None, training=False):
-        # A view with stride 0 would save the copy, but products need rows of their own.
+        # A copy, because products can't read a view with stride 0.
         y = np.empty((self.n, *x.shape), x.dtype)
         y[...] = x
         return y.swapaxes(0, 1), None
@@ -401,11 +401,11 @@ class Masking(Layer):
     """
 
     input_ndim = 3
-    unchanged = True  # masked steps are set to zero, but a stream does not run them
+    unchanged = True  # outputs of masked steps are zero, but a stream does not compute these steps
 
     def __init__(self, mask_value: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        # No number equals NaN, so NaN could not mark anything.
+        # NaN is rejected, because no number equals it.
         self.mask_value = number(mask_value, "mask_value")
 
     def _found(self, x: np.ndarray) -> np.ndarray:

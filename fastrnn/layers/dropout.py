@@ -25,9 +25,9 @@ class Dropout(Layer):
         Fraction of the inputs that is set to zero, from 0 to 1.
     noise_shape : sequence of int or None, optional
         Shape of the random mask, which is broadcast: ``(None, 1, 5)`` drops the same features at all time steps. None
-        takes the input's size.
+        means the input's size.
     seed : int, optional
-        Of the layer's random numbers; by default they come from the model's seed.
+        Seed of the layer's random numbers; by default it comes from the model's seed.
     **kwargs
         As for :class:`Layer`.
 
@@ -61,7 +61,7 @@ class Dropout(Layer):
             super().set_seed(seed)
 
     def set_seed(self, seed: int | np.random.SeedSequence | None) -> None:
-        # A layer with a seed of its own keeps it when a model seeds its layers.
+        # A layer with a seed keeps it when a model seeds its layers.
         super().set_seed(seed if self.seed is None else self.seed)
 
     def _check_shape(self, shape: Shape) -> None:
@@ -76,7 +76,7 @@ class Dropout(Layer):
             if size not in (None, 1) and n is not None and n != size:
                 raise ValueError(
                     f"noise_shape={self.noise_shape!r} does not fit an input of shape {shape}: "
-                    "each size is that of the input, 1 or None"
+                    "each size must be that of the input, 1 or None"
                 )
 
     def forward(self, x, mask=None, training=False):
@@ -88,7 +88,7 @@ class Dropout(Layer):
             shape = tuple(
                 n if size is None else size for size, n in zip(self.noise_shape, x.shape, strict=True)
             )
-        # Drawn time-major for an input that lies so, to keep the output's layout.
+        # Draw time-major masks for time-major inputs, so that the output is time-major too.
         time_major = x.ndim == 3 and not x.flags.c_contiguous and x.swapaxes(0, 1).flags.c_contiguous
         if time_major:
             shape = (shape[1], shape[0], shape[2])

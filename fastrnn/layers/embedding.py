@@ -1,4 +1,4 @@
-"""A layer that turns integer tokens into vectors."""
+"""A layer that converts integer tokens to vectors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fastrnn.layers.vectors import read_vectors
 __all__ = ["Embedding"]
 
 _NONE = np.empty(0, np.int64)
-# Dtypes of tokens that kernels are compiled for.
+# Dtypes of tokens for which kernels are compiled.
 _TOKENS = (np.dtype(np.int32), np.dtype(np.int64))
 
 
@@ -42,7 +42,7 @@ class Embedding(Layer):
     embeddings_regularizer : regularizer, optional
     embeddings_constraint : constraint, optional
     mask_zero : bool
-        Whether token 0 is padding, masked in all layers that follow.
+        Whether token 0 is padding, which is masked in all following layers.
     weights : array of shape (input_dim, output_dim), optional
         Initial values.
     lora_rank, lora_alpha, quantization_config : None
@@ -173,7 +173,7 @@ class Embedding(Layer):
         self.built = True
 
     def _check_shape(self, shape: Shape) -> None:
-        """Any number of tokens will do."""
+        """Accept any number of tokens."""
 
     def bind(self, params, grads):
         super().bind(params, grads)
@@ -253,7 +253,7 @@ class Embedding(Layer):
     def add_regularization_gradient(self) -> None:
         super().add_regularization_gradient()
         if self._regularizers:
-            # The penalty reaches every row.
+            # The penalty changes the gradient of every row.
             self.sparse_rows = None
 
     def __getstate__(self) -> dict[str, Any]:

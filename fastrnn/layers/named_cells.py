@@ -146,11 +146,11 @@ class KernelCell(Cell):
     Parameters
     ----------
     kernel : NamedTuple
-        With ``n_units`` and ``traits()``, and bodies of `step_forward` and `step_backward` (see
+        A kernel with ``n_units`` and ``traits()``, and bodies of `step_forward` and `step_backward` (see
         `fastrnn.engine.recurrence.contract`).
     use_bias : bool
     extra_initializer, extra_regularizer, extra_constraint
-        Of the parameters that the kernel has besides kernel, recurrent kernel and bias.
+        Options of the kernel's parameters other than kernel, recurrent kernel and bias.
     **kwargs
         As for :class:`Cell`.
 
@@ -184,7 +184,7 @@ class KernelCell(Cell):
         self.kernel = kernel
         for name in ("units", "activation"):
             if name in kwargs:
-                raise TypeError(f"{name}={kwargs[name]!r}: the kernel says that, leave it out")
+                raise TypeError(f"{name}={kwargs[name]!r}: it is defined by the kernel, leave it out")
         super().__init__(kernel.n_units, None, use_bias, **kwargs)
         self._set_extra(extra_initializer, extra_regularizer, extra_constraint)
 
@@ -209,15 +209,20 @@ class KernelCell(Cell):
 class PeepholeLSTMCell(LSTMCell):
     """Long short-term memory whose gates depend on the cell state (Gers & Schmidhuber 2000); two states, h and c.
 
-    Weights are those of :class:`LSTMCell`, then ``peephole_kernel (3, units)``: the factors of the cell state in the
-    input, forget and output gate. The equations are in `fastrnn.cells.peephole_lstm`.
+    With z as for :class:`LSTMCell`, and p_i, p_f and p_o, the rows of ``peephole_kernel (3, units)``::
+
+        i, f = recurrent_activation(z_i + p_i * c_prev), recurrent_activation(z_f + p_f * c_prev)
+        c = f * c_prev + i * activation(z_c)
+        h = recurrent_activation(z_o + p_o * c) * activation(c)
+
+    Weights are those of :class:`LSTMCell`, then ``peephole_kernel``.
 
     Parameters
     ----------
     units, activation, recurrent_activation, use_bias, **kwargs
         As for :class:`LSTMCell`.
     peephole_initializer, peephole_regularizer, peephole_constraint
-        Of the peephole weights. With the default, zeros, the untrained cell is a plain LSTM.
+        Options of the peephole weights. With the default, zeros, the initial cell is an LSTM without peepholes.
     """
 
     kernel_type: Any = PeepholeLSTMKernel
@@ -244,22 +249,25 @@ class PeepholeLSTMCell(LSTMCell):
 class JANETCell(Cell):
     """Long short-term memory with a forget gate as its only gate (van der Westhuizen & Lasenby 2018); one state, h.
 
-    Weights, columns in the order f, g: ``kernel (n_inputs, 2 * units)``, ``recurrent_kernel (units, 2 * units)``,
-    ``bias (2 * units,)``. The equations are in `fastrnn.cells.janet`.
+    With ``z = x @ kernel + h_prev @ recurrent_kernel + bias``, whose columns are z_f and z_g::
+
+        h = recurrent_activation(z_f) * h_prev + (1 - recurrent_activation(z_f - beta)) * activation(z_g)
+
+    Weights: ``kernel (n_inputs, 2 * units)``, ``recurrent_kernel (units, 2 * units)``, ``bias (2 * units,)``.
 
     Parameters
     ----------
     units, activation, use_bias, **kwargs
         As for :class:`Cell`.
     recurrent_activation : str or None
-        Of the forget gate.
+        Activation of the forget gate.
     beta : float
-        Subtracted from the pre-activation of the gate where the gate weighs the new candidate.
+        Subtracted from the pre-activation of the gate in the factor of the candidate, see the equation.
     unit_forget_bias : bool
-        Start the forget gate's bias at one.
+        Whether the initial bias of the forget gate is 1.
     t_max : int, optional
-        Start the forget gate's bias at the logarithms of numbers drawn from 1 to ``t_max - 1`` instead: a unit's memory
-        then lasts about that number of steps (Tallec & Ollivier 2018).
+        If given, the initial biases of the forget gate are logarithms of random numbers from 1 to ``t_max - 1``, so that
+        the memory of a unit lasts about this number of steps (Tallec & Ollivier 2018).
     """
 
     kernel_type = JANETKernel
@@ -305,8 +313,8 @@ class IndRNNCell(Cell):
     units, activation, use_bias, **kwargs
         As for :class:`Cell`.
     recurrent_initializer
-        Of the vector of recurrent weights; uniform from 0 to 1 by default, as in the paper. For long sequences their
-        absolute values should stay below about ``2 ** (1 / n_steps)``, for example by `recurrent_constraint`.
+        Initializer of the vector of recurrent weights; by default uniform from 0 to 1, as in the paper. For long sequences
+        their absolute values should be below about ``2 ** (1 / n_steps)``, for example by `recurrent_constraint`.
     """
 
     kernel_type = IndRNNKernel

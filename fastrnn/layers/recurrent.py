@@ -50,15 +50,15 @@ class RNN(Wrapper):
         :class:`StackedRNNCells` (a list becomes one), :class:`DropoutWrapper`, or an object with Keras's cell contract,
         which is stepped in Python and therefore slow (see :class:`CustomCell`).
     return_sequences : bool
-        Return the output of every time step; by default that of the last one.
+        Whether to return the outputs of all time steps; by default only that of the last step.
     return_state : bool
         Return a list ``[output, *states]``; each state has shape ``(batch, units)``. States of a stack are a list with one
         entry for each cell.
     go_backwards : bool
-        Read the time steps from the last to the first. With `return_sequences` the first output is that of the last
-        time step.
+        Whether to read the time steps from the last to the first. With `return_sequences` the first output is that of the
+        last time step.
     stateful : bool
-        Start row i of each call from the states of row i at the end of the call before.
+        Whether the initial states of row i are the final states of row i in the previous call.
     unroll : bool
         For single sequences, use kernels that are compiled for the number of units, at most 64: the same results, sooner.
         Compiling them takes one to two seconds for each number of units, once. Batches of several sequences, and dropout of
@@ -163,7 +163,7 @@ class RNN(Wrapper):
     # -- states
 
     def reset_state(self, rows: Any = None) -> None:
-        """Forget the states of a stateful layer.
+        """Reset the states of a stateful layer.
 
         Parameters
         ----------
@@ -281,7 +281,7 @@ class RNN(Wrapper):
         return self.cell.streamed(x, self.unroll)
 
     def __call__(self, x, mask=None, initial_state=None, training=False):  # type: ignore[override]
-        """Compute the outputs for ``x (batch, time, features)``; the first call makes the weights.
+        """Compute the outputs for ``x (batch, time, features)``; the first call creates the weights.
 
         Parameters
         ----------
@@ -292,7 +292,7 @@ class RNN(Wrapper):
             Arrays ``(batch, size)``, one for each state; for a stack one entry for each cell, itself a list where the
             cell has several states. Overrides the states of a stateful layer.
         training : bool
-            Whether dropout acts.
+            Whether to apply dropout.
 
         Returns
         -------

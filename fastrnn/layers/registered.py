@@ -1,6 +1,6 @@
-"""Layers of the cells that `fastrnn.cells` registers and that have no layer class of their own here.
+"""Layers of cells that `fastrnn.cells` registers and that have no layer class in another module.
 
-A cell's file holds all that its layer needs: names of weights' columns, activations, numbers and where weights start.
+A cell's file defines all that its layer needs: the columns of weights, activations, numbers and initial biases.
 """
 
 from __future__ import annotations
@@ -91,14 +91,14 @@ def _documentation(kernel: Any) -> str:
     if definition.extra:
         weights.append(f"``extra ({len(definition.extra)}, units)``, rows {', '.join(definition.extra)}")
     order = f", columns in the order {', '.join(definition.gates)}" if n > 1 else ""
-    parts += [f"Weights{order}: {', '.join(weights)}. The equations stand in `{kernel.__module__}`.", ""]
+    parts += [f"Weights{order}: {', '.join(weights)}. The equations are in `{kernel.__module__}`.", ""]
     parts += ["Parameters", "----------", "units : int", "    Length of the state and of the output."]
     parts += [f"{name} : str or None, default={value!r}" for name, value in definition.activations.items()]
     parts += ["use_bias : bool, default=True"]
     parts += [f"{name} : float, default={value!r}" for name, value in definition.numbers.items()]
     if definition.extra:
         parts.append("extra_initializer, extra_regularizer, extra_constraint")
-        parts.append("    Of the further parameters.")
+        parts.append("    Options of the further parameters.")
     parts += ["**kwargs", "    As for :class:`~fastrnn.layers.cells.Cell`."]
     if definition.layer_defaults:
         parts[-1] += f" Defaults that differ: {', '.join(definition.layer_defaults)}."
@@ -107,7 +107,7 @@ def _documentation(kernel: Any) -> str:
 
 @functools.cache
 def cell_class(kernel: Any) -> Any:
-    """The class of one cell, which steps once."""
+    """The class of a cell, which computes one time step."""
     d = kernel.definition
     members = {
         "__init__": _constructor(kernel),
@@ -142,7 +142,7 @@ def layer_names() -> dict[str, Any]:
 
 
 def layer_class(name: str) -> Any:
-    """The class called `name`, of a layer or of its cell; AttributeError if there is none."""
+    """The class of a layer or cell with this name; raises AttributeError if there is none."""
     kernel = layer_names().get(name)
     if kernel is None:
         raise AttributeError(name)
@@ -150,7 +150,7 @@ def layer_class(name: str) -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    # Pickled layers look their classes up here.
+    # Unpickling looks up the classes of layers in this module.
     if name.startswith("__"):
         raise AttributeError(name)
     return layer_class(name)

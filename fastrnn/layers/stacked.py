@@ -22,7 +22,7 @@ __all__ = ["DropoutWrapper", "StackedRNNCells", "as_cell"]
 
 
 def as_cell(cell: Any, dtype: Any = None, name: str = "cell") -> Any:
-    """Return a cell of this library as it is, a kernel or an object of the user's inside a layer that steps it."""
+    """Return a cell of this library unchanged, or a layer around a kernel or a user-defined object."""
     if isinstance(cell, list) or type(cell) is tuple:
         return StackedRNNCells(cell, dtype=dtype)
     if is_kernel(cell):
@@ -40,9 +40,9 @@ def as_cell(cell: Any, dtype: Any = None, name: str = "cell") -> Any:
 
 
 class DropoutWrapper(Wrapper):
-    """A cell with dropout of its inputs and outputs, but not of the states that go from step to step.
+    """A cell with dropout of its inputs and outputs, but not of its states.
 
-    New factors are drawn at every time step (Zaremba et al. 2014), as TensorFlow 1's class of this name did.
+    New masks are drawn at every time step (Zaremba et al. 2014), as in TensorFlow 1's class of this name.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class DropoutWrapper(Wrapper):
     input_keep_prob, output_keep_prob : float
         Fraction of the inputs, or outputs, that is kept in training, above 0 up to 1.
     seed : int, optional
-        Of the random numbers; by default they come from the model's seed.
+        Seed of the random numbers; by default it comes from the model's seed.
     **kwargs
         As for :class:`Layer`.
 
@@ -155,15 +155,15 @@ class DropoutWrapper(Wrapper):
 
 
 class StackedRNNCells(Wrapper):
-    """Several cells as one cell: each takes the output of the one before it.
+    """A stack of cells as one cell: each cell takes the output of the previous one.
 
-    States are a list with one entry for each cell, itself a list where the cell has several states. (TensorFlow 1 had it
-    as MultiRNNCell.)
+    States are a list with one entry for each cell, which is a list if the cell has several states. (MultiRNNCell in
+    TensorFlow 1.)
 
     Parameters
     ----------
     cells : list of cells
-        Of this library, or a user's own (see :class:`CustomCell`).
+        Cells of this library, or user-defined cells (see :class:`CustomCell`).
     **kwargs
         As for :class:`Layer`.
 
@@ -185,7 +185,7 @@ class StackedRNNCells(Wrapper):
         for k, cell in enumerate(made):
             if any(cell is other for other in made[:k]):
                 raise ValueError(
-                    f"cells[{k}] is in the list already: make a second cell, two cells can't have the same weights"
+                    f"cells[{k}] is in the list already: add another cell, as weights can't be shared in a stack"
                 )
         super().__init__(**kwargs)
         self._hold(**{str(k): cell for k, cell in enumerate(made)})
@@ -202,7 +202,7 @@ class StackedRNNCells(Wrapper):
 
     @property
     def output_size(self) -> int:
-        """That of the last cell."""
+        """The output size of the last cell."""
         return self.cells[-1].output_size
 
     @property
@@ -299,7 +299,7 @@ class StackedRNNCells(Wrapper):
         self.built = True
 
     def __call__(self, x: Any, states: Any, training: bool = False) -> Any:  # type: ignore[override]
-        """One time step: the output, and one entry of new states for each cell."""
+        """Compute one time step: the output, and one entry of new states for each cell."""
         x = self.as_input(x)
         self.ensure_built((None, x.shape[1]))
         if not isinstance(states, (list, tuple)) or len(states) != len(self.cells):

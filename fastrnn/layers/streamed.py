@@ -1,4 +1,4 @@
-"""What a layer gives a stream, which runs one time step at a time."""
+"""The result of `Layer.streamed`, from which a stream is made."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Streamed(NamedTuple):
 
     #: Kernels with their arguments in the order in which they run; a PythonStep where a cell is stepped in Python.
     parts: tuple
-    #: Where the output of the step is written, ``(batch, units)``.
+    #: Array of the step's output, ``(batch, units)``.
     output: np.ndarray
     #: States before and after the step, for each cell its arrays ``(batch, units)``. They hold what a sequence starts from.
     states: tuple[Sequence[np.ndarray], ...] = ()

@@ -1,4 +1,4 @@
-"""Layers that hold other layers: their base class, and the one that applies a layer to every time step."""
+"""Layers that contain other layers: their base class, and a layer that applies another one to every time step."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["TimeDistributed", "Wrapper", "revive"]
 
 
 def revive(value: Any) -> Any:
-    """Make a layer from its configuration; a layer given in place of one is copied."""
+    """Make a layer from its configuration, or copy a layer."""
     if isinstance(value, Mapping) and "class_name" in value:
         return deserialize(dict(value))
     return copy.deepcopy(value)
 
 
 def plain(layer: Any) -> Any:
-    """A layer as plain data if its class belongs to this library, otherwise a copy of the layer."""
+    """The configuration of a layer of this library; a copy of a user-defined layer."""
     from fastrnn import layers
 
     name = type(layer).__name__
@@ -36,11 +36,11 @@ def plain(layer: Any) -> Any:
 
 
 class Wrapper(Layer):
-    """Base class of layers that hold other layers.
+    """Base class of layers that contain other layers, the children.
 
-    A model takes it for one layer: the children's weights, gradients, penalties and constraints have the names
-    ``"<child>/<weight>"``, in the order of the children. A subclass calls :meth:`_hold` in its constructor, builds the
-    children in ``build`` and calls :meth:`_adopt` at its end. It runs children by :meth:`_run` and :meth:`_back`, which
+    For a model it is one layer: the children's weights, gradients, penalties and constraints have the names
+    ``"<child>/<weight>"``, in the order of the children. A subclass calls :meth:`_hold` in its constructor, and builds the
+    children in ``build``, at whose end it calls :meth:`_adopt`. It runs children by :meth:`_run` and :meth:`_back`, which
     apply the children's activity regularizers.
 
     Parameters
@@ -75,14 +75,14 @@ class Wrapper(Layer):
 
     @staticmethod
     def _with_dtype(kwargs: dict[str, Any], child: Any) -> dict[str, Any]:
-        """`kwargs` with the child's dtype where none is given."""
+        """`kwargs` with the child's dtype if no dtype is given."""
         if kwargs.get("dtype") is None and isinstance(child, Layer):
             return {**kwargs, "dtype": child.dtype.name}
         return kwargs
 
     @property
     def trainable(self) -> bool:  # type: ignore[override]
-        """Whether training changes any of the weights; setting it sets it for all children."""
+        """Whether training changes any of the weights; setting this sets it for all children."""
         children = self._children.values()
         return self._own_trainable and (not children or any(child.trainable for child in children))
 
@@ -108,7 +108,7 @@ class Wrapper(Layer):
 
     @property
     def n_threads(self) -> int | None:  # type: ignore[override]
-        """Largest number of threads that the children use; None: the cores that this process may use."""
+        """Largest number of threads of the children; None: all cores that this process may use."""
         return self._n_threads
 
     @n_threads.setter
@@ -120,7 +120,7 @@ class Wrapper(Layer):
     # -- weights
 
     def _adopt(self) -> None:
-        """Enter the children's arrays, the same objects, in this layer's tables."""
+        """Put the children's arrays, not copies, into this layer's dicts."""
         for table in TABLES:
             vars(self)[table] = {
                 f"{prefix}/{name}" if prefix else name: value
@@ -171,7 +171,7 @@ class Wrapper(Layer):
         return list(self._children.values())
 
     def _trained(self) -> dict[str, Layer]:
-        """The children whose weights training changes if they are trainable themselves."""
+        """The children whose weights training changes, unless they are frozen."""
         return self._children if self._own_trainable else {}
 
     def trained_weights(self) -> list[str]:
@@ -194,7 +194,7 @@ class Wrapper(Layer):
             child.apply_constraints()
 
     def reset_state(self, rows: Any = None) -> None:
-        """Forget the states of stateful children: of some sequences or of all, see :meth:`LSTM.reset_state`."""
+        """Reset the states of stateful children, of some sequences or of all; see :meth:`LSTM.reset_state`."""
         for child in self._children.values():
             child.reset_state(rows)
 
@@ -203,7 +203,7 @@ class Wrapper(Layer):
     # -- passes
 
     def _run(self, child: Layer, x: Any, mask: Any, training: bool, *, size: int = 0, **more: Any) -> Any:
-        """A child's forward pass; `size`: the batch size that an activity penalty is divided by."""
+        """Run a child's forward pass; activity penalties are divided by the batch size `size`."""
         y, cache = child.forward(x, mask=mask, training=training, **more)
         regularizer = child.activity_regularizer
         if regularizer is None:
@@ -215,7 +215,7 @@ class Wrapper(Layer):
 
     @staticmethod
     def _back(child: Layer, dy: Any, cache: Any, need_dx: bool) -> Any:
-        """A child's backward pass."""
+        """Run a child's backward pass."""
         regularizer = child.activity_regularizer
         if regularizer is not None:
             cache, out, size = cache
@@ -256,7 +256,7 @@ class TimeDistributed(Wrapper):
     Parameters
     ----------
     layer : Layer
-        Takes and returns arrays without the time axis.
+        A layer of arrays without the time axis.
     **kwargs
         As for :class:`Layer`.
     """
@@ -265,20 +265,16 @@ class TimeDistributed(Wrapper):
         if not isinstance(layer, Layer):
             raise ValueError(f"layer={layer!r}: TimeDistributed needs a layer of fastrnn.layers")
         if is_cell(layer):
-            raise ValueError(
-                f"layer={layer!r} is a cell, which steps through time by itself: put RNN around it"
-            )
+            raise ValueError(f"layer={layer!r} is a cell, which needs a time loop: use RNN(cell)")
         if isinstance(layer, InputLayer):
-            raise ValueError(
-                f"layer={layer!r} states a shape and computes nothing: it stands first in a model"
-            )
+            raise ValueError(f"layer={layer!r} only declares a shape: it must be the first layer of a model")
         if layer.merge_mode is None:
             raise ValueError(
                 f"layer={layer!r} has merge_mode=None, which gives two outputs: TimeDistributed takes layers with one"
             )
         if layer.return_state or layer.stateful:
             raise ValueError(
-                f"layer={layer!r}: TimeDistributed runs the time steps side by side, so return_state and stateful "
+                f"layer={layer!r}: TimeDistributed runs all time steps in parallel, so return_state and stateful "
                 "have no meaning inside it"
             )
         super().__init__(**self._with_dtype(kwargs, layer))
@@ -291,7 +287,7 @@ class TimeDistributed(Wrapper):
 
     @property
     def output_activation(self) -> str | None:  # type: ignore[override]
-        """The activation at the layer's end, which the loss may take over."""
+        """The activation at the end of the layer, which the loss may compute instead."""
         return None if self.layer.activity_regularizer is not None else self.layer.output_activation
 
     def _inner(self, shape: Any) -> Shape:
@@ -321,7 +317,7 @@ class TimeDistributed(Wrapper):
 
     @staticmethod
     def _flat(x: np.ndarray) -> tuple[np.ndarray, tuple[int, int, bool]]:
-        """All time steps as one batch, in the order in which they lie in memory."""
+        """All time steps as one batch, in their order in memory."""
         time_major = x.ndim > 3 and not x.flags.c_contiguous and x.swapaxes(0, 1).flags.c_contiguous
         if x.ndim == 3:
             layout = RowLayout(x)
