@@ -1,6 +1,6 @@
 """Recurrent neural networks on the CPU, compiled by Numba.
 
-Three doors lead to one engine: the scikit-learn estimators :class:`RNNClassifier` and :class:`RNNRegressor`; Keras's
+There are three interfaces: the scikit-learn estimators :class:`RNNClassifier` and :class:`RNNRegressor`; Keras's
 :class:`Sequential` with :mod:`fastrnn.layers`; and the kernels in :mod:`fastrnn.engine` and :mod:`fastrnn.cells`.
 """
 
@@ -60,7 +60,7 @@ if TYPE_CHECKING:  # what the names below are, for type checkers and editors
 
 __version__ = "0.1.0"
 
-# Names are imported at first use, so that `import fastrnn` costs neither the compiler's start nor scikit-learn's.
+# Names are imported at first use, so that `import fastrnn` imports neither Numba nor scikit-learn.
 _NAMES = {
     "ConversionError": "exceptions",
     "EncoderDecoder": "models",

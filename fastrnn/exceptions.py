@@ -1,4 +1,4 @@
-"""Errors that fastrnn raises beyond Python's own."""
+"""Exception classes of fastrnn."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ __all__ = [
 
 
 class ConversionError(ValueError):
-    """A model can't be carried over to another library, or from it.
+    """A model can't be converted to or from another library.
 
-    The message names the layer or option that the other side lacks, and what would do.
+    The message names the layer or option that the other library lacks, and what to use instead.
     """
 
 
 class ModelFileError(OSError, ValueError):
     """A file can't be read or written as a model.
 
-    The message names the file, what is wrong with it, and what would do. After a failed save the file that was there before
-    is unchanged; after a failed load nothing was changed.
+    The message names the file, the problem, and what to do. After a failed save, an existing file is unchanged; after a
+    failed load, no object is changed.
     """
 
 
 class NonFiniteLossError(FloatingPointError):
     """The loss or its gradient became NaN or infinite in training.
 
-    The model keeps its last good weights, so it can go on with other settings.
+    The model keeps its last finite weights, so training can continue with other settings.
     """
 
 
 class NotBuiltError(ValueError):
-    """The call needs weights, which exist only once the input's shape is known."""
+    """The call needs weights, which are created when the shape of the input is known."""
 
 
 class NotCompiledError(RuntimeError):
-    """The call needs a loss or an optimizer; ``compile()`` gives them."""
+    """The call needs a loss or an optimizer, which ``compile()`` sets."""
 
 
 class EquationError(ValueError):
-    """The equations of a cell can't be traced; the message shows the line and says what to write instead.
+    """The equations of a cell can't be traced; the message shows the line and what to write instead.
 
     Attributes
     ----------

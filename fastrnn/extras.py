@@ -1,4 +1,4 @@
-"""Libraries that fastrnn installs only as extras: imported where they are used."""
+"""Imports of optional libraries, which are installed with extras of fastrnn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def extra(module: str, name: str) -> Any:
     module : str
         Dotted name of the module.
     name : str
-        Of the extra.
+        Name of the extra.
 
     Raises
     ------

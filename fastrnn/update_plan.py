@@ -1,4 +1,4 @@
-"""Which weights an update changes, and the clipping of their gradients."""
+"""The weights that an update changes, and the clipping of their gradients."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Plan", "Table", "clip_gradients"]
 
 
 class Table(NamedTuple):
-    """A weight of which a step touches only some rows."""
+    """A weight of which an update changes only some rows."""
 
     start: int
     stop: int
@@ -24,7 +24,7 @@ class Table(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Which slices of the flat vectors an optimizer updates, and how."""
+    """The slices of the flat vectors that an optimizer updates."""
 
     #: Start and stop of each weight that is updated as a whole.
     variables: list[tuple[int, int]]
@@ -41,7 +41,7 @@ def clip_gradients(
     global_clipnorm: float | None = None,
 ) -> None:
     """Clip the gradients in place; parameters are those of :class:`~fastrnn.optimizers.Optimizer`."""
-    # Only some rows of a table's gradient differ from zero: clipping needs those rows only.
+    # Only the rows of a table with a non-zero gradient are needed.
     parts = [(grads[start:stop], None) for start, stop in plan.variables]
     for table in plan.tables:
         whole, rows = grads[table.start : table.stop].reshape(table.shape), table.rows()

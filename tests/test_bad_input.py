@@ -230,9 +230,9 @@ def test_sample_weight(make, weight, message):
         ({"random_state": "x"}, r"'random_state' parameter"),
         (
             {"go_backwards": True, "return_sequences": True},
-            r"go_backwards=True can't go with return_sequences",
+            r"go_backwards=True can't be used with return_sequences",
         ),
-        ({"stateful": True, "bidirectional": True}, r"stateful=True can't go with bidirectional=True"),
+        ({"stateful": True, "bidirectional": True}, r"stateful=True can't be used with bidirectional=True"),
     ],
     ids=str,
 )
@@ -289,7 +289,7 @@ EXPLODING = {
 def test_loss_that_is_never_finite_leaves_the_object_as_it_was():
     wild = regressor(**EXPLODING, max_iter=50)
     X, y = X3 * 1e30, X3[:, 0, 0]
-    refuses(wild, "fit", r"in epoch 1.*Nothing was kept.*clipnorm", X, y, error=NonFiniteLossError)
+    refuses(wild, "fit", r"in epoch 1.*The estimator is unchanged.*clipnorm", X, y, error=NonFiniteLossError)
     with pytest.raises(NotFittedError):
         wild.predict(X)
     fitted = regressor(**{**EXPLODING, "learning_rate_init": 1e-3}).fit(X3, y)

@@ -188,7 +188,7 @@ def test_classifier_is_stateful_too():
 
 def test_refuses_what_cannot_go_on():
     X, y = np.zeros((4, 3, 1)), np.zeros((4, 3))
-    with pytest.raises(ValueError, match=r"stateful=True can't go with bidirectional=True"):
+    with pytest.raises(ValueError, match=r"stateful=True can't be used with bidirectional=True"):
         make(bidirectional=True).partial_fit(X, y)
 
 

@@ -323,7 +323,7 @@ def test_classifier_learns_from_pieces(rng):
     ("arguments", "message"),
     [
         ({"return_sequences": False}, "truncated_bptt_steps=4 needs targets for every step"),
-        ({"bidirectional": True}, "truncated_bptt_steps=4 can't go with bidirectional=True"),
+        ({"bidirectional": True}, "truncated_bptt_steps=4 can't be used with bidirectional=True"),
         ({"truncated_bptt_steps": 0}, "'truncated_bptt_steps' parameter of RNNRegressor must be an int"),
     ],
 )

@@ -76,15 +76,15 @@ tanh, sigmoid, relu, linear = (FUNCTIONS[name] for name in ("tanh", "sigmoid", "
 softplus, log_sigmoid = (FUNCTIONS[name] for name in ("softplus", "log_sigmoid"))
 maximum, minimum, where = (FUNCTIONS[name] for name in ("maximum", "minimum", "where"))
 
-#: Keys of cells whose names were chosen before there was a rule.
+#: Keys of cells that are not the snake case of their names.
 _KEYS = {"IndRNN": "indrnn"}
 
 
 @functools.cache
 def registered() -> dict[str, Any]:
-    """Every cell of this folder by its key, such as ``"min_gru"``: what the files name in ``__all__``.
+    """All cells in ``__all__`` of this folder's files, by their keys, such as ``"min_gru"``.
 
-    Each of them has a layer of its name, and its key is a value of the estimators' parameter `cell`.
+    Each cell has a layer of its name, and its key is a value of the estimators' parameter `cell`.
     """
     found = {}
     for entry in pkgutil.iter_modules(__path__):

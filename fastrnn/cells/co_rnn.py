@@ -1,13 +1,13 @@
 """coRNN: coupled oscillators with damping, driven by the input (Rusch & Mishra 2021).
 
-With the states y (the output) and v, its velocity, and ``z`` cut into two, columns in the order y, v::
+With the states y (the output) and v (its velocity), and the columns of z in the order y, v::
 
     z_y = x @ W_y + y_prev @ U_y + b_y
     z_v = x @ W_v + v_prev @ U_v + b_v
     v   = v_prev + dt * (act(z_y + z_v) - gamma * y_prev - epsilon * v_prev)
     y   = y_prev + dt * v
 
-The paper has one input kernel and one bias: they are the sums of the two here.
+The paper has one input kernel and one bias, which are the sums of the two here.
 
 References
 ----------

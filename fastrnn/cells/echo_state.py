@@ -4,9 +4,9 @@ With ``z = x @ W + h_prev @ U + b``::
 
     h = (1 - leak) * h_prev + leak * act(z)
 
-A layer of it keeps its weights as they are drawn, unless it is made trainable: a recurrent kernel that is 0.9 times an
-orthogonal matrix, so that all its eigenvalues have the absolute value 0.9, and inputs and biases uniform in -0.5 to 0.5.
-What is trained is a read-out from its states, such as scikit-learn's ``Ridge``.
+The layer is not trainable by default. Its recurrent kernel is 0.9 times a random orthogonal matrix, so that all eigenvalues
+have the absolute value 0.9; kernel and bias are uniform in -0.5 to 0.5. Only a read-out of its states is trained, for
+example scikit-learn's ``Ridge``.
 
 References
 ----------

@@ -1,13 +1,14 @@
 """FastGRNN: a gated unit whose gate and candidate share their weights (Kusupati et al. 2018).
 
-With ``z = x @ W + h_prev @ U + b`` (as wide as the state), and per unit a second bias and two numbers, zeta and nu::
+With ``z = x @ W + h_prev @ U + b`` of `units` columns, and for each unit a second bias p_gate and two numbers p_zeta and
+p_nu::
 
     gate = act_rec(z + p_gate)
     g    = act(z)
     h    = (sigmoid(p_zeta) * (1 - gate) + sigmoid(p_nu)) * g + gate * h_prev
 
-``extra`` is p_gate, p_zeta, p_nu, one after the other. The paper has one zeta and one nu for all units; here each unit has
-its own. Weights are full matrices; the paper's low rank, sparsity and quantisation are not here.
+The rows of ``extra`` are p_gate, p_zeta and p_nu. The paper has one zeta and one nu for all units; here each unit has its
+own. Weights are full matrices; the paper's low rank, sparsity and quantisation are not implemented.
 
 References
 ----------

@@ -32,5 +32,5 @@ def GRUBefore(z, prev, activation=tanh, recurrent_activation=sigmoid):
     return g + recurrent_activation(z.z) * (prev.h - g)
 
 
-#: With any activations, row by row.
+#: The cell with any activations, computed row by row.
 GRUWith = GRU.With

@@ -1,4 +1,4 @@
-"""The independently recurrent network: each unit sees only its own past (Li et al. 2018).
+"""The independently recurrent network: each unit depends only on its own previous state (Li et al. 2018).
 
 With one recurrent weight for each unit in ``extra``::
 

@@ -1,6 +1,6 @@
-"""JANET: a long short-term memory with nothing but a forget gate (van der Westhuizen & Lasenby 2018).
+"""JANET: a long short-term memory with a forget gate as its only gate (van der Westhuizen & Lasenby 2018).
 
-With ``z = x @ W + h_prev @ U + b`` cut into two, columns in the order f, g::
+With ``z = x @ W + h_prev @ U + b``, columns in the order f, g::
 
     g = act(z_g)
     h = act_rec(z_f) * h_prev + (1 - act_rec(z_f - beta)) * g
@@ -17,6 +17,6 @@ __all__ = ["JANET"]
 
 @equations("f g", start={"f": 1.0})
 def JANET(z, prev, activation=tanh, recurrent_activation=sigmoid, beta=1.0):
-    """Long short-term memory with nothing but a forget gate (van der Westhuizen & Lasenby 2018); one state, h."""
+    """Long short-term memory with a forget gate as its only gate (van der Westhuizen & Lasenby 2018); one state, h."""
     f, late = recurrent_activation(z.f), recurrent_activation(z.f - beta)
     return f * prev.h + (1 - late) * activation(z.g)

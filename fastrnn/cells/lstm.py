@@ -1,6 +1,6 @@
 """Long short-term memory (Hochreiter & Schmidhuber 1997) with forget gate (Gers et al. 2000).
 
-With ``z = x @ W + h_prev @ U + b`` cut into four gates, columns in the order i, f, c, o::
+With ``z = x @ W + h_prev @ U + b``, columns in the order i, f, c, o::
 
     i, f, o = act_rec(z_i), act_rec(z_f), act_rec(z_o)
     g       = act(z_c)
@@ -26,5 +26,5 @@ def LSTM(z, prev, activation=tanh, recurrent_activation=sigmoid):
     return o * activation(c), c
 
 
-#: With any activations, row by row.
+#: The cell with any activations, computed row by row.
 LSTMWith = LSTM.With

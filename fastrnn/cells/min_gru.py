@@ -1,6 +1,6 @@
-"""minGRU: a gated recurrent unit whose gates don't see the state (Feng et al. 2024).
+"""minGRU: a gated recurrent unit whose gates do not depend on the state (Feng et al. 2024).
 
-With ``z = x @ W + b`` cut into two, columns in the order z, h (there is no recurrent product)::
+With ``z = x @ W + b``, columns in the order z, h (there is no recurrent product)::
 
     g = act(z_h)
     h = (1 - act_rec(z_z)) * h_prev + act_rec(z_z) * g
@@ -17,5 +17,5 @@ __all__ = ["MinGRU"]
 
 @equations("z h", recurrent=False)
 def MinGRU(z, prev, activation=linear, recurrent_activation=sigmoid):
-    """A gated recurrent unit whose gates don't see the state (Feng et al. 2024); one state, h."""
+    """A gated recurrent unit whose gates do not depend on the state (Feng et al. 2024); one state, h."""
     return prev.h + recurrent_activation(z.z) * (activation(z.h) - prev.h)

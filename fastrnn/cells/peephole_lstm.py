@@ -1,6 +1,6 @@
-"""Long short-term memory whose gates see the cell state (Gers & Schmidhuber 2000).
+"""Long short-term memory whose gates depend on the cell state (Gers & Schmidhuber 2000).
 
-With ``z = x @ W + h_prev @ U + b`` cut into four gates, columns in the order i, f, c, o, and three vectors p::
+With ``z = x @ W + h_prev @ U + b``, columns in the order i, f, c, o, and three vectors p::
 
     i, f = act_rec(z_i + p_i * c_prev), act_rec(z_f + p_f * c_prev)
     g    = act(z_c)
@@ -8,7 +8,7 @@ With ``z = x @ W + h_prev @ U + b`` cut into four gates, columns in the order i,
     o    = act_rec(z_o + p_o * c)
     h    = o * act(c)
 
-``extra`` is p_i, p_f, p_o, one after the other.
+The rows of ``extra`` are p_i, p_f and p_o.
 
 References
 ----------
@@ -22,7 +22,7 @@ __all__ = ["PeepholeLSTM"]
 
 @equations("i f c o", "h c", extra="i f o")
 def PeepholeLSTM(z, prev, p, activation=tanh, recurrent_activation=sigmoid):
-    """Long short-term memory whose gates see the cell state (Gers & Schmidhuber 2000); two states, h and c."""
+    """Long short-term memory whose gates depend on the cell state (Gers & Schmidhuber 2000); two states, h and c."""
     i, f = recurrent_activation(z.i + p.i * prev.c), recurrent_activation(z.f + p.f * prev.c)
     c = f * prev.c + i * activation(z.c)
     o = recurrent_activation(z.o + p.o * c)

@@ -1,6 +1,6 @@
 """sLSTM: a long short-term memory with an exponential input gate, a normaliser and a stabiliser (Beck et al. 2024).
 
-With ``z = x @ W + h_prev @ U + b`` cut into four, columns in the order i, f, c, o, and the states h, c, n, m::
+With ``z = x @ W + h_prev @ U + b``, columns in the order i, f, c, o, and the states h, c, n, m::
 
     log_f = log(sigmoid(z_f))
     m     = max(log_f + m_prev, z_i)               (z_i in the first step, where n_prev is 0)
@@ -9,8 +9,8 @@ With ``z = x @ W + h_prev @ U + b`` cut into four, columns in the order i, f, c,
     n     = f * n_prev + i
     h     = sigmoid(z_o) * c / n
 
-n is at least 1 after the first step, whatever the sizes of the gates. Each unit has its own memory; the paper's heads (a
-recurrent kernel of diagonal blocks) are not here.
+n is at least 1 after the first step. Each unit has its own memory; the paper's heads (a recurrent kernel of diagonal
+blocks) are not implemented.
 
 References
 ----------

@@ -1,7 +1,7 @@
 """Recurrent networks as scikit-learn estimators.
 
-The classifier and the regressor check and encode what users give, build a `Sequential` model and let `training` run it.
-Only users, and modules above (forecasting, warmup), call this package.
+The classifier and the regressor check and encode their input, build a `Sequential` model, and train it with `training`.
+This package is called by users, and by the modules above it (forecasting, warmup).
 """
 
 from fastrnn.estimators.classifier import RNNClassifier

@@ -1,4 +1,4 @@
-"""What classifier and regressor share: training, carried states, validation, prediction."""
+"""Base class of classifier and regressor: training, carried states, validation, prediction."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ from fastrnn.training.row_states import RowStates, States
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class BaseRNN(Parameters):
-    """What classifier and regressor share."""
+    """Base class of classifier and regressor."""
 
-    # ---- what the two kinds do in their own way
+    # ---- methods of the subclasses
 
     @abstractmethod
     def _read_targets(self, y: Any, X: np.ndarray | Ragged, known: bool, classes: Any) -> dict[str, Any]:
-        """Validate y; return the fitted attributes it gives rise to, and "targets": one row for each unit."""
+        """Validate y; return the fitted attributes that depend on it, and "targets": one row for each sequence or step."""
 
     @abstractmethod
     def _class_weights(self, targets: np.ndarray, found: dict[str, Any], incremental: bool) -> Any:
@@ -55,19 +55,19 @@ class BaseRNN(Parameters):
 
     @abstractmethod
     def _score_outputs(self, targets: np.ndarray, out: np.ndarray, weight: np.ndarray | None) -> float:
-        """Score of the network's outputs on validated targets."""
+        """Return the score of the network's outputs on validated targets."""
 
     def _begin_training(
         self, data: Batches, held_out: Batches | None, known: bool, incremental: bool
     ) -> float:
-        """Turn targets and network into the units of training; return the size of the loss, which `tol` is relative to.
+        """Convert targets and network to the units of training; return the scale of the loss, to which `tol` is relative.
 
-        `known` tells that the network has been trained before, `incremental` that this is `partial_fit`.
+        `known` means that the network was trained before, `incremental` means `partial_fit`.
         """
         return 1.0
 
     def _end_training(self) -> None:
-        """Turn the network into the units of the user."""
+        """Convert the network to the units of y."""
 
     @abstractmethod
     def _head(self) -> tuple[int, str | None, Any]:
@@ -87,8 +87,8 @@ class BaseRNN(Parameters):
         sample_weight : array-like of shape (n_samples,), optional
             Non-negative weights; with ``return_sequences=True`` also one for each step, in the form of y.
         validation_data : tuple, optional
-            ``(X, y)`` or ``(X, y, sample_weight)`` to validate on in place of samples that are held back, with
-            ``early_stopping=True``. A pipeline hands it on as it is, without transforming its X.
+            ``(X, y)`` or ``(X, y, sample_weight)`` for validation, in place of a part of the samples, with
+            ``early_stopping=True``. A pipeline passes it on without transforming its X.
 
         Returns
         -------
@@ -141,8 +141,8 @@ class BaseRNN(Parameters):
         ids = None if series is None else read_ids(series, data.n, self.stateful, self.max_series)
         states = self._states_for(data.n, ids) if known and incremental else None
 
-        # Work goes on in a shallow copy, so that a call that fails leaves this object as it was; a network that both
-        # share is put back.
+        # Work on a shallow copy, so that a failed call leaves this object unchanged; the network, which both share, is
+        # restored.
         trained = copy.copy(self)
         trained.__dict__.update(found)
         undo: list[Undo] = []
@@ -237,15 +237,15 @@ class BaseRNN(Parameters):
         if self.tol is not None and not rule.ended and failure is None:
             warnings.warn(
                 f"Maximum number of epochs (max_iter={self.max_iter}) reached before the "
-                f"{SCORE if self.early_stopping else 'loss'} stopped to improve by tol={self.tol}. Raise "
-                "max_iter, or set tol=None to say that max_iter epochs are what you want.",
+                f"{SCORE if self.early_stopping else 'loss'} stopped improving by tol={self.tol}. Increase "
+                "max_iter, or set tol=None to always train for max_iter epochs.",
                 ConvergenceWarning,
                 stacklevel=4,
             )
         return failure
 
     def _hold_out(self, data: Batches, targets: np.ndarray) -> tuple[Batches, Batches]:
-        """Cut the data into samples to train on and samples to validate on."""
+        """Split the data into samples for training and for validation."""
         per_class = isinstance(self, ClassifierMixin) and not self.return_sequences
         part, rest = split(self, data.n, targets.reshape(-1) if per_class else None, self._rng)
         kept = data.subset(rest)
@@ -263,19 +263,19 @@ class BaseRNN(Parameters):
             )
 
     def _read_held_out(self, X: Any, y: Any, sample_weight: Any = None) -> Batches:
-        """Validate what `validation_data` holds, against what was found in the data to train on."""
+        """Validate the contents of `validation_data`, as the training data."""
         sequences = read_sequences(X, vocabulary_size=self.vocabulary_size, dtype=self.dtype)
         check_features(self, X, sequences, reset=False, tokens=self.vocabulary_size is not None)
         per_step = self.return_sequences
         if per_step and isinstance(sequences.data, Ragged) and not len(sequences.data.values):
-            raise ValueError("validation_data: all sequences are empty, so there is no step to judge.")
+            raise ValueError("validation_data: all sequences are empty, so there is no step to score.")
         targets = self._read_targets(y, sequences.data, True, None)["targets"]
         weight = None if sample_weight is None else row_weights(sample_weight, sequences.data, per_step)
         laid_out = [lay_out(values, sequences.data, per_step) for values in (targets, weight)]
         return Batches(sequences.data, laid_out[0], laid_out[1])
 
     def _validation(self, held_out: Batches) -> Callable[[], dict[str, float]]:
-        """What computes the score on samples that are not trained on."""
+        """A function that computes the score on the validation samples."""
         y, weight = (rows_of(v, self.return_sequences) for v in (held_out.y, held_out.sample_weight))
 
         def validate() -> dict[str, float]:
@@ -287,11 +287,11 @@ class BaseRNN(Parameters):
         return validate
 
     def _finish(self, losses: list[float], rule: StoppingRule | None) -> None:
-        """Set the attributes that tell of the training; nothing fails any more."""
+        """Set the fitted attributes of the training, after everything that may fail."""
         known: float | None = vars(self).get("best_loss_")
         before = self.loss_curve_ if known is None else [known]
         best = min([*before, *losses])
-        # The list is that of this object before the call, too: a copy would take longer and longer.
+        # In place, because a copy would take longer with each call.
         self.loss_curve_ += losses
         self.n_iter_ = len(self.loss_curve_)
         self.loss_ = self.loss_curve_[-1]
@@ -333,9 +333,9 @@ class BaseRNN(Parameters):
         states = vars(self).get("states_") if self.stateful else None
         if states and len(states[0][0]) != n_rows:
             raise ValueError(
-                f"X holds {n_rows} sequences, but with stateful=True each row goes on from the state of the same "
-                f"row of the partial_fit before, which had {len(states[0][0])}. Pass as many rows, in the same "
-                "order, or call reset_states() to start from zero with another batch size."
+                f"X holds {n_rows} sequences, but with stateful=True each row continues the same row of the previous "
+                f"partial_fit, which had {len(states[0][0])} rows. Pass the same number of rows, in the same "
+                "order, or call reset_states() to start from zero with another number of rows."
             )
         return states
 
@@ -396,17 +396,17 @@ class BaseRNN(Parameters):
             weight = np.ones(len(targets))
         if weight.min() < 0:
             raise ValueError(
-                f"Negative values in sample_weight (the least is {weight.min()}): weights must be at least 0."
+                f"Negative values in sample_weight (minimum {weight.min()}): weights must be at least 0."
             )
         if by_class is not None:
             weight = weight * by_class
-        # One call of partial_fit may see few classes, or only light samples: the scale belongs to the weights then.
+        # Not scaled in partial_fit, where a call may contain few classes or only samples of small weight.
         return (weight if incremental else scaled_weights(weight)).astype(self.dtype)
 
     # ---- prediction
 
     def _read(self, X: Any) -> Sequences:
-        """Validate X against what the network was fitted to."""
+        """Validate X for prediction."""
         tokens = self._architecture["vocabulary_size"]
         sequences = read_sequences(X, vocabulary_size=tokens, dtype=self._architecture["dtype"])
         check_features(self, X, sequences, reset=False, tokens=tokens is not None)
@@ -484,7 +484,7 @@ def _failure(outcome: Outcome) -> NonFiniteLossError | None:
     kept = outcome.epochs
     failure = NonFiniteLossError(
         f"the loss, its gradient or a weight became NaN or infinite in epoch {outcome.epoch + 1}. "
-        + (f"The weights after epoch {kept} are kept. " if kept else "Nothing was kept of this call. ")
+        + (f"The weights after epoch {kept} are kept. " if kept else "The estimator is unchanged. ")
         + "What usually helps: a lower learning_rate_init, a clipnorm (such as 1.0), scaled input and targets "
         "(StandardScaler3D), activation='tanh', dtype='float64'."
     )

@@ -105,7 +105,7 @@ class RNNClassifier(ClassifierMixin, BaseRNN):
                 number(weight, f"class_weight[{label!r}]", 0)
         classes, index = found["classes_"], targets.reshape(len(targets)).astype(np.int64)
         if self.class_weight == "balanced":
-            # Classes known from `classes`, or from empty sequences, may be missing here.
+            # Classes that are known from `classes`, or from empty sequences, may not occur in y.
             classes, index = np.unique(index, return_inverse=True)
         return compute_class_weight(self.class_weight, classes=classes, y=classes[index])[index]
 
@@ -121,7 +121,7 @@ class RNNClassifier(ClassifierMixin, BaseRNN):
         Parameters
         ----------
         X, y, sample_weight
-            As in :meth:`fit`; weights are used as they are.
+            As in :meth:`fit`; weights are not scaled.
         classes : array-like of shape (n_classes,), optional
             All labels that will ever come. Needed in the first call.
         series : array-like of ids of shape (n_samples,), optional
@@ -133,7 +133,7 @@ class RNNClassifier(ClassifierMixin, BaseRNN):
         """
         if classes is None and not self.__sklearn_is_fitted__():
             raise ValueError(
-                "classes must be passed on the first call to partial_fit: all labels that later calls may bring."
+                "classes must be passed on the first call to partial_fit: all labels of this and later calls."
             )
         return self._fit(X, y, sample_weight, incremental=True, classes=classes, series=series)
 
@@ -202,7 +202,7 @@ class RNNClassifier(ClassifierMixin, BaseRNN):
         Returns
         -------
         ndarray
-            float64, in the shape of :meth:`predict_proba`; finite also where a probability has underflown to zero.
+            float64, in the shape of :meth:`predict_proba`; finite even where a probability underflows to zero.
         """
         rows, sequences = self._probabilities(X, series, advance)
         return self._shape(np.log(np.maximum(rows, np.finfo(np.float64).tiny, dtype=np.float64)), sequences)

@@ -1,4 +1,4 @@
-"""Losses of the user's own in the estimators."""
+"""User-defined losses in the estimators."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STEP, _TOLERANCE = 1e-5, 1e-3
 
 
 class OfClasses(Loss):
-    """A loss of one-hot classes, for targets that are the places of the classes.
+    """A loss of one-hot classes, for targets that are indices of classes.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ losses._registry.wrappers["OfClasses"] = OfClasses
 
 
 def of_classes(given: Any, n_classes: int) -> Loss:
-    """The loss that a classifier was given, for its targets: one output for two classes, else one for each."""
+    """The given loss for the targets of a classifier: one output for two classes, otherwise one for each class."""
     loss = losses.get(given)
     if n_classes == 2 or isinstance(loss, losses.SparseCategoricalCrossentropy):
         return loss
@@ -52,7 +52,7 @@ def of_classes(given: Any, n_classes: int) -> Loss:
 
 
 def check_gradient(given: Any, targets: np.ndarray, n_outputs: int) -> None:
-    """Raise unless the gradient of a loss is the derivative of its values, compared at a few targets.
+    """Raise if the gradient of a loss differs from finite differences of its values, at a few targets.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def check_gradient(given: Any, targets: np.ndarray, n_outputs: int) -> None:
     n_outputs : int
     """
     loss, targets = losses.get(given), targets[:4]
-    # Between 0 and 1, where probabilities are, and away from round numbers, where losses may have a corner.
+    # Between 0 and 1, because outputs may be probabilities, and not round numbers, where losses may have a kink.
     outputs = np.random.default_rng(0).uniform(0.13, 0.87, (len(targets), n_outputs))
     try:
         y = loss.targets(targets, outputs)
@@ -77,7 +77,7 @@ def check_gradient(given: Any, targets: np.ndarray, n_outputs: int) -> None:
             raise ValueError(f"gradient() gives shape {gradient.shape} for outputs of shape {outputs.shape}")
     except (TypeError, ValueError, NotImplementedError) as error:
         raise ValueError(f"loss={given!r} can't be used for these targets: {error}") from error
-    # Single items may lie on a corner, where there is no derivative.
+    # Some items may be at a kink, where there is no derivative.
     close: Any = np.isclose(gradient, numeric, rtol=_TOLERANCE, atol=_TOLERANCE).all(axis=1)
     if 2 * close.sum() < len(close):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The network that an estimator's parameters describe."""
+"""The network for an estimator's parameters."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ARGUMENTS = (
     "alpha",
     "dtype",
 )
-"""Parameters of an estimator that say what the network is; the others say how to train it."""
+"""Parameters of an estimator that define the network; the others define its training."""
 
 
 def units_of(units: Any) -> tuple[Any, ...]:
@@ -49,17 +49,17 @@ def units_of(units: Any) -> tuple[Any, ...]:
 
 
 def is_kernel(cell: Any) -> bool:
-    """Whether it is a cell of the engine, as a class or with its numbers."""
+    """Whether `cell` is a cell of the engine, a class or an instance."""
     return is_kernel_class(cell if isinstance(cell, type) else type(cell))
 
 
 def kernel_of(cell: Any, width: int) -> Any:
-    """The engine's cell `width` units wide, its other numbers as they are given or by default."""
+    """An instance of an engine's cell with `width` units; its other numbers are the given ones or the defaults."""
     return cell(n_units=width) if isinstance(cell, type) else cell._replace(n_units=width)
 
 
 def build(p: Any, n_features: int, batch_size: int) -> Sequential:
-    """Make the network that the estimator `p` describes: embedding, recurrent layers, dropout, dense layer.
+    """Make the network for the parameters of the estimator `p`: embedding, recurrent layers, dropout, dense layer.
 
     The penalty on the kernels is divided by the batch size.
     """
@@ -86,7 +86,7 @@ def build(p: Any, n_features: int, batch_size: int) -> Sequential:
             "stateful": p.stateful,
             "unroll": p.unroll,
             "return_sequences": p.return_sequences or i < len(widths) - 1,
-            # Outputs come in processing order, so only the first layer has to turn around.
+            # Outputs are in processing order, so only the first layer reads backwards.
             "go_backwards": p.go_backwards and i == 0,
         }
         if isinstance(p.cell, str):
@@ -103,7 +103,7 @@ def build(p: Any, n_features: int, batch_size: int) -> Sequential:
             layer = layers.RNN(layers.KernelCell(kernel_of(p.cell, int(width)), **cell), **time)
         stack.append(layers.Bidirectional(layer, merge_mode=p.merge_mode) if p.bidirectional else layer)
     if p.dropout:
-        # One draw for all steps, as inside the recurrent layers.
+        # The same mask for all steps, as inside the recurrent layers.
         noise_shape = (None, 1, None) if p.return_sequences else None
         stack.append(layers.Dropout(p.dropout, noise_shape=noise_shape, **common))
     stack.append(layers.Dense(n_outputs, activation=activation, kernel_regularizer=shrink(), **common))
@@ -113,7 +113,7 @@ def build(p: Any, n_features: int, batch_size: int) -> Sequential:
 
 
 def _optimizer(p: Any) -> Optimizer:
-    """A fresh optimizer with the settings that the estimator has now."""
+    """A new optimizer with the estimator's current settings."""
     if not isinstance(p.solver, str):
         return copy.deepcopy(p.solver)
     more = {"momentum": 0.9, "nesterov": True} if p.solver == "sgd" else {}
@@ -121,12 +121,12 @@ def _optimizer(p: Any) -> Optimizer:
 
 
 def compile_model(model: Sequential, p: Any) -> None:
-    """Give the network a fresh optimizer and its loss."""
+    """Compile the network with a new optimizer and its loss."""
     model.compile(optimizer=_optimizer(p), loss=p._head()[2])
 
 
 def follow(model: Sequential, p: Any) -> None:
-    """Let the optimizer go on, with its moments, by the settings that the estimator has now."""
+    """Give the optimizer the estimator's current settings, and keep its moments."""
     if p.loss is not p._loss:
         model.trainer.objective = Objective(p._head()[2])
     if isinstance(p.solver, str) and p.solver == p._solver:
@@ -143,7 +143,7 @@ def follow(model: Sequential, p: Any) -> None:
 
 
 def use_threads(model: Sequential, n_jobs: int | None) -> None:
-    """Let the layers use at most `n_jobs` threads; None: the cores that are free when they run."""
+    """Limit the threads of the layers to `n_jobs`; None: the cores that are free when they run."""
     n_threads = None if n_jobs is None else resolve(n_jobs)
     for layer in model.layers:
         if layer.has_states:
@@ -161,7 +161,7 @@ def outputs(model: Sequential, X: Any, per_step: bool, row_states: RowStates | N
         What stateful layers start from, and what they end with; by default zeros, and nothing is kept.
     """
     n_samples = len(X)
-    # Sequences of like length share a batch. Results don't depend on it; memory does.
+    # Batches of sequences of similar lengths need less memory; the results do not depend on it.
     order = like_lengths(X.lengths, 256) if isinstance(X, Ragged) else None
     n_rows = n_samples
     if per_step:

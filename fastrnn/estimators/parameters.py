@@ -1,4 +1,4 @@
-"""The parameters of the estimators: their defaults, checks and descriptions, each said once."""
+"""The parameters of the estimators: their defaults, checks and descriptions."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Parameters(BaseEstimator):
         if not units or any(isinstance(u, bool) or not isinstance(u, Integral) or u < 1 for u in units):
             raise ValueError(
                 f"The 'units' parameter of {type(self).__name__} must be an int in the range [1, inf) or a tuple "
-                f"of such. Got {self.units!r} instead."
+                f"of these. Got {self.units!r} instead."
             )
         if isinstance(self.cell, type):
             needed = set(self.cell._fields) - set(self.cell._field_defaults) - {"n_units"}  # type: ignore[attr-defined]
@@ -125,33 +125,33 @@ class Parameters(BaseEstimator):
                 )
         if incremental and self.early_stopping:
             raise ValueError(
-                "partial_fit does not support early_stopping=True: it makes one pass over what it is given. Set "
+                "partial_fit does not support early_stopping=True: it trains for one epoch. Set "
                 "early_stopping=False."
             )
         if self.go_backwards and self.return_sequences:
             raise ValueError(
-                "go_backwards=True can't go with return_sequences=True: the outputs would stand against the order "
+                "go_backwards=True can't be used with return_sequences=True: the outputs would be in the reverse order "
                 "of y. Use bidirectional=True, or reverse the sequences and y."
             )
         if self.truncated_bptt_steps is not None and not self.return_sequences:
             raise ValueError(
                 f"truncated_bptt_steps={self.truncated_bptt_steps} needs targets for every step, but with "
-                "return_sequences=False there is one for a sequence, and only its last piece would learn. Set "
+                "return_sequences=False there is one for a sequence, and only its last piece would be trained. Set "
                 "return_sequences=True and give targets for every step, or leave truncated_bptt_steps at None."
             )
         if self.truncated_bptt_steps is not None and self.bidirectional:
             raise ValueError(
-                f"truncated_bptt_steps={self.truncated_bptt_steps} can't go with bidirectional=True: the backward "
+                f"truncated_bptt_steps={self.truncated_bptt_steps} can't be used with bidirectional=True: the backward "
                 "direction reads each sequence from its end, so it can't take it piece by piece."
             )
         if self.stateful and self.bidirectional:
             raise ValueError(
-                "stateful=True can't go with bidirectional=True: the backward direction would have to start from "
-                "the end of what has not been given yet."
+                "stateful=True can't be used with bidirectional=True: the backward direction would have to start from "
+                "the end of steps that are not known yet."
             )
 
     def _network_arguments(self) -> dict[str, Any]:
-        """Return the parameters that can't change while the weights stay."""
+        """Return the parameters that can't change while the weights are kept."""
         names = network.ARGUMENTS
         return {name: copy.copy(getattr(self, name)) for name in names}
 
@@ -161,12 +161,12 @@ class Parameters(BaseEstimator):
             if now != before:
                 raise ValueError(
                     f"{name}={now!r}, but the network was made with {name}={before!r}, and partial_fit and "
-                    f"warm_start=True go on with it. Set {name} back, or call fit with warm_start=False."
+                    f"warm_start=True continue its training. Set {name} back, or call fit with warm_start=False."
                 )
 
 
 def _cells() -> str:
-    """The values of `cell`, and what each is."""
+    """The values of `cell` with their descriptions."""
     kinds = {key: (cell.__doc__ or "").split(" (")[0] for key, cell in registered().items()}
     lines = [f'"{key}": {text[:1].lower()}{text[1:]}' for key, text in kinds.items()]
     values = textwrap.fill(", ".join(f'"{key}"' for key in kinds), 110, subsequent_indent=" " * 8)
@@ -179,25 +179,25 @@ def _cells() -> str:
 PARAMETERS = (
     _cells()
     + """
-        Cells without a recurrent product need `recurrent_dropout` 0. A cell of your own is given as its class or as an
+        Cells without a recurrent product need ``recurrent_dropout=0``. A user-defined cell is given as its class or as an
         instance with its numbers, see :func:`fastrnn.cells.equations`.
     units : int or tuple of int, default=64
         Width of the recurrent layer; a tuple stacks several, first to last.
     activation : str, default="tanh"
-        Activation of the recurrent layers, by Keras's names. A cell of your own has its own.
+        Activation of the recurrent layers, by Keras's names; not used by a user-defined cell.
     recurrent_activation : str, default="sigmoid"
-        Activation of the gates; not used by cells without gates and by a cell of your own.
+        Activation of the gates; not used by cells without gates and by a user-defined cell.
     bidirectional : bool, default=False
-        Read each sequence in both directions.
+        Whether to read each sequence in both directions.
     merge_mode : {"concat", "sum", "mul", "ave"}, default="concat"
-        How the two directions are put together.
+        How the outputs of the two directions are merged.
     dropout : float, default=0.0
         Fraction of the inputs of each recurrent layer, and of the inputs of the output layer, that is dropped in
-        training; one draw for all time steps of a sequence.
+        training; all time steps of a sequence have the same mask.
     recurrent_dropout : float, default=0.0
-        Fraction of the recurrent state that is dropped in training, with one draw for all time steps too.
+        Fraction of the recurrent state that is dropped in training; all time steps have the same mask.
     go_backwards : bool, default=False
-        Read each sequence from its end. Not with ``return_sequences=True``.
+        Whether to read each sequence from its end. Not with ``return_sequences=True``.
     stateful : bool, default=False
         Let `partial_fit` go on from the states at which the call before stopped, row by row. See Notes.
     max_series : int, default=10_000
@@ -206,11 +206,11 @@ PARAMETERS = (
         For single sequences, use kernels that are compiled for the number of units, at most 64: the same predictions,
         sooner. Compiling them takes one to two seconds for each number of units, once.
     return_sequences : bool, default=False
-        One target for each time step instead of one for each sequence.
+        Whether there is a target for each time step instead of one for each sequence.
     loss : str, Loss or None, default=None
-        What training minimises: a name or an object of :mod:`fastrnn.losses`, your own too, whose gradient is compared
-        with differences of its values before training. None: the cross-entropy, or the mean squared error. A classifier
-        gives it one-hot classes, for two classes one column of zeros and ones.
+        Loss that training minimises: a name or an object of :mod:`fastrnn.losses`, or a user-defined loss, whose gradient
+        is compared with finite differences before training. None: the cross-entropy, or the mean squared error. A
+        classifier passes it one-hot classes, or for two classes one column of zeros and ones.
     solver : {"adam", "rmsprop", "sgd", "adagrad"} or optimizer, default="adam"
         "sgd" has Nesterov's momentum of 0.9. An object from :mod:`fastrnn.optimizers` is used as it is, so that
         `learning_rate_init` and `clipnorm` don't touch it. `partial_fit` follows changes of it, and goes on with the
@@ -219,48 +219,49 @@ PARAMETERS = (
     alpha : float, default=0.0
         Strength of the L2 penalty on all kernels; it is divided by the batch size when added to the loss.
     batch_size : int or "auto", default="auto"
-        Sequences in a batch; "auto" is ``min(32, n_samples)``.
+        Number of sequences in a batch; "auto" is ``min(32, n_samples)``.
     truncated_bptt_steps : int or None, default=None
-        Cut each batch into pieces of this length: states go on from piece to piece, gradients stop at the border,
-        one update for each piece. Memory is that of a piece. Needs ``return_sequences=True``. None: gradients go all
-        the way.
+        Cut each batch into pieces of this length, and make one update from each piece. A piece starts from the final
+        states of the previous one, and gradients stop at its start, so memory is that of one piece. Needs
+        ``return_sequences=True``. None: gradients are not truncated.
     learning_rate_init : float, default=0.001
-        Step size of the solver.
+        Learning rate of the solver.
     max_iter : int, default=200
-        Most epochs of one `fit`.
+        Maximum number of epochs of one `fit`.
     shuffle : bool, default=True
-        Draw a new order of the samples for each epoch, and samples to validate on at random. `partial_fit` with
-        ``stateful=True`` keeps the order.
+        Whether to shuffle the samples before each epoch, and to choose validation samples at random. `partial_fit` with
+        ``stateful=True`` does not shuffle.
     random_state : int, RandomState or None, default=None
-        For initial weights, dropout, shuffling and samples to validate on. The same integer and the same `n_jobs`
-        give bitwise the same network.
+        Seed of initial weights, dropout, shuffling and the choice of validation samples. The same integer and the same
+        `n_jobs` give bitwise the same network.
     tol : float or None, default=1e-4
-        Training stops when the loss, or with early stopping the validation score, was no better by `tol` for more
-        than `n_iter_no_change` epochs in a row. For a loss, `tol` is relative to its size: the variance of the targets
+        Training stops when the loss, or with early stopping the validation score, did not improve by `tol` for more
+        than `n_iter_no_change` consecutive epochs. For a loss, `tol` is relative to its scale: the variance of the targets
         for the squared error, 1 for the cross-entropy. None: always `max_iter` epochs.
     verbose : bool or int, default=False
-        Show a progress bar.
+        Whether to show a progress bar.
     warm_start : bool, default=False
-        Let `fit` go on from the weights of the fit before.
+        Whether `fit` starts from the weights of the previous fit.
     early_stopping : bool, default=False
-        Set `validation_fraction` of the samples aside, stop by the score on them, and put the best weights back.
+        Whether to use `validation_fraction` of the samples for validation, stop training by their score, and restore the
+        best weights.
     validation_fraction : float or splitter, default=0.1
         Fraction of the samples to validate on: random ones (classes in proportion; a sample that is the only one of its
         class is trained on), the last ones with ``shuffle=False``, as for a series in time. Or a splitter of
         :mod:`sklearn.model_selection`, whose last split is taken, such as ``TimeSeriesSplit(5)``. Only used with
         ``early_stopping=True`` and without `validation_data`.
     n_iter_no_change : int, default=10
-        Patience, see `tol`.
+        Number of epochs without improvement, see `tol`.
     clipnorm : float or None, default=1.0
-        Gradients of one weight array with a larger norm are scaled down to it.
+        Largest norm of the gradient of each weight array; larger gradients are scaled down.
     vocabulary_size : int or None, default=None
-        X holds integer tokens in ``[0, vocabulary_size)``, which an embedding turns into vectors.
+        If given, X has integer tokens in ``[0, vocabulary_size)``, which an embedding converts to vectors.
     embedding_dim : int, default=32
-        Width of these vectors. Only used with `vocabulary_size`.
+        Length of these vectors. Only used with `vocabulary_size`.
     dtype : {"float32", "float64"}, default="float32"
-        Of weights and computation.
+        Dtype of weights and computation.
     n_jobs : int or None, default=None
-        Threads. None: the cores that are free to us, one inside a joblib worker; -1: all cores."""
+        Number of threads. None: the number of free cores, 1 inside a joblib worker; -1: all cores."""
 )
 
 ATTRIBUTES = """n_features_in_ : int
@@ -268,17 +269,17 @@ ATTRIBUTES = """n_features_in_ : int
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Only if X was a data frame whose column names are all strings.
     n_iter_ : int
-        Epochs so far: of `fit`, of fits before it with ``warm_start=True``, and of `partial_fit`.
+        Number of epochs, including those of previous fits with ``warm_start=True``, and of `partial_fit`.
     loss_ : float
         Mean loss in the last epoch.
     loss_curve_ : list of float
-        The same for each epoch.
+        Mean loss in each epoch.
     best_loss_ : float or None
-        Least of them; None with early stopping.
+        Least mean loss of an epoch; None with early stopping.
     validation_scores_ : list of float or None
         Score on the validation samples after each epoch; None without early stopping.
     best_validation_score_ : float or None
-        Best of them.
+        Best of these scores.
     model_ : fastrnn.Sequential
         The network.
     states_ : list of list of ndarray, or None
@@ -290,26 +291,26 @@ ATTRIBUTES = """n_features_in_ : int
 NOTES = """X is one of
 
     - an array of shape (n_samples, n_timesteps, n_features). Steps at the end, or at the beginning, of a sequence in
-      which all features are NaN are padding, which costs nothing; a sequence of nothing else is empty;
+      which all features are NaN are padding, which is not computed; a sequence of padding only is empty;
     - an array of shape (n_samples, n_timesteps): one variable. As for any table in scikit-learn, the number of
-      columns must be in `predict` what it was in `fit`; ``X[:, :, None]`` lifts that;
+      columns must be the same in `predict` as in `fit`; for ``X[:, :, None]`` it may differ;
     - a list, or an object array, of arrays of shape (n_timesteps_i, n_features) or, for one variable,
-      (n_timesteps_i,), some perhaps empty; :func:`fastrnn.sequences.as_object_array` makes such an array;
+      (n_timesteps_i,), which may be empty; :func:`fastrnn.sequences.as_object_array` makes such an array;
     - with `vocabulary_size`, integer tokens: an array of shape (n_samples, n_timesteps) or a list of arrays of
       shape (n_timesteps_i,).
 
-    With ``return_sequences=True`` targets, weights of steps and predictions are laid out as X: (n_samples,
-    n_timesteps), or a list (in predictions: an object array) of arrays. Where X is padded, targets are not looked at
-    and predictions are NaN.
+    With ``return_sequences=True`` targets, weights of steps and predictions have the form of X: (n_samples,
+    n_timesteps), or a list (for predictions an object array) of arrays. Where X is padded, targets are ignored and
+    predictions are NaN.
 
-    What is predicted for an empty sequence comes from the initial state of the network: zeros, or the carried state. It
+    The prediction for an empty sequence is computed from the initial state of the network: zeros, or the carried state. It
     is scored as any other prediction. Training leaves empty sequences out; with ``return_sequences=True`` they have no
     targets and no predictions.
 
-    With ``stateful=True`` row i of a call of `partial_fit` goes on from where row i of the call before stopped, so
-    long series can be given piece by piece. Gradients stop at the border of a call. `predict` starts from the states
-    of its rows and never writes them; `reset_states` sets them to zero, as does `fit`, which treats its rows as
-    whole sequences. While states are held, every call must have as many rows.
+    With ``stateful=True`` the initial states of row i in a call of `partial_fit` are the final states of row i in the
+    previous call, so long series can be passed in pieces. Gradients stop at the start of a call. `predict` starts from the
+    states of its rows and does not change them; `reset_states` sets them to zero, as does `fit`, which treats its rows as
+    whole sequences. Until then, every call must have the same number of rows.
 
     With ``series=ids`` states belong to series instead of rows: each series goes on from its own state, a new one starts
     from zero, one that is not in the call is left as it is, and rows may come in any number and order. ``predict(...,

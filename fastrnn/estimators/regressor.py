@@ -32,23 +32,23 @@ class RNNRegressor(RegressorMixin, BaseRNN):
     ----------
     {parameters}
     normalize_y : bool, default=True
-        Train on targets with zero mean and unit variance. Predictions, scores, losses and `model_` are in the units of y
-        all the same. `partial_fit` follows the mean and the spread of all targets so far. False: train on y as it is.
+        Whether to train on targets with zero mean and unit variance. Predictions, scores, losses and `model_` are in the
+        units of y. `partial_fit` updates mean and variance with its targets.
 
     Attributes
     ----------
     n_outputs_ : int
     y_scaler_ : sklearn.preprocessing.StandardScaler or None
-        Mean and spread of the targets in training, weighted by the sample weights; None with ``normalize_y=False``.
+        Mean and standard deviation of the targets, weighted by the sample weights; None with ``normalize_y=False``.
     {attributes}
 
     Notes
     -----
     {notes}
 
-    With ``normalize_y=True`` the squared and the absolute error are those of standardised outputs, so that each of
-    several outputs counts alike; `loss_` is their mean in units of the mean variance (the mean spread), which for one
-    output is the error in the units of y. Any other loss is computed in the units of y.
+    With ``normalize_y=True`` the squared and the absolute error are those of standardised outputs, so that several outputs
+    have equal weights; `loss_` is their mean times the mean variance (mean standard deviation), which for one output is the
+    error in the units of y. Any other loss is computed in the units of y.
 
     Examples
     --------
@@ -76,13 +76,13 @@ class RNNRegressor(RegressorMixin, BaseRNN):
         n_outputs = 1 if y.ndim == 1 else y.shape[1]
         if known and n_outputs != self.n_outputs_:
             raise ValueError(f"y has {n_outputs} outputs, but the network was made for {self.n_outputs_}.")
-        # Predictions have the dtype of y, but not half precision, in which errors and their squares overflow.
+        # Predictions have the dtype of y, or float32 for float16, in which squared errors overflow.
         dtype = {"e": np.dtype(np.float32), "f": np.dtype(np.float32)}.get(y.dtype.char, np.dtype(np.float64))
         rows = y.reshape(len(y), n_outputs)
         with np.errstate(over="ignore"):
             if not np.isfinite(rows.astype(self.dtype, copy=False)).all():
                 raise ValueError(f"y contains values too large for dtype={self.dtype!r}; scale it.")
-        # In float64 until they are standardised, so that no digits are lost.
+        # float64 until they are standardised, to keep all digits.
         rows = rows.astype(np.float64 if self.normalize_y else self.dtype, copy=False)
         return {"n_outputs_": n_outputs, "_y_is_flat": y.ndim == 1, "_y_dtype": dtype, "targets": rows}
 
@@ -96,7 +96,7 @@ class RNNRegressor(RegressorMixin, BaseRNN):
         loss, per_step = self._head()[2], self.return_sequences
         targets, weight = (rows_of(values, per_step) for values in (data.y, data.sample_weight))
         if isinstance(data.x, Ragged) and not per_step and not data.x.lengths.all():
-            counted = data.x.lengths > 0  # an empty sequence has no part in training
+            counted = data.x.lengths > 0  # empty sequences are left out of training
             targets, weight = targets[counted], None if weight is None else weight[counted]
         if not self.normalize_y:
             self.y_scaler_ = None
@@ -156,7 +156,7 @@ class RNNRegressor(RegressorMixin, BaseRNN):
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs), as y had in `fit`
-            With ``return_sequences=True`` laid out as X. float32 if y was float32 or float16 in `fit`, else float64.
+            With ``return_sequences=True`` in the form of X. float32 if y was float32 or float16 in `fit`, else float64.
         """
         rows, sequences = self._rows(X, series, advance)
         if not self._architecture["return_sequences"]:

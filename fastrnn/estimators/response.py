@@ -1,6 +1,6 @@
-"""What estimators learn from: targets, weights of rows, and their layout in batches.
+"""Targets and weights of the estimators, and their layout in batches.
 
-A *row* is a sequence, or with a target for each time step a real time step; padding has no rows.
+A *row* is a sequence, or, with a target for each time step, a valid time step; padding has no rows.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ def read_labels(y: Any, x: X, per_step: bool) -> np.ndarray:
 
 
 def targets_of(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """The place of each label among the classes, int64."""
+    """The index of each label in the classes, int64."""
     present, index = np.unique(labels, return_inverse=True)
     places = {label: i for i, label in enumerate(classes.tolist())}
     unknown = [label for label in present.tolist() if label not in places]
     if unknown:
         raise ValueError(
             f"y contains labels that are unknown, {unknown!r}; known classes are {classes.tolist()!r}. Name all "
-            "classes in the first call of partial_fit, or fit anew."
+            "classes in the first call of partial_fit, or call fit again."
         )
     return np.array([places[label] for label in present.tolist()], np.int64)[index]
 
@@ -76,8 +76,8 @@ def read_numbers(y: Any, x: X, per_step: bool) -> np.ndarray:
     y = check_array(y, ensure_2d=False, allow_nd=True, dtype="numeric", input_name="y")
     if y.ndim not in (1, 2):
         raise ValueError(
-            f"y has shape {y.shape}; wanted is (n_samples,) or (n_samples, n_outputs), and for one value at each "
-            "time step return_sequences=True."
+            f"y has shape {y.shape}; give (n_samples,) or (n_samples, n_outputs), and for one value at each time step "
+            "set return_sequences=True."
         )
     if not per_step:
         check_consistent_length(x, y)
@@ -85,7 +85,7 @@ def read_numbers(y: Any, x: X, per_step: bool) -> np.ndarray:
 
 
 def row_weights(sample_weight: Any, x: X, per_step: bool) -> np.ndarray:
-    """One weight for each row, float64, of weights of samples or of time steps."""
+    """One weight for each row, float64, from weights of samples or of time steps."""
     refuse_masked(sample_weight, "sample_weight")
     if not per_step:
         return _check_sample_weight(sample_weight, x, dtype=np.float64)
@@ -105,7 +105,7 @@ def scaled_weights(weight: np.ndarray) -> np.ndarray:
 
 
 def with_steps(x: X, per_step: bool, in_place: bool) -> tuple[X, Any]:
-    """What there is to learn from: an empty sequence teaches nothing.
+    """The sequences for training, without empty ones.
 
     Parameters
     ----------
@@ -113,14 +113,14 @@ def with_steps(x: X, per_step: bool, in_place: bool) -> tuple[X, Any]:
     per_step : bool
         Whether rows are time steps, of which empty sequences have none.
     in_place : bool
-        Keep empty sequences where they are, because states are carried on by place.
+        Keep empty sequences, because carried states belong to rows by position.
 
     Returns
     -------
     x : ndarray or Ragged
         Without empty sequences, unless `in_place`.
     rows : slice or ndarray of bool
-        Which rows belong to it.
+        The rows that belong to these sequences.
 
     Raises
     ------
@@ -140,14 +140,14 @@ def with_steps(x: X, per_step: bool, in_place: bool) -> tuple[X, Any]:
 
 
 def lay_out(rows: np.ndarray | None, x: X, per_step: bool) -> Any:
-    """Rows in the form of `x`."""
+    """Convert rows to the form of `x`."""
     if rows is None or not per_step:
         return rows
     return x.with_values(rows) if isinstance(x, Ragged) else rows.reshape(*x.shape[:2], *rows.shape[1:])
 
 
 def rows_of(values: Any, per_step: bool) -> Any:
-    """The reverse of `lay_out`."""
+    """The inverse of `lay_out`."""
     if isinstance(values, Ragged):
         return values.values
     return values.reshape(-1, *values.shape[2:]) if per_step and values is not None else values

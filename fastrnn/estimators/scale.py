@@ -1,7 +1,7 @@
 """The scales of inputs, targets and losses in the estimators.
 
-A regressor trains on targets with zero mean and unit variance. Its network is in the units of y outside of training: the
-mean and the spread are in the weights of the last layer, so that predictions, streams and exported models need no more.
+A regressor trains on targets with zero mean and unit variance. Outside of training, mean and standard deviation are included
+in the weights of the last layer, so that predictions, streams and exported models are in the units of y.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
     "warn_of_input_scale",
 ]
 
-#: A channel whose root mean square is larger, or that varies by less than this, is far from unit scale.
+#: A channel is far from unit scale if its root mean square exceeds LARGE, or its standard deviation is below SMALL.
 LARGE, SMALL = 10.0, 0.25
 #: Numbers that are looked at in one go.
 _BLOCK = 1 << 16
@@ -41,7 +41,7 @@ _OFFSET = {"float32": 0.01 * 2**24, "float64": 0.01 * 2**53}
 
 
 class InUnitsOfTargets(Loss):
-    """A loss in the units of y, of outputs and targets that are standardised.
+    """A loss in the units of y, for standardised outputs and targets.
 
     ``loss(y_true * scale + mean, y_pred * scale + mean) / unit``
 
@@ -50,7 +50,7 @@ class InUnitsOfTargets(Loss):
     loss : Loss
     mean, scale : ndarray of shape (n_outputs,)
     unit : float
-        Size of the loss, so that its gradients are of order one.
+        Scale of the loss, so that its gradients are of order one.
     """
 
     _config_names = ("loss", "mean", "scale", "unit")
@@ -60,7 +60,7 @@ class InUnitsOfTargets(Loss):
         self.loss, self.mean, self.scale, self.unit = loss, mean, scale, unit
 
     def _in_units(self, values: np.ndarray) -> np.ndarray:
-        # In float64: next to a large mean float32 would round the differences away.
+        # In float64, because float32 would lose the differences from a large mean.
         return values * self.scale + self.mean
 
     def targets(self, y_true: Any, y_pred: np.ndarray) -> np.ndarray:
@@ -78,21 +78,21 @@ class InUnitsOfTargets(Loss):
 def fit_scaler(
     targets: np.ndarray, weight: np.ndarray | None, before: StandardScaler | None, dtype: str
 ) -> StandardScaler:
-    """Weighted mean and spread of each output over all targets so far.
+    """Weighted mean and standard deviation of each output over all targets so far.
 
     Parameters
     ----------
     targets : ndarray of shape (n_rows, n_outputs)
     weight : ndarray of shape (n_rows,), optional
     before : StandardScaler, optional
-        Of the targets of earlier calls; it is not changed.
+        Scaler of the targets of earlier calls; it is not changed.
     dtype : str
-        Of the network, which must be able to tell the targets apart.
+        Dtype of the network, for a warning if it can't resolve the differences of the targets.
 
     Raises
     ------
     ValueError
-        If mean or spread overflow.
+        If mean or standard deviation overflow.
     """
     if weight is not None and not weight.any():
         weight = None if before is None else np.zeros(len(targets))
@@ -120,7 +120,7 @@ def fit_scaler(
 
 
 def _continued(before: StandardScaler, targets: np.ndarray, weight: np.ndarray | None) -> StandardScaler:
-    """What ``StandardScaler.partial_fit`` makes, whose checks take longer than an update of a small network.
+    """The result of ``StandardScaler.partial_fit``, whose checks take longer than an update of a small network.
 
     References
     ----------
@@ -135,7 +135,7 @@ def _continued(before: StandardScaler, targets: np.ndarray, weight: np.ndarray |
     total, shift = n_old + n_new, mean - before.mean_
     scaler.mean_ = before.mean_ + shift * (n_new / total)
     scaler.var_ = (n_old * before.var_ + n_new * variance + shift**2 * (n_old * n_new / total)) / total
-    # As scikit-learn does it: a variance that rounding explains is none.
+    # As in scikit-learn: a variance within rounding errors is zero.
     eps = np.finfo(np.float64).eps
     none = scaler.var_ <= total * eps * scaler.var_ + (total * scaler.mean_ * eps) ** 2
     scaler.scale_ = np.where(none, 1.0, np.sqrt(scaler.var_))
@@ -144,7 +144,7 @@ def _continued(before: StandardScaler, targets: np.ndarray, weight: np.ndarray |
 
 
 def _varies(scaler: StandardScaler) -> np.ndarray:
-    """Which outputs have a spread: StandardScaler divides the others by 1."""
+    """Mask of the outputs with a non-zero variance; StandardScaler divides the others by 1."""
     return np.isclose(scaler.scale_, np.sqrt(scaler.var_), rtol=1e-6, atol=0)
 
 
@@ -154,9 +154,9 @@ def scaled(targets: np.ndarray, scaler: StandardScaler, dtype: str) -> np.ndarra
 
 
 def to_standard_units(layer: Any, before: StandardScaler | None, scaler: StandardScaler) -> None:
-    """Let a dense layer that gives outputs in the units of y give the same outputs in standard units.
+    """Change a dense layer with outputs in the units of y so that it computes the same outputs in standard units.
 
-    Outputs that had shown one value only, up to `before`, had no spread: they keep their distance from the mean in spreads.
+    Outputs with zero variance in `before` keep their standardised values.
     """
     kernel, bias = layer.get_weights()
     mean, divisor = np.zeros_like(scaler.mean_), scaler.scale_
@@ -167,7 +167,7 @@ def to_standard_units(layer: Any, before: StandardScaler | None, scaler: Standar
 
 
 def to_units_of_targets(layer: Any, scaler: StandardScaler) -> None:
-    """The reverse of `to_standard_units`."""
+    """The inverse of `to_standard_units`."""
     kernel, bias = layer.get_weights()
     weights = [kernel * scaler.scale_, bias * scaler.scale_ + scaler.mean_]
     layer.set_weights([_rounded(new, old) for new, old in zip(weights, (kernel, bias), strict=True)])
@@ -180,17 +180,17 @@ def _rounded(value: np.ndarray, like: np.ndarray) -> np.ndarray:
 def training_objective(
     given: Any, scaler: StandardScaler, targets: np.ndarray, weight: np.ndarray | None
 ) -> Objective:
-    """What is minimised with standardised targets; it reports the loss in the units of y.
+    """The objective for standardised targets, which reports the loss in the units of y.
 
-    Squared and absolute errors are those of the standardised outputs, so that each output counts alike. Any other loss
-    may have numbers in the units of y, and is computed in them.
+    Squared and absolute errors are those of the standardised outputs, so that all outputs have equal weights. Any other
+    loss is computed in the units of y, because it may have parameters in these units.
 
     Parameters
     ----------
     given : str or Loss
     scaler : StandardScaler
     targets : ndarray of shape (n_rows, n_outputs)
-        In the units of y.
+        Targets in the units of y.
     weight : ndarray of shape (n_rows,), optional
     """
     loss, spread = losses.get(given), scaler.scale_
@@ -206,10 +206,10 @@ def training_objective(
 
 
 def loss_scale(given: Any, targets: np.ndarray, weight: np.ndarray | None) -> float:
-    """Size of a loss: what it changes by when the outputs move from the mean of the targets by half their spread.
+    """Scale of a loss: its change if the outputs move from the mean of the targets by half a standard deviation.
 
-    It is the sum over the outputs of half the spread times the root mean square of the gradient; for the squared error
-    it is the mean variance.
+    It is the sum over the outputs of half the standard deviation times the root mean square of the gradient; for the
+    squared error it is the mean variance.
     """
     loss, targets = losses.get(given), np.asarray(targets, np.float64)
     if weight is not None and not weight.any():
@@ -234,13 +234,13 @@ def _blocks(X: np.ndarray | Ragged) -> Iterator[np.ndarray]:
 
 
 def warn_of_input_scale(X: np.ndarray | Ragged, names: Any, stacklevel: int) -> None:
-    """Warn of the channel that is furthest from unit scale, if one is far.
+    """Warn about the channel that is farthest from unit scale, if there is one outside the limits.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_timesteps, n_features), or Ragged
     names : array-like of str, optional
-        Of the channels.
+        Names of the channels.
     stacklevel : int
     """
     low: Any = 0.0

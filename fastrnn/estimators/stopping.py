@@ -1,4 +1,4 @@
-"""When `fit` of the estimators ends."""
+"""The rule that ends `fit` of the estimators."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class StoppingRule(Callback):
     Parameters
     ----------
     tol : float, optional
-        What counts as an improvement; None: training is never ended.
+        Least improvement; None: training is never ended.
     n_iter_no_change : float
-        Epochs in a row that may bring none.
+        Training ends after more than this number of consecutive epochs without an improvement.
     scale : float
-        Size of the loss, which `tol` is relative to. Scores have none.
+        Scale of the loss, to which `tol` is relative. For scores, `tol` is absolute.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class StoppingRule(Callback):
         self.losses: list[float] = []
         self.scores: list[float] = []
         self.best_score = -math.inf
-        #: Whether training was ended here.
+        #: Whether this rule has ended training.
         self.ended = False
         self._best_loss, self._waited = math.inf, 0
 

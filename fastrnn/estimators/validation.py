@@ -1,4 +1,4 @@
-"""Which samples `fit` holds back to validate on."""
+"""The choice of validation samples in `fit`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["split"]
 
 
 def split(p: Any, n_samples: int, classes: np.ndarray | None, rng: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return the samples to validate on and those to train on, as the estimator `p` says.
+    """Return indices of the samples for validation and for training, by the parameters of the estimator `p`.
 
     Parameters
     ----------
     p : estimator
-        Its `validation_fraction` is a number or a splitter; without `shuffle` a fraction is the last samples.
+        Its `validation_fraction` is a number or a splitter; without `shuffle`, a fraction means the last samples.
     n_samples : int
     classes : ndarray of shape (n_samples,), optional
-        The class of each sample, if there is one; random fractions and splitters keep their proportions.
+        The class of each sample, to stratify random fractions and splitters.
     rng : RandomState
     """
     choice, samples = p.validation_fraction, np.arange(n_samples)
@@ -33,7 +33,7 @@ def split(p: Any, n_samples: int, classes: np.ndarray | None, rng: Any) -> tuple
         rest, part = train_test_split(samples[~lone], test_size=choice, random_state=rng, stratify=stratify)
         rest = np.concatenate([rest, samples[lone]])
     else:
-        # The samples are in an order that means something, such as time: validate on what comes after the rest.
+        # Without shuffling, samples may be in the order of time: validate on the last ones.
         at = n_samples - math.ceil(float(choice) * n_samples)
         rest, part = samples[:at], samples[at:]
     if len(part) < 2:
@@ -60,6 +60,6 @@ def _last_split(splitter: Any, n_samples: int, classes: np.ndarray | None) -> tu
     rest, part = (np.asarray(indices) for indices in splits[-1])
     if np.intersect1d(rest, part).size:
         raise ValueError(
-            f"validation_fraction={splitter!r} gave a split whose samples for validation are trained on too."
+            f"validation_fraction={splitter!r} gave a split in which samples are used for both training and validation."
         )
     return rest, part

@@ -22,7 +22,7 @@ __all__ = ["warmup"]
 
 DTYPES = ("float32", "float64")
 
-# Enough work for a second thread, where there is one.
+# Enough work for a second thread.
 _SHAPE, _UNITS, _CLASSES = (32, 16, 8), 64, 3
 
 
@@ -34,30 +34,30 @@ def warmup(
     parallel: bool | None = None,
     verbose: bool = True,
 ) -> None:
-    """Compile the kernels that models with these cells will call, and keep them on disk.
+    """Compile the kernels that models with these cells call, and keep them on disk.
 
-    Without it each kernel is compiled when it is first called. Compiled kernels are kept, so this is for the place where
-    a delay of seconds does no harm: when a container image is built, or before requests are served. Compiled are forward
-    and backward passes over full and ragged batches, streams, and what trains with each of the solvers on numbers and on
-    tokens; another activation than tanh and sigmoid is added at its first call.
+    Otherwise each kernel is compiled at its first call. Use this function where a delay of seconds does not matter, for
+    example when a container image is built, or before requests are served. It compiles forward and backward passes over
+    full and ragged batches, streams, and training with each of the solvers on numbers and on tokens. Activations other than
+    tanh and sigmoid are compiled at their first call.
 
     Parameters
     ----------
     cells : str or iterable of str
-        As the estimators name them; by default ``"lstm"``, ``"gru"`` and ``"simple_rnn"``.
+        Names of cells, as in the estimators; by default ``"lstm"``, ``"gru"`` and ``"simple_rnn"``.
     dtypes : str, dtype, or iterable of them
-        Of float32 and float64.
+        float32, float64 or both.
     training : bool
-        Compile what `fit` needs as well; otherwise only what `predict` needs.
+        Whether to compile the kernels of `fit` too; otherwise only those of `predict`.
     parallel : bool, optional
-        Compile the kernels that run on several threads as well; by default if this process may use more than one.
+        Whether to compile the kernels for several threads too; by default if this process may use more than one.
     verbose : bool
-        Show a progress bar.
+        Whether to show a progress bar.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument is none of these. Nothing is compiled then.
+        If an argument is invalid; nothing is compiled then.
 
     Examples
     --------
@@ -93,7 +93,7 @@ def warmup(
 
 
 def _distinct(argument: str, value: Any, convert: Callable[[Any], Any]) -> list[Any]:
-    """One value or several as a list without repetitions."""
+    """One value or several as a list without duplicates."""
     several = isinstance(value, Iterable) and not isinstance(value, (str, np.dtype))
     found = list(dict.fromkeys(convert(item) for item in (value if several else [value])))
     if not found:

@@ -1,8 +1,8 @@
-"""What goes on inside a trained network: hidden states, gradients by time step, and the steps that moved an answer.
+"""Inspection of trained networks: hidden states, gradients by time step, and attributions of predictions to time steps.
 
-Each function takes a fitted :class:`~fastrnn.RNNClassifier` or :class:`~fastrnn.RNNRegressor`, a pipeline or a
-search that ends in one, or a :class:`~fastrnn.Sequential`. The object is left as it was: the passes run in a copy
-without dropout, which starts from zero states. :mod:`fastrnn.plotting` draws what these functions return.
+Each function takes a fitted :class:`~fastrnn.RNNClassifier` or :class:`~fastrnn.RNNRegressor`, a pipeline or a search that
+ends in one, or a :class:`~fastrnn.Sequential`. The object is not changed: the passes run in a copy without dropout, from
+zero states. :mod:`fastrnn.plotting` draws the results of these functions.
 """
 
 from fastrnn.inspection.answers import DeletionCurve, attributions, deletion_curve

@@ -1,4 +1,4 @@
-"""Which time steps moved the answer, and the check by deleting steps."""
+"""Attributions of predictions to time steps, and a check by deleting steps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["DeletionCurve", "attributions", "deletion_curve"]
 
 
 class _Answer(NamedTuple):
-    """The number that is explained: an output, or what comes before its sigmoid or softmax."""
+    """The number to explain: an output, or the input of its sigmoid or softmax."""
 
     columns: NDArray[Any]
     signs: NDArray[Any]
@@ -67,25 +67,23 @@ def _answer(network: Network, scores: NDArray[Any], target: Any) -> _Answer:
 def attributions(estimator: Any, X: Any, *, target: Any = None) -> list[NDArray[Any]]:
     """Compute how much each time step moved the answer: gradient times input.
 
-    The attribution of step t is the sum over the features of ``x_t * da/dx_t``, where a is the answer. It is the
-    change of the answer, to first order, when the step is replaced by zeros. For tokens the product is taken with
-    the embedding.
+    The attribution of step t is the sum over the features of ``x_t * da/dx_t``, where a is the answer. To first order it is
+    the decrease of the answer if the step is replaced by zeros. For tokens, x_t is the vector of the embedding.
 
     Parameters
     ----------
     estimator : fitted estimator, Pipeline, search or Sequential
-        With one answer for a sequence.
+        A network with one output for each sequence.
     X : array-like
         Sequences, in a form that the estimator takes.
     target : label or int, optional
-        What is explained: a class of a classifier, or the number of an output. By default the class that is
-        predicted, or the first output. Of a class the answer is what comes before the sigmoid or softmax (for two
-        classes: the log-odds).
+        Class of a classifier, or number of an output. By default the predicted class, or the first output. For a class the
+        answer is the input of the sigmoid or softmax (for two classes the log-odds).
 
     Returns
     -------
     list of ndarray of shape (n_timesteps_i,)
-        Positive where a step speaks for the answer.
+        Positive for steps that increase the answer.
 
     References
     ----------
@@ -94,7 +92,7 @@ def attributions(estimator: Any, X: Any, *, target: Any = None) -> list[NDArray[
 
     Examples
     --------
-    The answer depends on step 3 alone, and the attributions say so.
+    The target depends only on step 3, which has the largest attributions.
 
     >>> import numpy as np
     >>> from fastrnn import RNNRegressor
@@ -129,7 +127,7 @@ def _cut(n: int, size: int = 256) -> list[slice]:
 
 
 class DeletionCurve(NamedTuple):
-    """The mean answer when a share of the steps is deleted, in three orders."""
+    """The mean answer after deleting a fraction of the steps, in three orders."""
 
     fractions: NDArray[Any]
     """(n_fractions,) shares of the steps that are deleted, from 0."""
@@ -149,10 +147,10 @@ def deletion_curve(
     fractions: ArrayLike = (0, 0.1, 0.2, 0.3, 0.4, 0.5),
     random_state: Any = None,
 ) -> DeletionCurve:
-    """Check attributions by deleting steps: those that are attributed most must change the answer most.
+    """Check attributions by deleting steps: steps with large attributions should change the answer most.
 
-    A deleted token is taken out of its sequence. A deleted step of numbers is set to zero, which is the mean after
-    a :class:`~fastrnn.StandardScaler3D`.
+    A deleted token is removed from its sequence. A deleted step of numbers is set to zero, which is the mean after a
+    :class:`~fastrnn.StandardScaler3D`.
 
     Parameters
     ----------
@@ -162,9 +160,9 @@ def deletion_curve(
     target : label or int, optional
         As in :func:`attributions`.
     fractions : array-like of float
-        Shares of the steps of a sequence, from 0 to below 1.
+        Fractions of the steps of a sequence, from 0 to below 1.
     random_state : int, RandomState or None
-        Of the random order.
+        Seed of the random order.
 
     Returns
     -------
@@ -183,7 +181,7 @@ def deletion_curve(
     """
     shares = np.asarray(fractions, dtype=float)
     if shares.ndim != 1 or not len(shares) or shares.min() < 0 or shares.max() >= 1:
-        raise ValueError(f"fractions={fractions!r}: give shares of the steps, from 0 to below 1")
+        raise ValueError(f"fractions={fractions!r}: give fractions of the steps, from 0 to below 1")
     network = open_network(estimator, X)
     rng = check_random_state(random_state)
     values = attributions(estimator, X, target=target)
@@ -213,7 +211,7 @@ def deletion_curve(
 
 
 def _count(share: float, n_steps: int) -> int:
-    """How many steps are deleted; one at least is left."""
+    """Number of deleted steps; at least one step is left."""
     return min(round(share * n_steps), n_steps - 1)
 
 

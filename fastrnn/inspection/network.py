@@ -1,4 +1,4 @@
-"""A copy of a fitted network, for passes that leave no trace."""
+"""A copy of a fitted network, for passes that do not change the original."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Network", "Recorder", "final_estimator", "open_network"]
 
 
 class Network(NamedTuple):
-    """A copy of a network for passes that leave no trace, and validated data."""
+    """A copy of a network, and validated data."""
 
     model: Sequential
     data: Any
@@ -32,13 +32,13 @@ class Network(NamedTuple):
     estimator: BaseRNN | None
 
     def batch(self, rows: Any = slice(None)) -> tuple[Any, Any]:
-        """Padded inputs of some samples, and which steps are real (None: all)."""
+        """Padded inputs of some samples, and the mask of valid steps (None if all are valid)."""
         x, mask = whole(self.data[rows])
         return self.model.as_input(x), mask
 
 
 class Recorder:
-    """Keeps what a layer gets and gives in a forward and a backward pass."""
+    """Keeps inputs, outputs and gradients of a layer in a forward and a backward pass."""
 
     x: Any = None
     mask: Any = None
@@ -63,14 +63,14 @@ class Recorder:
         return dx
 
     def release(self) -> Layer:
-        """Give the layer its own passes back."""
+        """Restore the layer's own methods."""
         for name in ("forward", "backward"):
             del vars(self.layer)[name]
         return self.layer
 
 
 def final_estimator(estimator: Any, X: Any = None) -> tuple[Any, Any]:
-    """The network's estimator inside a pipeline or a search, and X as it reaches it."""
+    """The final estimator of a pipeline or a search, and X after the previous steps."""
     if isinstance(estimator, MetaEstimatorMixin):
         check_is_fitted(estimator, "best_estimator_")
         return final_estimator(estimator.best_estimator_, X)

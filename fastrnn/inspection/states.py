@@ -21,11 +21,11 @@ __all__ = ["gradient_norms", "hidden_states"]
 
 
 def _recurrent(model: Sequential) -> dict[str, Layer]:
-    """Recurrent layers by name; of a bidirectional layer both directions."""
+    """Recurrent layers by name, including both directions of bidirectional layers."""
     found: dict[str, Layer] = {}
     for layer in tree(model.layers):
         if layer.has_states and layer.return_sequences is not None and not layer.reads_both_ways:
-            # Layers inside of others are not numbered: the directions of two bidirectional layers have the same names.
+            # Number equal names, as the directions of two bidirectional layers have the same names.
             same = sum(name == layer.name or name.startswith(f"{layer.name}_") for name in found)
             found[f"{layer.name}_{same}" if layer.name in found else layer.name] = layer
     if not found:
@@ -34,7 +34,7 @@ def _recurrent(model: Sequential) -> dict[str, Layer]:
         if any(isinstance(inner, StackedRNNCells) for inner in layer.inner_layers()):
             raise ValueError(
                 f"layer {name!r} is a stack of cells in one layer: use one RNN layer for each cell, so that each can be "
-                "looked at"
+                "inspected"
             )
     return found
 
@@ -53,7 +53,7 @@ def _chosen(names: Sequence[str], layer: str | int | None) -> str:
 
 
 class _Steps(NamedTuple):
-    """A recurrent layer run step by step, in the order in which it reads."""
+    """The results of running a recurrent layer step by step, in its order of reading."""
 
     layer: Any
     states: list[list[NDArray[Any]]]
@@ -98,18 +98,17 @@ def hidden_states(estimator: Any, X: Any, *, layer: str | int | None = None) -> 
     X : array-like
         Sequences, in a form that the estimator takes.
     layer : str or int, optional
-        Name or number of the recurrent layer; the last by default. The directions of a bidirectional layer count
-        as two.
+        Name or number of the recurrent layer; by default the last. A bidirectional layer counts as two.
 
     Returns
     -------
     list of ndarray of shape (n_timesteps_i, units)
-        In the order of time, without padding. Of an LSTM the output `h`, not the cell state `c`.
+        In the order of time, without padding. For an LSTM the output `h`, not the cell state `c`.
 
     Raises
     ------
     sklearn.exceptions.NotFittedError, fastrnn.exceptions.NotBuiltError
-        If there are no weights yet.
+        If the network has no weights yet.
 
     Examples
     --------
@@ -135,23 +134,22 @@ def hidden_states(estimator: Any, X: Any, *, layer: str | int | None = None) -> 
 def gradient_norms(estimator: Any, X: Any, y: Any) -> dict[str, list[NDArray[Any]]]:
     """Compute the norm of the gradient of the loss with respect to the states after each time step.
 
-    For a sequence with the loss L it is ``|dL/ds_t|``, where ``s_t`` holds all states after step t (`h` and `c` of
-    an LSTM), and the derivative includes all ways on which ``s_t`` reaches the loss. Where it falls toward the
-    first steps, the network can't learn from them.
+    For a sequence with the loss L it is ``|dL/ds_t|``, where ``s_t`` are all states after step t (`h` and `c` of an LSTM),
+    with the total derivative, through all later steps and outputs. If it vanishes toward the first steps, the network
+    can't learn from them.
 
     Parameters
     ----------
     estimator : fitted estimator, Pipeline, search or compiled Sequential
     X : array-like
-        Sequences, in a form that the estimator takes. All are computed at once, step by step: some hundreds are
-        enough.
+        Sequences, in a form that the estimator takes. All are computed in one batch, so pass at most some hundreds.
     y : array-like
         Targets, as in ``fit``.
 
     Returns
     -------
     dict of str to list of ndarray of shape (n_timesteps_i,)
-        By name of the recurrent layer; steps are in the order in which the layer reads, without padding.
+        Norms by name of the recurrent layer; steps are in the layer's order of reading, without padding.
 
     References
     ----------
@@ -176,7 +174,7 @@ def gradient_norms(estimator: Any, X: Any, y: Any) -> dict[str, list[NDArray[Any
     x, mask = network.batch()
     given = whole(network.y)[0] if network.estimator is not None else y
     judged = model.trainer.judge(model, Batch(x, given, mask=mask), training=True)
-    # The loss is a mean over the batch; a sequence's own gradient does not depend on how many others there are.
+    # The loss is a mean over the batch; multiply by its size, so that gradients are those of single sequences.
     backward(model.layers, judged.grad * judged.grad.dtype.type(len(x)), judged.caches, judged.from_logits, 0)
     return {name: _norms(recorder) for name, recorder in recorders.items()}
 

@@ -1,8 +1,8 @@
-"""Training, evaluation and prediction of models: batches, one step, epochs, what a failed call restores.
+"""Training, evaluation and prediction of models: batches, updates, epochs, and restoring objects after failed calls.
 
-Models and estimators call it; it calls layers, losses, metrics and optimizers, and knows no particular model.
+Called by models and estimators; calls layers, losses, metrics and optimizers, and does not depend on a particular model.
 
-Where a batch goes, from ``RNNClassifier.fit`` to the compiled kernel, one line for each function called::
+The path of a batch from ``RNNClassifier.fit`` to the compiled kernel, with one line for each function called::
 
     estimators/base.py       BaseRNN.fit            takes X and y
                              BaseRNN._fit           checks and encodes them, builds the network
@@ -20,7 +20,7 @@ Where a batch goes, from ``RNNClassifier.fit`` to the compiled kernel, one line 
                              _launch                packs weights, shares rows among threads
     engine/runtime/launch.py launch                 calls the kernel
 
-A model's ``fit`` joins at `run_epochs`, ``train_on_batch`` at `Trainer.train`. The gradient comes back the same way::
+A model's ``fit`` calls `run_epochs`, ``train_on_batch`` calls `Trainer.train`. The path of the gradient::
 
     training/step.py         Trainer._update        has the gradient of the outputs from `Trainer.judge`
     models/sequential.py     Sequential.back        adds the gradients of the penalties
@@ -30,6 +30,6 @@ A model's ``fit`` joins at `run_epochs`, ``train_on_batch`` at `Trainer.train`. 
     engine/recurrence/run.py backward               plans the pass, takes memory
                              _launch, then `launch` calls the kernel
 
-The layers have written the gradients of their weights into ``model.grads``, and `Trainer._update` hands that vector to
-the optimizer.
+The layers write the gradients of their weights into ``model.grads``, and `Trainer._update` passes this vector to the
+optimizer.
 """

@@ -1,4 +1,4 @@
-"""Callbacks: the base class, how training calls them, and the record of the epochs that every `fit` returns."""
+"""Callbacks: the base class, the list that training calls, and the history that every `fit` returns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Callback:
         ``verbose``, ``epochs``, ``steps``, and ``do_validation``: whether there are validation data.
     """
 
-    #: Whether `after_batch` is called: with a function that computes the logs, so that they cost nothing if not used.
+    #: Whether `after_batch` is called, with a function that computes the logs when they are needed.
     shows_batches = False
 
     def __init__(self) -> None:
@@ -32,11 +32,11 @@ class Callback:
         """Show the progress after a training batch, if `shows_batches`."""
 
     def set_params(self, params: dict[str, Any]) -> None:
-        """Take in what the call of fit says."""
+        """Set the parameters of the call of `fit`."""
         self.params = params
 
     def set_model(self, model: Any) -> None:
-        """Take in the model."""
+        """Set the model."""
         self.model = model
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
@@ -66,7 +66,7 @@ class Callback:
         """Another name of `on_train_batch_end`."""
 
     def on_test_begin(self, logs: Logs | None = None) -> None:
-        """Run before an evaluation, that on validation data too."""
+        """Run before an evaluation, including validation."""
 
     def on_test_end(self, logs: Logs | None = None) -> None:
         """Run after an evaluation."""
@@ -90,7 +90,7 @@ class Callback:
         """Run after each batch of a prediction."""
 
     def on_non_finite_loss(self, batch: int) -> None:
-        """Run in place of the error when loss or weights stop being finite; training ends. Only if overridden."""
+        """Run if loss or weights are not finite. If a callback overrides this method, training ends without an error."""
 
 
 _BATCH_HOOKS = {
@@ -123,14 +123,14 @@ class CallbackList:
             getattr(callback, hook)(*args)
 
     def non_finite_loss(self, batch: int) -> bool:
-        """Call the callbacks that deal with a loss that is not finite; return whether there are any."""
+        """Call the callbacks that override `on_non_finite_loss`; return whether there are any."""
         handlers = [c for c in self.callbacks if _overrides(c, "on_non_finite_loss")]
         for handler in handlers:
             handler.on_non_finite_loss(batch)
         return bool(handlers)
 
     def batch(self, when: str, batch: int, logs: Callable[[], Logs]) -> None:
-        """Call a batch hook; `logs` is asked only if somebody listens."""
+        """Call a batch hook; `logs` is called only if a callback overrides the hook."""
         if when == "train_end":
             for bar in self._bars:
                 bar.after_batch(batch, logs)
@@ -142,7 +142,7 @@ class CallbackList:
 
 
 def check_callbacks(callbacks: Any) -> list[Any]:
-    """`callbacks` as a list, if they are such; None is none."""
+    """`callbacks` as a list, empty for None; raises if they are not callbacks."""
     if callbacks is None:
         return []
     if not isinstance(callbacks, (list, tuple)):
@@ -167,7 +167,7 @@ def _overrides(callback: Any, hook: str) -> bool:
 class History(Callback):
     """Records loss and metrics of each epoch; every `fit` returns one.
 
-    The end of an epoch may be told twice: the values of the second time replace those of the first.
+    If `on_epoch_end` is called twice for an epoch, the values of the second call replace those of the first.
 
     Attributes
     ----------
@@ -179,7 +179,7 @@ class History(Callback):
         super().__init__()
         self.history: dict[str, list[float]] = {}
         self.epoch: list[int] = []
-        #: What was recorded of the last epoch.
+        #: Names of the values that were recorded for the last epoch.
         self._recorded: set[str] = set()
 
     def on_train_begin(self, logs: Logs | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Checks of what `fit`, `evaluate` and `predict` take, before any work."""
+"""Checks of the arguments of `fit`, `evaluate` and `predict`, before any work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
 
 
 def check_verbose(verbose: Any) -> Any:
-    """`verbose` as ``"auto"``, 0, 1 or 2."""
+    """`verbose` as ``"auto"``, 0, 1 or 2; raises for other values."""
     if isinstance(verbose, (bool, np.bool_, np.integer)):
         verbose = int(verbose)
     return choice(verbose, "verbose", ("auto", 0, 1, 2))
@@ -37,7 +37,7 @@ def check_schedule_of_fit(
     validation_freq: Any,
     **counts: Any,
 ) -> None:
-    """Raise unless all numbers that say how long `fit` goes on, and when it validates, can be followed."""
+    """Raise if an argument for the number of epochs and steps, the order or the validation of `fit` is invalid."""
     integer(epochs, "epochs", 0)
     integer(initial_epoch, "initial_epoch", 0)
     if shuffle != "batch":
@@ -63,7 +63,7 @@ def check_schedule_of_fit(
 
 
 def check_class_weight(class_weight: Any, y: Any, sample_weight: Any) -> None:
-    """Raise unless `class_weight` is a dict of classes and weights, and can be used together with the other arguments."""
+    """Raise if `class_weight` is not a dict of classes and weights, or can't be used with the other arguments."""
     if class_weight is None:
         return
     if sample_weight is not None:
@@ -79,7 +79,7 @@ def check_class_weight(class_weight: Any, y: Any, sample_weight: Any) -> None:
 
 
 def check_weights(sample_weight: Any) -> Any:
-    """`sample_weight` as an array of finite numbers; a Ragged as it is."""
+    """`sample_weight` as an array of finite numbers; a Ragged is returned unchanged."""
     if sample_weight is None or isinstance(sample_weight, Ragged):
         return sample_weight
     weights = real_array(sample_weight, name="sample_weight")
@@ -100,9 +100,9 @@ def check_targets(
     dtype: Any,
     masked: bool = False,
 ) -> None:
-    """Raise unless targets and weights fit outputs of `output_shape`, batch axis included.
+    """Raise if targets and weights do not fit outputs of `output_shape`, which includes the batch axis.
 
-    Where layers mask steps (`masked`), targets may be NaN: which of them count is not known before the layers run.
+    If layers mask steps (`masked`), targets may be NaN, because the mask is not known before the layers run.
     """
     if None in output_shape[1:] or isinstance(y, Ragged):
         return
@@ -110,14 +110,16 @@ def check_targets(
         y = np.nan_to_num(y)
     if isinstance(sample_weight, Ragged):
         sample_weight = None
-    # Shapes and dtypes show in one sample; whether classes exist, in all of them.
+    # One sample is enough to check shapes and dtypes; classes are checked in all samples.
     if not isinstance(loss, losses.SparseCategoricalCrossentropy):
         try:
             _check_rows(
                 loss, y[:1], None if sample_weight is None else sample_weight[:1], output_shape, dtype
             )
         except (TypeError, ValueError):
-            _check_rows(loss, y, sample_weight, output_shape, dtype)  # says it with the true shapes
+            _check_rows(
+                loss, y, sample_weight, output_shape, dtype
+            )  # raise again, with the shapes of all samples
             raise
     else:
         _check_rows(loss, y, sample_weight, output_shape, dtype)
@@ -126,7 +128,7 @@ def check_targets(
 
 
 def _check_range(loss: losses.Loss, y: np.ndarray, sample_weight: Any) -> None:
-    """Raise if a target that counts lies outside of what the loss is defined for: its value would mean nothing."""
+    """Raise if a target that counts is outside the range for which the loss is defined."""
     assert loss.target_range is not None
     low, high = loss.target_range
     if not (y.min() < low or y.max() > high):
@@ -140,7 +142,7 @@ def _check_range(loss: losses.Loss, y: np.ndarray, sample_weight: Any) -> None:
     if wrong.any():
         raise ValueError(
             f"y holds {y[wrong][0]}, but {loss.name} takes targets from {low:g} to {high:g}: encode the classes as 0 and 1 "
-            "(one-hot for several), or take a loss for such numbers"
+            "(one-hot for several), or use a loss for such numbers"
         )
 
 
@@ -155,13 +157,13 @@ def _check_rows(
 
 
 def check_stateful(layers: Sequence[Any], data: Any, shuffle: Any = False) -> None:
-    """Raise unless row i of each batch can go on from the states of row i of the batch before.
+    """Raise if row i of each batch can't continue row i of the previous batch.
 
     Parameters
     ----------
     layers : sequence of Layer
     data : Batches
-        Nothing is known beforehand of an iterable of batches.
+        An iterable of batches is not checked.
     shuffle : bool or "batch"
     """
     name = next((layer.name for layer in layers if layer.stateful), None)
@@ -169,12 +171,12 @@ def check_stateful(layers: Sequence[Any], data: Any, shuffle: Any = False) -> No
         return
     if shuffle and data.n > 1:
         raise ValueError(
-            f"shuffle={shuffle!r} mixes the rows of batches, but layer {name!r} is stateful: each row goes on from the "
-            "state of the same row of the batch before. Give shuffle=False"
+            f"shuffle={shuffle!r} mixes the rows of batches, but layer {name!r} is stateful: each row continues the "
+            "same row of the previous batch. Give shuffle=False"
         )
     rest = data.n % data.batch_size
     if rest and data.n > data.batch_size:
         raise ValueError(
             f"{data.n} samples in batches of {data.batch_size} leave a last batch of {rest}, but layer {name!r} is "
-            f"stateful, so all batches must have as many rows: give a batch_size that divides {data.n}"
+            f"stateful, so all batches must have the same number of rows: give a batch_size that divides {data.n}"
         )

@@ -17,14 +17,14 @@ __all__ = ["Batch", "Batches", "class_weights", "is_stream", "restarting", "trai
 
 
 class Batch(NamedTuple):
-    """Samples that a model computes together."""
+    """A batch of samples."""
 
     x: Any
     y: Any = None
     weight: Any = None
-    #: Which time steps are real; None: all.
+    #: Mask of the valid time steps; None if all are valid.
     mask: np.ndarray | None = None
-    #: Which samples of the data these are, as a slice or indices; None if that is not known.
+    #: Indices of the samples in the data, or a slice; None if they are not known.
     rows: Any = None
 
 
@@ -36,9 +36,9 @@ def class_weights(y: Any, class_weight: Mapping[int, float], output_shape: Seque
     y : array_like
         Classes, one for each sample or time step of the outputs, with or without a last axis of length 1; or one-hot.
     class_weight : mapping
-        A class that is not named has weight 1.
+        Weights by class; other classes have the weight 1.
     output_shape : tuple
-        Shape of the outputs, batch axis included, which tells classes of time steps from one-hot classes.
+        Shape of the outputs with the batch axis, to distinguish classes of time steps from one-hot classes.
 
     Raises
     ------
@@ -62,12 +62,12 @@ def class_weights(y: Any, class_weight: Mapping[int, float], output_shape: Seque
 
 
 class Batches:
-    """Cuts data into batches, without a copy of the whole.
+    """Cuts data into batches, without copying all data.
 
     Parameters
     ----------
     x : ndarray, Ragged, or iterable of batches
-        An iterable gives tuples ``(x, y)`` or ``(x, y, sample_weight)`` of arrays or Ragged, and is gone through anew at
+        An iterable gives tuples ``(x, y)`` or ``(x, y, sample_weight)`` of arrays or Ragged, and is iterated again in
         each epoch.
     y, sample_weight : array_like, optional
     batch_size : int
@@ -86,7 +86,7 @@ class Batches:
     ) -> None:
         self.stream = y is None and not isinstance(x, np.ndarray) and is_stream(x)
         self.x, self.y, self.sample_weight = x, y, sample_weight
-        #: Which time steps are real, where `x` is an array; None: all.
+        #: Mask of the valid time steps, if `x` is an array; None if all are valid.
         self.mask: np.ndarray | None = None
         if self.stream:
             for name, value in (("batch_size", batch_size), ("sample_weight", sample_weight)):
@@ -102,7 +102,7 @@ class Batches:
                     "(x, y, sample_weight)"
                 )
             if iter(x) is x:
-                # A generator has lost its first batch by that.
+                # Put back the first batch, which was taken from the generator.
                 self.x = itertools.chain([self._first], x)
             return
         if not isinstance(x, Ragged):
@@ -128,7 +128,7 @@ class Batches:
                     )
                 setattr(self, name, part)
             if len(part) != len(x):
-                raise ValueError(f"x has {len(x)} samples, {name} has {len(part)}: they must be equally many")
+                raise ValueError(f"x has {len(x)} samples, {name} has {len(part)}: the numbers must be equal")
         self.start, self.stop = start, len(x) if stop is None else stop
         self.n = self.stop - self.start
         if self.n == 0:
@@ -136,14 +136,14 @@ class Batches:
 
     @property
     def n_batches(self) -> int | None:
-        """Number of batches, None if that is not known."""
+        """Number of batches; None if it is not known."""
         if self.stream:
             return len(self.x) if isinstance(self.x, Sized) else None
         return -(-self.n // self.batch_size)
 
     @property
     def shape(self) -> tuple[int | None, ...]:
-        """Shape of the input with an open batch axis."""
+        """Shape of the input, with None for the batch axis."""
         if self.stream:
             x = self._first[0]
             return (None, *(x.shape if isinstance(x, Ragged) else np.shape(x))[1:])
@@ -163,7 +163,7 @@ class Batches:
         shuffle : bool or "batch"
             With `rng`: whether all samples are shuffled, or those of each batch.
         order : list of array of int, optional
-            The samples of each batch, where they are not shuffled.
+            Indices of the samples of each batch, without shuffling.
         """
         if self.stream:
             for given in self.x:
@@ -207,7 +207,7 @@ class Batches:
         return Batches(*parts, 0, at), Batches(*parts, at, self.n)
 
     def subset(self, index: np.ndarray) -> Batches:
-        """Copy some samples to a data set of its own."""
+        """Copy some samples to a new object."""
         y, weight = (None if part is None else part[index] for part in (self.y, self.sample_weight))
         return Batches(self.x[index], y, weight, self.batch_size)
 
@@ -224,12 +224,12 @@ class Batches:
         return Batch(self.x, self.y, self.sample_weight)
 
 
-#: Padded batches of up to this many time steps are no matter, however few of the steps are real.
+#: Padded batches of at most this number of time steps are not divided, even if most steps are padding.
 _FEW_STEPS = 1 << 16
 
 
 def like_lengths(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Cut sequences into batches of like lengths, so that padding never doubles the memory of large batches.
+    """Cut sequences into batches of similar lengths, so that padding does not double the memory of large batches.
 
     Parameters
     ----------
@@ -261,7 +261,7 @@ def like_lengths(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
 
 
 def _check_one_input(x: Any, y: Any) -> None:
-    """Raise where `x` is a list of arrays that are meant as inputs side by side, as of a model with several inputs."""
+    """Raise if `x` is a list of arrays for a model with several inputs."""
     if not isinstance(x, (list, tuple)) or not all(isinstance(part, np.ndarray) for part in x):
         return
     axes = {part.ndim for part in x}
@@ -273,8 +273,8 @@ def _check_one_input(x: Any, y: Any) -> None:
     if several:
         raise ValueError(
             f"x is a list of {len(x)} arrays, but a model has one input: join features of the same time steps by "
-            "np.concatenate(x, axis=-1). Covariates that are known for the steps to come are not taken by models; "
-            "fastrnn.forecasting.RNNForecaster takes them"
+            "np.concatenate(x, axis=-1). Models do not take covariates of future steps; "
+            "fastrnn.forecasting.RNNForecaster does"
         )
 
 
@@ -287,7 +287,7 @@ def is_stream(x: Any) -> bool:
 
 
 def _take(part: Any, index: Any) -> tuple[Any, np.ndarray | None]:
-    """Some samples of an array or a Ragged, and which steps are real if not all are."""
+    """Some samples of an array or a Ragged, and the mask of valid steps (None if all are valid)."""
     if part is None:
         return None, None
     if not isinstance(part, np.ndarray):
@@ -299,7 +299,7 @@ def _take(part: Any, index: Any) -> tuple[Any, np.ndarray | None]:
 
 
 def whole(part: Any) -> tuple[Any, np.ndarray | None]:
-    """All samples of a Ragged, padded, and which steps are real; anything else as it is."""
+    """All samples of a Ragged, padded, and the mask of valid steps; other data are returned unchanged."""
     return _take(part, slice(None)) if isinstance(part, Ragged) else (part, None)
 
 
@@ -312,7 +312,7 @@ def training_data(
     sample_weight: Any,
     validation_batch_size: int | None,
 ) -> tuple[Batches, Batches | None]:
-    """Cut what `fit` is given into what is trained on and what is validated on, if anything."""
+    """Make the training data and, if there are any, the validation data from the arguments of `fit`."""
     data = Batches(x, y, sample_weight, batch_size)
     validation = None
     if validation_data is not None:
@@ -335,7 +335,7 @@ def training_data(
 def restarting(
     data: Batches, rng: np.random.Generator | np.random.RandomState, shuffle: bool | str
 ) -> Iterator[Batch]:
-    """Batches without end, for epochs that are counted in steps."""
+    """Repeat the batches endlessly, for epochs of a fixed number of steps."""
     while True:
         empty = True
         for batch in data.epoch(rng, shuffle):

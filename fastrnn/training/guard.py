@@ -1,4 +1,4 @@
-"""What a call that fails, or is interrupted, must leave as it was."""
+"""Restoring objects after a call that failed or was interrupted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class guard(contextlib.AbstractContextManager[Any]):  # noqa: N801 - used like a
         Called one after the other. `attributes`, `states` and ``Changes(...).restore`` are such functions, made before
         the block begins.
     always : bool
-        Call them after a block that succeeds too.
+        Whether to call them after a successful block too.
     """
 
     __slots__ = ("_always", "_undo")
@@ -40,7 +40,7 @@ class guard(contextlib.AbstractContextManager[Any]):  # noqa: N801 - used like a
 
 
 def attributes(thing: Any, *names: str) -> Undo:
-    """Remember attributes of an object, lists and dicts by a shallow copy; return what puts them back."""
+    """Keep attributes of an object, with shallow copies of lists and dicts; return a function that restores them."""
     kept = {name: vars(thing)[name] for name in names}
     kept.update({name: value.copy() for name, value in kept.items() if isinstance(value, (list, dict))})
     return lambda: vars(thing).update(kept)
@@ -64,7 +64,7 @@ def generators(layers: Iterable[Any]) -> list[Undo]:
 
 
 def states(layers: Iterable[Any]) -> list[Undo]:
-    """Remember the states of stateful layers, and of layers inside them. A call replaces them, so nothing is copied."""
+    """Functions that restore the states of stateful layers, also inside other layers. States are replaced, not copied."""
     stateful = [layer for layer in layers if layer.stateful]
     return [attributes(layer, "states") for layer in _with_states(stateful)] if stateful else []
 

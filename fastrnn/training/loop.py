@@ -1,4 +1,4 @@
-"""The loop over epochs that models and estimators train with, and the loops over batches of evaluation and prediction."""
+"""The loop over epochs for models and estimators, and the loops over batches for evaluation and prediction."""
 
 from __future__ import annotations
 
@@ -21,41 +21,41 @@ __all__ = ["Outcome", "Policy", "Schedule", "Task", "evaluate", "outputs", "pred
 
 
 class Schedule(NamedTuple):
-    """How long training goes on and in which order."""
+    """Numbers of epochs and steps, and the order of samples."""
 
     epochs: int
     initial_epoch: int = 0
-    #: Whether samples come in another random order at each epoch; "batch" shuffles within batches.
+    #: Whether to shuffle the samples before each epoch; "batch" shuffles within batches.
     shuffle: bool | str = True
-    #: Number of batches that make an epoch; None: all.
+    #: Number of batches of an epoch; None: all.
     steps_per_epoch: int | None = None
     #: Time steps between two updates in truncated backpropagation through time; None: whole sequences.
     truncated_bptt_steps: int | None = None
-    #: Validate whenever this number of epochs is complete, or after these epochs (counted from 1).
+    #: Validate after every `validation_freq` epochs, or after these epochs (counted from 1).
     validation_freq: int | Sequence[int] = 1
 
 
 class Policy(NamedTuple):
-    """What is done when training fails or is interrupted, and which weights the model ends with."""
+    """What to do if training fails or is interrupted, and which weights to keep at the end."""
 
     #: Be able to go back to the last finite weights when training fails. Without, errors are raised as they come.
     keep_good: bool = True
-    #: Whether Ctrl-C after the first epoch ends training as if it were complete.
+    #: Whether Ctrl-C after the first epoch ends training without an error.
     keep_interrupted: bool = False
-    #: The entry of the logs of which the highest value tells the best epoch, whose weights are put back at the end.
+    #: Key of the logs; the weights of the epoch with its largest value are restored at the end.
     best_of: str | None = None
 
 
 class Task(NamedTuple):
-    """What `run_epochs` needs to know."""
+    """Arguments of `run_epochs`."""
 
     data: Batches
     schedule: Schedule
     rng: np.random.Generator | np.random.RandomState
     policy: Policy = Policy()
-    #: Called after an epoch; returns what is added to its logs.
+    #: Called after an epoch; returns values for its logs.
     validate: Callable[[], dict[str, float]] | None = None
-    #: States that sequences start from, where layers don't keep them from batch to batch.
+    #: Initial states of the sequences, if layers do not keep them between batches.
     row_states: RowStates | None = None
     #: Records the updates, where the caller undoes them if training fails.
     changes: Changes | None = None
@@ -63,13 +63,13 @@ class Task(NamedTuple):
 
 @dataclasses.dataclass
 class Outcome:
-    """What came of training."""
+    """The result of training."""
 
-    #: Number of complete epochs that the model's weights have seen.
+    #: Number of complete epochs of the model's weights.
     epochs: int = 0
-    #: The error that ended training, unless a callback dealt with it.
+    #: The error that ended training, unless a callback handled it.
     failure: NonFiniteLossError | None = None
-    #: Number of the epoch, counted from 0, and of the batch that were the last to begin.
+    #: Numbers of the last epoch and of the last batch that were started, counted from 0.
     epoch: int = 0
     batch: int = 0
     #: The interrupt (Ctrl-C) that ended training, where the policy keeps what was trained until then.
@@ -105,8 +105,8 @@ class _Weights:
             np.copyto(self.best, self.model.weight_vector)
 
     def recover(self, updates: int) -> bool:
-        """Put back what was good, given the updates made in the failed epoch; return whether an epoch is lost."""
-        # Where the first update fails, what the epoch started from is not good either, unless it was validated.
+        """Restore the last good weights after `updates` updates of the failed epoch; return whether an epoch is lost."""
+        # If the first update fails, the weights before it are not good either, unless they were validated.
         lost = updates == 0 and self.best_of is None
         if lost or updates > 0:
             self.restore()
@@ -123,9 +123,9 @@ class _Weights:
 
 
 def run_epochs(model: Any, task: Task, calls: CallbackList) -> Outcome:
-    """Train a model: the one loop over epochs.
+    """Train a model for several epochs.
 
-    An epoch runs all batches, checks that the weights are finite, validates, tells the callbacks, and keeps a copy of the
+    An epoch runs all batches, checks that the weights are finite, validates, calls the callbacks, and keeps a copy of the
     weights. Training ends after the last epoch, or when a callback sets ``model.stop_training``.
 
     Parameters
@@ -138,12 +138,12 @@ def run_epochs(model: Any, task: Task, calls: CallbackList) -> Outcome:
     Returns
     -------
     Outcome
-        Its `failure` tells that the loss, a gradient or a weight became NaN or infinite; good weights were put back then.
+        Its `failure` is set if the loss, a gradient or a weight became NaN or infinite; good weights were then restored.
 
     Raises
     ------
     NonFiniteLossError
-        In place of that if ``policy.keep_good`` is False: there are no other weights to put back.
+        In this case if ``policy.keep_good`` is False, as there are no other weights to restore.
     """
     trainer, schedule, policy = model.trainer, task.schedule, task.policy
     trainer.stop_training = False
@@ -190,7 +190,7 @@ def run_epochs(model: Any, task: Task, calls: CallbackList) -> Outcome:
         outcome.interrupt = interrupt
     finally:
         trainer.before_update = None
-        # Also after Ctrl-C: callbacks close their files, and the model can be used and trained on.
+        # Also after Ctrl-C, so that callbacks close their files and the model can be used.
         calls.call("on_train_end", logs)
     if weights is not None:
         weights.finish()
@@ -222,11 +222,11 @@ def _run_batches(
         if row_states is not None:
             row_states.clear()
     if i == 0:
-        raise ValueError("x gave no batches: an iterable must start anew each time it is gone through")
+        raise ValueError("x gave no batches: an iterable must start again each time it is iterated")
 
 
 def _reader(model: Any, data: Batches) -> Callable[[Any], Any]:
-    """What makes an input of what `data` gives; each batch of an iterable may have another shape."""
+    """A function that converts the inputs of batches; batches of an iterable may have different shapes."""
     return model.as_input if data.stream else model.layers[0].as_input
 
 
@@ -260,7 +260,7 @@ def outputs(
     order: list[np.ndarray] | None = None,
     steps: int | None = None,
 ) -> Iterator[tuple[Batch, np.ndarray]]:
-    """Yield each batch, or the first `steps` of them, and what `compute` gives for its inputs and mask."""
+    """Yield each batch, or the first `steps` of them, and the result of `compute` for its inputs and mask."""
     as_input = _reader(model, data)
     if calls is not None:
         calls.call("on_predict_begin", {})
@@ -293,7 +293,7 @@ def predict(
     steps: int | None = None,
     longest: int | None = None,
 ) -> np.ndarray:
-    """Join what `compute` gives for each batch; `longest`: time steps of the outputs where batches differ in them."""
+    """Join the results of `compute` for all batches; `longest` is the number of time steps of the joined outputs."""
     with guard(*states(model.layers)):
         order = None
         if isinstance(data.x, Ragged) and steps is None and not any(layer.stateful for layer in model.layers):
@@ -307,7 +307,7 @@ def predict(
                 n_steps = y.shape[1:2] if longest is None or y.ndim < 3 else (longest,)
                 result = np.zeros((data.n, *n_steps, *y.shape[2:]), y.dtype)
             if longest is not None and y.ndim > 2 and batch.mask is not None:
-                # Layers give some output for padding too, which must not depend on how long the batch's others are.
+                # Set outputs at padding to zero, so that they do not depend on the other sequences of the batch.
                 y = np.where(batch.mask[:, : y.shape[1], None], y, y.dtype.type(0))
             if y.ndim > 2:
                 result[batch.rows, : y.shape[1]] = y[:, : result.shape[1]]
@@ -318,12 +318,12 @@ def predict(
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    """The outputs of batches of which nothing was known beforehand."""
+    """Join the outputs of batches of an iterable."""
     if not parts:
         raise ValueError("x gave no batches")
     if len({part.shape[1:] for part in parts}) > 1:
         raise ValueError(
-            "the batches of x have unequal numbers of steps, so their outputs don't fit together: call "
+            "the batches of x have different numbers of steps, so their outputs can't be joined: call "
             "predict_on_batch for each"
         )
     return np.concatenate(parts)

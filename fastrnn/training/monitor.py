@@ -1,4 +1,4 @@
-"""The base class of callbacks that watch one entry of the epochs' logs."""
+"""The base class of callbacks that monitor an entry of the epochs' logs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Monitor(Callback):
     monitor : str
         Key of the logs.
     mode : {"auto", "min", "max"}
-        Whether a smaller or a larger value is better; "auto" asks the metric.
+        Whether a smaller or a larger value is better; "auto" uses the `direction` of the metric.
     min_delta : float
         Smallest change that is an improvement.
     """
@@ -35,9 +35,9 @@ class Monitor(Callback):
         self._larger_is_better = mode == "max"
 
     def _set_direction(self, must: bool) -> None:
-        """Ask the model's metrics, with ``mode="auto"``, whether a larger value is better.
+        """With ``mode="auto"``, find whether a larger value is better from the model's metrics.
 
-        With `must`, raise also where no metric has the monitored name: a callback may have written the value.
+        With `must`, raise if no metric has the monitored name; otherwise a callback may still add the value.
         """
         name = self.monitor.removeprefix("val_")
         if self.mode != "auto" or name == "loss":
@@ -46,7 +46,7 @@ class Monitor(Callback):
         direction = objective.direction(name)
         if direction is None and (must or objective.has_metric(name)):
             raise ValueError(
-                f"{type(self).__name__}: mode='auto' can't tell whether a larger or a smaller {self.monitor!r} is better: "
+                f"{type(self).__name__}: mode='auto' can't find whether a larger or a smaller {self.monitor!r} is better: "
                 "give mode='max' or mode='min'"
             )
         self._larger_is_better = direction == "max"
@@ -65,7 +65,7 @@ class Monitor(Callback):
             self._set_direction(must=True)
         else:
             warnings.warn(
-                f"{type(self).__name__}: monitor={self.monitor!r} is not among {sorted(logs or {})}, so it does nothing",
+                f"{type(self).__name__}: monitor={self.monitor!r} is not among {sorted(logs or {})}, so it has no effect",
                 stacklevel=2,
             )
         return value

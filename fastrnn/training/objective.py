@@ -1,4 +1,4 @@
-"""What training minimises and what it reports: the loss, the metrics, and their running means."""
+"""The objective of training: the loss, the metrics, and their running means."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Objective:
     Parameters
     ----------
     loss : str, Loss or None
-        ``"crossentropy"`` takes the kind that the first targets and outputs call for.
+        ``"crossentropy"`` chooses the kind that fits the first targets and outputs.
     loss_weight : float, optional
         Factor of the loss.
     metric_names, weighted_names : str, Metric or list of them, optional
-        The latter take sample weights into account.
+        `weighted_names` take sample weights into account.
     """
 
     def __init__(
@@ -42,14 +42,12 @@ class Objective:
         given = [name for group in names.values() for name in group if isinstance(name, metrics.Metric)]
         for k, metric in enumerate(given):
             if any(metric is other for other in given[:k]):
-                raise ValueError(
-                    f"metric {metric.name!r} is given twice: it would add up both uses, make an object for each"
-                )
+                raise ValueError(f"metric {metric.name!r} is given twice: it would mix both, use two objects")
         self.loss, self.loss_weight = loss, loss_weight
-        #: Factor by which `logs` gives the loss, where training has it in other units than its user.
+        #: Factor of the loss in `logs`, if training computes the loss in other units than those of the user.
         self.unit = 1.0
         self._metric_names = (names["metrics"], names["weighted_metrics"])
-        #: Objects for `_metric_names`, once the first targets have shown what a name such as "accuracy" means.
+        #: Objects for `_metric_names`, made with the first targets, which determine the kind of accuracy.
         self._metrics: list[Any] | None = None
         self._weighted: list[Any] = []
         self._all: list[Any] = []
@@ -62,7 +60,7 @@ class Objective:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What was given for it, by the names of the arguments of ``Model.compile``."""
+        """The arguments of ``Model.compile`` for this object, by name."""
         given, weighted = self._metric_names
         return {
             "loss": self.loss,
@@ -78,11 +76,11 @@ class Objective:
 
     @property
     def logit_activation(self) -> str | None:
-        """The activation that the loss can take together with itself, if any."""
+        """The activation from whose inputs the loss can be computed, if any."""
         return self.loss.logit_activation if isinstance(self.loss, losses.Loss) else None
 
     def reset(self) -> None:
-        """Forget the running means."""
+        """Reset the running means."""
         self._total = self._count = 0.0
         for metric in self._all:
             metric.reset_state()
@@ -114,14 +112,14 @@ class Objective:
     def add(self, loss: float, y: Any, y_pred: np.ndarray, weight: Any, mask: Any) -> None:
         """Add the loss and the outputs of a batch to the running means.
 
-        Every item counts alike, so that the means do not depend on how the data are cut into batches.
+        All items have equal weights, so that the means do not depend on how the data are cut into batches.
         """
         n = self.loss.batch_weight(y, y_pred, weight, mask)
         self._total += loss * n
         self._count += n
         counts = mask
         if weight is not None and self._metrics:
-            # Metrics without weights leave out what can't be judged: targets that are missing, at weight 0.
+            # Metrics without weights leave out missing targets, which have weight 0.
             items = y_pred.shape[:-1]
             missing = missing_items(fill_missing(y, items, None, mask), items)
             if missing is not None:
@@ -133,7 +131,7 @@ class Objective:
             metrics.update(metric, y, y_pred, weight, mask)
 
     def _named(self, name: str) -> list[Any]:
-        """Metrics of this name; before the first batch, those that the names given to `compile` stand for."""
+        """Metrics of this name; before the first batch, those for the names given to `compile`."""
         given, weighted = self._metric_names
         known = map(_as_metric, [*given, *weighted]) if self._metrics is None else self._all
         return [metric for metric in known if metric.name == name]
@@ -145,7 +143,7 @@ class Objective:
     def direction(self, name: str) -> str | None:
         """Return whether a larger ("max") or a smaller ("min") value of the metric `name` is better.
 
-        None if there is no such metric, or if it does not say.
+        None if there is no such metric, or if it has no direction.
         """
         return next((metric.direction for metric in self._named(name)), None)
 
@@ -170,7 +168,7 @@ def _as_list(given: Any) -> list[Any]:
 
 
 def _as_metric(given: Any, argument: str = "metrics") -> Any:
-    """The metric that `given` stands for. "accuracy" becomes another kind of accuracy when the targets are known."""
+    """The metric for `given`. The kind of "accuracy" is chosen when the targets are known."""
     if given is None:
         raise TypeError(f"{argument} holds None: give names or objects")
     if isinstance(given, str) and given.lower() in ("accuracy", "acc"):

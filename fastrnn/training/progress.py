@@ -19,7 +19,7 @@ class Progress(Callback):
     verbose : int
         0 is silent, 1 shows a bar, 2 prints one line for each epoch.
     title : str, optional
-        One bar with this title counts the epochs. Without it each epoch has a bar that counts its batches.
+        If given, one bar with this title counts the epochs; otherwise each epoch has a bar that counts its batches.
     """
 
     #: Seconds between two refreshes of the bar.
@@ -43,7 +43,7 @@ class Progress(Callback):
             self._open(self.params.get("steps"), title, "batch")
 
     def after_batch(self, batch: int, logs: Callable[[], Logs]) -> None:
-        """Refresh the bar if it is time to; only then are the running means worked out."""
+        """Refresh the bar after each `interval`; the running means are computed only then."""
         now = time.perf_counter()
         if self._bar is not None and now >= self._next:
             self._next = now + self.interval

@@ -1,4 +1,4 @@
-"""States that a call keeps for each of its sequences, while layers hold those of one batch only."""
+"""States of all sequences of a call, as layers have only the states of one batch."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import numpy as np
 
 __all__ = ["RowStates", "States"]
 
-#: For each stateful layer its states over all sequences: arrays of shape (n_sequences, ...).
+#: The states of each stateful layer for all sequences: arrays of shape (n_sequences, ...).
 States = list[list[np.ndarray]]
 
 
 class RowStates:
     """States of the stateful layers of a model, one row for each sequence of a call.
 
-    The layers hold states while a batch runs only. So a network can be used with any batch size in between, and is
-    pickled without them.
+    The layers have states only while a batch is computed. Between calls, the network can be used with any batch size, and
+    is pickled without states.
 
     Parameters
     ----------
     layers : list of Layer
-        Of a model; those that are stateful take part.
+        Layers of a model; only stateful ones are used.
     before : States, optional
-        Where each sequence starts from; zeros by default.
+        Initial states of the sequences; zeros by default.
     n_rows : int, optional
         Number of sequences; without it their last states are not kept.
     """
@@ -31,16 +31,16 @@ class RowStates:
     def __init__(self, layers: list[Any], before: States | None = None, n_rows: int | None = None) -> None:
         self.layers = [layer for layer in layers if layer.stateful]
         self.before, self.n_rows = before, n_rows
-        #: Where the sequences that were computed have ended.
+        #: Final states of the sequences that were computed.
         self.after: States = []
 
     def enter(self, rows: np.ndarray | slice) -> None:
-        """Let the layers start from the states of these rows."""
+        """Set the layers' states to those of these rows."""
         for i, layer in enumerate(self.layers):
             layer.states = None if self.before is None else [s[rows].copy() for s in self.before[i]]
 
     def leave(self, rows: np.ndarray | slice) -> None:
-        """Take the states of these rows from the layers, which are left without states."""
+        """Store the layers' states for these rows, and clear the layers' states."""
         for i, layer in enumerate(self.layers):
             if self.n_rows is not None:
                 if len(self.after) == i:
@@ -50,6 +50,6 @@ class RowStates:
             layer.states = None
 
     def clear(self) -> None:
-        """Leave the layers without states."""
+        """Clear the layers' states."""
         for layer in self.layers:
             layer.states = None

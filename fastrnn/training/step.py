@@ -23,11 +23,10 @@ HELP = "What usually helps: a lower learning_rate, clipnorm=1.0 on the optimizer
 
 
 class ForwardPass(NamedTuple):
-    """What a model returns for a batch.
+    """The result of a model's forward pass for a batch.
 
-    `logits` is what comes before the last activation, if it was wanted and the model has it; `caches` is what the
-    backward pass needs; `penalty` is the sum of the regularizers; `finals` are the last states of layers that return
-    them.
+    `logits` is the input of the last activation, if it was requested and exists; `caches` has what the backward pass needs;
+    `penalty` is the sum of the regularizers; `finals` are the last states of layers that return them.
     """
 
     y: Any
@@ -39,7 +38,7 @@ class ForwardPass(NamedTuple):
 
 
 class Trainable(Protocol):
-    """What a trainer uses of a model."""
+    """The interface of a model that a trainer uses."""
 
     layers: list[Any]
     plan: optimizers.Plan
@@ -56,22 +55,22 @@ class Trainable(Protocol):
         """Largest number of threads that all layers allow."""
 
     def run(self, batch: Batch, training: bool, logits_of: str | None) -> ForwardPass:
-        """Compute the outputs; `logits_of`: the activation whose input is wanted if it is the last."""
+        """Compute the outputs; if `logits_of` is the last activation, return its input too."""
 
     def back(self, dy: np.ndarray, caches: Any, from_logits: bool) -> None:
         """Write the gradients of all weights into `grads`."""
 
     def refresh_plan(self) -> None:
-        """Plan the updates anew if a layer was frozen or unfrozen since."""
+        """Plan the updates again if a layer was frozen or unfrozen."""
 
     def bind_weights(self) -> None:
-        """See to it that the layers' weights and gradients lie in this model's vectors."""
+        """Make sure that the layers' weights and gradients are views of this model's vectors."""
 
     def constrain(self) -> None:
         """Project the weights onto what their constraints allow."""
 
     def weights_changed(self) -> None:
-        """Tell all layers that their weights have other values now."""
+        """Notify all layers that their weights have changed."""
 
 
 class _Judged(NamedTuple):
@@ -94,7 +93,7 @@ def _nothing_counts(batch: Batch, mask: np.ndarray | None) -> bool:
 
 
 class Trainer:
-    """Optimizer, loss and metrics of a model, and what they do with one batch.
+    """Optimizer, loss and metrics of a model; computes updates from batches.
 
     Attributes
     ----------
@@ -102,9 +101,9 @@ class Trainer:
     objective : Objective
         Loss and metrics.
     stop_training : bool
-        Set by callbacks: no further batch.
+        Set by callbacks to end training after the current batch.
     history : History or None
-        Of the last `fit`.
+        History of the last `fit`.
     """
 
     def __init__(self) -> None:
@@ -116,7 +115,7 @@ class Trainer:
         self.history: History | None = None
 
     def need(self, what: str) -> None:
-        """Raise unless there are an optimizer and a loss for the method `what`."""
+        """Raise if there is no optimizer or no loss for the method `what`."""
         if self.optimizer is None:
             raise NotCompiledError(f"{what}() needs a loss: call compile(optimizer=..., loss=...) first")
         self.objective.need_loss(what)
@@ -131,7 +130,7 @@ class Trainer:
         y, mask, logits, caches, penalty, _ = model.run(batch, training, objective.logit_activation)
         objective.resolve(batch.y, y)
         if given is not None and mask is None and not given[:, 0].all() and not np.any(given, axis=1).all():
-            # A sequence without a step has no output to judge.
+            # The output for an empty sequence has no loss.
             mask = np.any(given, axis=1)
         loss_of = objective.loss
         if logits is not None and objective.logit_activation != model.layers[-1].output_activation:
@@ -161,7 +160,7 @@ class Trainer:
         Raises
         ------
         NonFiniteLossError
-            If loss or gradient are not finite. Weights and states are those before the update.
+            If loss or gradient is not finite. Weights and states are restored to those before the update.
         """
         model.bind_weights()
         if n_steps is None or batch.x.shape[1] <= n_steps:
@@ -180,10 +179,10 @@ class Trainer:
             judged = self.judge(model, batch, training=True)
             if not math.isfinite(judged.loss):
                 raise NonFiniteLossError(
-                    f"the loss became {judged.loss}; the weights were left as they were. {HELP}."
+                    f"the loss became {judged.loss}; the weights were not changed. {HELP}."
                 )
             if _nothing_counts(batch, judged.mask):
-                # The gradient is zero, but the optimizer's moments would move the weights all the same.
+                # Skip the update: the gradient is zero, but the optimizer's moments would change the weights.
                 return judged.loss
             model.back(judged.grad, judged.caches, judged.from_logits)
             weights, grads = model.vectors()
@@ -206,7 +205,7 @@ class Trainer:
             finite = finite and all_finite(rows.ravel())
         if not finite:
             raise NonFiniteLossError(
-                f"a gradient became NaN or infinite; the weights were left as they were. {HELP}."
+                f"a gradient became NaN or infinite; the weights were not changed. {HELP}."
             )
 
     def test(self, model: Trainable, batch: Batch) -> None:

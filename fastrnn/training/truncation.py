@@ -1,4 +1,4 @@
-"""Truncated backpropagation through time: which models take a sequence piece by piece, and how batches are cut."""
+"""Truncated backpropagation through time: checks of models, and cutting of batches into pieces."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ class Piece(NamedTuple):
     """Some time steps of a batch, or all of them."""
 
     batch: Batch
-    #: Fraction of the batch's steps that count, by which the loss of the piece counts.
+    #: Fraction of the batch's valid steps in this piece, the weight of its loss.
     share: float = 1.0
-    #: Whether it is the whole batch.
+    #: Whether the piece is the whole batch.
     whole: bool = True
 
 
 def check_pieces(layers: Sequence[Any], input_shape: Sequence[int | None], n_steps: Any) -> int:
-    """`n_steps` as an int, if `layers` compute the same from pieces of that length as from whole sequences.
+    """`n_steps` as an int; raises if `layers` can't compute sequences in pieces of this length.
 
-    That is so when recurrent layers read forwards and give every step's output, and all other layers treat each step
-    by itself.
+    Recurrent layers must read forwards and return the outputs of all steps, and all other layers must treat each step
+    separately.
     """
     n_steps = integer(n_steps, "truncated_bptt_steps")
-    # Any length would do: what is asked is whether the axis of time comes through.
+    # The length is arbitrary: the check is whether the layers keep the time axis.
     shape = (None, n_steps + 1, *input_shape[2:])
     for layer in layers:
         wrong = layer.why_not_in_pieces(shape)
@@ -45,7 +45,7 @@ def check_pieces(layers: Sequence[Any], input_shape: Sequence[int | None], n_ste
 
 
 def _per_step(array: Any, name: str, lead: tuple[int, ...]) -> Any:
-    """`array` with an entry for each step."""
+    """Check that `array` has an entry for each step, and return it."""
     array = np.asarray(array)
     if array.shape[:2] != lead:
         raise ValueError(
@@ -88,9 +88,9 @@ def cut(batch: Batch, n_steps: int) -> Iterator[Piece]:
 
 @contextlib.contextmanager
 def carried_states(layers: Sequence[Any]) -> Iterator[None]:
-    """Let recurrent layers go on from call to call inside the block, from zero (or their cell's own initial states).
+    """Within the block, recurrent layers keep their states between calls, starting from their initial states.
 
-    Layers that are stateful anyway go on from the states that they have, and keep those that they end with.
+    Stateful layers start from their current states, and keep the final states after the block.
     """
     borrowed = [layer for layer in layers if layer.has_states and not layer.stateful]
     with guard(*(attributes(layer, "stateful", "states") for layer in borrowed), always=True):
