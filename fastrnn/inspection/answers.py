@@ -26,7 +26,7 @@ class _Answer(NamedTuple):
 
 
 def _scores(model: Sequential, x: Any, mask: Any, training: bool = False) -> tuple[NDArray[Any], Any, bool]:
-    """What comes before the last sigmoid or softmax, or the outputs; caches; and whether it is the former."""
+    """The inputs of the last sigmoid or softmax, otherwise the outputs; caches; and whether they are the former."""
     last = model.layers[-1].output_activation
     logits_of = last if last in ("sigmoid", "softmax") else None
     model.reset_states()
@@ -65,7 +65,7 @@ def _answer(network: Network, scores: NDArray[Any], target: Any) -> _Answer:
 
 
 def attributions(estimator: Any, X: Any, *, target: Any = None) -> list[NDArray[Any]]:
-    """Compute how much each time step moved the answer: gradient times input.
+    """Compute the attribution of the answer (the predicted value) to each time step: gradient times input.
 
     The attribution of step t is the sum over the features of ``x_t * da/dx_t``, where a is the answer. To first order it is
     the decrease of the answer if the step is replaced by zeros. For tokens, x_t is the vector of the embedding.
@@ -130,13 +130,13 @@ class DeletionCurve(NamedTuple):
     """The mean answer after deleting a fraction of the steps, in three orders."""
 
     fractions: NDArray[Any]
-    """(n_fractions,) shares of the steps that are deleted, from 0."""
+    """(n_fractions,) fractions of the steps that are deleted."""
     most: NDArray[Any]
-    """(n_fractions,) the steps that speak most for the answer are deleted first."""
+    """(n_fractions,) answers if the steps with the largest attributions are deleted first."""
     random: NDArray[Any]
-    """(n_fractions,) steps at random."""
+    """(n_fractions,) answers if random steps are deleted."""
     least: NDArray[Any]
-    """(n_fractions,) the steps with attributions nearest to zero first."""
+    """(n_fractions,) answers if the steps with attributions nearest to zero are deleted first."""
 
 
 def deletion_curve(

@@ -57,14 +57,14 @@ class _Steps(NamedTuple):
 
     layer: Any
     states: list[list[NDArray[Any]]]
-    """Of each step, the states after it."""
+    """States after each step."""
     caches: list[Any]
     lengths: NDArray[Any]
-    """Number of real steps of each sequence."""
+    """Number of valid steps of each sequence."""
     mask: NDArray[Any] | None
 
     def of_sequences(self, by_step: NDArray[Any]) -> list[NDArray[Any]]:
-        """Rows of real steps, of an array (time, batch, ...), as one array for each sequence."""
+        """The valid steps of an array (time, batch, ...), as one array for each sequence."""
         rows = by_step.swapaxes(0, 1)
         return list(rows) if self.mask is None else [r[m] for r, m in zip(rows, self.mask, strict=True)]
 

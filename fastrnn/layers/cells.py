@@ -31,7 +31,7 @@ class _Cache(NamedTuple):
 
     #: What the engine saved for each time step.
     tape: run.Tape
-    #: Which sequences' last output is their state, ``(batch,)`` of bool; None if it is for all.
+    #: Booleans ``(batch,)``, True for sequences whose last output is their state; None if all are True.
     ends_valid: np.ndarray | None
     #: Whether all outputs were given.
     sequences: bool
@@ -155,7 +155,7 @@ class Cell(Layer):
         return traits(self._kernel_cell)
 
     def kernel_weights(self) -> run.Weights:
-        """The weights as the engine's kernels take them."""
+        """The weights in the form that the engine's kernels take."""
         weights, parts = self._weights, self._traits
         bias, recurrent_bias = weights.get("bias"), None
         if bias is not None and bias.ndim == 2:
@@ -244,7 +244,7 @@ class Cell(Layer):
         self.extra_constraint = constraints.get(constraint, f"{name}_constraint")
 
     def _start_as_defined(self) -> None:
-        """Set biases and further parameters to what the cell's definition says, unless an initializer was chosen."""
+        """Initialize biases and further parameters as in the cell's definition, unless an initializer was given."""
         if not hasattr(self.kernel_type, "definition"):
             return
         definition, bias = self.kernel_type.definition, self._weights.get("bias")

@@ -47,8 +47,13 @@ class SimpleRNNCell(Cell):
 class LSTMCell(Cell):
     """Long short-term memory (Hochreiter & Schmidhuber 1997); two states, h and c.
 
-    Weights, columns in the order i, f, c, o: ``kernel (n_inputs, 4 * units)``, ``recurrent_kernel (units, 4 * units)``,
-    ``bias (4 * units,)``. The equations are in `fastrnn.cells.lstm`.
+    With ``z = x @ kernel + h_prev @ recurrent_kernel + bias``, whose columns are z_i, z_f, z_c and z_o::
+
+        i, f, o = recurrent_activation(z_i), recurrent_activation(z_f), recurrent_activation(z_o)
+        c = f * c_prev + i * activation(z_c)
+        h = o * activation(c)
+
+    Weights: ``kernel (n_inputs, 4 * units)``, ``recurrent_kernel (units, 4 * units)``, ``bias (4 * units,)``.
 
     Parameters
     ----------
@@ -90,9 +95,15 @@ class LSTMCell(Cell):
 class GRUCell(Cell):
     """Gated recurrent unit (Cho et al. 2014); one state, h.
 
-    Weights, columns in the order z, r, h: ``kernel (n_inputs, 3 * units)``, ``recurrent_kernel (units, 3 * units)``,
-    ``bias (2, 3 * units)`` (input row, recurrent row) with `reset_after`, ``(3 * units,)`` without. The equations are
-    in `fastrnn.cells.gru`.
+    With ``x_k = x @ kernel + bias`` and ``u_k = h_prev @ recurrent_kernel + recurrent_bias`` for the columns k of z, r, h::
+
+        z, r = recurrent_activation(x_z + u_z), recurrent_activation(x_r + u_r)
+        g = activation(x_h + r * u_h)                                     with reset_after
+        g = activation(x_h + (r * h_prev) @ recurrent_kernel_h)           without
+        h = z * h_prev + (1 - z) * g
+
+    Weights: ``kernel (n_inputs, 3 * units)``, ``recurrent_kernel (units, 3 * units)``, ``bias (2, 3 * units)`` (input row,
+    recurrent row) with `reset_after`, ``(3 * units,)`` without.
 
     Parameters
     ----------
@@ -101,7 +112,7 @@ class GRUCell(Cell):
     recurrent_activation : str or None
         Of the two gates.
     reset_after : bool
-        Apply the reset gate after the recurrent product, or before it.
+        Whether to apply the reset gate after the recurrent product, or before it.
     use_cudnn
         An argument of Keras without effect.
     """
@@ -126,7 +137,7 @@ class GRUCell(Cell):
 
     @property
     def kernel_type(self) -> Any:  # type: ignore[override]
-        """The engine's cell of this form."""
+        """The engine's cell for this value of `reset_after`."""
         return GRUKernel if self.reset_after else GRUBeforeKernel
 
 
@@ -141,7 +152,7 @@ def is_kernel(cell: Any) -> bool:
 
 
 class KernelCell(Cell):
-    """A cell whose equations are a kernel of the engine, given as a NamedTuple; for kernels of your own.
+    """A cell made of a kernel of the engine, given as a NamedTuple.
 
     Parameters
     ----------

@@ -48,7 +48,7 @@ def _takes(function: Any, name: str) -> bool:
 
 
 class _Step(NamedTuple):
-    """What `backward` needs of one time step of a user's cell."""
+    """Data of one time step for `backward`."""
 
     x: np.ndarray
     states: list[np.ndarray]
@@ -63,7 +63,7 @@ class _Cache(NamedTuple):
 
 
 class CustomCell(Layer):
-    """A user's own cell, an object with Keras's cell contract, in plain NumPy.
+    """A user-defined cell in NumPy, an object with the methods of Keras's cells.
 
     It is stepped in Python, which is slow: a small layer takes 20 to 100 times as long as a compiled one. A cell whose step
     can be written as equations is compiled instead (see :func:`fastrnn.cells.equations`).
@@ -78,12 +78,12 @@ class CustomCell(Layer):
     Weights are in its dict ``weights``: name -> array; a subclass of :class:`~fastrnn.layers.Layer` gets it from
     ``add_weight``. To be trained it has
 
-    - ``backward(d_out, d_states, x_t, states) -> (dx_t, d_states_prev)``: from the gradients with respect to the output and
-      to the new states, and the arguments that `call` had, the gradients with respect to those. The gradients of the
-      weights are *added* to ``self.grads[name]``, arrays that are there (and zero at the start) when training begins.
+    - ``backward(d_out, d_states, x_t, states) -> (dx_t, d_states_prev)``: computes the gradients of the arguments of `call`
+      from those of the output and of the new states. It *adds* the gradients of the weights to ``self.grads[name]``, arrays
+      that the layer provides and sets to zero.
 
-    A model moves the arrays in ``weights`` and ``grads`` into its own vectors before training, so `call` should look
-    weights up in the dict. Attributes that are the same arrays (``self.kernel = self.add_weight(...)``) are replaced too.
+    A model moves the arrays in ``weights`` and ``grads`` into its own vectors before training, so `call` should read weights
+    from the dict. Attributes that are the same arrays (``self.kernel = self.add_weight(...)``) are replaced too.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ class CustomCell(Layer):
         self.built = True
 
     def _share(self) -> None:
-        """Hold the same dicts of weights and gradients as the object."""
+        """Share the dicts of weights and gradients with the object."""
         cell = self.cell
         if isinstance(cell, Layer):
             cell.weights, cell.grads = cell._weights, cell._grads  # type: ignore[attr-defined]
@@ -159,7 +159,7 @@ class CustomCell(Layer):
         self._weights, self._grads = weights, cell.grads
 
     def _put(self, table: dict[str, Any], name: str, array: np.ndarray) -> None:
-        """Replace an array, also where an attribute of the object is the same one."""
+        """Replace an array in a dict, and attributes of the object that are the same array."""
         old = table[name]
         if old is array:
             return
@@ -169,7 +169,7 @@ class CustomCell(Layer):
         table[name] = array
 
     def _attributes(self) -> dict[str, Any]:
-        """The object's attributes; one with slots has none that could be replaced."""
+        """The object's attributes; empty for an object with slots."""
         return dict(getattr(self.cell, "__dict__", {}))
 
     def bind(self, params, grads):
@@ -185,7 +185,7 @@ class CustomCell(Layer):
             self.cell.set_seed(seed)
 
     def get_initial_state(self, batch_size: int = 1) -> list[np.ndarray]:
-        """Return what the object says, or zeros."""
+        """Return the object's initial states, or zeros."""
         if not self.makes_initial_state:
             return [np.zeros((batch_size, size), self.dtype) for size in self.state_sizes]
         states = self.cell.get_initial_state(batch_size=batch_size)
@@ -193,7 +193,7 @@ class CustomCell(Layer):
         return [np.asarray(state, self.dtype) for state in states]
 
     def step(self, x: Any, states: Any, training: bool = False) -> tuple[np.ndarray, list[np.ndarray]]:
-        """One time step, with what the object returned checked."""
+        """Compute one time step, and check the shapes of its results."""
         more = {"training": training} if self._call_training else {}
         out, new = self.cell.call(x, states, **more)
         new = list(new) if isinstance(new, (list, tuple)) else [new]
@@ -201,7 +201,7 @@ class CustomCell(Layer):
         if [np.shape(a) for a in (out, *new)] != shapes:
             raise ValueError(
                 f"cell={self.cell!r}: call returned an output and states of shapes "
-                f"{[np.shape(a) for a in (out, *new)]}, by its output_size and state_size they should be {shapes}"
+                f"{[np.shape(a) for a in (out, *new)]}, but its output_size and state_size require {shapes}"
             )
         return np.asarray(out, self.dtype), [np.asarray(s, self.dtype) for s in new]
 
@@ -280,7 +280,7 @@ class CustomCell(Layer):
             np.zeros((n_batch, size), self.dtype) if d is None else np.array(d, self.dtype)
             for d, size in zip(d_states, self.state_sizes, strict=True)
         ]
-        # Masked steps repeat the output of an earlier step: their gradients are added up until that step comes.
+        # Masked steps repeat the output of an earlier step, whose gradient is the sum of theirs.
         carried = np.zeros((n_batch, self.output_size), self.dtype)
         if not options.sequences and d_out is not None:
             carried = carried + d_out
@@ -340,7 +340,7 @@ class CustomCell(Layer):
     # -- configuration and copies
 
     def get_config(self) -> dict[str, Any]:
-        # The arguments of the object's constructor are not known, so the configuration holds the object itself.
+        # The arguments of the object's constructor are not known, so the configuration contains the object.
         return {**super().get_config(), "cell": self.cell}
 
     @classmethod
@@ -348,7 +348,7 @@ class CustomCell(Layer):
         return cls(**{**config, "cell": copy.deepcopy(config["cell"])})
 
     def __getstate__(self) -> dict[str, Any]:
-        # Pickling copies the weights: record which attributes are the same arrays.
+        # Pickling copies the weights, so record which attributes are the same arrays.
         links = {
             key: name
             for key, value in self._attributes().items()

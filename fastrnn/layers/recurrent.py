@@ -64,7 +64,7 @@ class RNN(Wrapper):
         Compiling them takes one to two seconds for each number of units, once. Batches of several sequences, and dropout of
         the recurrent products, run through the same kernels either way.
     zero_output_for_mask : bool
-        Make the output of a masked step zero; by default it is that of the step before.
+        Whether the output of a masked step is zero; by default it is the output of the previous step.
     **kwargs
         As for :class:`Layer`.
 
@@ -114,7 +114,7 @@ class RNN(Wrapper):
         self.zero_output_for_mask = flag(zero_output_for_mask, "zero_output_for_mask")
         #: States after the last call, if `stateful`: one entry for each state (or cell of a stack), None for zeros.
         self.states: list[Any] | None = None
-        #: Gradient with respect to the initial state, of the last `backward`; laid out as the states.
+        #: Gradient with respect to the initial state, from the last `backward`; nested as the states.
         self.d_initial_state: list[Any] | None = None
         self._ready: tuple[tuple, Any] | None = None
         #: The input shape that was last found to fit, since the layer was built.
@@ -275,7 +275,7 @@ class RNN(Wrapper):
         if self.go_backwards or self.return_state:
             option = "go_backwards" if self.go_backwards else "return_state"
             raise ValueError(
-                f"layer {self.name!r} has {option}=True: a stream goes forward in time and its layers return one "
+                f"layer {self.name!r} has {option}=True: a stream computes forward in time, and its layers return one "
                 "output each"
             )
         return self.cell.streamed(x, self.unroll)
@@ -287,10 +287,10 @@ class RNN(Wrapper):
         ----------
         x : array_like of shape (batch, time, features)
         mask : array of bool of shape (batch, time), optional
-            False where a step is padding: it leaves the states as they are.
+            False where a step is padding, which does not change the states.
         initial_state : list, optional
-            Arrays ``(batch, size)``, one for each state; for a stack one entry for each cell, itself a list where the
-            cell has several states. Overrides the states of a stateful layer.
+            Arrays ``(batch, size)``, one for each state; for a stack one entry for each cell, which is a list if the cell
+            has several states. Used in place of the states of a stateful layer.
         training : bool
             Whether to apply dropout.
 

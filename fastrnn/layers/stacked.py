@@ -31,7 +31,7 @@ def as_cell(cell: Any, dtype: Any = None, name: str = "cell") -> Any:
         raise ValueError(f"{name}={cell!r} is a class: give an instance of it")
     if isinstance(cell, Layer) and cell.return_sequences is not None:
         raise ValueError(
-            f"{name}={cell!r} has a time loop of its own: give a cell, such as LSTMCell, which does one step"
+            f"{name}={cell!r} is a layer with a time loop of its own: give a cell, such as LSTMCell"
         )
     if isinstance(cell, (Cell, CustomCell, StackedRNNCells, DropoutWrapper)):
         return cell
@@ -220,7 +220,7 @@ class StackedRNNCells(Wrapper):
         if len(given) != len(self.cells):
             raise ValueError(
                 f"{name} has {len(given)} entries, there are {len(self.cells)} cells: give one entry for each, a list "
-                "where a cell has several states"
+                "if a cell has several states"
             )
         return [
             cell.as_states(state, n_batch, f"{name}[{k}]")
@@ -322,5 +322,5 @@ class StackedRNNCells(Wrapper):
 
 
 def _entry(states: Any, cell: Any) -> Any:
-    """A cell's states as an entry in the list of a stack: the array itself where the cell has one state only."""
+    """A cell's states as an entry in the list of a stack: an array if the cell has only one state."""
     return list(states) if isinstance(cell.state_size, (list, tuple)) else states[0]

@@ -240,7 +240,7 @@ class Wrapper(Layer):
         return config
 
     def __getstate__(self) -> dict[str, Any]:
-        # The weights are pickled with the children only, so that there is one copy of each when they are read.
+        # Weights are pickled only with the children, so that unpickling makes one copy of each.
         state = {**self.__dict__, "_weights": {}, "_grads": {}}
         state.pop("binding", None)  # a copy is in no model
         return state

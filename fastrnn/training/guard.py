@@ -17,7 +17,7 @@ Undo = Callable[[], None]
 
 
 class guard(contextlib.AbstractContextManager[Any]):  # noqa: N801 - used like a function
-    """Put back what the block has changed if it fails.
+    """Call functions that restore objects if the block raises an exception.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ class Changes:
         copied[slice(None) if index is None else index] = True
 
     def restore(self) -> None:
-        """Put weights and optimizer back."""
+        """Restore weights and optimizer."""
         weights = self.model.weight_vector
         for copy in reversed(self._copies):
             target = (weights if copy.vector is None else copy.vector)[copy.part]
