@@ -398,10 +398,10 @@ def builtin_max(z, prev):
 ERRORS = {
     branch: ("if z.h > 0", "write where(condition, a, b) instead of if"),
     ternary_and: ("and prev.h", "& | ~ instead of and, or, not"),
-    unknown_math: ("math.sinh", "take functions from fastrnn.cells"),
+    unknown_math: ("math.sinh", "use functions of fastrnn.cells"),
     unknown_numpy: ("np.arctan", "numpy.arctan is not known to the equations: did you mean"),
-    loop_over_units: ("for j in range", "leave the index or the loop over units out"),
-    indexed: ("z.h[0]", "leave the index or the loop over units out"),
+    loop_over_units: ("for j in range", "leave out the index or the loop over units"),
+    indexed: ("z.h[0]", "leave out the index or the loop over units"),
     product: ("prev.h @", "z already contains x @ W + h_prev @ U + b"),
     array: ("np.ones(5)", "an array of shape (5,) stands in the equations"),
     several_values: ("np.stack", "numpy.stack is not known to the equations, which are those of one unit"),
@@ -416,9 +416,9 @@ ERRORS = {
     text: ('"1"', "'1' is not a number"),
     called: (
         "z.h(prev.h)",
-        "is called as a function: only activations are, and gates that are declared late=",
+        "is called as a function: only activations, and gates in late=, can be called",
     ),
-    power: ("**2.5", "power 2.5: whole powers from 1 to 8 and 0.5 are known"),
+    power: ("**2.5", "power 2.5: only integer powers from 1 to 8 and 0.5 are known"),
     builtin_max: ("max(z.h", "maximum(a, b) and minimum(a, b) instead of max and min"),
 }
 

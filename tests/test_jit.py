@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fastrnn.engine.numba_private import pipeline
-from fastrnn.engine.numba_private.pipeline import Passed
+from fastrnn.engine.numba_private.pipeline import Redirect
 from fastrnn.engine.runtime.jit import DISABLED, body_of, implements, jit, register_sources, stub
 from tests.small_package import CELL, MAIN, environment, run
 
@@ -175,7 +175,7 @@ def put_with(note, cell, x, i):
 
 @body_of(put_with)
 def _put_with(note, cell, *kinds):
-    return Passed(put, 1)
+    return Redirect(put, 1)
 
 
 def put_noted(first, second, cell, x, i):
@@ -185,7 +185,7 @@ def put_noted(first, second, cell, x, i):
 
 @body_of(put_noted)
 def _put_noted(*kinds):
-    return Passed(put_with, 1)
+    return Redirect(put_with, 1)
 
 
 @jit

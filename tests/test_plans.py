@@ -60,7 +60,7 @@ def test_threads_follow_the_work(monkeypatch):
     assert thread_count(LSTM(32), 10**6, 32, 100, None) == 16
     assert thread_count(LSTM(32), 10**6, 32, 3, None) == 3
     assert thread_count(LSTM(32), 10**6, 32, 1, None) == 1
-    assert [thread_count(LSTM(32), 10**6, 32, n, None, least_rows=2) for n in (2, 3, 4, 5)] == [1, 2, 2, 3]
+    assert [thread_count(LSTM(32), 10**6, 32, n, None, min_rows=2) for n in (2, 3, 4, 5)] == [1, 2, 2, 3]
 
 
 def test_ragged_batches_share_what_does_not_depend_on_their_lengths():

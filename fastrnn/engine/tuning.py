@@ -1,13 +1,13 @@
-"""Every constant that was measured: its unit, how it was found, and on what.
+"""All measured constants with their units.
 
-These numbers decide how work is cut and which thread does it. Results do not depend on them, except for the rounding of
-weight gradients: how many rows are summed at a time decides the order of additions.
+These numbers determine how work is divided and distributed to threads. Results do not depend on them, except for the
+rounding of weight gradients, whose order of additions depends on the number of rows that are summed at a time.
 
-All were set on two cores of a virtual machine: AMD EPYC, AVX-512, 48 KiB of L1 and 1 MiB of L2 a core. Most are the point
-where two curves of time cross. To try another value, write it here and run ``python -m benchmarks.compare HEAD .``,
-which times inference and training by the working tree beside the last commit.
+All were measured on two cores of a virtual machine: AMD EPYC, AVX-512, 48 KiB of L1 and 1 MiB of L2 per core. Most are the
+size at which two methods take the same time. To try another value, change it here and run
+``python -m benchmarks.compare HEAD .``, which compares the working tree with the last commit.
 
-Work is counted in multiply-adds of matrix products, of which one core of that machine does 54 a nanosecond.
+Work is counted in multiply-adds of matrix products; one core of that machine computes 54 per nanosecond.
 """
 
 from typing import NamedTuple
@@ -15,42 +15,44 @@ from typing import NamedTuple
 # ---------------------------------------------------------------------------------------------------------------------
 # One thread: chunks of time steps and blocks of rows
 
-#: Bytes. Scratch memory of a chunk of time steps: it has to stay in a core's L2, beside the packed weights, between the
-#: product that fills it and the steps that read it.
+#: Bytes. Scratch memory of a chunk of time steps, which must fit a core's L2 together with the packed weights, because the
+#: steps read what the input product has written.
 CHUNK_BYTES = 192 * 1024
-#: Rows. Going back, a chunk has at least this many, even if they exceed CHUNK_BYTES: weight gradients are read and written
-#: once a chunk, and with fewer rows that takes longer than the products, once the gradients outgrow L2.
+#: Rows. Minimum for a chunk in the backward pass, even if it exceeds CHUNK_BYTES. Weight gradients are read and written once
+#: for each chunk; if they exceed L2, this takes longer than the products of fewer rows.
 MIN_GRAD_ROWS = 256
-#: Rows. A thread's sequences are processed in blocks of at most this many, so that a chunk has several steps.
+#: Rows. Maximum for a block of a thread's sequences, so that a chunk has several steps.
 MAX_BLOCK_ROWS = 64
-#: Rows. At least this many inputs of one step fill the tiles of a product, which reads them where they lie; fewer are first
-#: copied together with those of other steps. It saved 3 to 8% of the inference of small networks.
+#: Rows. With at least this number of rows in a step, the input product reads them directly; fewer rows are first copied
+#: together with those of other steps. This saves 3 to 8% of the time of inference of small networks.
 MIN_ROWS_IN_PLACE = 16
 
 # ---------------------------------------------------------------------------------------------------------------------
 # How many threads
 
-#: Multiply-adds. Each further thread needs at least this many, 11 us: a hand-over takes 1.5 us, and what another core has
-#: written must be fetched from its cache. Found with small passes, whose call takes 3 us.
+#: Multiply-adds. Minimum work for each additional thread, 11 us: passing work to a thread takes 1.5 us, and data that
+#: another core has written must be read from its cache. Measured with small passes, whose call takes 3 us.
 MIN_THREAD_WORK = 600_000
-#: Multiply-adds. What a time step costs besides its products: 75 ns.
+#: Multiply-adds. Time of a time step without its products: 75 ns.
 STEP_WORK = 4_000
-#: Multiply-adds. A smaller call, of less than 75 us, does not wake a sleeping thread: waking takes as long as it would help.
+#: Multiply-adds. Minimum work to wake a sleeping thread, 75 us, because waking takes about as long as it saves.
 MIN_WAKING_WORK = 4_000_000
-#: Rows. In inference each thread gets at least this many sequences: a product with one row waits for the weights, so it
-#: takes nearly as long as one with two. (In training other products have all time steps as rows, so one is enough.)
+#: Rows. Minimum number of sequences of each thread in inference: a product with one row is limited by loading the weights,
+#: and takes nearly as long as with two. (In training other products have all time steps as rows, so one is enough.)
 MIN_INFERENCE_ROWS = 2
-#: Rows. A product with fewer rows than this takes as long as one with this many, for the same reason.
+#: Rows. A product with fewer rows takes as long as with this number of rows, for the same reason.
 MIN_PRODUCT_ROWS = 2.2
-#: Multiply-adds. What the hand-overs of one split time step cost: 0.9 us for a single sequence, of which only the product is
-#: split, 2.8 us for several, of which the rows of the gates are split as well.
+#: Multiply-adds. Time of synchronisation in a split time step: 0.9 us for a single sequence, where only the product is
+#: split, and 2.8 us for several sequences, where the rows of the gates are split too.
 SPLIT_STEP_COST = 50_000, 150_000
-#: Multiply-adds. A thread's slice of a split step has at least this many: 0.5 us.
+#: Multiply-adds. Minimum work of a thread's slice of a split step: 0.5 us.
 MIN_SLICE_WORK = 25_000
-#: Numbers. Gradients of fewer weights are summed by one thread: their cache lines would only move from core to core.
+#: Numbers. With at least this number of weights, all threads sum gradients; below it, transferring cache lines between cores
+#: would take longer.
 MIN_SHARED_SUM = 1 << 18
-#: Bytes. Packed weights up to this size are packed by every thread for itself, so that they lie in its own L2. Packed once
-#: for two threads, 100 LSTM units took 53 us instead of 5, and the threads trained 1.2 times as fast as one instead of 1.9.
+#: Bytes. Weights up to this size are packed by every thread separately, so that they are in its L2. When they were packed
+#: once for two threads, 100 LSTM units took 53 us instead of 5, and two threads trained 1.2 instead of 1.9 times as fast as
+#: one.
 OWN_WEIGHTS_BYTES = 512 * 1024
 #: Predictions. From this number on the kernel of the squared error is faster than NumPy, whose calls take 3 us.
 MIN_LOSS_KERNEL = 1 << 8
@@ -60,8 +62,8 @@ LOSS_PIECE = 1 << 14
 #: direction, 0.4 ms; to start one takes 0.1 ms.
 MIN_DIRECTION_WORK = 20_000_000
 
-#: Multiply-adds. A longer pass, of more than 0.1 s, is run by a helper of the main thread, which Ctrl-C can then reach;
-#: starting one takes 0.1 ms.
+#: Multiply-adds. A longer pass, of more than 0.1 s, is run in a helper thread, so that Ctrl-C can end it; starting the
+#: thread takes 0.1 ms.
 LONG_WORK = 5_000_000_000
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -72,36 +74,37 @@ LONG_WORK = 5_000_000_000
 MAX_UNROLLED_UNITS = 64
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Hand-over to the team of threads
+# Distribution of work to the team of threads
 
-#: Spins. How long the caller waits for the last piece before it offers its core to other threads: about 20 us.
+#: Spins. The caller waits for the last piece for about 20 us before it yields its core to other threads.
 SPINS_BEFORE_YIELD = 2_000
-#: Spins. How long a thread looks for work before it sleeps: about 0.5 ms, longer than what lies between two passes of a
-#: training step.
+#: Spins. A thread waits for work for about 0.5 ms before it sleeps, longer than the time between two passes of a training
+#: step.
 SPINS_BEFORE_SLEEP = 30_000
-#: Nanoseconds, and a fraction of the call. A call that waited longer than both for its last piece says that other processes
+#: Nanoseconds, and a fraction of the call. If a call waited longer than both for its last piece, it is late: other processes
 #: use the cores.
 LATE_NS, LATE_FRACTION = 500_000, 0.4
-#: Calls. After a late call this many are made by one thread; twice as many after each further one, up to the second number.
+#: Calls. After a late call, the next MIN_REST_CALLS calls use one thread; the number doubles after each further late call,
+#: up to MAX_REST_CALLS.
 MIN_REST_CALLS, MAX_REST_CALLS = 2, 256
-#: Nanoseconds. Calls that follow one another within this time keep threads awake, however small the calls are.
+#: Nanoseconds. Calls within this time of each other keep threads awake, even if the calls are small.
 AWAKE_NS = 500_000
-#: Nanoseconds. After this time a call asks again on which cores it may run, so that threads that are awake follow; asking
-#: takes 1 us, and threads that wake ask anyway.
+#: Nanoseconds. After this time a call reads its CPU affinity again, to move threads that are awake; reading takes 1 us, and
+#: threads that are woken are moved anyway.
 AFFINITY_NS = 50_000_000
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Memory
 
-#: Bytes. Blocks of at least this size come from the system and go back to it, so we keep them. They would all begin at the
-#: same place of a page, where a core takes a load for one of what was just stored to another block: Adam over four took
-#: two to three times as long. So their beginnings are moved apart.
+#: Bytes. Blocks of at least this size are kept, because the allocator would return them to the system. They start at
+#: different offsets in a page: with equal offsets, loads wait for stores to other blocks, and an update of Adam, which uses
+#: four blocks, took two to three times as long.
 LARGE_BLOCK_BYTES = 1 << 16
-#: Arrays. Large ones whose memory is kept to be used again.
+#: Arrays. Maximum number of large arrays whose memory is kept for reuse.
 MAX_RECYCLED_ARRAYS = 12
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Loops that are generated from a cell's equations
+# Loops that are generated from the equations of a cell
 
 
 class LoopCosts(NamedTuple):

@@ -1,4 +1,4 @@
-"""Cells by their equations: trace a Python function, differentiate it, write and compile its loops."""
+"""Cells as equations: trace a Python function, differentiate it, generate and compile its loops."""
 
 from fastrnn.engine.equations.cell import EquationsCell, equations
 from fastrnn.engine.equations.functions import FUNCTIONS

@@ -1,4 +1,4 @@
-"""Cells from their equations: a decorated function becomes a NamedTuple class that the engine's kernels take."""
+"""The decorator `equations`, which makes a NamedTuple class for the engine's kernels from a Python function."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from fastrnn.registry import choices
 
 __all__ = ["EquationsCell", "equations"]
 
-#: Classes are what is cached by, which type checkers take for unhashable.
+#: functools.cache with classes as keys, which type checkers consider unhashable.
 _cached: Any = functools.cache
 
 _TEXTS = {"step_forward": "forward", "step_backward": "backward"}
 
 
 class EquationsCell(UnrollableCell):
-    """What all classes made by :func:`equations` share.
+    """Base class of all classes that :func:`equations` makes.
 
     Attributes
     ----------
     definition : Definition
-        What the author wrote; ``definition.step`` is the function.
+        The user's definition; ``definition.step`` is the function.
     choice : dict of str to str or None
-        The activation of each parameter that is one; None where it is a field of the tuple, by code.
+        The name of each activation by parameter; None if the tuple has a field with the activation's code.
     activation_fields : tuple of str
-        Those fields.
+        Names of these fields.
     """
 
     __slots__ = ()
@@ -57,7 +57,7 @@ class EquationsCell(UnrollableCell):
 
     @classmethod
     def step(cls, *args: Any, **kwargs: Any) -> Any:
-        """The author's function: on NumPy arrays it computes one time step, all units at once."""
+        """The user's function; with NumPy arrays it computes one time step for all units."""
         return cls.definition.step(*args, **kwargs)
 
     @classmethod
@@ -67,8 +67,8 @@ class EquationsCell(UnrollableCell):
         Parameters
         ----------
         choice : mapping of str to str or None
-            Names of activations by parameter. None makes it a field of the tuple, which holds the activation's code: one
-            class then serves all activations, row by row.
+            Names of activations by parameter. None makes it a field of the tuple with the activation's code: one class is
+            then used for all activations, which are computed row by row.
         """
         return _variant(cls.base, tuple(choice.items()))
 
@@ -84,12 +84,12 @@ class EquationsCell(UnrollableCell):
 
     @classmethod
     def using(cls, **names: str) -> Any:
-        """The class with these activations compiled in, as fast as the usual ones.
+        """The class with these activations compiled into its loops.
 
         Parameters
         ----------
         **names : str
-            Activations by parameter of the step, by Keras's names; the others are the usual ones.
+            Keras's names of activations, by parameter of the step; other parameters keep their defaults.
         """
         usual = cls.definition.activations
         for parameter, name in names.items():
@@ -106,7 +106,7 @@ class EquationsCell(UnrollableCell):
 
     @classmethod
     def with_activations(cls, n_units: int, activations: Mapping[str, Any], **numbers: float) -> Any:
-        """A cell with any activations: the class of the usual ones where they are these, else the one that serves all.
+        """A cell with any activations, of the class with the default activations or of the class for all activations.
 
         Parameters
         ----------
@@ -123,17 +123,17 @@ class EquationsCell(UnrollableCell):
 
     @classmethod
     def generated_body(cls, stub: str, bits: int) -> Callable:
-        """The body of `step_forward` or `step_backward` for numbers of `bits` bits."""
+        """The body of `step_forward` or `step_backward` for float32 or float64 (`bits`)."""
         return _bodies(cls, bits)[_TEXTS[stub]]
 
     @classmethod
     def source_digest(cls) -> str:
-        """A digest of all texts that are compiled for the class."""
+        """A digest of all generated sources of the class."""
         return hashlib.sha256("".join(_text(cls, bits) for bits in (32, 64)).encode()).hexdigest()
 
     @classmethod
     def source(cls, bits: int = 32) -> str:
-        """The text that is compiled, for numbers of `bits` bits."""
+        """The generated source for float32 or float64 (`bits`)."""
         return _text(cls, bits)
 
     def __reduce__(self) -> Any:
@@ -147,7 +147,7 @@ def _rebuilt(base: Any, choice: dict[str, str | None], values: tuple) -> Any:
 
 
 class _With:
-    """The class that serves all activations, by codes in its fields."""
+    """The class for all activations, whose fields have the activations' codes."""
 
     def __get__(self, instance: Any, cls: Any) -> Any:
         return cls.variant(dict.fromkeys(cls.definition.activations))
@@ -278,10 +278,10 @@ def equations(
     start: Mapping[str, float] | None = None,
     layer_defaults: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable], Any]:
-    """Make a cell of the decorated function, which computes one time step of one unit.
+    """Make a cell from the decorated function, which computes one time step of one unit.
 
-    The function is run once on symbols. The engine differentiates what it computes, decides what is kept for the way
-    back, and writes and compiles the loops. On NumPy arrays the same function computes all units at once.
+    The function is run once on symbols. The engine differentiates the result, chooses the values to keep for the backward
+    pass, and generates and compiles the loops. With NumPy arrays the same function computes all units at once.
 
     Parameters
     ----------
@@ -290,34 +290,34 @@ def equations(
     states : str
         Names of the states, the output first.
     extra : str
-        Names of further parameters, one number a unit each.
+        Names of further parameters, each one number for each unit.
     late : str
-        Gates, the last ones, whose recurrent product has a left operand other than ``h_prev``: the function calls them,
+        The last gates, if the left operand of their recurrent product is not ``h_prev``: the function calls them,
         ``z.g(r * prev.h)``.
     recurrent : bool
-        Whether there is a recurrent product at all.
+        Whether there is a recurrent product.
     start : mapping of str to float, optional
-        Where biases of gates and further parameters start in a new layer, by name; zero otherwise.
+        Initial values of biases of gates and of further parameters, by name; zero by default.
     layer_defaults : mapping of str to object, optional
         Arguments of the cell's layer whose defaults differ from those of other layers, such as ``trainable``.
 
     Returns
     -------
     decorator
-        It turns the function into a NamedTuple class with the field ``n_units`` and one for each number.
+        Makes a NamedTuple class with the field ``n_units`` and one field for each number.
 
     Raises
     ------
     EquationError
-        When the function can't be traced. The message shows the line and says what to write instead.
+        If the function can't be traced. The message shows the line and says what to write instead.
 
     Notes
     -----
-    The function's parameters say what it is given:
+    The function's parameters have these meanings:
 
     - ``z``: pre-activations, ``z.i`` is gate ``i``;
-    - ``u``: where it is there, the recurrent product is kept apart from ``z``, with a bias of its own;
-    - ``prev``: states of the step before;
+    - ``u``: the recurrent product, with its own bias; if the function has this parameter, ``z`` does not include it;
+    - ``prev``: states of the previous step;
     - ``p``: further parameters, those of `extra`;
     - a parameter whose default is a function of :mod:`fastrnn.cells`: an activation, which users can choose;
     - a parameter whose default is a number: a field of the class.
@@ -380,7 +380,9 @@ def equations(
                     f"{step.__name__}: parameter {name}={default!r} is neither a function of fastrnn.cells nor a number"
                 )
         if "n_units" in numbers or "n_units" in activations:
-            raise TypeError(f"{step.__name__}: n_units is the engine's, equations are those of one unit")
+            raise TypeError(
+                f"{step.__name__}: n_units is reserved for the engine, equations are those of one unit"
+            )
         definition = Definition(
             step,
             **names,
@@ -394,7 +396,7 @@ def equations(
             raise ValueError(
                 f"{step.__name__} takes u, the recurrent product, and there is none with recurrent=False"
             )
-        trace(definition, dict(activations))  # errors belong here, not into the first call
+        trace(definition, dict(activations))  # raise errors here and not at the first call
         return _made(definition, dict(activations), step.__name__, step.__qualname__, step.__module__)
 
     return decorate

@@ -1,4 +1,4 @@
-"""Derivatives of a step, and what the way forward keeps for the way back."""
+"""Derivatives of a step, and the choice of values that the forward pass saves for the backward pass."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastrnn.engine.recurrence.contract import Traits
 
 __all__ = ["Derived", "derive", "differentiate"]
 
-#: Numbers that the way back has without their being saved.
+#: Operations whose values the backward pass has without saving them.
 _AT_HAND = {"prev", "extra", "number", "ds", "left", "const"}
 
 
@@ -21,7 +21,7 @@ def differentiate(seeds: Iterable[tuple[Node, Node]]) -> dict[Node, Node]:
     Parameters
     ----------
     seeds : pairs of nodes
-        A node, and the gradient that reaches it from outside the step.
+        A node, and its gradient from outside the step.
     """
     seeds = list(seeds)
     grads: dict[Node, Node] = {}
@@ -37,7 +37,7 @@ def differentiate(seeds: Iterable[tuple[Node, Node]]) -> dict[Node, Node]:
         if upstream is graph.zero:
             continue
         slopes = OPERATIONS[node.op].slopes if node.op in OPERATIONS else None
-        if node.op == "act":  # known by its code only: an operation on a whole row
+        if node.op == "act":  # an activation given by its code: an operation on a whole row
             reach(node.args[1], graph.node("back", node.args[0], node.args[1], node, upstream))
         elif slopes is not None:
             for a, d in zip(node.args, slopes(graph, upstream, node, *node.args), strict=True):
@@ -57,7 +57,7 @@ class Derived(NamedTuple):
         By kind ("z", "u", "prev", "extra") and name.
     saved : list of Node
     rowwise : bool
-        Whether activations are known by their codes only.
+        Whether activations are given by their codes and computed row by row.
     """
 
     definition: Definition
@@ -68,7 +68,7 @@ class Derived(NamedTuple):
 
     @property
     def traits(self) -> Traits:
-        """The parts of the cell, as the engine takes them."""
+        """The traits of the cell for the engine."""
         d = self.definition
         return Traits(
             n_gates=len(d.gates),
@@ -86,7 +86,7 @@ def derive(definition: Definition, choice: dict[str, str | None]) -> Derived:
     """Trace and differentiate a step for one choice of activations, and decide what is saved."""
     traced = trace(definition, choice)
     graph = traced.graph
-    # The gradient of a late operand comes from the engine, after the way back through the late products.
+    # The engine computes the gradient of a late operand, in the backward pass through the late products.
     seeds = [(new, graph.node("ds", name)) for new, name in zip(traced.new, definition.states, strict=True)]
     grads = differentiate(seeds + [(left, graph.node("left")) for left in traced.left.values()])
     kinds = [("z", definition.gates), ("prev", definition.states), ("extra", definition.extra)]
@@ -98,10 +98,10 @@ def derive(definition: Definition, choice: dict[str, str | None]) -> Derived:
 
 
 def _saved(traced: Traced, wanted: Iterable[Node]) -> list[Node]:
-    """The nodes that the way back can't do without.
+    """The nodes that must be saved for the backward pass.
 
-    These are the values of costly functions; of activations known by their codes only, what they are applied to. What
-    follows from states, parameters and saved nodes by arithmetic is computed again, and so are functions of those alone.
+    These are the values of costly functions, and the arguments of activations that are given by their codes. Nodes that
+    follow from states, parameters and saved nodes by arithmetic are computed again, and so are functions of parameters.
     """
     saved: dict[Node, None] = dict.fromkeys(traced.left.values())
     new = set(traced.new)
@@ -137,6 +137,6 @@ def _saved(traced: Traced, wanted: Iterable[Node]) -> list[Node]:
         del saved[node]
         if not made_of_others(node):
             saved[node] = None
-    # In the order in which they are computed. Those that only gradients use (an argument of a slope) are among them.
+    # In the order of computation, including nodes that only gradients use (an argument of a derivative).
     order = {node: k for k, node in enumerate(ordered([*traced.left.values(), *traced.new]))}
     return sorted(saved, key=order.__getitem__)

@@ -1,4 +1,4 @@
-"""The functions that equations are written with: on symbols they make nodes, on anything else they are NumPy's."""
+"""The functions for equations: with symbols they make nodes, with arrays they are NumPy's functions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _activate(name: str) -> Any:
     return apply
 
 
-#: What each is on arrays.
+#: The functions for arrays.
 _ON_ARRAYS: dict[str, Any] = {
     "tanh": np.tanh,
     "sigmoid": vecmath.sigmoid,
@@ -43,7 +43,7 @@ _ON_ARRAYS: dict[str, Any] = {
 
 
 class Function:
-    """A function that equations may use; it also works on arrays, so that a cell's step runs on both.
+    """A function for equations, which takes symbols or arrays.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def _function(name: str) -> Function:
     return FUNCTIONS[name]
 
 
-#: Every function by name: the elementary ones, and the activations of one number by Keras's names.
+#: All functions by name: the elementary functions, and the elementwise activations by Keras's names.
 FUNCTIONS: dict[str, Function] = {
     name: Function(name)
     for name in (

@@ -1,7 +1,7 @@
-"""Write a derived step as text: two functions whose loops run over the units of each row.
+"""Generate the source of a differentiated step: two functions with loops over the units of each row.
 
-The text is compiled as the bodies of `step_forward` and `step_backward` (see `engine.contract`), whose parameters it uses
-by name.
+The source is compiled as the bodies of `step_forward` and `step_backward` (see `recurrence.contract`), and has their
+parameters.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fastrnn.engine.recurrence.contract import step_backward, step_forward
 
 __all__ = ["ALL", "Schedule", "backward_text", "forward_text"]
 
-#: Where each kind of row lies, the k-th of its kind, in step `r` of the loop over rows.
+#: Expressions for the k-th row of each kind, in iteration `r` of the loop over rows.
 _ROWS = {
     "z": "part(step.z, r, {} * u, u)",
     "u": "part(step.hu, r, {} * u, u)",
@@ -34,7 +34,7 @@ _ROWS = {
     "operand": "part(step.operand, r, 0, u)",
     "left": "part(step.d_operand, r, 0, u)",
 }
-#: Rows whose gradients are added to or overwritten: what was written there is not looked up again.
+#: Rows of gradients that are added to or overwritten, so their values can't be read again.
 _ACCUMULATED = ("ds", "dextra")
 
 
@@ -43,14 +43,14 @@ ALL = 99
 
 
 class Schedule(NamedTuple):
-    """How a body's loops are cut.
+    """How a body is divided into loops.
 
     Attributes
     ----------
     functions : int
-        At most this number of costly functions a loop.
+        Largest number of costly functions in a loop.
     outputs : int
-        At most this number of rows that a loop writes.
+        Largest number of rows that a loop writes.
     at_once : int
         Vectors that a loop with costly functions works on at once; 0 leaves it to the compiler.
     plain_at_once : int
@@ -64,7 +64,7 @@ class Schedule(NamedTuple):
 
 
 class _Writer:
-    """The text of one body: rows, loops over them, calls on whole rows."""
+    """Collects the source of one body: rows, loops over them, calls on whole rows."""
 
     def __init__(self, array: str, loop_names: str, n_scratch: int, rows_needed: dict[str, str]) -> None:
         self.array, self.loop_names, self.scratch_limit = array, loop_names, n_scratch
@@ -89,7 +89,7 @@ class _Writer:
         return self.row("scratch", self.n_scratch - 1)
 
     def loop(self, stores: list[tuple[str, Node]], have: dict[Node, str]) -> None:
-        """One loop that writes rows from what rows hold already."""
+        """Add a loop that writes rows, from the nodes that rows contain already."""
         text: dict[Node, str] = {}
         lines: list[str] = []
         ins: list[str] = []
@@ -125,10 +125,10 @@ class _Writer:
         self.lines.append(f"for_each_unit({name}, {at_once}, u, {targets}, {_tuple(ins)}, {_tuple(numbers)})")
 
     def write(self, stores: list[tuple[str, Node]], have: dict[Node, str]) -> None:
-        """Loops and calls that write rows, as the schedule says; `have` grows by them."""
+        """Add loops and calls that write rows, by the schedule, and add their nodes to `have`."""
         self._write_calls(stores, have)
         group: list[tuple[str, Node]] = []
-        zeros: list[str] = []  # written last: until then a row may be read
+        zeros: list[str] = []  # written last, because the rows may be read before
         for row, node in stores:
             if have.get(node) == row:
                 continue
@@ -150,7 +150,7 @@ class _Writer:
         have.update({node: row for row, node in group if not row.startswith(_ACCUMULATED)})
 
     def _write_calls(self, stores: list[tuple[str, Node]], have: dict[Node, str]) -> None:
-        """Activations known by their codes only, and their gradients: calls on whole rows, before the loops."""
+        """Add calls on whole rows for activations that are given by their codes, and for their gradients."""
         targets = {node: row for row, node in stores if not row.startswith(_ACCUMULATED)}
         for node in ordered([node for _, node in stores], have):
             if node in have or node.op not in ("act", "back"):
@@ -172,7 +172,7 @@ class _Writer:
 
 
 def _uses(roots: list[Node], have: dict[Node, str]) -> dict[Node, int]:
-    """How often each node is read, below the roots and above what rows hold."""
+    """How often each node is read, between the roots and the nodes that rows contain."""
     uses: dict[Node, int] = {}
 
     def visit(node: Node) -> None:
@@ -195,13 +195,13 @@ def _indented(lines: Iterable[str], n: int = 1) -> list[str]:
 
 
 def _given(derived: Derived, w: _Writer, **kinds: Iterable[str]) -> dict[Node, str]:
-    """Rows that hold given numbers."""
+    """The rows of given nodes."""
     graph = derived.traced.graph
     return {graph.node(kind, n): w.row(kind, k) for kind, names in kinds.items() for k, n in enumerate(names)}
 
 
 def _per_unit(derived: Derived, roots: Iterable[Node], have: dict[Node, str]) -> list[Node]:
-    """Costly nodes made of parameters alone: one computation serves all rows."""
+    """Costly nodes that depend only on parameters, and are computed once for all rows."""
 
     def constant(node: Node) -> bool:
         return node.op in ("extra", "const", "number") or (
@@ -292,7 +292,7 @@ def forward_text(
             costly = [n for n in ordered([n for _, n in stores], have) if n.op in COSTLY and n not in have]
             inner = [n for n in costly if not any(m in costly for m in ordered(parents(n), have))]
             first = [(w.scratch(), n) for n in inner[: w.scratch_limit - w.n_scratch]]
-        # Outputs together with the saved numbers that they need, so that each value is made in one place.
+        # Outputs in the same loops as the saved values that they need, so that each value is computed once.
         w.write([*first, *stores], have)
         return w.lines
 
@@ -329,7 +329,7 @@ def forward_text(
 
 
 def _written_once(derived: Derived, w: _Writer, roots: Iterable[Node], have: dict[Node, str]) -> list[str]:
-    """Lines before the loop over rows; `have` grows by what they compute."""
+    """The lines before the loop over rows; their nodes are added to `have`."""
     found = _per_unit(derived, roots, have)[: w.scratch_limit]
     if not found:
         return []
@@ -358,7 +358,7 @@ def backward_text(derived: Derived, schedule: Schedule, units: int | None = None
     for phase in range(1 + bool(definition.late)):
         w.lines, w.n_scratch, w.schedule = [], n_once, schedule
         have = given | sums
-        # Phase 1 comes first and writes the gradients of the late gates only.
+        # Phase 1 is first and writes only the gradients of the late gates.
         chosen = [g for g in definition.gates if not definition.late or (g in definition.late) == bool(phase)]
         stores = [(w.row("dz", definition.gates.index(g)), gradients["z", g]) for g in chosen]
         if phase == 0:

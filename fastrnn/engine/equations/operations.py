@@ -1,4 +1,4 @@
-"""The operations that equations are made of: how each is simplified, written in a kernel, and differentiated."""
+"""The operations of equations: their simplification, source text in kernels, and derivatives."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Operation(NamedTuple):
     Attributes
     ----------
     text : str
-        How it is written in a kernel, a place for each argument.
+        Format string of the operation in a kernel, with a field for each argument.
     slopes : callable or None
-        ``slopes(graph, g, y, *args)`` gives the gradient of each argument, None for one that has none, from the gradient
-        `g` of the result `y`. None where no argument has any.
+        ``slopes(graph, g, y, *args)`` returns the gradient of each argument, or None for an argument without gradient, from
+        the gradient `g` of the result `y`. None if no argument has a gradient.
     simplify : callable
-        ``simplify(graph, *args)`` gives an equal node that is simpler, or None.
+        ``simplify(graph, *args)`` returns an equal simpler node, or None.
     """
 
     text: str
@@ -35,7 +35,7 @@ def _keep(graph: Any, *args: Any) -> None:
 
 
 def _folded(compute: Callable, rule: Callable = _keep) -> Callable:
-    """Simplify by `rule`, and compute what is made of constants only."""
+    """Simplify by `rule`, and compute expressions of constants."""
 
     def simplify(graph: Any, *args: Any) -> Any:
         if all(a.op == "const" for a in args):
@@ -84,13 +84,13 @@ def _where(graph: Any, c: Any, a: Any, b: Any) -> Any:
 
 
 def _maximum(sign: str) -> Callable:
-    """The larger (or smaller) of two; NaN in either gives NaN."""
+    """The maximum (or minimum) of two numbers; NaN if one is NaN."""
     opposite = {"gt": "lt", "lt": "gt"}[sign]
 
     def simplify(graph: Any, a: Any, b: Any) -> Any:
         if a.op == "const":
             a, b = b, a
-        if b.op == "const":  # a comparison with NaN is false, which leaves a
+        if b.op == "const":  # comparisons with NaN are false, so a is returned
             return graph.call("where", graph.call(opposite, a, b), b, a)
         other = graph.call("where", graph.call(opposite, a, b), b, graph.call("add", a, b))
         equal = graph.call("where", graph.call({"gt": "ge", "lt": "le"}[sign], a, b), a, other)
@@ -155,7 +155,7 @@ OPERATIONS: dict[str, Operation] = {
     "exponential": Operation("", None, lambda G, a: G.call("exp", a)),
 }
 
-#: What the names in kernels' texts stand for.
+#: The functions for the names in kernels' source.
 KERNEL_NAMES: dict[str, Any] = {f.__name__: f for f in (tanh, sigmoid, exp, expm1, log, log1p)}
 
 
@@ -164,7 +164,7 @@ def _slopes_of(name: str) -> Callable:
 
 
 def _add_activations() -> None:
-    """The other activations of one number, with their slopes as functions of x and y."""
+    """Add the other elementwise activations, with their derivatives as functions of x and y."""
     import math
 
     KERNEL_NAMES["sqrt"] = math.sqrt
@@ -181,12 +181,12 @@ for _alias in set(ACTIVATIONS) - set(OPERATIONS):
     if ACTIVATIONS[_alias] < len(VALUES):
         OPERATIONS[_alias] = OPERATIONS[name_of(ACTIVATIONS[_alias])]
 
-#: Functions that take much longer than a product: their values are kept for the way back.
+#: Functions that take much longer than a product, whose values are saved for the backward pass.
 COSTLY = {"tanh", "sigmoid", "exp", "expm1", "log", "log1p", "sqrt"} | {
     name for name, operation in OPERATIONS.items() if operation.text.startswith("value_")
 }
 
-#: NumPy's functions that equations may use, by their names there.
+#: NumPy's functions that equations may use, by NumPy's names.
 UFUNCS = {
     **{
         name: name

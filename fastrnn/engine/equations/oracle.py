@@ -1,4 +1,4 @@
-"""A cell's own function, run on NumPy arrays: a slow and obvious time loop that the kernels are compared with."""
+"""A simple time loop that runs a cell's function on NumPy arrays, as the reference for the kernels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run_on_arrays(cell: Any, weights: Any, x: np.ndarray, states: Any) -> list[n
     ----------
     cell : cell made by `equations`
     weights : Weights
-        As the engine takes them: kernel, recurrent kernel, bias, recurrent bias, further parameters.
+        Weights in the engine's form: kernel, recurrent kernel, bias, recurrent bias, further parameters.
     x : array of shape (n_batch, n_steps, n_inputs)
     states : sequence of arrays of shape (n_batch, n_units)
 

@@ -1,7 +1,7 @@
-"""Run a cell's step once on symbols: the result is a graph in which equal expressions are one node.
+"""Trace a cell's step by running it once on symbols, to a graph in which equal expressions are one node.
 
-The step is a Python function of one unit's numbers. Everything that it can't mean on one unit (a branch on a value, a loop
-over units, an unknown function) is an :class:`~fastrnn.exceptions.EquationError` that shows the line.
+The step is a Python function of the numbers of one unit. Code that can't be traced (a branch on a value, a loop over units,
+an unknown function) raises an :class:`~fastrnn.exceptions.EquationError` that shows the line.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fastrnn.registry import choices
 
 __all__ = ["Definition", "Graph", "Node", "Traced", "located", "ordered", "parents", "trace"]
 
-#: Frames in these folders are not the user's.
+#: Folders whose code does not belong to the user.
 _FOREIGN = {Path(__file__).parent, Path(np.__file__).parent}
 
 #: Parameters of a step that are not activations or numbers.
@@ -30,38 +30,36 @@ GIVEN = ("z", "u", "prev", "p")
 
 
 class Graph:
-    """All expressions of one cell. Equal ones are one object, so that nothing is computed twice."""
+    """All expressions of one cell. Equal expressions are the same object, so that nothing is computed twice."""
 
     def __init__(self) -> None:
         self.nodes: dict[tuple, Node] = {}
         self.zero, self.one = self.constant(0.0), self.constant(1.0)
 
     def node(self, op: str, *args: Any) -> Node:
-        """The expression of this operation on these arguments, as it stands."""
+        """The expression of this operation on these arguments, without simplification."""
         key = (op, *args)
         if key not in self.nodes:
             self.nodes[key] = Node(self, op, args)
         return self.nodes[key]
 
     def constant(self, value: Any) -> Node:
-        """A number, or the node itself."""
+        """A node for a number; a node is returned unchanged."""
         if isinstance(value, Node):
             return value
         if isinstance(value, (bool, int, float, np.number, np.bool_)):
             return self.node("const", float(value))
         if isinstance(value, np.ndarray) and value.ndim:
             raise EquationError(
-                f"an array of shape {value.shape} stands in the equations, which are those of one unit: declare a "
-                "parameter of each unit by extra= and take it from p"
+                f"an array of shape {value.shape} is used in the equations, which are those of one unit: declare a "
+                "parameter of each unit by extra= and read it from p"
             )
         if isinstance(value, np.ndarray):
             return self.node("const", float(value))
-        raise EquationError(
-            f"{value!r} is not a number: equations are made of numbers and of what the step is given"
-        )
+        raise EquationError(f"{value!r} is not a number: use numbers and the arguments of the step")
 
     def call(self, name: str, *args: Any) -> Node:
-        """An operation on nodes and numbers, simplified where its arguments allow it."""
+        """An operation on nodes and numbers, simplified if possible."""
         nodes = [self.constant(a) for a in args]
         simplified = OPERATIONS[name].simplify(self, *nodes)
         return self.node(name, *nodes) if simplified is None else simplified
@@ -85,21 +83,21 @@ def _refused(message: str) -> Callable:
 
 
 _SCALAR = (
-    "a number of the equations is passed to a function that is not known here: take functions from fastrnn.cells "
+    "a number of the equations is passed to a function that is not known here: use functions of fastrnn.cells "
     "(tanh, sigmoid, exp, log, sqrt, maximum, where, ...) or the NumPy functions of these names"
 )
 _ELEMENT = (
-    "the equations are those of one unit, which has no elements: leave the index or the loop over units out"
+    "the equations are those of one unit, which has no elements: leave out the index or the loop over units"
 )
 _BRANCH = (
-    "a step is traced once for all numbers, so there is no one answer to branch on: write where(condition, a, b) instead "
+    "a step is traced once for all numbers, so it can't branch on a value: write where(condition, a, b) instead "
     "of if, maximum(a, b) and minimum(a, b) instead of max and min, and & | ~ instead of and, or, not"
 )
-_PRODUCT = "products with matrices are the engine's: z already contains x @ W + h_prev @ U + b"
+_PRODUCT = "the engine computes products with matrices: z already contains x @ W + h_prev @ U + b"
 
 
 class Node:
-    """A number that a step computes: an operation on others, or something given (an operation without nodes)."""
+    """A number of a step: an operation on other nodes, or an argument (an operation without nodes)."""
 
     __slots__ = ("args", "graph", "op")
 
@@ -157,7 +155,7 @@ class Node:
             return self.graph.call("sqrt", self)
         if not isinstance(power, int) or not 1 <= power <= 8:
             raise EquationError(
-                f"power {power!r}: whole powers from 1 to 8 and 0.5 are known, otherwise write exp and log"
+                f"power {power!r}: only integer powers from 1 to 8 and 0.5 are known, otherwise use exp and log"
             )
         result = self
         for _ in range(power - 1):
@@ -169,17 +167,17 @@ class Node:
     __iter__ = __len__ = __getitem__ = __setitem__ = _refused(_ELEMENT)
     __matmul__ = __rmatmul__ = _refused(_PRODUCT)
     __call__ = _refused(
-        "a number of the equations is called as a function: only activations are, and gates that are declared late="
+        "a number of the equations is called as a function: only activations, and gates in late=, can be called"
     )
 
 
 def parents(node: Node) -> list[Node]:
-    """The nodes that a node is computed from."""
+    """The nodes that are arguments of a node."""
     return [a for a in node.args if isinstance(a, Node)]
 
 
 def ordered(roots: Iterable[Node], known: Any = ()) -> list[Node]:
-    """All that the roots are computed from, arguments first; what is known is not looked into."""
+    """All nodes from which the roots are computed, arguments first; the arguments of `known` nodes are left out."""
     found: dict[Node, None] = {}
 
     def visit(node: Node) -> None:
@@ -194,7 +192,7 @@ def ordered(roots: Iterable[Node], known: Any = ()) -> list[Node]:
 
 
 class Definition(NamedTuple):
-    """What the author of a cell writes.
+    """The user's definition of a cell.
 
     Attributes
     ----------
@@ -202,15 +200,15 @@ class Definition(NamedTuple):
         The equations of one time step.
     gates, states, extra, late : tuple of str
         Names of the columns of ``z``, of the states (the output first), of further parameters, and of the gates whose
-        recurrent product has a left operand of its own.
+        recurrent product has a left operand other than ``h_prev``.
     recurrent : bool
         Whether there is a recurrent product.
     activations : dict of str to str
-        Parameters of the step that are activations, and the usual ones.
+        Parameters of the step that are activations, with their defaults.
     numbers : dict of str to float
-        Parameters of the step that are numbers, and their usual values.
+        Parameters of the step that are numbers, with their defaults.
     start : dict of str to float
-        Where gates' biases and further parameters start in a new layer, where that is not zero.
+        Initial values of gates' biases and of further parameters that are not zero.
     layer_defaults : dict of str to object
         Arguments of the cell's layer whose defaults differ from those of other layers.
     """
@@ -228,13 +226,13 @@ class Definition(NamedTuple):
 
     @property
     def split(self) -> bool:
-        """Whether the recurrent product is kept apart."""
+        """Whether the recurrent product is separate from ``z``."""
         return _has_recurrent_product(self.step)
 
 
 @functools.cache
 def _has_recurrent_product(step: Callable) -> bool:
-    """Whether a step takes the recurrent product; asked in each training step, so the answer is kept."""
+    """Whether a step takes the recurrent product; cached, because each training step calls this."""
     return "u" in inspect.signature(step).parameters
 
 
@@ -247,7 +245,7 @@ class Traced(NamedTuple):
 
 
 class _Names:
-    """What ``z``, ``u``, ``prev`` and ``p`` are in a step: attributes are nodes."""
+    """The arguments ``z``, ``u``, ``prev`` and ``p`` of a step, whose attributes are nodes."""
 
     def __init__(self, kind: str, what: str, values: dict[str, Any]) -> None:
         self.__dict__.update(values)
@@ -273,8 +271,7 @@ def trace(definition: Definition, choice: dict[str, str | None]) -> Traced:
     ----------
     definition : Definition
     choice : dict of str to str or None
-        The activation of each parameter that is one, by name; None for one that is known by its code only when the kernel
-        runs.
+        The names of activations by parameter; None for an activation whose code is known only when the kernel runs.
     """
     graph = Graph()
     left: dict[str, Node] = {}
@@ -345,7 +342,7 @@ def _check_used(definition: Definition, traced: Traced) -> None:
             )
             if not any(node in found for node in used):
                 raise EquationError(
-                    f"{what} {name!r} is declared and not used by the states that are returned"
+                    f"{what} {name!r} is declared, but the returned states do not depend on it"
                 )
     for name in definition.late:
         if name not in traced.left:
@@ -355,17 +352,17 @@ def _check_used(definition: Definition, traced: Traced) -> None:
     late = {traced.graph.node("z", name) for name in definition.late}
     if len(set(traced.left.values())) > 1:
         raise EquationError(
-            f"late gates {', '.join(definition.late)} have different left operands: they share one"
+            f"late gates {', '.join(definition.late)} have different left operands, but must share one"
         )
     for name, operand in traced.left.items():
         if late & set(ordered([operand])):
             raise EquationError(
-                f"the left operand of z.{name} depends on a late gate: late products are computed together"
+                f"the left operand of z.{name} depends on a late gate, but late products are computed together"
             )
 
 
 class located:
-    """Add the line of the user's function to an :class:`EquationError` that is raised inside."""
+    """Add the line of the user's function to an :class:`EquationError` that is raised in the block."""
 
     def __init__(self, step: Callable) -> None:
         self.step = step
@@ -393,7 +390,7 @@ class located:
 
 
 def _frames(trace: TracebackType | None) -> list[tuple[str, int]]:
-    """Files and lines of the user's code in a traceback, the outermost first."""
+    """Files and lines of the user's code in a traceback, outermost first."""
     found = []
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename

@@ -1,9 +1,9 @@
-"""One loop over the units of a row, for a body that maps numbers to numbers: any number of inputs and outputs.
+"""A loop over the units of a row, for a body that maps numbers to numbers, with any number of inputs and outputs.
 
-LLVM proves at run time that the rows of an ordinary loop don't overlap, pair by pair, and gives up from about eight pairs
-on. This loop says itself that its turns are independent: two rows are either the same row or don't overlap. It also says
-how many vectors to work on at once. A tanh is some 17 operations that wait for one another, so one vector at a time leaves
-the pipes idle, and LLVM's own choice, by the number of registers, is one.
+For an ordinary loop, LLVM checks at run time that no pair of rows overlaps, and does not vectorise it with more than about
+eight pairs. This loop has metadata that declares its iterations independent: two rows are either the same or do not overlap.
+It also sets the number of interleaved vectors. A tanh is a chain of about 17 dependent operations, so with one vector at a
+time the execution units are idle; LLVM's own choice, by the number of registers, is one.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _intrinsic: Any = intrinsic
 
 
 class _Distinct(ir.MDValue):
-    """A metadata node unlike any other, as groups of accesses and loops need; llvmlite merges equal ones."""
+    """A distinct metadata node, for access groups and loops; llvmlite would merge equal nodes."""
 
     def __init__(self, module: Any, operands: Any, itself: bool) -> None:
         super().__init__(module, operands, name=str(len(module.metadata)))
         self.itself = itself
 
     def descr(self, buf: Any) -> None:
-        """Write the node; a loop's first operand is the node itself."""
+        """Write the node; the first operand of a loop's node is the node itself."""
         operands = [op.get_reference() for op in ([self] if self.itself else []) + list(self.operands)]
         buf += ("distinct !{ " + ", ".join(operands) + " }", "\n")
 
@@ -56,7 +56,7 @@ def _for_each_unit(typingctx: Any, body: Any, at_once: Any, n: Any, outs: Any, i
         several = isinstance(call.return_type, types.BaseTuple)
 
         def loop(start: Any, end: Any, **hints: Any) -> None:
-            """Turns from start to end, one after the other as it is written; LLVM may do them in any order."""
+            """Emit a loop from start to end; LLVM may reorder its iterations."""
             group = _Distinct(module, (), itself=False)
             options = [["llvm.loop.parallel_accesses", group]]
             options += [[f"llvm.loop.{name.replace('_', '.')}", value] for name, value in hints.items()]
@@ -120,12 +120,12 @@ else:
         Parameters
         ----------
         body : function
-            A part of kernels (see `engine.jit.inlined`); it returns a number, or a tuple of one for each output.
+            An inlined function (see `runtime.jit.inlined`) that returns a number, or a tuple with a number for each output.
         at_once : int
-            A constant: vectors that the main loop works on at once, 0 to leave it to the compiler.
+            A constant: number of vectors that the main loop interleaves; 0: the compiler's choice.
         n : int
         outs, ins : tuple of 1-D arrays
-            Rows of one type, the same or without overlap.
+            Rows of one type; two rows are the same or do not overlap.
         numbers : tuple of numbers
         """
         return _for_each_unit(typingctx, body, at_once, n, outs, ins, numbers)

@@ -1,7 +1,7 @@
-"""The activations that Keras has by name: each function of one number and its slope, and the code that stands for it.
+"""Keras's activations: the functions, their derivatives, and their integer codes.
 
-To add one: the function, its slope, and a line in ``_ELEMENTWISE`` (at its end: codes are counted on). How kernels get to
-them is in :mod:`fastrnn.engine.kernels.vecmath`.
+To add one, write the function and its derivative, and append a line to ``_ELEMENTWISE`` (at its end, as the position is the
+code). :mod:`fastrnn.engine.kernels.vecmath` makes them available to kernels.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ __all__ = [
     "resolve",
 ]
 
-#: As overloads take them.
+#: The compile options of overloads.
 KERNEL_OPTIONS: Any = {name: value for name, value in OPTIONS.items() if name != "nopython"}
 
-# Each takes a float32 or float64 and stays in that type, for which its constants go through `c = type(x)`: a bare
-# 0.5 would make it float64. A slope also gets the value y. Comparisons are written so that NaN stays NaN. At a kink
-# the slope is JAX's.
+# Each function takes a float32 or float64 and returns the same type. Its constants are converted by `c = type(x)`, because a
+# literal 0.5 would make the result float64. A derivative also gets the value y. Comparisons are written so that NaN stays
+# NaN. At a kink the derivative is that of JAX.
 
-# What isn't inlined doesn't vectorise, and LLVM finds some of these too long. In a formula the order of operations
-# stays as written, for the digits that were counted on.
+# Force inlining, because LLVM would not inline some of these functions, and loops with calls are not vectorised. Operations
+# are not reordered, because the accuracy depends on their order.
 _inlined: Any = {**KERNEL_OPTIONS, "fastmath": {"contract"}, "forceinline": True}
 
 
 @functools.cache
 def jitable(function: Callable) -> Callable:
-    """Let kernels call a plain function; the elementary ones they can call already."""
+    """Make a function callable from kernels; the elementary functions already are."""
     return (
         function if DISABLED or function in (tanh, sigmoid, exp) else register_jitable(**_inlined)(function)
     )
@@ -263,7 +263,7 @@ def _gelu_slope(x, y):
 
 
 def _gelu_approximate(x):
-    # (1 + tanh(v)) / 2 is sigmoid(2 v), which doesn't cancel where tanh is near -1.
+    # (1 + tanh(v)) / 2 is sigmoid(2 v), which has no cancellation where tanh is near -1.
     c = type(x)
     b = c(40.0) if x > c(40.0) else x
     b = c(-40.0) if b < c(-40.0) else b
@@ -308,7 +308,7 @@ def _sparse_sigmoid_slope(x, y):
 
 @jitable
 def _squareplus(x):
-    # (x + root) / 2; for negative x the difference of two near numbers is avoided by multiplying with its conjugate.
+    # (x + root) / 2; for negative x multiplied by the conjugate, to avoid the difference of two nearly equal numbers.
     c = type(x)
     a = abs(x)
     sum_ = a + np.sqrt(a * a + c(4.0))
@@ -362,7 +362,7 @@ ACTIVATIONS["hard_swish"] = ACTIVATIONS["hard_silu"]
 
 LINEAR, TANH, SIGMOID = ACTIVATIONS["linear"], ACTIVATIONS["tanh"], ACTIVATIONS["sigmoid"]
 GELU_APPROXIMATE = ACTIVATIONS["gelu_approximate"]
-#: Codes that mix the elements of a row: they have a Jacobian and no derivative by element.
+#: Codes of activations that mix the elements of a row, which have a Jacobian instead of an elementwise derivative.
 ROWWISE = frozenset(ACTIVATIONS[name] for name in _ROWWISE)
 
 VALUES = [value for value, _ in _ELEMENTWISE.values()]
@@ -385,7 +385,7 @@ def resolve(activation: Any) -> int:
     Raises
     ------
     ValueError
-        When there is no such activation; the message lists those there are.
+        If there is no such activation; the message lists the known ones.
     """
     if type(activation) is str and activation in ACTIVATIONS:
         return ACTIVATIONS[activation]
@@ -403,7 +403,7 @@ def resolve(activation: Any) -> int:
     if name == "glu":
         why = "it halves the number of features, which a recurrent layer or Dense can't follow"
     elif name == "threshold":
-        why = "it needs a threshold and a value, which a name can't carry"
+        why = "it needs a threshold and a value, which a name can't specify"
     elif callable(activation):
         why = "a function of your own has no gradient here"
     else:

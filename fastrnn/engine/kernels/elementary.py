@@ -1,18 +1,18 @@
 """Elementary functions that LLVM vectorises inside other kernels' loops: `tanh(x)`, `sigmoid(x)`, `exp(x)`, ...
 
-Called from compiled code, each works on one float32 or float64 number and is plain arithmetic without branches or
-library calls, so that the loop around it becomes vector code. Called from Python, each is NumPy's function. The
-activations of networks are built on them in :mod:`fastrnn.engine.kernels.vecmath`.
+In compiled code, each takes one float32 or float64 number and is arithmetic without branches or library calls, so that loops
+around it are vectorised. Called from Python, each is NumPy's function. The activations of networks are built on them in
+:mod:`fastrnn.engine.kernels.vecmath`.
 
 Accuracy: float32 within 4 units in the last place or 5e-7, float64 within 1e-14 relative or absolute. NaN gives NaN,
 infinities give the limits.
 
-The coefficients are least-maximum fits: polynomials by Chebyshev interpolation in 40 digits, rational functions by
+The coefficients minimise the largest error: polynomials by Chebyshev interpolation in 40 digits, rational functions by
 reweighted least squares.
 """
 
-# The bodies below are compiled with no other licence than to fuse a product and a sum: reordering would undo the
-# two-part constants and the rounding by a large number, which the reductions of the argument rest on.
+# The functions below may only fuse a product and a sum. Reordering would break the argument reductions, which use constants
+# in two parts and rounding by adding a large number.
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from fastrnn.engine.runtime.jit import DISABLED, body_of
 
 __all__ = ["erf", "exp", "expm1", "log", "log1p", "normal_cdf", "sigmoid", "tanh"]
 
-_intrinsic: Any = intrinsic  # Its own type hides that the first argument is not the caller's.
+_intrinsic: Any = intrinsic  # as Any, because its declared type includes the typing context as an argument
 
 _F = np.float32
 _D = np.float64
 
 
 # ----------------------------------------------------------------------------------------------------------------
-# What Python sees
+# Functions for calls from Python
 # ----------------------------------------------------------------------------------------------------------------
 
 
@@ -46,7 +46,7 @@ def tanh(x: Any) -> Any:
 
 
 def sigmoid(x: Any) -> Any:
-    """Logistic function 1 / (1 + exp(-x)), good to the last digits for negative x too."""
+    """Logistic function 1 / (1 + exp(-x)), accurate for negative x too."""
     with np.errstate(over="ignore"):
         return 1 / (1 + np.exp(-x))
 
@@ -92,7 +92,7 @@ def normal_cdf(x: Any) -> Any:
 # Bits
 # ----------------------------------------------------------------------------------------------------------------
 
-# Adding 1.5 * 2**23 (or 2**52) rounds a small number to the next integer and leaves it in the low bits of the sum.
+# Adding 1.5 * 2**23 (or 2**52) rounds a small number to the nearest integer, which is in the low bits of the sum.
 _ROUND_F = _F(12582912.0)
 _ROUND_D = _D(6755399441055744.0)
 _FORMATS = {types.float32: (32, 23, 127, 12582912.0), types.float64: (64, 52, 1023, 6755399441055744.0)}
@@ -107,11 +107,11 @@ def _llvm(typ: Any) -> tuple[ir.Type, ir.Type, Callable[[int], ir.Constant], int
 
 @_intrinsic
 def _power_of_two(typingctx, rounded):
-    """Compute 2**n for the normal range, where `rounded` is _ROUND + n."""
+    """Compute 2**n in the normal range, where `rounded` is _ROUND + n."""
 
     def codegen(context, builder, signature, args):
         real, integer, const, mantissa, bias = _llvm(rounded)
-        # The shift throws away all bits of _ROUND and keeps those of n.
+        # The shift removes all bits of _ROUND and keeps those of n.
         exponent = builder.shl(builder.bitcast(args[0], integer), const(mantissa))
         return builder.bitcast(builder.add(exponent, const(bias << mantissa)), real)
 
@@ -120,7 +120,7 @@ def _power_of_two(typingctx, rounded):
 
 @_intrinsic
 def _times_power_of_two(typingctx, x, rounded):
-    """Scale x by 2**n for any n: two factors, so that neither leaves the range before the product does."""
+    """Scale x by 2**n for any n, with two factors, so that neither overflows before the product."""
 
     def codegen(context, builder, signature, args):
         real, integer, const, mantissa, bias = _llvm(rounded)
@@ -148,7 +148,7 @@ def _exponent_and_mantissa(typingctx, x):
         root = 0x3F3504F3 if mantissa == 23 else 0x3FE6A09E667F3BCD
         one = bias << mantissa
         bits = builder.add(builder.bitcast(args[0], integer), const(one - root))
-        # The biased exponent becomes a float by way of the low bits of 2**mantissa, as few CPUs convert 64-bit integers.
+        # Convert the biased exponent to a float by the low bits of 2**mantissa, as few CPUs convert 64-bit integers.
         power = (bias + mantissa) << mantissa
         k = builder.bitcast(builder.or_(builder.lshr(bits, const(mantissa)), const(power)), real)
         k = builder.fsub(k, ir.Constant(real, float(2**mantissa + bias)))
@@ -201,13 +201,13 @@ _ROOT_HALF_D, _HALF_D = _D(0.7071067811865476), _D(0.5)
 
 
 def _tanh_f(x):
-    x = _TF if x > _TF else x  # In this form NaN stays, and it is one instruction.
+    x = _TF if x > _TF else x  # in this form NaN is kept, and it is one instruction
     x = -_TF if x < -_TF else x
     u = x * x
     p = (((_TF4 * u + _TF3) * u + _TF2) * u + _TF1) * u + _ONE_F
     q = (((_TG4 * u + _TG3) * u + _TG2) * u + _TG1) * u + _ONE_F
     y = x * p / q
-    # Exactly one from there on, where the fraction stops 3e-7 short: 1 - y * y must vanish for a saturated unit.
+    # Exactly 1 from there on, where the fraction is 3e-7 too small: 1 - y * y must be zero for a saturated unit.
     y = _ONE_F if x >= _TF else y
     return -_ONE_F if x <= -_TF else y
 

@@ -1,4 +1,4 @@
-"""Losses computed together with their gradients: one pass over the predictions instead of five."""
+"""Losses and their gradients, computed in one pass over the predictions instead of five."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["squared_error", "squared_error_of_layout"]
 
 @jit(inner=True)
 def _squared_errors(arguments, at, k):
-    """The loss and the gradient of one piece of the rows."""
+    """Compute the loss and the gradient of one piece of the rows."""
     y_true, y_pred, weights, grad, sums = fetch(arguments, at)
     n, m, size = y_pred.shape
     one_of_mean = y_pred.dtype.type(1 / size)
@@ -67,13 +67,13 @@ def squared_error(
     y_true, y_pred : (n, m, k) array
         ``n * m`` rows, the last axis contiguous.
     weights : (n, m) array
-        Or ``(1, 1)`` for all.
+        Weights of the rows, or one weight ``(1, 1)`` for all rows.
     grad : (n, m, k) array
         Filled with the gradient of `y_pred`.
     n_threads : int, optional
-        At most this many; None: those that are free to this process. The result does not depend on it.
+        Largest number of threads; None: all free cores. The result does not depend on it.
     """
-    # The pieces depend on the size only, and so does the order in which they are summed.
+    # The pieces, and the order in which they are summed, depend only on the size.
     n_pieces = max(1, min(len(y_pred), y_pred.size // tuning.LOSS_PIECE))
     sums = np.empty(n_pieces)
     if n_pieces == 1:
@@ -93,7 +93,7 @@ def squared_error_of_layout(
     ----------
     y_true, y_pred : ndarray of shape (batch, [time,] outputs)
     factor : float or ndarray of shape (batch, [time])
-        What the items' errors are multiplied by.
+        Factors of the items' errors.
     n_threads : int, optional
         As for :func:`squared_error`.
 

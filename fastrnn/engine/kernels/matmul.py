@@ -1,13 +1,13 @@
-"""Matrix products, all by one micro-kernel.
+"""Matrix products by the micro-kernel.
 
-One register tile (`micro_kernel`) does every product of the library: ``C (+)= A @ B`` where ``A`` has any strides (each of
-its elements is broadcast), and the rows of ``B`` and ``C`` are contiguous (they are loaded and stored as vectors).
+The micro-kernel (`micro_kernel`) computes all products of the library: ``C (+)= A @ B``, where ``A`` has any strides (its
+elements are broadcast), and the rows of ``B`` and ``C`` are contiguous (they are loaded and stored as vectors).
 
-Weights are *packed*: cut into panels of ``VECTORS * lanes`` columns, each stored row after row without gaps and
-zero-padded to whole vectors, so that the kernel reads memory in one straight line. ``B`` may also be used as it lies
-(``product_tn``, for weight gradients, whose right operand is used once).
+Weights are *packed*: cut into panels of ``VECTORS * lanes`` columns, whose rows are stored without gaps and zero-padded to
+whole vectors, so that the kernel reads memory sequentially. ``product_tn`` does not pack ``B``, for weight gradients, whose
+right operand is used once.
 
-The order of additions depends on the shape only: the same result on every run.
+The order of additions depends only on the shape, so results are the same on every run.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ __all__ = ["matmul", "pack", "packed_size", "product", "product_tn", "unpack"]
 def _gemm(zero, a, b, c, d, m, n, k):
     """``C (m, n) = D (m, n) + A (m, k) @ B (k, n)`` of Strided matrices, whose element type is that of `zero`.
 
-    ``d.at == 0`` stands for zeros, ``d.at == c.at`` accumulates, ``d.row == 0`` starts every row from the same one (a bias).
+    ``d.at == 0`` means zeros, ``d.at == c.at`` accumulates, ``d.row == 0`` starts all rows from the same row (a bias).
 
-    Panels of B outside, row tiles inside: a panel is read from L2 (or L3) once and serves every row tile. ``b.row == 0``
-    says that B is packed, each panel as wide as its columns rounded up to whole vectors.
+    The outer loop is over panels of B, the inner over row tiles, so a panel is read from L2 (or L3) once for all row tiles.
+    ``b.row == 0`` means that B is packed, and the width of a panel is its columns rounded up to whole vectors.
     """
     n_lanes, size = lanes_of(zero), c.column
     width = VECTORS * n_lanes
@@ -57,7 +57,7 @@ def _gemm(zero, a, b, c, d, m, n, k):
         shape = 2 * (vectors - 1) + masked
         i = 0
         while i < m:
-            # One row alone is bound by the loads of B: rather two tiles that share what is left.
+            # A tile of one row is limited by the loads of B: divide the remaining rows between two tiles instead.
             rows = ROWS - 1 if m - i == ROWS + 1 else min(ROWS, m - i)
             tile(
                 zero,
@@ -73,7 +73,7 @@ def _gemm(zero, a, b, c, d, m, n, k):
 
 
 def packed_size(k: int, n: int, dtype: Any) -> int:
-    """Elements that a packed ``(k, n)`` matrix takes."""
+    """Number of elements of a packed ``(k, n)`` matrix."""
     n_lanes = lanes(dtype)
     return k * (-(-n // n_lanes) * n_lanes)
 
@@ -117,7 +117,7 @@ def pack(b, out, first, n, transposed, share, n_shares):
 
 
 def unpack(packed: np.ndarray, k: int, n: int) -> np.ndarray:
-    """The ``(k, n)`` matrix behind ``packed`` (for tests and for running without a compiler)."""
+    """The ``(k, n)`` matrix that was packed into ``packed`` (for tests and for running without a compiler)."""
     n_lanes = lanes(packed.dtype)
     width = VECTORS * n_lanes
     out = np.empty((k, n), packed.dtype)
@@ -131,8 +131,8 @@ def unpack(packed: np.ndarray, k: int, n: int) -> np.ndarray:
 def product(a, packed, n, c, start):
     """``c[:, :n] = start + a @ B`` with B packed from ``(a.shape[1], n)``; the rows of ``c`` are contiguous.
 
-    ``start``: `c` itself to accumulate, a 2-D array of one row that every row starts from (a bias), or one with no
-    rows for zeros.
+    ``start`` is `c` itself to accumulate, a 2-D array of one row that is added to every row (a bias), or of no rows for
+    zeros.
     """
     result = a @ unpack(packed, a.shape[1], n)
     c[:, :n] = result if start.shape[0] == 0 else start[:, :n] + result
@@ -161,7 +161,7 @@ def _product(a, packed, n, c, start):
 
 
 def product_tn(a, b, c, accumulate):
-    """``c (+)= a.T @ b`` for ``a (k, m)`` and ``b (k, n)`` as they lie: the weight gradient of a block of rows."""
+    """``c (+)= a.T @ b`` for ``a (k, m)`` and ``b (k, n)`` without packing: the weight gradient of a block of rows."""
     result = a.T @ b
     c[:] = c + result if accumulate else result
 

@@ -1,8 +1,8 @@
-"""The micro-kernel: one register tile of a matrix product, in LLVM's own instructions.
+"""The micro-kernel: one register tile of a matrix product, written as LLVM instructions.
 
 A tile is a few rows of C by a few vectors of its columns. It keeps ``ROWS x VECTORS`` accumulators in registers over the
-whole inner dimension, so that per step of it only ``VECTORS`` loads and ``ROWS`` broadcasts feed ``ROWS * VECTORS`` fused
-multiply-adds.
+whole inner dimension. Each step of the inner dimension has ``VECTORS`` loads, ``ROWS`` broadcasts and ``ROWS * VECTORS``
+fused multiply-adds.
 
 =============  =====================  ==================  ====================
 host           vector (float32)       tile                accumulators
@@ -13,8 +13,8 @@ AArch64        4 lanes (128 bit)      6 rows x 4 vectors  24 of 32 registers
 anything else  4 lanes (128 bit)      4 rows x 2 vectors  8 of 16 registers
 =============  =====================  ==================  ====================
 
-Remainders are tiles of their own (fewer rows, fewer vectors, a lane mask on the last vector), so that odd sizes cost
-what they compute.
+Remainders have separate tiles (fewer rows, fewer vectors, a lane mask on the last vector), so that odd sizes need no
+additional work.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class TileShape(NamedTuple):
     bits: int
 
 
-#: The largest tile by architecture and vector width. Accumulators, a row of B's vectors and one broadcast have to fit the
-#: registers (16 on x86-64 without AVX-512, otherwise 32); with fewer accumulators the latency of a multiply-add would show.
+#: The largest tile by architecture and vector width. Accumulators, a row of B's vectors and one broadcast must fit the
+#: registers (16 on x86-64 without AVX-512, otherwise 32); fewer accumulators would not hide the latency of a multiply-add.
 TILES = {
     ("x86-64", 512): TileShape(4, 4, 512),
     ("x86-64", 256): TileShape(6, 2, 256),
@@ -81,8 +81,8 @@ def choose_tile(machine: str, bits: int, forced: str | None = None) -> TileShape
     bits : int
         Width of the vectors that x86-64 code is generated for: 128, 256 or 512.
     forced : str, optional
-        What the environment variable FASTRNN_VECTOR_BITS says. Vectors that are wider than the processor's are cut by the
-        compiler, so that any width runs on any machine.
+        Value of the environment variable FASTRNN_VECTOR_BITS. The compiler divides vectors that are wider than the
+        processor's, so that any width runs on any machine.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def _is_arm(machine: str) -> bool:
 
 
 def _target_bits() -> int:
-    """Width of the vectors that Numba generates code for; it can be told to target another processor than the host."""
+    """Width of the vectors for which Numba generates code; its target may be another processor than the host."""
     host = {name for name, on in get_host_cpu_features().items() if on}
     if config.CPU_NAME is None and config.CPU_FEATURES is None:
         return 512 if "avx512f" in host else 256 if {"avx2", "fma"} <= host else 128
@@ -115,7 +115,7 @@ def _target_bits() -> int:
         )
     if arm:
         return 128
-    # Numba's rule: a processor's name alone leaves the host's features on.
+    # As in Numba: if only a processor's name is given, the features are those of the host.
     features = config.CPU_FEATURES
     if features is None:
         features = get_host_cpu_features().flatten()
@@ -137,8 +137,8 @@ _LANES_64 = VECTOR_BITS // 64
 
 
 def lanes_of(zero):
-    """Lanes of a vector of `zero`'s type. To the compiler it is a constant: a division by a variable takes longer than a
-    small tile.
+    """Lanes of a vector of `zero`'s type, as a constant for the compiler, because a division by a variable takes longer
+    than a small tile.
     """
     return lanes(zero.dtype)
 
@@ -158,7 +158,7 @@ class Strided(NamedTuple):
 
 
 class Emitter:
-    """Emits the tile's LLVM code at the builder's position; all quantities in bytes, addresses as integers."""
+    """Emits the tile's LLVM code at the builder's position; strides are in bytes, addresses are integers."""
 
     def __init__(self, builder: Any, scalar: Any, size: int, bits: int = VECTOR_BITS) -> None:
         self.builder, self.scalar, self.size = builder, scalar, size
@@ -174,7 +174,7 @@ class Emitter:
         def intrinsic_function(stem: str, result: Any, arguments: list) -> Any:
             return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, arguments), stem)
 
-        # fmuladd, not fma: where the target has no fused instruction it becomes two, never a library call.
+        # fmuladd, not fma: without a fused instruction it becomes two instructions, and not a library call.
         self.fma = intrinsic_function(f"llvm.fmuladd.{name}", self.vector, [self.vector] * 3)
         self.masked_load = intrinsic_function(
             f"llvm.masked.load.{name}.p0", self.vector, [pointer, i32, self.bits, self.vector]
@@ -215,7 +215,7 @@ class Emitter:
             self.builder.call(self.masked_store, [value, self.at(base, column), align, mask])
 
     def tile(self, rows: int, vectors: int, masked: bool, operands: Any, done: Any) -> None:
-        """``rows x vectors`` of C; ``masked``: the last vector has ``tail`` lanes only. Ends with a jump to done."""
+        """Emit a tile of ``rows x vectors`` of C and a jump to `done`; if ``masked``, the last vector has ``tail`` lanes."""
         builder = self.builder
         (a, a_row, a_k), (b, b_k, _), (c, c_row, _), (d, d_row, _), k, tail = operands
         mask = self.mask(tail) if masked else None
@@ -281,16 +281,16 @@ def tile(typingctx, zero, shape, a, b, c, d, k, tail):
     Parameters
     ----------
     zero : float
-        Carries the dtype.
+        A number whose type is the dtype.
     shape : int
-        ``(rows - 1) * 2 * VECTORS + 2 * (vectors - 1) + masked``. Every shape is a case of one switch: the unmasked cases
-        exist for full panels only, a narrower panel always takes the masked case.
+        ``(rows - 1) * 2 * VECTORS + 2 * (vectors - 1) + masked``. Every shape is a case of one switch. Unmasked cases
+        exist only for full panels; a narrower panel always uses the masked case.
     a, b, c, d : Strided
-        Rows of B, C and D are contiguous. ``d.at == 0`` stands for zeros.
+        Rows of B, C and D are contiguous. ``d.at == 0`` means zeros.
     k : int
         The inner dimension.
     tail : int
-        Lanes of the last vector that are computed, if it is masked.
+        Number of lanes of the last vector, if it is masked.
     """
 
     def codegen(context, builder, signature, args):
@@ -317,11 +317,11 @@ def tile(typingctx, zero, shape, a, b, c, d, k, tail):
 
 @intrinsic
 def transpose_square(typingctx, zero, a, a_row, n_rows, n_columns, b, b_row):
-    """Transpose a square of as many rows as a vector has lanes; addresses and strides in bytes.
+    """Transpose a square matrix with as many rows as a vector has lanes; addresses and strides are in bytes.
 
-    Of `a` only ``n_rows`` rows and ``n_columns`` columns are read, the rest are zeros; only ``n_columns`` rows of `b` are
-    written. With rows ``0 ... n - 1``, interleaving row i with row ``i + n / 2`` is a rotation of the bits of an
-    element's number by one; after ``log2 n`` rounds the bits that were the row's have become the column's.
+    Only ``n_rows`` rows and ``n_columns`` columns of `a` are read, the others are zero; only ``n_columns`` rows of `b` are
+    written. With rows ``0 ... n - 1``, interleaving row i with row ``i + n / 2`` rotates the bits of an element's number
+    (row, column) by one; after ``log2 n`` rounds the bits of row and column are exchanged.
     """
 
     def codegen(context, builder, signature, args):

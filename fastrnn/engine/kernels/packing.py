@@ -1,8 +1,8 @@
-"""Weights as the kernels read them: all in one row of memory, matrices in panels.
+"""Packed weights for the kernels: all weights in one row of memory, with matrices in panels.
 
-Where several threads run a pass, each packs a row of its own as long as that fits its cache: lines that one core has written
-and another reads move between their caches one by one, and a row that both read must leave both caches before it is written
-again. A larger row is packed by all threads together.
+If several threads run a pass, each packs its own row if that fits its cache, because cache lines that one core has written
+and another reads are transferred one by one, and a shared row must leave both caches before it is written again. A larger
+row is packed by all threads together.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Weights(NamedTuple):
 
 
 class PackedRows(NamedTuple):
-    """The rows that the threads of a pass read: layout, shape, and into how many slices the packing of each is cut."""
+    """The rows that the threads of a pass read: layout, shape, and number of slices in which each is packed."""
 
     layout: np.ndarray
     shape: tuple[int, int]
@@ -40,13 +40,13 @@ class PackedRows(NamedTuple):
 
 
 def packed_rows(layout: np.ndarray, size: int, dtype: Any, n_owners: int, n_threads: int) -> PackedRows:
-    """Rows of `size` elements: one for each of `n_owners` while it fits that thread's cache, otherwise one for all."""
+    """Number of rows of `size` elements: one for each of `n_owners` if it fits a thread's cache, otherwise one for all."""
     n = n_owners if size * np.dtype(dtype).itemsize <= tuning.OWN_WEIGHTS_BYTES else 1
     return PackedRows(layout, (n, size), n_threads if n == 1 else 1)
 
 
 def matrices_of(weights: Weights) -> tuple[np.ndarray, ...]:
-    """The weights as :func:`pack_rows` takes them: all of them matrices, zeros for a missing bias."""
+    """The weights in the form that :func:`pack_rows` takes: all as matrices, with zeros for a missing bias."""
     kernel, recurrent, bias, recurrent_bias, extra = weights
     kernel = np.ascontiguousarray(kernel)
     missing = np.zeros((1, kernel.shape[1]), kernel.dtype)
@@ -73,7 +73,7 @@ def _pack_slice(arguments, at, k):
         )
         if start == end:
             continue
-        # Equal groups of columns one after the other.
+        # Pack equal groups of columns in turn.
         columns, size = matrix.shape[1] // groups, (end - start) // groups
         for g in range(groups):
             target = part(rows, k // n_slices, start + g * size, size)
@@ -85,10 +85,10 @@ _pack_piece = address(_pack_slice)
 
 @jit
 def pack_rows(state, *args):
-    """Pack weights into each of several rows, by the team that shares `state`.
+    """Pack weights into each of several rows, with the team that shares `state`.
 
-    The arguments are the five matrices that :func:`matrices_of` gives; a layout ``(5, 4)``: for each where it begins, ends
-    in a row, the number of column groups, and whether the transpose is packed; the rows; and into how many slices the
-    packing of each row is cut. A matrix without length is left out.
+    The arguments are the five matrices of :func:`matrices_of`; a layout ``(5, 4)`` with the start and the end of each matrix
+    in a row, its number of column groups, and whether its transpose is packed; the rows; and the number of slices into which
+    the packing of a row is divided. A matrix of length 0 is left out.
     """
     share(state, _pack_piece(args), spill(args), args[2].shape[0] * args[3])

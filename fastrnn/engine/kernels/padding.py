@@ -1,4 +1,4 @@
-"""Sequences of any lengths side by side."""
+"""Padding of sequences of different lengths."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["pad"]
 def pad(values, begins, lengths, out, mask):
     """``out[s, r] = values[begins[r] + s]``, zeros from ``lengths[r]`` on; `out` is ``(longest, n_rows, n_features)``.
 
-    ``mask (n_rows, longest)`` tells the one from the other.
+    ``mask (n_rows, longest)`` is True at the values and False at the padding.
     """
     n = values.shape[1]
     for r in range(out.shape[1]):

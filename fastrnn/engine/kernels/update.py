@@ -1,10 +1,10 @@
 """Optimizer updates over flat vectors, and the embedding table's look-up and scatter.
 
-Every update is one pass over the vectors: parameters ``p``, gradients ``g`` and the optimizer's own state are read and
-written once. Scalars come as Python floats and are cast to the vectors' dtype, so that float32 stays float32.
+Every update is one pass over the vectors: parameters ``p``, gradients ``g`` and the optimizer's state are read and written
+once. Scalars are Python floats and are cast to the vectors' dtype, so that float32 stays float32.
 
-The ``*_rows`` kernels update only the given rows of a table. They are exact where the other rows would not have moved;
-what would have happened to their state meanwhile (RMSprop's decay) is made up for when they are touched next.
+The ``*_rows`` kernels update only the given rows of a table. They are exact if the other rows would not change; the changes
+of the other rows' state (RMSprop's decay) are applied when those rows are updated next.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def sgd_momentum(p, g, m, rate, momentum, nesterov):
 
 @jit
 def rmsprop(p, g, v, mean, m, rate, rho, momentum, epsilon):
-    """RMSprop; centered if ``mean`` isn't empty, with momentum if ``m`` isn't."""
+    """RMSprop; centered if ``mean`` is not empty, with momentum if ``m`` is not empty."""
     one = p.dtype.type(1)
     rate = p.dtype.type(rate)
     new = p.dtype.type(1.0 - rho)
@@ -93,7 +93,7 @@ def rmsprop(p, g, v, mean, m, rate, rho, momentum, epsilon):
 
 @inlined
 def _moments(g, m, v, i, new_1, new_2):
-    """The running means of gradient and square, by the shares of what is new."""
+    """Update the running means of the gradient and of its square; `new_1` and `new_2` are the factors of new values."""
     m[i] += (g[i] - m[i]) * new_1
     v[i] += (g[i] * g[i] - v[i]) * new_2
 
@@ -198,7 +198,7 @@ def adam_rows(p, g, state, rows, rate, beta_1, beta_2, epsilon):
 
 
 class RMSpropTable(NamedTuple):
-    """RMSprop's state for a table: running means, and for each row the step up to which they are decayed.
+    """RMSprop's state for a table: running means, and for each row the step of its last decay.
 
     ``mean`` is empty unless RMSprop is centered, ``m`` without momentum. ``last`` is empty where all means are decayed up
     to the step before.
@@ -253,7 +253,7 @@ def square_sum(g):
 
 @jit
 def all_finite(g):
-    """Whether no element is NaN or infinite: only for those does a product with zero differ from zero."""
+    """Whether no element is NaN or infinite, whose products with zero are not zero."""
     zero = g.dtype.type(0)
     total = zero
     for i in range(g.size):
@@ -295,7 +295,7 @@ def gather(table, tokens, out):
 
 @jit(allocates=True)
 def mark_rows(tokens, marks):
-    """Sorted distinct tokens as int64. ``marks`` has one zero byte for each row and is left so."""
+    """Sorted distinct tokens as int64. ``marks`` has one zero byte for each row, and is zero again afterwards."""
     count = 0
     low, high = marks.size, -1
     for i in range(tokens.size):

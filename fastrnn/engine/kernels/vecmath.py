@@ -1,10 +1,9 @@
-"""Activations: every one that Keras has by name, over rows inside kernels and over whole arrays from Python.
+"""Keras's activations for rows in kernels, and for whole arrays in Python.
 
-An activation is an integer code, so that it fits a cell's NamedTuple and enters parallel loops. The three dozen loops
-behind the codes are not compiled into every kernel that may need one of them: a kernel calls through a table of
-addresses that all kernels share. An entry of the table is compiled (or read from the disk cache) before the first call
-that needs it: :func:`prepare_activations` does that for a cell. Kernels for the usual pair write `tanh(x)` and
-`sigmoid(x)` into their own loops instead and never look at the table.
+An activation is an integer code, so that it can be a field of a cell's NamedTuple. The loops of all activations are not
+compiled into every kernel; kernels call them through a shared table of addresses. An entry of the table is compiled (or read
+from the disk cache) before the first call that needs it: :func:`prepare_activations` does this for a cell. Kernels with
+tanh and sigmoid compute them in their own loops and do not use the table.
 """
 
 from __future__ import annotations
@@ -69,10 +68,10 @@ __all__ = [
 _intrinsic: Any = intrinsic
 
 # ----------------------------------------------------------------------------------------------------------------
-# Loops, one compiled function per activation and type
+# Loops, one compiled function for each activation and type
 # ----------------------------------------------------------------------------------------------------------------
 
-# What such a function does with its rows x, y, dy, dx:
+# Modes of such a function of the rows x, y, dy, dx:
 _FORWARD = 0  # y = f(x)
 _SLOPE = 1  # y = f(x), dx = f'(x)
 _BACKWARD = 2  # dx = dy * f'(x), or the Jacobian's product
@@ -92,8 +91,8 @@ def _copy(x, y):
         y[i] = x[i]
 
 
-# Arrays may be one and the same (y is x, dx is dy). Two views of one memory don't vectorise, so the second is filled
-# first where it isn't the first, and then worked on in place through one view.
+# Arrays may be the same (y is x, dx is dy). Loops over two views of one memory are not vectorised, so the input is first
+# copied to the output, unless they are the same, and the loop then works in place on one view.
 
 
 def _elementwise(code, mode, same, width, x, y, dy, dx):
@@ -180,7 +179,7 @@ def _sparsemax(code, mode, same, width, x, y, dy, dx):
     for start in range(0, x.shape[0], width):
         row, d = y[start : start + width], dx[start : start + width]
         if mode == 0:
-            # The threshold rises as elements below it fall out, until none does.
+            # Elements below the threshold are left out and the threshold rises, until none is left out.
             tau, count = -np.inf, -1
             while True:
                 total, n = 0.0, 0
@@ -220,7 +219,7 @@ _POINTERS = types.UniTuple(types.int64, 4)
 
 @_intrinsic(prefer_literal=True)
 def _row_at(typingctx, bits, address, n):
-    """Look at `n` numbers of `bits` bits at an address."""
+    """A view of `n` numbers of `bits` bits at an address."""
     if not isinstance(bits, types.IntegerLiteral):
         return None
     dtype = types.float32 if bits.literal_value == 32 else types.float64
@@ -255,14 +254,14 @@ _SYMBOL = "fastrnn_activations"
 _table = np.zeros(2 * 64, dtype=np.int64)
 
 _SIGNATURE = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_int64] * (_N_ARGUMENTS + 2))
-# Where compiled functions put their result and their exception, of which these have neither.
+# Memory for the result and the exception of compiled functions; these have neither.
 _nowhere = (ctypes.c_int64 * 4)()
 _NOWHERE = ctypes.addressof(_nowhere)
 
 
 @functools.cache
 def _compiled(code: int, bits: int) -> Callable:
-    """Compile one activation for one type, enter it in the table, and return it as a C function."""
+    """Compile one activation for one type, put its address into the table, and return it as a C function."""
     signature = (types.literal(code), types.literal(bits), *[types.int64] * (_N_ARGUMENTS - 2))
     address = address_of_code(_entry, signature)
     _table[code + (64 if bits == 64 else 0)] = address
@@ -296,19 +295,19 @@ if not DISABLED:
 
 
 def prepare(activation: Any, dtype: Any = np.float32) -> int:
-    """Compile an activation, which kernels may call then, and return its code."""
+    """Compile an activation, so that kernels can call it, and return its code."""
     code = resolve(activation)
     if not DISABLED:
         _compiled(code, 8 * np.dtype(dtype).itemsize)
     return code
 
 
-# typed: cells of different kinds compare equal when their numbers do, as all NamedTuples
+# typed, because NamedTuples of different classes are equal if their numbers are
 @functools.lru_cache(maxsize=512, typed=True)
 def prepare_activations(cell: Any, dtype: Any) -> None:
     """Compile the activations of a cell, whose codes are its `activation_fields`.
 
-    A cell without this attribute has them in the fields with names that end in ``activation``.
+    For a cell without this attribute, they are the fields whose names end in ``activation``.
     """
     named = [name for name in cell._fields if name.endswith("activation")]
     for name in getattr(cell, "activation_fields", named):
@@ -334,12 +333,12 @@ def _run(
 
 
 # ----------------------------------------------------------------------------------------------------------------
-# From Python: arrays of any shape
+# Functions for calls from Python, on arrays of any shape
 # ----------------------------------------------------------------------------------------------------------------
 
 
 def activate(activation: Any, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Return the activation of each element of `x`, or of each row along its last axis for softmax and its kin.
+    """Return the activation of each element of `x`, or of each row along its last axis for softmax and similar ones.
 
     Parameters
     ----------
@@ -373,7 +372,7 @@ def activate_backward(activation: Any, x: np.ndarray, y: np.ndarray, dy: np.ndar
     activation : str or int
         A Keras name or a code.
     x, y, dy : ndarray of float32 or float64
-        Of one shape and type.
+        Arrays of the same shape and type.
 
     Returns
     -------
@@ -414,7 +413,7 @@ def _check_like(name: str, out: Any, x: np.ndarray) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------------
-# From kernels: rows
+# Functions for kernels, on rows
 # ----------------------------------------------------------------------------------------------------------------
 
 
@@ -456,7 +455,7 @@ def _call(typingctx, code, mode, x, y, dy, dx):
         function_type = context.call_conv.get_function_type(types.none, kinds)
         function = builder.inttoptr(entry, function_type.as_pointer())
         values = [args[0], wide(bits), args[1], n, n, *addresses]
-        # The function type of a pointer is not where call_conv looks for it, so the call is written out.
+        # call_conv does not find the function type of a pointer, so the call is emitted here.
         result = cgutils.alloca_once(builder, function_type.args[0].pointee)
         exception = cgutils.alloca_once(builder, function_type.args[1].pointee)
         with builder.if_else(cgutils.is_not_null(builder, function), likely=True) as (full, empty):

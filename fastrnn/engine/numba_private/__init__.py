@@ -1,13 +1,12 @@
-"""The only place for names of Numba and llvmlite that are not public, and what each of them is for.
+"""All uses of private names of Numba and llvmlite.
 
-Public, and used anywhere in the engine, is what a program may import by Numba's documentation: `numba` itself,
-`numba.types`, `numba.extending`, and `llvmlite.ir`, in which intrinsics are written, with the context and the builder that
-they are handed. All else is private: it may change in any release, and is imported in this folder only. A test of imports
-holds that.
+Public names are those that Numba's documentation describes: `numba`, `numba.types`, `numba.extending`, and `llvmlite.ir` for
+intrinsics, with the context and the builder that they get. They may be used anywhere in the engine. All other names are
+private, may change in any release, and are imported only in this folder, which a test checks.
 
 =============  =========================================================================================================
 `dispatcher`   compiles a function at a call: with the compiler's lock, without interrupts (CPUDispatcher)
-`pipeline`     one round of optimisation instead of two, fewer passes, parts that are linked only (Compiler, JITCodeLibrary,
+`pipeline`     one round of optimisation instead of two, fewer passes, code that is only linked (Compiler, JITCodeLibrary,
                Flags, CPUTargetOptions, pass classes, cpu_target)
 `storage`      compiled functions as bytes (CompileResult, serialize.dumps)
 `templates`    types of calls (AbstractTemplate, infer, infer_global, signature)

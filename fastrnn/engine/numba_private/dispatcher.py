@@ -1,4 +1,4 @@
-"""Compiled functions: what compiles them at a call, with a lock and without interrupts."""
+"""The dispatcher, which compiles functions at their first calls, with a lock and without interrupts."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from numba.core.registry import CPUDispatcher
 
 __all__ = ["Dispatcher", "address_of_code", "compiler_lock"]
 
-#: The one lock of Numba's compiler; the thread that has it may take it again.
+#: The reentrant lock of Numba's compiler.
 compiler_lock = global_compiler_lock
 
-# A child that is forked while another thread compiles would get the lock taken, with nobody to release it, and what the
-# compiler keeps half-changed: a fork waits for the compiler, and both sides go on with the lock free.
+# If the process forked while another thread compiles, the child would have a locked lock that no thread releases, and an
+# inconsistent compiler. So a fork waits for the compiler, and the lock is free in parent and child.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=compiler_lock.acquire,
@@ -28,17 +28,17 @@ if hasattr(os, "register_at_fork"):
 class Dispatcher(CPUDispatcher):
     """A function that is compiled for each tuple of argument types at the first call with them.
 
-    A call with new types goes from C code to :meth:`_compile_for_args`, and to the machine code when that returns.
+    For a call with new types, Numba's C code calls :meth:`_compile_for_args`, and then the machine code.
     """
 
-    #: Makes the context in which code is compiled or loaded.
+    #: Returns the context in which code is compiled or loaded.
     guard: Callable[[], Any] = contextlib.nullcontext
-    #: Called after a call from Python has had code compiled, before that code runs.
+    #: Called after code is compiled for a call from Python, before the code runs.
     before_launch: Callable[[], None] = staticmethod(lambda: None)
 
     def compile(self, sig: Any) -> Any:
         """Compile or load the code for a tuple of argument types; it is kept in `overloads`."""
-        # Numba itself takes its lock after it has registered listeners, which two threads must not do at once.
+        # Numba takes its lock after registering listeners, which two threads must not do at the same time.
         with self.guard(), compiler_lock:
             return super().compile(sig)
 

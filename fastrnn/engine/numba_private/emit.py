@@ -1,7 +1,7 @@
-"""What our intrinsics use of Numba's own code generator, besides the context and builder that they are handed.
+"""Private helpers of Numba's code generator for intrinsics.
 
-`cgutils` are small pieces of LLVM code (Numba's documentation shows it in its example of a new type); `populate_array`
-fills the structure behind an array: our views are arrays without a reference to an owner.
+`cgutils` emits small pieces of LLVM code (Numba's documentation uses it in its example of a new type); `populate_array`
+fills the structure of an array, for views without a reference to an owner.
 """
 
 from numba.core import cgutils

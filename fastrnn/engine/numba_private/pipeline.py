@@ -1,8 +1,8 @@
-"""Numba's compiler, less what our kernels don't need; ``python -m benchmarks.start`` times a first call.
+"""Numba's compiler without the parts that kernels do not need; ``python -m benchmarks.start`` times a first call.
 
-Numba optimises each function by itself, then together with what it calls, in two rounds; it makes wrappers for callers that
-don't exist, keeps books on references, and collects garbage while nothing is garbage. Here code is optimised once: when
-all that a kernel calls has become a part of it.
+Numba optimises each function separately and again together with the functions that it calls; it also makes wrappers for
+other callers, counts references, and collects garbage often. Here code is optimised once, after all functions that a kernel
+calls are inlined.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from numba.extending import lower_builtin
 from fastrnn.engine.numba_private.dispatcher import compiler_lock
 from fastrnn.engine.numba_private.templates import AbstractTemplate, infer, infer_global, signature
 
-__all__ = ["Passed", "Pipeline", "body_of", "is_ours"]
+__all__ = ["Pipeline", "Redirect", "body_of", "is_ours"]
 
-#: Whether Numba's pass managers are those that are used here: older releases keep their two rounds.
+#: Whether Numba's pass managers are supported here; older releases use two rounds of optimisation.
 ONE_ROUND = numba.version_info.short >= (0, 62)
 
 _UNUSED_PASSES = {InlineClosureLikes, InlineInlinables, InlineOverloads, NopythonRewrites}
 
 
 def is_ours(fn: Callable) -> bool:
-    """Whether a function is this package's own: those make no arrays, others may."""
+    """Whether a function belongs to this package, whose functions make no arrays."""
     return fn.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
 class _Library(JITCodeLibrary):
     """The code of a kernel.
 
-    Where references are counted it takes Numba's two rounds, of which the first is to undo most of it.
+    If references are counted, Numba's two rounds are used, as the first removes most of the counting.
     """
 
     def __init__(self, codegen: Any, name: str, counts: bool) -> None:
@@ -67,7 +67,7 @@ class _Library(JITCodeLibrary):
 
 
 class _Part(_Library):
-    """Code that is only ever linked into that of kernels: it is not optimised or translated on its own."""
+    """Code that is only linked into kernels, and is not optimised or compiled separately."""
 
     def finalize(self) -> None:
         for library in dict.fromkeys(self._linking_libraries):
@@ -87,7 +87,7 @@ class Pipeline(Compiler):
         super().__init__(typing, target, library, arguments, result, flags, names)
 
     def define_pipelines(self) -> list[Any]:
-        """Return the passes; a function that makes no arrays needs none for array expressions and closures."""
+        """Return the passes; functions that make no arrays do not need passes for array expressions and closures."""
         managers = super().define_pipelines()
         if not self.state.flags.nrt:
             for manager in managers:
@@ -100,20 +100,20 @@ class Pipeline(Compiler):
             return super().compile_extra(func)
 
 
-#: New objects between two collections of garbage while code is compiled; Python's own number is 700.
+#: Number of new objects between two garbage collections while code is compiled; Python's default is 700.
 _COLLECT_EVERY = 200_000
 
 
 @contextlib.contextmanager
 def _garbage_left() -> Iterator[None]:
-    """Collect garbage less often: the compiler makes millions of objects, and keeps them.
+    """Collect garbage less often, because the compiler makes millions of objects and keeps them.
 
-    Collection stays on, for the other threads of the process. The compiler's lock is held, so one thread at a time is here;
-    a threshold that another thread has set meanwhile stays as it is.
+    Collection is not turned off, for the other threads of the process. The compiler's lock is held, so only one thread is in
+    this block; a threshold that another thread sets in the meantime is kept.
     """
     before = gc.get_threshold()
     raised = (max(before[0], _COLLECT_EVERY), *before[1:])
-    if before[0] == 0 or raised == before:  # switched off by the user, or an outer call's
+    if before[0] == 0 or raised == before:  # turned off by the user, or raised by an outer call
         yield
         return
     gc.set_threshold(*raised)
@@ -124,44 +124,43 @@ def _garbage_left() -> Iterator[None]:
             gc.set_threshold(*before)
 
 
-class Passed(NamedTuple):
-    """For a body: the call is one of another function that kernels know, without the first arguments."""
+class Redirect(NamedTuple):
+    """In place of a body: call another function that kernels know, without the first arguments."""
 
     function: Callable
     first: int
 
 
-#: For each function that kernels know, what makes its code for types of arguments; None where there is none.
+#: For each function that kernels know, a function that compiles it for argument types, or returns None.
 _known: dict[Callable, Callable[[tuple], Any]] = {}
 
 
 def body_of(fn: Callable, options: dict[str, Any], literal: bool = False) -> Callable[[Callable], Callable]:
-    """Let kernels call `fn`; the decorated function maps the types of its arguments to a body, or None if there is none.
+    """Make `fn` callable from kernels; the decorated function maps its argument types to a body, or None if there is none.
 
-    In place of a body it may say to which other function the call goes, by :class:`Passed`.
+    In place of a body it may return a :class:`Redirect` to another function.
 
-    The body becomes a part of every kernel that calls it. It is inlined always: left as a function of its own, it would
-    exist twice in the process that compiles it, and which of the two runs, with which rounding, would depend on whether the
-    kernel came from disk.
+    The body is always inlined into every kernel that calls it. A separate function would exist twice in the process that
+    compiles it, and which of the two runs, with which rounding, would depend on whether the kernel was loaded from disk.
 
     Parameters
     ----------
     fn : callable
-        What kernels call, with arguments by position only.
+        The function that kernels call, with positional arguments.
     options : dict
         Compile options.
     literal : bool
-        Tell constants from one another: each has a body of its own.
+        Whether each constant has its own body.
     """
 
     def register(pick: Callable) -> Callable:
         parts: dict[tuple, Any] = {}
 
         def part_of(arguments: tuple) -> Any:
-            """The code, and how many arguments it does without."""
+            """The code, and the number of first arguments that it does not take."""
             if arguments not in parts:
                 body = pick(*arguments)
-                if isinstance(body, Passed):
+                if isinstance(body, Redirect):
                     part, first = _known[body.function](arguments[body.first :])
                     parts[arguments] = part, first + body.first
                 else:

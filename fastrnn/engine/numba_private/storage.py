@@ -1,4 +1,4 @@
-"""Compiled functions as bytes, and back: what the cache on disk keeps."""
+"""Conversion of compiled functions to bytes and back, for the cache on disk."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ __all__ = ["cachable", "code_key", "declared_names", "dumps", "rebuilt", "reduce
 
 
 class _Pickler(NumbaPickler):
-    """Write some classes as their names."""
+    """Pickles some classes by name."""
 
     def __init__(self, file: Any, names: Mapping[type, Any]) -> None:
         super().__init__(file, protocol=4)
         self._names = names
 
     def persistent_id(self, obj: Any) -> Any:
-        """The name of a class; None for what is written by value."""
+        """The name of a class; None for objects that are pickled by value."""
         return self._names.get(obj) if isinstance(obj, type) else None
 
 
 def dumps(value: Any, names: Mapping[type, Any] = MappingProxyType({})) -> bytes:
-    """Pickle a value as Numba does, but for the classes in `names`, which are written as what stands for them there."""
+    """Pickle a value as Numba does, with the classes in `names` replaced by their values there."""
     buffer = io.BytesIO()
     _Pickler(buffer, names).dump(value)
     return buffer.getvalue()
 
 
 def reduced(result: Any) -> Any:
-    """What can be pickled of a compiled function, its machine code included."""
+    """The parts of a compiled function that can be pickled, including its machine code."""
     return result._reduce()
 
 
 def rebuilt(context: Any, data: Any) -> Any:
-    """The compiled function of which `data` was kept; its machine code is linked."""
+    """The compiled function from `data`; its machine code is linked."""
     return CompileResult._rebuild(context, *data)
 
 
 def cachable(result: Any) -> bool:
-    """Whether the machine code holds in other processes: it refers to no object of this one."""
+    """Whether the machine code can be used in other processes: it does not refer to objects of this process."""
     return not result.library.has_dynamic_globals and all(loop.can_cache for loop in result.lifted)
 
 
 def code_key(function: Callable, signature: Any, codegen: Any) -> tuple:
-    """What the machine code depends on, besides source files: argument types, CPU, bytecode, enclosed variables."""
+    """What the machine code depends on in addition to source files: argument types, CPU, bytecode, closure variables."""
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
     code = hashlib.sha256(function.__code__.co_code).hexdigest()
     return signature, codegen.magic_tuple(), code, hashlib.sha256(dumps(cells) if cells else b"").hexdigest()

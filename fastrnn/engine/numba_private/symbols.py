@@ -1,4 +1,4 @@
-"""LLVM's linker and its knowledge of processors: names for addresses, the CPU's features, the width of its vectors."""
+"""LLVM's linker and processors: symbols of addresses, features of the CPU, the width of its vectors."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ declare <16 x float> @llvm.fmuladd.v16f32(<16 x float>, <16 x float>, <16 x floa
 
 
 def x86_vector_bits(cpu: str, features: str) -> int:
-    """Width of the vectors in which an x86-64 processor does fused multiply-adds; 128 if it has none.
+    """Width of the vectors of an x86-64 processor's fused multiply-adds; 128 if it has none.
 
-    LLVM has no list of a named processor's features for its callers, so we look at what it makes of a small function.
+    llvmlite does not list the features of a named processor, so the width is read from the code of a small function.
 
     Parameters
     ----------
     cpu : str
-        LLVM's name of the processor. LLVM writes to stderr if it does not know the name, and takes the base processor.
+        LLVM's name of the processor. For an unknown name, LLVM writes to stderr and uses the base processor.
     features : str
-        Features added to the processor's and taken from it, as in ``"+avx2,-fma"``.
+        Features added to and removed from the processor's, as in ``"+avx2,-fma"``.
     """
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
@@ -63,8 +63,8 @@ target.create_target_machine(cpu=sys.argv[1], features="+64bit" if sys.argv[2] =
 def knows_processor(cpu: str, arm: bool = False) -> bool:
     """Whether LLVM knows a processor of this name.
 
-    LLVM does not return that: it writes to stderr, or ends the process. So a process of its own is asked. Where none can be
-    started, as in a frozen application, the answer is True.
+    For an unknown name, LLVM writes to stderr or ends the process, so a separate process is used. If none can be started,
+    as in a frozen application, the result is True.
     """
     if not sys.executable or "frozen" in vars(sys):
         return True

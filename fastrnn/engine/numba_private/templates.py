@@ -1,6 +1,6 @@
-"""How a call in a kernel gets a type: classes that Numba asks, and a registry of them.
+"""Templates, which give types to calls in kernels, and Numba's registry of them.
 
-The public `numba.extending.overload` would compile the body once more for each function that calls it.
+The public `numba.extending.overload` would compile the body again for each function that calls it.
 """
 
 from numba.core.typing.templates import AbstractTemplate, infer, infer_global, signature

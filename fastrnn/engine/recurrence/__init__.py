@@ -1,1 +1,1 @@
-"""Cells over sequences: schedules, plans, the time loops, and how threads divide them."""
+"""Running cells over sequences: schedules, plans, time loops, and their division between threads."""

@@ -1,7 +1,7 @@
 """The time loop backward: the gradients of `forward`, with the same rows, blocks and threads.
 
-The chunks of steps follow one another from the last to the first. Each yields ``dz``, from which it adds its terms of the
-weight gradients as three large products.
+Chunks of steps are computed from the last to the first. For each chunk, its terms of the weight gradients are added as three
+large products of ``dz``.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ __all__ = ["BackwardArguments", "backward_pass", "backward_rows", "split_backwar
 
 
 class BackwardArguments(NamedTuple):
-    """What a pass backward reads and writes; the names that `ForwardArguments` has mean the same.
+    """Arrays that a backward pass reads and writes; names that `ForwardArguments` has too have the same meaning.
 
     Attributes
     ----------
     packed
         The transposed weights.
     d_out : (n_batch * n_steps, n_units) array
-        Gradient of the outputs, or nothing.
+        Gradient of the outputs, or no elements.
     d_final, d_state0 : (n_states, n_batch, n_units) arrays
         Gradients of the final states, which are read, and of the initial states, which are written.
     dx : (n_batch * n_steps, n_inputs) array
-        Gradient of the inputs, written; or nothing.
+        Gradient of the inputs, which is written, or no elements.
     grads : (n_threads, size) array
-        Each thread's gradients of the weights, written.
+        Gradients of the weights from each thread, which are written.
     """
 
     team: Any
@@ -99,7 +99,7 @@ class _Buffers(NamedTuple):
 
 
 class _Saved(NamedTuple):
-    """What the pass forward has kept."""
+    """Arrays that the forward pass has saved."""
 
     states: np.ndarray
     values: np.ndarray
@@ -108,9 +108,9 @@ class _Saved(NamedTuple):
 @separate
 @jit(inner=True)
 def backward_rows(args, k, i):
-    """The way back through all time steps of the sorted rows of block `i`.
+    """The backward pass through all time steps of the sorted rows of block `i`.
 
-    The gradients are written to ``args.grads[k]`` by the thread's first block, and added to by the others.
+    The first block of a thread writes its gradients to ``args.grads[k]``, the others add to them.
     """
     before = flush_denormals()
     team, cell, settings = args.team, args.cell, args.settings[0]
@@ -272,7 +272,7 @@ def _gather_operands(batch, group, span, history, buffer):
 def _add_weight_gradients(team, batch, span, history, buffers, gradients, begun):
     """Add the terms of a chunk of steps to the gradients of the weights: ``x.T @ dz``, ``h_prev.T @ du``, sums.
 
-    Those of the kernels are overwritten if they are not `begun`.
+    If not `begun`, the gradients of the kernels are overwritten.
     """
     settings = batch.settings
     n_units, n_inputs, slices = settings["n_units"], settings["n_inputs"], settings["n_slices"]
@@ -328,7 +328,7 @@ def _backward_blocks(arguments, at, k):
 
 @jit(inner=True)
 def _sum_columns(arguments, at, k):
-    """Sum slice `k` of the columns of all rows to the first row."""
+    """Sum slice `k` of the columns of all rows into the first row."""
     grads, n_slices = fetch(arguments, at)
     n_columns = grads.shape[1]
     first, end = k * n_columns // n_slices, (k + 1) * n_columns // n_slices
@@ -342,7 +342,7 @@ _sum_piece = address(_sum_columns)
 
 @jit
 def backward_pass(state, *values):
-    """Run the blocks of all threads by the team that shares `state`, then sum their gradients.
+    """Run the blocks of all threads on the team that shares `state`, then sum their gradients.
 
     `values` are `BackwardArguments` without the team.
     """

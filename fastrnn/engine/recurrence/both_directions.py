@@ -1,8 +1,8 @@
 """Inference in both directions of a bidirectional layer, as one program.
 
-Neither pass waits for the other, so a thread for each helps even a batch that is too small to be cut, and each reads
-the weights of one direction only. Outputs of one size are written straight to the merged array: seen as rows of that size,
-the rows of the two directions alternate, and those of the second run from the last step to the first.
+The passes are independent, so two threads help even for a batch that is too small to be divided, and each reads only the
+weights of one direction. Outputs of equal size are written directly to the merged array: as rows of this size, the rows of
+the two directions alternate, and those of the second direction are in reverse order of time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from fastrnn.engine.runtime.memory import pool, recycler
 
 __all__ = ["BidirectionalProgram", "Direction", "prepare_both"]
 
-#: Ways to merge. Both outputs one after the other are the concatenation of two rows.
+#: Ways to merge. A concatenation is two rows in sequence.
 _CONCAT, _SUM, _AVE, _MUL = range(4)
 _CODES = {"concat": _CONCAT, None: _CONCAT, "sum": _SUM, "ave": _AVE, "mul": _MUL}
 
@@ -59,8 +59,8 @@ def _merge_rows(arguments, at, k):
                     target[j] *= half
 
 
-#: Merges slice k of the rows. Arguments: the rows of both directions, those of the merged output, how they are merged, and
-#: how many slices there are.
+#: Merges slice k of the rows. Arguments: the rows of both directions, the rows of the merged output, the way to merge, and
+#: the number of slices.
 _merge_piece = address(_merge_rows)
 
 
@@ -72,8 +72,8 @@ class Direction(NamedTuple):
     reverse: bool
 
 
-class _Own(threading.local):
-    """A thread's programs, and the schedules that the masked one reads."""
+class _ThreadPrograms(threading.local):
+    """The programs of a thread, and the schedules of the masked program."""
 
     dense: Program | None = None
     masked: Program | None = None
@@ -83,14 +83,14 @@ class _Own(threading.local):
 class BidirectionalProgram:
     """Inference in both directions for batches of one shape, without dropout or initial state.
 
-    Outputs of masked steps are zero. Each thread has a program of its own.
+    Outputs of masked steps are zero. Each Python thread has its own program.
 
     Parameters
     ----------
     directions, shape, sequences, merge
-        As of :func:`prepare_both`.
+        As in :func:`prepare_both`.
     threads : tuple
-        What `plans.threads_of_both` returned.
+        The result of `plans.threads_of_both`.
     """
 
     def __init__(
@@ -115,12 +115,12 @@ class BidirectionalProgram:
         self._out_shape = (lead[0] * (2 if merge is None else 1), lead[1], width)
         large = math.prod(self._out_shape) * dtype.itemsize >= recycler.smallest
         self._take = recycler.take if large else np.empty
-        self._own = _Own()
-        #: Whether calls with a mask are made by `masked`.
+        self._own = _ThreadPrograms()
+        #: Whether `masked` can be used for calls with a mask.
         self.takes_masks = pieces == 1
 
     def __call__(self, x: np.ndarray) -> Any:
-        """The merged output, or a list of both, for ``x``, C-contiguous, of the shape and dtype prepared for."""
+        """The merged output, or a list of both, for a C-contiguous ``x`` of the prepared shape and dtype."""
         own = self._own
         if own.dense is None:
             own.dense = self._program(self._plans)
@@ -148,7 +148,7 @@ class BidirectionalProgram:
         return out if self._sequences else out[0]
 
     def _program(self, plans: Sequence[Plan]) -> Program:
-        """Both passes, and unless they write to the merged output themselves, what merges theirs."""
+        """A program of both passes and, unless they write to the merged output, of the merge."""
         n_rows, dtype, sequences, merge = (
             math.prod(self._shape[:2]),
             self._dtype,
@@ -159,7 +159,7 @@ class BidirectionalProgram:
         x = placeholder((n_rows, self._shape[2]), dtype)
         finals = [np.empty(plan.final_shape, dtype) for plan in plans]
         in_place = sequences and sizes[0] == sizes[1] and merge in ("concat", None)
-        # Where the second direction begins in the output, and how far apart rows are.
+        # First row of the second direction in the output, and the distance of rows.
         first, spacing = 0, 1
         if in_place:
             merged = placeholder((2 * n_rows, sizes[0]), dtype)
@@ -200,20 +200,20 @@ def prepare_both(
     Parameters
     ----------
     directions : two of Direction
-        The second one's outputs are put in the order of time.
+        The outputs of the second direction are put in the order of time.
     shape : tuple
-        Of the input, ``(n_batch, n_steps, n_inputs)``.
+        Shape of the input, ``(n_batch, n_steps, n_inputs)``.
     sequences : bool
-        All outputs, not the last ones only.
+        Whether to return all outputs, or only the last ones.
     merge : {"concat", "sum", "mul", "ave", None}
-        How they become one; None: both. All but the first need outputs of one size.
+        How the outputs are merged; None: both are returned. Except for "concat", they must have the same size.
     n_threads : int, optional
-        At most this many; default: those free to this process.
+        Largest number of threads; by default all free cores.
 
     Returns
     -------
     BidirectionalProgram or None
-        None where more threads should split each step of one pass than both passes side by side keep busy.
+        None if splitting each step of one pass uses more threads than running both passes in parallel.
     """
     n_batch, n_steps, n_inputs = shape
     cells = [suited(d.cell, n_batch) for d in directions]
@@ -228,8 +228,8 @@ def prepare_both(
 
 
 def _placed(plan: Plan, spacing: int, first: int, backwards: bool) -> Plan:
-    """A plan whose outputs go to every `spacing`-th row of an array from `first` on, or to the same rows backwards."""
-    # Copied as plain numbers: a record takes ten times as long.
+    """A plan with outputs in every `spacing`-th row of an array from `first` on, or in these rows in reverse order."""
+    # Copied as integers, because copying a record takes ten times as long.
     settings = plan.settings.view(np.int64).copy().view(plan.settings.dtype)
     at = settings[0]
     row, step = int(at["out_row"]) * spacing, int(at["out_step"]) * spacing

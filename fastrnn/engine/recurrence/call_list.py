@@ -1,12 +1,12 @@
-"""Lists of kernel calls whose arguments stay where they are: for small calls that are repeated.
+"""Lists of kernel calls with arguments in fixed memory, for small calls that are repeated.
 
-Handing a dozen arrays from Python to a kernel takes longer than one time step of a small network. Here they are handed
-over once: a :class:`Call` is a kernel's address and the address of its arguments, in a block of memory that is kept; a
-:class:`Program` is a few calls, each of which reads its input where the one before has left its output. Running it writes
-the addresses of the input and of the output into the arguments of the first and of the last call, then makes one call after
-the other. A call of several pieces is shared with the team of threads; so are several calls that don't depend on each other.
+Passing a dozen arrays from Python to a kernel takes longer than one time step of a small network. Here they are passed once:
+a :class:`Call` is the address of a kernel and the address of its arguments, in a block of memory that is kept; a
+:class:`Program` is a list of calls, each of which reads the output of the previous one. Running it writes the addresses of
+the input and of the output into the arguments of the first and of the last call, then runs the calls in turn. A call of
+several pieces is shared with the team of threads; so are several independent calls.
 
-A program owns its memory, so two threads can't run the same one at once.
+A program owns its memory, so two threads can't run it at the same time.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from fastrnn.engine.runtime.views import data_address
 
 __all__ = ["Call", "Program", "bind", "placeholder", "side_by_side"]
 
-# More than the arguments of any kernel take.
+# Larger than the arguments of any kernel.
 _BLOCK_BYTES = 4096
 
 
 @intrinsic
 def _place(typingctx, at, arguments):
-    """Put a tuple at an address, without a share in the arrays of it: their owner keeps them."""
+    """Write a tuple to an address, without references to its arrays, which their owner keeps."""
 
     def codegen(context, builder, signature, args):
         value = args[1]
@@ -48,7 +48,7 @@ def _place(typingctx, at, arguments):
                 value = builder.insert_value(value, array._getvalue(), i)
         size = context.get_abi_sizeof(value.type)
         if size > _BLOCK_BYTES:
-            raise ValueError(f"arguments of {size} bytes don't fit a block")
+            raise ValueError(f"arguments of {size} bytes do not fit a block")
         builder.store(value, builder.inttoptr(args[0], value.type.as_pointer()))
         return context.get_dummy_value()
 
@@ -73,13 +73,13 @@ def _write_arguments(block, *args):
 
 @inlined
 def _write_address(words, x, i, end):
-    """Write the address of `x` to the places ``i ... end``."""
+    """Write the address of `x` to the addresses in ``words[i:end]``."""
     while i < end:
         _write(words[i], data_address(x))
         i += 1
 
 
-# `words` is [end of the input's places, end of the output's, the places where their addresses are], then [kernel,
+# `words` is [end of the input's places, end of the output's places, these places (addresses of arguments)], then [kernel,
 # arguments, pieces] for each call.
 @jit
 def _run(x, words):
@@ -120,33 +120,33 @@ _any_call = address(_one_of)
 
 
 class Call(NamedTuple):
-    """A kernel and its arguments, made once for each piece."""
+    """A kernel and its arguments, which is called once for each piece."""
 
-    function: Any  # its address, or without a compiler itself
+    function: Any  # its address, or the kernel itself without a compiler
     block: np.ndarray
     arguments: tuple
     pieces: int
-    #: The calls that it consists of, if several.
+    #: The calls of which it consists, if there are several.
     members: tuple[Call, ...] = ()
 
 
 def bind(
     kernel: Any, *arguments: Any, pieces: int = 1, needed: Sequence[Slots] = (), item_size: int = 4
 ) -> Call:
-    """Fix the arguments of a kernel, and compile all that calls of it will need.
+    """Fix the arguments of a kernel, and compile all functions that its calls need.
 
     Parameters
     ----------
     kernel : callable
-        What `linking.address` returned for the kernel.
+        The result of `linking.address` for the kernel.
     *arguments
-        Its arguments; arrays keep their places for as long as the call lives.
+        Its arguments; arrays are kept as long as the call exists.
     pieces : int
-        How many times it is called, with numbers from 0 on; the calls may run side by side.
+        Number of times that the kernel is called, with indices from 0 on; the calls may run in parallel.
     needed : sequence of Slots
-        Of the functions made by `linking.on_demand` that the kernel will call.
+        Slots of the functions made by `linking.on_demand` that the kernel calls.
     item_size : int
-        Size in bytes of the numbers that it works on.
+        Size in bytes of the numbers in its arrays.
     """
     block = np.zeros(_BLOCK_BYTES, np.uint8)
     if DISABLED:
@@ -155,13 +155,13 @@ def bind(
     key = (kernel, *(_kind(a) for a in arguments))
     if key not in _addresses:
         _addresses[key] = address_of(kernel, tuple(typeof(a) for a in arguments))
-    for slots in needed:  # only now are they known
+    for slots in needed:  # known only after the kernel is compiled
         slots.fill(item_size)
     return Call(_addresses[key], block, arguments, pieces)
 
 
 def side_by_side(*members: Call) -> Call:
-    """Calls that don't depend on each other, as one whose pieces are all of theirs."""
+    """Independent calls as one call with all their pieces."""
     pieces = [(member, k) for member in members for k in range(member.pieces)]
     jobs = np.empty((len(pieces), 3), object if DISABLED else np.int64)
     for i, (member, k) in enumerate(pieces):
@@ -170,12 +170,12 @@ def side_by_side(*members: Call) -> Call:
     return bind(_any_call, jobs, pieces=len(pieces))._replace(members=members)
 
 
-#: Addresses of kernels for arguments of such kinds: to ask Numba for the types of a dozen arrays takes longer than a call.
+#: Addresses of kernels for kinds of arguments, because getting Numba's types of a dozen arrays takes longer than a call.
 _addresses: dict[tuple, int] = {}
 
 
 def _kind(argument: Any) -> Any:
-    """What tells the type of an argument from others'."""
+    """A key that identifies the type of an argument."""
     if isinstance(argument, np.ndarray):
         flags = argument.flags
         return (
@@ -190,7 +190,7 @@ def _kind(argument: Any) -> Any:
 
 
 def placeholder(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An array of this shape for the arguments of a call, of which only the address counts: it has next to no memory."""
+    """An array of this shape whose address is replaced in each call; it needs almost no memory."""
     if DISABLED:
         return np.empty(shape, dtype)
     strides = [dtype.itemsize * math.prod(shape[i + 1 :]) for i in range(len(shape))]
@@ -198,19 +198,19 @@ def placeholder(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 class Program:
-    """Calls, made one after the other.
+    """Calls that are run in turn.
 
     Parameters
     ----------
     calls : sequence of Call
     input : ndarray
-        C-contiguous; what the first call, and no other, has as an argument to read from.
+        C-contiguous array that is an argument of the first call only.
     output : ndarray
-        C-contiguous; what the last call writes to.
+        C-contiguous array to which the last call writes.
     light : bool
-        The work is not worth waking a thread for.
+        Whether the work is too small to wake a thread.
     n_threads : int, optional
-        At most this many; default: one for each piece.
+        Largest number of threads; by default the number of pieces.
     """
 
     def __init__(
@@ -235,7 +235,7 @@ class Program:
         self._words = np.array([*ends, *inputs, *outputs, *jobs], np.int64)
 
     def run(self, x: np.ndarray) -> np.ndarray:
-        """Run on `x`, C-contiguous, of the input's dtype and size; the output is valid until the next run."""
+        """Run on a C-contiguous `x` of the input's dtype and size; the output is valid until the next run."""
         if DISABLED:
             self.input[...] = x.reshape(self.input.shape)
             for step in self.calls:
@@ -255,9 +255,9 @@ class Program:
         return launch(_run_finite, (x, self._words))
 
     def run_out(self, x: np.ndarray, out: np.ndarray) -> None:
-        """Run on `x` and write to `out`, likewise; with the team, if a call has several pieces.
+        """As :meth:`run`, and write to `out`; with the team, if a call has several pieces.
 
-        The output must be one argument of the last call, once. After this, :meth:`run` would write to `out` as well.
+        The output must be exactly one argument of the last call. Later calls of :meth:`run` write to `out` too.
         """
         if DISABLED:
             out[...] = self.run(x).reshape(out.shape)
@@ -271,12 +271,12 @@ class Program:
 
 
 def _places(step: Call, array: np.ndarray) -> list[int]:
-    """Where the address of an array is among the arguments of a call, of each of several; empty if one lacks it."""
+    """Addresses of an array's pointer in the arguments of a call, or of each member; empty if one does not have it."""
     found = [_where(member, array) for member in step.members or (step,)]
     return found if all(found) else []
 
 
 def _where(step: Call, array: np.ndarray) -> int:
-    """Where the address of an array is among the arguments of a call; 0 if it isn't there once."""
+    """Address of an array's pointer in the arguments of a call; 0 unless the array is exactly one argument."""
     (found,) = np.nonzero(step.block.view(np.int64) == array.ctypes.data)
     return step.block.ctypes.data + 8 * int(found[0]) if len(found) == 1 else 0

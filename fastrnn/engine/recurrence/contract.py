@@ -1,7 +1,7 @@
-"""What a cell is: a NamedTuple of numbers, a description of its parts, and two pointwise bodies.
+"""The interface of a cell: a NamedTuple of numbers, its traits, and two pointwise bodies.
 
-The engine does everything that is the same for all cells: input products, recurrent products, dropout masks, time
-loops, threads, weight gradients. A cell adds what happens between the products::
+The engine computes everything that all cells share: input products, recurrent products, dropout masks, time loops, threads,
+weight gradients. A cell defines the computation between the products::
 
     z   = b + x @ W              (n_gates * n_units columns; the engine, before the step)
     z  += h_prev @ U             (the engine; into `hu = b_rec + h_prev @ U` instead, where `split`)
@@ -11,15 +11,15 @@ loops, threads, weight gradients. A cell adds what happens between the products:
 
 The bodies get these arrays as one record, a `Forward` or a `Backward`, and write their results into it.
 
-Recurrent columns can be cut into equal *groups*, one product each. The last `late` groups take a left operand that
-the step itself computes, as ``r * h_prev`` in a GRU with ``reset_after=False``: such a cell is called in two phases,
-before and after those products (in the opposite order on the way back).
+Recurrent columns can be divided into equal *groups*, with one product for each. The last `late` groups have a left operand
+that the step computes, such as ``r * h_prev`` in a GRU with ``reset_after=False``: such a cell is called in two phases,
+before and after these products (in the opposite order in the backward pass).
 
-A field with the code of an activation has a name that ends in ``activation``: by that the engine knows what to compile
-before a call.
+The name of a field with the code of an activation ends in ``activation``, so that the engine compiles the activation before
+a call.
 
-The rows of a step are independent: several threads may compute some of them each (see `split_step`), with a `scratch` of
-their own. Only `d_extra` is a sum over all rows, so the backward body of a cell that has it gets all of them at once.
+The rows of a step are independent: several threads may compute some of them each (see `split_step`), with separate `scratch`
+memory. Only `d_extra` is a sum over all rows, so the backward body of a cell with `extra` gets all rows at once.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["Backward", "Forward", "Traits", "UnrollableCell", "step_backward", "
 
 
 class Traits(NamedTuple):
-    """The parts of a cell, all in units of `n_units` columns.
+    """Properties of a cell; sizes are in units of `n_units` columns.
 
     Attributes
     ----------
@@ -45,13 +45,13 @@ class Traits(NamedTuple):
     n_saved : int
         Columns that `step_forward` keeps for `step_backward`.
     split : bool
-        The recurrent product has its own bias and columns ``hu``, and its own gradient ``du``.
+        Whether the recurrent product has its own bias and columns ``hu``, and its own gradient ``du``.
     recurrent : bool
-        There is a recurrent kernel at all.
+        Whether there is a recurrent kernel.
     late : int
-        Of the gates' groups, how many (the last ones) take a left operand made by phase 0.
+        Number of the last groups of gates whose left operand is computed in phase 0.
     operand : int
-        Where in the saved columns phase 0 keeps that operand.
+        Index of this operand in the saved columns.
     n_extra : int
         Further parameters (peepholes, a recurrent vector), as ``n_extra * n_units`` numbers.
     """
@@ -74,21 +74,21 @@ class Forward(NamedTuple):
     z : (n, n_gates * n_units) array
         Pre-activations; may be overwritten.
     hu : (n, n_gates * n_units) array
-        The recurrent product, where the cell is `split`.
+        The recurrent product, if the cell is `split`.
     previous : (n_states, n, n_units) array
-        The states before the step; only read.
+        The states before the step; must not be written.
     states : (n_states, n, n_units) array
-        The states after it, to be written.
+        The states after the step, which the body writes.
     saved : (n, n_saved * n_units) array
-        For `step_backward`, to be written if `save` is not 0; otherwise it has no elements.
+        Values for `step_backward`, which the body writes if `save` is not 0; otherwise it has no elements.
     operand : (n, n_units) array
-        Left operand of the late products, to be written in phase 0.
+        Left operand of the late products, which the body writes in phase 0.
     extra : (n_extra * n_units,) array
         Further parameters.
     scratch : (n_gates + 4, n_units) array
-        Free for the body.
+        Scratch memory of the body.
     save : int
-        Whether `saved` is to be written.
+        Whether the body must write `saved`.
     """
 
     z: np.ndarray
@@ -103,22 +103,22 @@ class Forward(NamedTuple):
 
 
 class Backward(NamedTuple):
-    """The gradient of one time step of some rows; arrays that `Forward` has are only read.
+    """The gradient of one time step of some rows; arrays that `Forward` has too must not be written.
 
     Attributes
     ----------
     ds : (n_states, n, n_units) array
-        On entry the gradient with respect to the new states, on return that with respect to the previous ones, but for
-        the part that goes through the recurrent products, which the engine adds.
+        On entry the gradient with respect to the new states, on return that with respect to the previous states without
+        the part through the recurrent products, which the engine adds.
     previous, states, saved, extra, scratch
         As in `Forward`.
     dz, du : (n, n_gates * n_units) arrays
-        Gradients of the input columns and of the recurrent columns, to be written; the same array unless the cell is
-        `split`.
+        Gradients of the input columns and of the recurrent columns, which the body writes; the same array unless the cell
+        is `split`.
     d_operand : (n, n_units) array
         In phase 0 of a cell with late groups: gradient of the late operand.
     d_extra : (n_extra * n_units,) array
-        Gradient of `extra`, to be added to.
+        Gradient of `extra`, to which the body adds.
     """
 
     ds: np.ndarray
@@ -161,9 +161,9 @@ def step_forward(cell, phase, step):
     Parameters
     ----------
     cell : NamedTuple
-        Has `n_units` and whatever numbers the cell needs.
+        A tuple with `n_units` and the numbers of the cell.
     phase : int
-        0, and 1 once more after the late products.
+        0; if there are late products, the body is called again with 1 after them.
     step : Forward
     """
 
@@ -182,5 +182,5 @@ def step_backward(cell, phase, step):
 
 
 def traits(cell: NamedTuple) -> Traits:
-    """The parts of `cell`."""
+    """The traits of `cell`."""
     return cell.traits()  # type: ignore[attr-defined]

@@ -1,9 +1,9 @@
-"""The time loop forward: one body for every cell, layout, mask and number of threads.
+"""The forward time loop, one function for all cells, layouts, masks and numbers of threads.
 
-Each thread owns a range of sorted rows (see `schedule`) for all time steps, so there is no barrier between steps; or all
-rows are one thread's, and the team splits each step (see `split_step`). Within it, the input product is made for a chunk of
-steps at a time, as one product over ``steps * rows`` rows, then the steps of the chunk follow while its pre-activations are
-in the cache.
+Each thread computes a range of sorted rows (see `schedule`) for all time steps, without barriers between steps; or one
+thread computes all rows, and the team splits each step (see `split_step`). The input product is computed for a chunk of
+steps, as one product over ``steps * rows`` rows; then the steps of the chunk are computed while its pre-activations are in
+the cache.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ __all__ = ["ForwardArguments", "forward_pass", "forward_piece", "forward_rows", 
 
 
 class ForwardArguments(NamedTuple):
-    """What a pass forward reads and writes.
+    """Arrays that a forward pass reads and writes.
 
     Attributes
     ----------
     team : array or None
-        The team that splits each step, or None where threads own rows.
+        The team that splits each step, or None if each thread computes its own rows.
     cell : NamedTuple
     settings : (1,) array of `plans.SETTINGS`
     schedule : 1-D array
@@ -55,15 +55,15 @@ class ForwardArguments(NamedTuple):
     state0 : (n_states, n_batch, n_units) array
         The initial states.
     packed : (1 or n_threads, size) array
-        Weights, packed; a thread without a row of its own reads the last.
+        Packed weights; threads without a row of their own read the last row.
     masks : 1-D array
         Dropout masks of the inputs, then of the recurrent products.
     states : (n_states, n_batch + n_rows, n_units) array
-        The states before the first step and after each; or two steps of each thread, if they are not saved.
+        The states before the first step and after each step; or of two steps for each thread, if they are not saved.
     saved : (n_rows, n_saved * n_units) array
-        What the cell keeps of each step.
+        Values that the cell saves for each step.
     out : (n_batch * n_steps, n_units) array
-        Outputs, or nothing.
+        Outputs, or no elements.
     final : (n_states, n_batch, n_units) array
         The final states.
     work : (n_threads, size) array
@@ -107,7 +107,7 @@ def _input_products(team, batch, weights, bias, buffers, span):
     s0, s1, r0, r1 = span
     rows, n_inputs, groups = r1 - r0, settings["n_inputs"], settings["input_groups"]
     width = settings["n_gates"] * settings["n_units"] // groups
-    # Inputs of one step that are many and all there fill the tiles of a product: it reads them where they lie.
+    # If all rows run and are enough to fill the tiles of a product, the product reads the inputs without copying them.
     by_step = settings["input_masks"] == 0 and rows >= MIN_ROWS_IN_PLACE and schedule.dense
     for g in range(groups):
         kernel = segment(weights, settings["kernel"] + g * settings["kernel_size"], settings["kernel_size"])
@@ -128,7 +128,7 @@ def _input_products(team, batch, weights, bias, buffers, span):
 @separate
 @jit(inner=True)
 def forward_rows(args, k, i):
-    """All time steps of the sorted rows of block `i`, with the memory of thread `k`."""
+    """Compute all time steps of the sorted rows of block `i`, with the memory of thread `k`."""
     before = flush_denormals()
     team, cell, settings = args.team, args.cell, args.settings[0]
     n_steps = settings["n_steps"]
@@ -154,9 +154,7 @@ def forward_rows(args, k, i):
     groups, slices = settings["groups"], settings["n_slices"]
     group_width = width // groups
     ring = settings["ring"]
-    own = (
-        2 * settings["rows"] * k
-    )  # the first of this thread's rows of `states`, if that is a ring of two steps
+    own = 2 * settings["rows"] * k  # first row of this thread in `states`, if that has only two steps
 
     for state in range(n_states):
         for r in range(rows):
@@ -234,13 +232,13 @@ def _forward_blocks(arguments, at, k):
         forward_rows(args, k, i)
 
 
-#: All blocks of thread k, for `handover` and `call_list`. Arguments: those of `ForwardArguments`.
+#: Computes all blocks of thread k, for `handover` and `call_list`. Its arguments are `ForwardArguments`.
 forward_piece = address(_forward_blocks)
 
 
 @jit
 def forward_pass(state, *values):
-    """Run the blocks of all threads by the team that shares `state`; `values` are `ForwardArguments` without the team."""
+    """Run the blocks of all threads on the team that shares `state`; `values` are `ForwardArguments` without the team."""
     args = (None, *values)
     share(state, forward_piece(args), spill(args), ForwardArguments(None, *values).firsts.shape[0] - 1)
 

@@ -1,7 +1,7 @@
-"""Inference that is repeated with one shape: everything but the numbers is prepared once.
+"""Repeated inference with inputs of one shape, prepared once.
 
-The arguments of the time loop lie in memory as a call list (see `call_list`), so a call hands over the input and the output
-and nothing else. Each thread has a program, with scratch memory, of its own.
+The arguments of the time loop are kept in a call list (see `call_list`), so a call passes only the input and the output.
+Each Python thread has its own program and scratch memory.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from fastrnn.engine.runtime.memory import aligned, nothing, recycler
 __all__ = ["InferencePlan", "inference_options", "pass_call", "prepare", "step_program"]
 
 
-class _Own(threading.local):
-    """A thread's programs, and the schedule that the masked one reads."""
+class _ThreadPrograms(threading.local):
+    """The programs of a thread, and the schedule of the masked program."""
 
     dense: Program | None = None
     masked: Program | None = None
@@ -40,13 +40,13 @@ class InferencePlan:
     ----------
     cell : NamedTuple
     packed : array
-        What `run.pack_weights` returned.
+        The result of `run.pack_weights`.
     plan : Plan
-        Of a dense batch.
+        Plan of a dense batch.
     shape : tuple
-        Of the input, ``(n_batch, n_steps, n_inputs)``.
+        Shape of the input, ``(n_batch, n_steps, n_inputs)``.
     sequences : bool
-        All outputs, not the last ones only.
+        Whether to return all outputs, or only the last ones.
     """
 
     def __init__(self, cell: Any, packed: np.ndarray, plan: Plan, shape: tuple[int, ...], sequences: bool):
@@ -55,8 +55,8 @@ class InferencePlan:
         n_batch, n_steps, _ = shape
         self._out_shape = (n_batch, n_steps, cell.n_units) if sequences else plan.final_shape
         self._take = recycler.take if sequences and plan.recycle else np.empty
-        self._own = _Own()
-        #: Whether calls with a mask are made by `masked`.
+        self._own = _ThreadPrograms()
+        #: Whether `masked` can be used for calls with a mask.
         self.takes_masks = plan.blocks.n_owners == 1
 
     def _program(self, plan: Plan) -> Program:
@@ -67,7 +67,7 @@ class InferencePlan:
         return _program(pass_call(self._cell, self._packed, plan, x, state0, out, final), plan, x, out, final)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """All outputs, or the last ones, for ``x``, C-contiguous, of the shape and dtype that this was prepared for."""
+        """All outputs, or the last ones, for a C-contiguous ``x`` of the prepared shape and dtype."""
         program = self._own.dense
         if program is None:
             program = self._own.dense = self._program(self._plan)
@@ -76,7 +76,7 @@ class InferencePlan:
         return out if self._sequences else out[0]
 
     def masked(self, x: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, bool]:
-        """The same with a mask in processing order, and whether each sequence has a step."""
+        """The outputs for a mask in processing order, and whether each sequence has a valid step."""
         own, (n_batch, n_steps, _) = self._own, self._shape
         schedule = masked_schedule(mask, own.schedule)
         stepped, full = mask_extent(schedule, n_batch, n_steps)
@@ -91,7 +91,7 @@ class InferencePlan:
 
 
 def _program(call: Call, plan: Plan, x: np.ndarray, out: np.ndarray, final: np.ndarray) -> Program:
-    """A program of one pass; its output is `out`, or without elements there `final`."""
+    """A program of one pass; its output is `out`, or `final` if `out` has no elements."""
     return Program([call], x, out if len(out) else final, plan.blocks.light)
 
 
@@ -104,7 +104,7 @@ def pass_call(
     out: np.ndarray,
     final: np.ndarray,
 ) -> Call:
-    """A pass over the rows `x` from the states `state0`, with memory of its own."""
+    """A call for a pass over the rows `x` from the states `state0`, with its own memory."""
     dtype = packed.dtype
     prepare_activations(cell, dtype)
     arguments = ForwardArguments(
@@ -133,13 +133,13 @@ def pass_call(
 def inference_options(
     shape: tuple[int, ...], dtype: Any, *, reverse: bool, repeat: bool, sequences: bool
 ) -> Options:
-    """What a plan of inference depends on: batch-major inputs, no dropout, nothing saved."""
+    """Options of a plan for inference: batch-major inputs, no dropout, nothing saved."""
     n_batch, n_steps, n_inputs = shape
     return Options(n_batch, n_steps, n_inputs, dtype, False, reverse, repeat, 0, False, False, sequences)
 
 
 def step_program(cell: Any, weights: Weights, x: np.ndarray, state: np.ndarray) -> Program:
-    """One time step of the rows `x (n_batch, n_inputs)`, from `state (n_states, n_batch, n_units)`, which it changes."""
+    """A program for one time step of rows `x (n_batch, n_inputs)`, which updates `state (n_states, n_batch, n_units)`."""
     n_batch, n_inputs = x.shape
     cell = suited(cell, n_batch)
     options = inference_options((n_batch, 1, n_inputs), x.dtype, reverse=False, repeat=True, sequences=False)
@@ -159,9 +159,9 @@ def prepare(
     n_threads: int | None = None,
     packed: np.ndarray | None = None,
 ) -> InferencePlan | None:
-    """Prepare passes over batches of one `shape` without dropout or initial state; arguments as of `run.forward`.
+    """Prepare passes over batches of one `shape` without dropout or initial state; arguments as in `run.forward`.
 
-    None where threads should split each step: a program is cut into sequences only.
+    Returns None if threads should split each step, as programs are divided only between sequences.
     """
     n_batch, n_steps, n_inputs = shape
     cell = suited(cell, n_batch)

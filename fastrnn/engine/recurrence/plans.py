@@ -1,6 +1,6 @@
-"""How a pass is laid out: blocks of rows, threads, chunks of steps, the shapes of all arrays and what is where in them.
+"""Plans of passes: blocks of rows, threads, chunks of steps, and the shapes and layouts of all arrays.
 
-A plan depends on sizes and options only; that of a dense batch is kept, and with it how the way back is laid out.
+A plan depends only on sizes and options. Plans of dense batches are cached, with the plans of their backward passes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 
-#: What the kernels need to know of a pass, as one record: a single argument, named fields.
+#: Settings of a pass for the kernels, as a record, which is one argument with named fields.
 SETTINGS = np.dtype(
     [
         (name, np.int64)
@@ -55,18 +55,18 @@ SETTINGS = np.dtype(
             # Rows from one step to the next and from one sequence to the next, of inputs, outputs and the gradient of the
             # inputs; `out_first` is the row of the first output.
             "x_step x_row out_step out_row out_first dx_step dx_row",
-            # Flags: time runs backwards; masked steps repeat the output; states are a ring of two steps; save for the way
-            # back; the gradient of the inputs is wanted.
+            # Flags: time is reversed; masked steps repeat the output; only states of two steps are kept, alternately; save
+            # for the backward pass; compute the gradient of the inputs.
             "reverse repeat ring save need_dx",
-            # Set by another thread: the pass ends before the next chunk, with whatever its results are by then.
+            # Set by another thread to end the pass before the next chunk; its results are then incomplete.
             "stop",
             # Time steps of a chunk, rows of the largest block, slices of a split step.
             "chunk rows n_slices",
-            # Where in a packed row the weights begin, and the size of one group of the kernels.
+            # Starts of the weights in a packed row, and the size of one group of the kernels.
             "kernel recurrent_kernel bias recurrent_bias extra kernel_size recurrent_size",
-            # Where in a thread's scratch memory each array begins.
+            # Starts of the arrays in a thread's scratch memory.
             "at_x at_z at_hu at_h at_ds at_operand at_masked at_scratch",
-            # Where in a thread's row of gradients each one begins.
+            # Starts of the gradients in a thread's row of gradients.
             "d_kernel d_recurrent d_bias d_recurrent_bias d_extra",
         )
         for name in names.split()
@@ -75,7 +75,7 @@ SETTINGS = np.dtype(
 
 
 def _settings(base: np.ndarray, **values: int) -> np.ndarray:
-    """A copy of an array of one record with these values in place of its own."""
+    """A copy of an array of one record with new values for some fields."""
     settings = base.copy()
     for name, value in values.items():
         settings[0][name] = value
@@ -83,7 +83,7 @@ def _settings(base: np.ndarray, **values: int) -> np.ndarray:
 
 
 def _placed(start: str, sizes: dict[str, int], align: int = 1) -> tuple[dict[str, int], int]:
-    """Where arrays of these sizes begin, one after the other at multiples of `align`, and the size of all."""
+    """Starts of consecutive arrays of these sizes, at multiples of `align`, and their total size."""
     places, at = {}, 0
     for name, size in sizes.items():
         places[start + name] = at
@@ -92,21 +92,21 @@ def _placed(start: str, sizes: dict[str, int], align: int = 1) -> tuple[dict[str
 
 
 def strides(time_major: bool, n_batch: int, n_steps: int) -> tuple[int, int]:
-    """How many rows apart two steps, and two sequences, are."""
+    """Distances in rows between two steps, and between two sequences."""
     return (n_batch, 1) if time_major else (1, n_steps)
 
 
 class Packing(NamedTuple):
-    """Where the weights are in a packed row.
+    """The layout of weights in a packed row.
 
     Attributes
     ----------
     layout : array
-        As `packing.pack_rows` takes it.
+        The layout for `packing.pack_rows`.
     size : int
-        The length of the row.
+        Length of the row.
     settings : dict
-        The same for `SETTINGS`.
+        The layout as fields of `SETTINGS`.
     """
 
     layout: np.ndarray
@@ -115,7 +115,7 @@ class Packing(NamedTuple):
 
 
 def _packing(sizes: list[int], input_groups: int, groups: int, transposed: bool) -> Packing:
-    """The kernel, the recurrent kernel, the biases and `extra`, of these sizes, one after the other."""
+    """The layout of kernel, recurrent kernel, biases and `extra` of these sizes, in sequence."""
     names = "kernel", "recurrent_kernel", "bias", "recurrent_bias", "extra"
     places, size = _placed("", dict(zip(names, sizes, strict=True)))
     group_sizes = dict(kernel_size=sizes[0] // input_groups, recurrent_size=sizes[1] // groups)
@@ -124,10 +124,10 @@ def _packing(sizes: list[int], input_groups: int, groups: int, transposed: bool)
     return Packing(np.array(columns, np.int64).T.copy(), size, {**places, **group_sizes})
 
 
-# typed: cells of different kinds compare equal when their numbers do, as all NamedTuples
+# typed, because NamedTuples of different classes are equal if their numbers are
 @functools.lru_cache(maxsize=512, typed=True)
 def packing(cell: Any, n_inputs: int, input_groups: int, recurrent_masks: bool, dtype: Any) -> Packing:
-    """How the forward kernels read the weights."""
+    """The layout of packed weights for the forward kernels."""
     parts = traits(cell)
     n, width = cell.n_units, parts.n_gates * cell.n_units
     input_groups, groups = column_groups(cell, input_groups, recurrent_masks)
@@ -151,7 +151,7 @@ _NO_SCHEDULE = np.empty(0, np.int64)
 
 
 class Blocks(NamedTuple):
-    """How the sorted rows are cut into blocks, and the blocks given to threads.
+    """How sorted rows are divided into blocks, and blocks between threads.
 
     Attributes
     ----------
@@ -160,15 +160,15 @@ class Blocks(NamedTuple):
     most_rows : int
         Rows of the largest block.
     light : bool
-        The work is not worth waking a thread for.
+        Whether the work is too small to wake a thread.
     long : bool
-        The work takes so long that Ctrl-C should not have to wait for its end.
+        Whether the work takes long enough that Ctrl-C must be able to end it.
     n_slices : int
-        Into how many slices each step of a single block is split, for as many threads.
+        Number of slices into which each step of a single block is split, for the same number of threads.
     n_owners : int
-        Number of threads that own rows.
+        Number of threads that compute rows of their own.
     n_threads : int
-        Number of threads at work.
+        Number of threads.
     """
 
     borders: np.ndarray
@@ -182,7 +182,7 @@ class Blocks(NamedTuple):
 
 
 def _blocks(bounds: np.ndarray, work: int, n_slices: int) -> Blocks:
-    """Cut the ranges of rows into blocks of at most `MAX_BLOCK_ROWS`, in whole tiles and of about the same size."""
+    """Divide the ranges of rows into blocks of at most `MAX_BLOCK_ROWS`, of whole tiles and about equal size."""
     most = max(1, int(np.diff(bounds).max()))
     n_blocks = -(-most // tuning.MAX_BLOCK_ROWS)
     size = most if n_blocks == 1 else -(-most // (4 * n_blocks)) * 4
@@ -200,7 +200,7 @@ def _blocks(bounds: np.ndarray, work: int, n_slices: int) -> Blocks:
 
 
 class Options(NamedTuple):
-    """What a plan depends on, besides the cell and the threads' rows."""
+    """Everything that a plan depends on, except the cell and the threads' rows."""
 
     n_batch: int
     n_steps: int
@@ -221,16 +221,17 @@ def _work(cell: Any, n_rows: int, n_inputs: int) -> int:
 
 
 def is_long(cell: Any, n_rows: int, n_inputs: int) -> bool:
-    """Whether a pass over `n_rows` time steps takes so long that Ctrl-C should not have to wait for its end."""
+    """Whether a pass over `n_rows` time steps takes long enough that Ctrl-C must be able to end it."""
     return _work(cell, n_rows, n_inputs) > tuning.LONG_WORK
 
 
 def threads_of_both(
-    cells: Sequence[Any], shape: tuple[int, ...], n_threads: int | None, least_rows: int = 1
+    cells: Sequence[Any], shape: tuple[int, ...], n_threads: int | None, min_rows: int = 1
 ) -> tuple[int, int, bool]:
-    """How passes over a dense batch run side by side: the number of threads, pieces of each pass, whether they are light.
+    """Number of threads, number of pieces of each pass, and whether they are light, for parallel passes over a dense batch.
 
-    Time steps count here besides products: a pass with a thread of its own gains even if its batch is too small to be cut.
+    The work includes the time steps, not only products: separate threads for the passes help even if the batch is too small
+    to be divided.
     """
     n_batch, n_steps, n_inputs = shape
     work = sum(n_steps * tuning.STEP_WORK + _work(cell, n_batch * n_steps, n_inputs) for cell in cells)
@@ -240,16 +241,16 @@ def threads_of_both(
         threads.resolve(n_threads),
         work if tuning.MIN_THREAD_WORK == 0 else 1 + work // tuning.MIN_THREAD_WORK,
     )
-    # Where passes can't have as many threads each, all threads have a piece of every pass, so none has more than others.
+    # If the threads can't be divided evenly between the passes, each thread gets a piece of every pass.
     pieces = n // len(cells) if n % len(cells) == 0 else n
-    return n, min(pieces, -(-n_batch // least_rows)), work < tuning.MIN_WAKING_WORK
+    return n, min(pieces, -(-n_batch // min_rows)), work < tuning.MIN_WAKING_WORK
 
 
 def thread_count(
-    cell: Any, n_rows: int, n_inputs: int, n_batch: int, n_threads: int | None, least_rows: int = 1
+    cell: Any, n_rows: int, n_inputs: int, n_batch: int, n_threads: int | None, min_rows: int = 1
 ) -> int:
-    """Threads to use: as many as find enough work, and all but the last of them `least_rows` sequences."""
-    most = -(-n_batch // least_rows)
+    """Number of threads, limited by the work and by at least `min_rows` sequences for all threads but the last."""
+    most = -(-n_batch // min_rows)
     if most == 1 or n_threads == 1:
         return 1
     work = _work(cell, n_rows, n_inputs)
@@ -260,9 +261,9 @@ def thread_count(
 
 
 def slice_count(cell: Any, n_batch: int, n_steps: int, n_inputs: int, n_threads: int | None) -> int:
-    """Number of threads that should split each step, rather than own sequences; 1 if none should.
+    """Number of threads that should split each step; 1 if each thread should compute its own sequences.
 
-    Splitting wins where the sequences do not fill the threads' tiles evenly, as a single one.
+    Splitting is faster if the sequences do not fill the threads' tiles evenly, for example with one sequence.
     """
     if n_threads == 1:
         return 1
@@ -278,7 +279,7 @@ def slice_count(cell: Any, n_batch: int, n_steps: int, n_inputs: int, n_threads:
 
 
 class BackPlan(NamedTuple):
-    """The same for the way back; ``pieces`` are the ends of the kernel's, recurrent kernel's, ... gradient in one row."""
+    """Plan of a backward pass; ``pieces`` are the ends of the gradients of kernel, recurrent kernel, ... in one row."""
 
     settings: np.ndarray
     packed: PackedRows
@@ -288,7 +289,7 @@ class BackPlan(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What the kernels are told, and the shapes of the arrays that they fill."""
+    """Settings for the kernels, and the shapes of the arrays that they write."""
 
     cell: Any
     options: Options
@@ -302,7 +303,7 @@ class Plan(NamedTuple):
     out_shape: tuple[int, ...]
     recycle: bool
     work_shape: tuple[int, ...]
-    #: How the way back is laid out, as far as it was asked for: by `plan_back`'s arguments.
+    #: Plans of backward passes that were made so far, by the arguments of `plan_back`.
     back: dict[tuple[bool, bool], BackPlan]
 
     @property
@@ -313,14 +314,14 @@ class Plan(NamedTuple):
 
 @functools.lru_cache(maxsize=512, typed=True)
 def dense_plan(cell: Any, options: Options, n_threads: int, n_slices: int = 1) -> Plan:
-    """The plan of a batch without a mask: it depends on sizes only, so it is kept."""
+    """The plan of a batch without a mask; cached, because it depends only on sizes."""
     return plan_pass(cell, options, dense_schedule(options.n_batch, options.n_steps), n_threads, n_slices)
 
 
 def plan_pass(cell: Any, options: Options, schedule: np.ndarray, n_threads: int, n_slices: int = 1) -> Plan:
-    """The plan of a batch with any mask: what does not depend on the schedule itself is kept.
+    """The plan of a batch with any mask; parts that do not depend on the schedule are cached.
 
-    `n_threads` own sequences, or each step is split into `n_slices`.
+    The sequences are divided between `n_threads`, or each step is split into `n_slices`.
     """
     n_batch, n_steps = options[:2]
     if n_slices > 1:
@@ -329,7 +330,7 @@ def plan_pass(cell: Any, options: Options, schedule: np.ndarray, n_threads: int,
     plan = _sizes(cell, options, bounds, n_slices)
     if not options.save:
         return plan._replace(schedule=schedule)
-    # How many steps there are is another number for nearly every ragged batch: only the shapes depend on it.
+    # The number of valid steps differs between ragged batches, but only shapes depend on it.
     n_rows = row_total(schedule, n_steps)
     n_states, _, n_units = plan.states_shape
     return plan._replace(
@@ -341,7 +342,7 @@ def plan_pass(cell: Any, options: Options, schedule: np.ndarray, n_threads: int,
 
 @functools.lru_cache(maxsize=512, typed=True)
 def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], n_slices: int) -> Plan:
-    """A plan without its schedule and, in a pass that saves, without the number of steps that there are."""
+    """A plan without its schedule and, in a pass that saves, without the number of valid steps."""
     prepare_activations(cell, options.dtype)
     parts, n_units = traits(cell), cell.n_units
     n_batch, n_steps, n_inputs = options[:3]
@@ -413,7 +414,7 @@ def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], n_slices: int) 
 
 
 def plan_back(plan: Plan, need_dx: bool, d_time_major: bool) -> BackPlan:
-    """How the way back of a pass is laid out; `d_time_major`: so are the rows of the outputs' gradient."""
+    """The plan of a backward pass; `d_time_major` means that the rows of the outputs' gradient are time-major."""
     known = plan.back.get((need_dx, d_time_major))
     if known is None:
         known = plan.back[need_dx, d_time_major] = _plan_back(plan, need_dx, d_time_major)

@@ -1,7 +1,6 @@
-"""How rows get from the batch into packed order and back: inputs, dropout masks, outputs, and their gradients.
+"""Copying rows from the batch to packed order and back: inputs, dropout masks, outputs, and their gradients.
 
-See `schedule` for the order. What only masked batches, dropout or gradients of inputs need is compiled when it is first
-needed.
+See `schedule` for the order. Functions that only masked batches, dropout or gradients of inputs need are compiled on demand.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ class Span(NamedTuple):
 
 @inlined
 def active_rows(schedule, s, r0, r1):
-    """How many of the sorted rows ``r0 ... r1`` run at step `s`."""
+    """Number of the sorted rows ``r0 ... r1`` that have a step `s`."""
     n = schedule.active[s]
     if n >= r1:
         return r1 - r0
@@ -67,9 +66,9 @@ def active_rows(schedule, s, r0, r1):
 
 @inlined
 def state_rows(batch, s):
-    """Where in the saved states those before step `s` begin, and those after it.
+    """First rows of the states before step `s` and after it, in the saved states.
 
-    The initial states come first, then those after each step.
+    The saved states are the initial states, then the states after each step.
     """
     starts, n_batch = batch.schedule.starts, batch.settings["n_batch"]
     return 0 if s == 0 else n_batch + starts[s - 1], n_batch + starts[s]
@@ -90,7 +89,7 @@ def steps_of(schedule, r):
 
 @inlined
 def output_row(batch, r, s):
-    """Row of the output array that holds step `s` of sorted row `r`."""
+    """Row of the output array for step `s` of sorted row `r`."""
     settings, schedule = batch.settings, batch.schedule
     first = settings["out_first"] + schedule.order[r] * settings["out_row"]
     return first + schedule.times[r, s] * settings["out_step"]
@@ -99,14 +98,14 @@ def output_row(batch, r, s):
 @separate
 @jit(inner=True)
 def move(source, target):
-    """A copy that does not become a part of its callers: compiled into each, it would take as long as a product does."""
+    """Copy an array; not inlined, because compiling it into each caller would take as long as compiling a product."""
     copy(source, target)
 
 
 @separate
 @jit(inner=True)
 def clear(target):
-    """Zeros, likewise."""
+    """Set an array to zero; not inlined, for the same reason."""
     fill(target, 0)
 
 
@@ -128,11 +127,11 @@ def _gather_row(batch, group, b, t, target):
 @separate
 @jit(inner=True)
 def gather_inputs(batch, group, span, out):
-    """Copy the inputs of a span to `out`, step after step, times the dropout mask of a group; return how many rows."""
+    """Copy the inputs of a span to `out`, step by step, times the dropout mask of a group; return the number of rows."""
     settings, schedule = batch.settings, batch.schedule
     s0, s1, r0, r1 = span
     n_inputs, rows = settings["n_inputs"], r1 - r0
-    # Row by row, which reads memory in its order, as long as all rows run; the few steps after that step by step.
+    # Row by row, in the order of memory, for steps that all rows have; the other steps are copied step by step.
     full = s0
     while full < s1 and active_rows(schedule, full, r0, r1) == rows:
         full += 1
@@ -153,7 +152,7 @@ def gather_inputs(batch, group, span, out):
 @on_demand
 @jit(inner=True)
 def _gather_ragged(batch, group, span, out, at):
-    """The same for steps at which not all rows run, from row `at` of `out` on."""
+    """As `gather_inputs`, for steps that not all rows have, to the rows of `out` from `at` on."""
     schedule, n_inputs = batch.schedule, batch.settings["n_inputs"]
     for s in range(span.s0, span.s1):
         n = active_rows(schedule, s, span.r0, span.r1)
@@ -194,9 +193,9 @@ def mask_rows(batch, group, r0, rows, out):
 @on_demand
 @jit(inner=True)
 def hide_outputs(batch, out, r, n):
-    """Outputs of the masked steps of sorted row `r`, which has `n` valid ones: the output before them, or zeros.
+    """Write the outputs of the masked steps of sorted row `r` with `n` valid steps: the previous output, or zeros.
 
-    Before the first valid step they are zeros.
+    Outputs before the first valid step are zeros.
     """
     settings, times = batch.settings, batch.schedule.times
     n_steps, n_units, step = settings["n_steps"], settings["n_units"], settings["out_step"]
@@ -226,7 +225,7 @@ def add_rows(rows, target, overwrite):
 @on_demand
 @jit(inner=True)
 def add_output_gradients(batch, d_out, s, r0, ds):
-    """Add to ``ds[0]`` the gradients of the outputs that show step `s` of sorted rows: its own, and those that repeat it.
+    """Add to ``ds[0]`` the gradients of the outputs of step `s` of sorted rows, and of masked steps that repeat them.
 
     A dense batch has no masked steps, whose outputs repeat others: `backward` adds its gradients itself.
     """
@@ -247,7 +246,7 @@ def add_output_gradients(batch, d_out, s, r0, ds):
 @on_demand
 @jit(inner=True)
 def scatter_input_gradients(batch, group, s, r0, rows, dx):
-    """Add the gradients of the inputs at step `s` to `dx`, those of the first group of gates overwrite it."""
+    """Add the gradients of the inputs at step `s` to `dx`; those of the first group of gates overwrite it."""
     settings, schedule, n_inputs = batch.settings, batch.schedule, batch.settings["n_inputs"]
     for r in range(r0, r0 + rows.shape[0]):
         b, t = schedule.order[r], schedule.times[r, s]
@@ -279,7 +278,7 @@ def needed_forward(dense: bool, sequences: bool, recurrent_masks: bool) -> tuple
 
 @functools.cache
 def needed_backward(dense: bool, d_out: bool, need_dx: bool, recurrent_masks: bool) -> tuple[Slots, ...]:
-    """The same for a pass backward: whether there is a gradient of all outputs, and whether that of the input is wanted."""
+    """As `needed_forward` for a backward pass; with a gradient of all outputs (`d_out`) and of the input (`need_dx`)."""
     functions = [] if dense else [_gather_ragged]
     functions += [add_output_gradients] if d_out and not dense else []
     functions += [scatter_input_gradients] if need_dx else []

@@ -1,7 +1,7 @@
-"""One pass of a cell over a batch of sequences, forward and backward: NumPy arrays in, NumPy arrays out.
+"""Passes of a cell over a batch of sequences, forward and backward, on NumPy arrays.
 
-Here the arguments of the time loops are made, as `plans` lays them out, and the loops are launched; scratch memory is kept
-from call to call. Inference that is repeated with one shape goes by `inference`.
+This module makes the arguments of the time loops by their plans (see `plans`) and launches the loops; scratch memory is kept
+between calls. Repeated inference with one shape uses `inference`.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ __all__ = ["Result", "Tape", "Weights", "backward", "forward", "pack_weights"]
 
 
 class Tape(NamedTuple):
-    """What `backward` needs to know of a `forward` with ``save=True``."""
+    """Results of a `forward` with ``save=True`` that `backward` needs."""
 
     weights: Weights
-    #: The weights, as `pack_rows` takes them.
+    #: The weights as matrices, the argument of `pack_rows`.
     matrices: tuple[np.ndarray, ...]
     plan: Plan
-    #: Whether every sequence runs through all time steps.
+    #: Whether no time step of any sequence is masked.
     dense: bool
     x: np.ndarray
     masks: np.ndarray
@@ -82,7 +82,7 @@ def contiguous_rows(x: np.ndarray, dtype: Any) -> tuple[np.ndarray, bool]:
 
 
 def pack_weights(cell: Any, weights: Weights) -> np.ndarray:
-    """The weights as inference reads them: valid until they change."""
+    """The packed weights for inference, which are valid until the weights change."""
     packed = packing(cell, len(weights.kernel), 0, False, weights.kernel.dtype)
     rows = aligned((1, packed.size), weights.kernel.dtype)
     pack_rows(ALONE, matrices_of(weights), packed.layout, rows, 1)
@@ -119,27 +119,27 @@ def forward(
         One of `fastrnn.cells`.
     weights : Weights
     x : (n_batch, n_steps, n_inputs) array
-        C-contiguous or the transposed view of a C-contiguous time-major array; others are copied.
+        C-contiguous, or a transposed view of a C-contiguous time-major array; other arrays are copied.
     state0 : (n_states, n_batch, n_units) array, optional
-        Zeros if not given.
+        Initial states; zeros by default.
     mask : (n_batch, n_steps) bool array, optional
-        False marks steps to skip: they change no state. In processing order when `reverse`.
+        False for steps that are skipped and do not change states. In processing order with `reverse`.
     reverse : bool
-        Read time backwards; outputs come in processing order.
+        Whether to read time backwards; outputs are in processing order.
     repeat : bool
-        The output of a masked step is the output before it; otherwise zero.
+        Whether the output of a masked step is the previous output; otherwise it is zero.
     input_masks : (1 or n_gates, n_batch, n_inputs) array, optional
-        Dropout factors, the same at every step, for all gates or each gate.
+        Dropout factors, the same at every step, for all gates or for each gate.
     recurrent_masks : (n_gates, n_batch, n_units) array, optional
         Dropout factors of the left operand of the recurrent products.
     sequences : bool
-        Return the output of every step.
+        Whether to return the outputs of all steps.
     save : bool
-        Keep what `backward` needs.
+        Whether to keep what `backward` needs.
     n_threads : int, optional
-        At most this many threads; default: those free to this process.
+        Largest number of threads; by default all free cores.
     packed : array, optional
-        `weights` as :func:`pack_weights` returned them, for callers that keep them from call to call.
+        The result of :func:`pack_weights` for `weights`, for callers that keep it between calls.
 
     Returns
     -------
@@ -154,7 +154,7 @@ def forward(
         schedule = masked_schedule(mask)
         stepped, full = mask_extent(schedule, n_batch, n_steps)
         if full:
-            mask = schedule = None  # a batch of sequences that happen to be of one length
+            mask = schedule = None  # all sequences have the same length
     rows, time_major = contiguous_rows(x, dtype)
     input_groups = 0 if input_masks is None else len(input_masks)
     masked = recurrent_masks is not None
@@ -183,11 +183,11 @@ def forward(
         saved = recycler.take(plan.saved_shape, dtype)
     else:
         states = pool.take("ring", plan.states_shape, dtype)
-    # Saved states in time-major order are the outputs of a dense pass.
+    # In a dense pass, the saved time-major states are the outputs.
     if sequences and not (save and mask is None):
         out = (recycler.take if save or plan.recycle else np.empty)(plan.out_shape, dtype)
     final, work = np.empty(plan.final_shape, dtype), pool.take("work", plan.work_shape, dtype)
-    # In the order of the fields of `ForwardArguments`: by name it would take as long as ten time steps of a small cell.
+    # In the order of the fields of `ForwardArguments`: names would take as long as ten time steps of a small cell.
     arguments = (
         cell,
         plan.settings,
@@ -220,10 +220,10 @@ def forward(
     return Result(outputs, final, tape, stepped)
 
 
-#: The entries of a pass: for threads that own sequences, and for threads that split each step.
+#: The kernels of a pass: for threads with their own sequences, and for threads that split each step.
 _FORWARD = forward_pass, split_forward_pass
 _BACKWARD = backward_pass, split_backward_pass
-#: For one thread: entering a region, which finds out the same, takes twice as long.
+#: The context for one thread. A parallel region of one thread takes twice as long to enter.
 _NO_TEAM = contextlib.nullcontext()
 
 
@@ -234,7 +234,7 @@ def _launch(
     needed: Sequence[Slots],
     to_pack: tuple[Any, ...] | None,
 ) -> None:
-    """Pack the weights, if `to_pack` says how, and run all blocks, by as many threads as the plan says."""
+    """Pack the weights, if `to_pack` is given, and run all blocks with the number of threads of the plan."""
     if blocks.long and threads.in_main():
         _launch_interruptibly(entries, arguments, blocks, needed, to_pack)
         return
@@ -248,8 +248,8 @@ def _launch(
 
 
 def _launch_interruptibly(entries: Any, arguments: tuple[Any, ...], *how: Any) -> None:
-    """The same on another thread, while this one can take Ctrl-C and tell it to stop."""
-    # Its own copy of the settings, in which it can be told so.
+    """As `_launch`, on another thread, while this one handles Ctrl-C and tells the other to stop."""
+    # A copy of the settings, in which `stop` sets a flag.
     cell, settings, *others = arguments
     settings = settings.copy()
 
@@ -271,18 +271,18 @@ def backward(
     *,
     need_dx: bool = True,
 ) -> tuple[np.ndarray | None, np.ndarray, Weights]:
-    """Gradients of a pass.
+    """Compute the gradients of a pass.
 
     Parameters
     ----------
     tape : Tape
-        Of `forward` with ``save=True``.
+        Tape of `forward` with ``save=True``.
     d_out : (n_batch, n_steps, n_units) array, optional
         Gradient with respect to the outputs.
     d_final : (n_states, n_batch, n_units) array, optional
         Gradient with respect to the final states.
     need_dx : bool
-        Compute the gradient with respect to the inputs.
+        Whether to compute the gradient with respect to the inputs.
 
     Returns
     -------

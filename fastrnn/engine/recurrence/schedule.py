@@ -1,12 +1,11 @@
-"""In which order the rows and steps of a batch are processed.
+"""The order in which the rows and steps of a batch are processed.
 
-A batch is processed in *packed* order: row ``r`` of the sorted batch is the sequence with the ``r``-th most valid time
-steps, and step ``s`` of a row is its ``s``-th valid step, wherever it lies in time. A masked step changes nothing but its
-output, so leaving it out is exact for any boolean mask, and the work is in proportion to the number of valid steps. At step
-``s`` the rows that still run are the first ``active[s]`` of the sorted rows. A dense batch is the case in which every row
-runs to the end.
+A batch is processed in *packed* order: row ``r`` of the sorted batch is the sequence with the ``r``-th largest number of
+valid time steps, and step ``s`` of a row is its ``s``-th valid step, at any time. A masked step changes only its output, so
+skipping it is exact for any boolean mask, and the work is proportional to the number of valid steps. The rows that have a
+step ``s`` are the first ``active[s]`` of the sorted rows. In a dense batch all rows have all steps.
 
-Kernels get a schedule as one vector of integers and read it as a :class:`Schedule`, whose arrays are parts of the vector.
+A schedule is passed to kernels as one vector of integers, which they read as a :class:`Schedule` of views of the vector.
 """
 
 from __future__ import annotations
@@ -37,15 +36,15 @@ class Schedule(NamedTuple):
     Attributes
     ----------
     starts : (n_steps + 1,) array
-        How many rows all steps before step ``s`` have; the last is the number of rows of all steps.
+        Total number of rows of all steps before step ``s``; the last element is that of all steps.
     active : (n_steps + 1,) array
-        How many of the sorted rows run at step ``s``; 0 after the last.
+        Number of sorted rows that have a step ``s``; the last element is 0.
     order : (n_batch,) array
-        The sequence of the batch that each sorted row is.
+        Index in the batch of each sorted row.
     times : (n_batch, n_steps) array
-        The time of step ``s`` of a sorted row; all rows are the same memory, if the batch is dense.
+        The time of step ``s`` of a sorted row; in a dense batch all rows are the same memory.
     dense : bool
-        Every sequence runs through all time steps.
+        Whether all sequences have all time steps.
     """
 
     starts: np.ndarray
@@ -57,13 +56,13 @@ class Schedule(NamedTuple):
 
 @inlined
 def _places(n_batch, n_steps):
-    """Where in a vector ``[starts | active | order | dense | times]`` all but the first part begin."""
+    """Starts of all parts but the first of a vector ``[starts | active | order | dense | times]``."""
     order = 2 * (n_steps + 1)
     return n_steps + 1, order, order + n_batch, order + n_batch + 1
 
 
 def unpacked(vector, n_batch, n_steps):
-    """The schedule in a vector."""
+    """The schedule as views of a vector."""
     active, order, flag, times = _places(n_batch, n_steps)
     rows, dense = vector[times:].reshape(-1, n_steps), bool(vector[flag])
     if dense:
@@ -90,7 +89,7 @@ def _unpacked(*kinds):
 
 
 def is_dense(vector: np.ndarray, n_batch: int, n_steps: int) -> bool:
-    """Whether every sequence runs through all time steps."""
+    """Whether all sequences have all time steps."""
     return bool(vector[_places(n_batch, n_steps)[2]])
 
 
@@ -120,7 +119,7 @@ def masked_schedule(mask: np.ndarray, vector: np.ndarray | None = None) -> np.nd
 
 
 def mask_extent(vector: np.ndarray, n_batch: int, n_steps: int) -> tuple[bool, bool]:
-    """Whether every sequence has at least one step, and whether every sequence has all."""
+    """Whether every sequence has at least one valid step, and whether every sequence has all steps."""
     active = _places(n_batch, n_steps)[0]
     return bool(vector[active] == n_batch), bool(vector[active + n_steps - 1] == n_batch)
 
@@ -129,7 +128,7 @@ def mask_extent(vector: np.ndarray, n_batch: int, n_steps: int) -> tuple[bool, b
 def _fill_schedule(mask, vector):
     n_batch, n_steps = mask.shape
     starts, active, order, times, _ = unpacked(vector, n_batch, n_steps)
-    # A sort by counting: first how many rows have each length, then how many have more.
+    # Counting sort: first the number of rows of each length, then the number of longer rows.
     active[:] = 0
     lengths = np.zeros(n_batch, np.int64)
     for b in range(n_batch):
@@ -159,7 +158,7 @@ def _fill_schedule(mask, vector):
 
 
 def row_bounds(vector: np.ndarray, n_batch: int, n_steps: int, n_threads: int) -> list[int]:
-    """Cut the sorted rows into ranges, one a thread, of about the same number of steps each; fewer if one would be empty."""
+    """Divide the sorted rows into one range for each thread, with about equal numbers of steps, and no empty ranges."""
     if is_dense(vector, n_batch, n_steps):
         return [k * n_batch // n_threads for k in range(n_threads + 1)]
     bounds = np.empty(n_threads + 1, np.int64)
@@ -170,12 +169,12 @@ def row_bounds(vector: np.ndarray, n_batch: int, n_steps: int, n_threads: int) -
 @jit
 def _fill_bounds(vector, n_batch, n_steps, bounds):
     schedule, n_threads = unpacked(vector, n_batch, n_steps), bounds.shape[0] - 1
-    bounds[0], bounds[n_threads] = 0, n_batch  # rows without a valid step come last and cost nothing
+    bounds[0], bounds[n_threads] = 0, n_batch  # rows without a valid step are last and need no work
     own, rest, length, k = 0, schedule.starts[n_steps], n_steps, 1
     for r in range(n_batch):
         while length > 0 and schedule.active[length - 1] <= r:
             length -= 1
-        # A row is the next thread's if with it this one would have more steps than each of those after it without.
+        # The row starts the next range if with it this range would have more steps than the mean of the remaining ones.
         if own > 0 and k < n_threads and (own + length) * (n_threads - k) > rest:
             bounds[k], k, own = r, k + 1, 0
         own, rest = own + length, rest - length

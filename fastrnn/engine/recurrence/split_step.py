@@ -1,12 +1,12 @@
-"""A time step split over threads: each gets a slice of the columns of a product, or of the rows of the cell's step.
+"""Time steps that are split between threads: each computes a slice of the columns of a product, or of the rows of a step.
 
-For networks with many units and few sequences. Where threads own sequences, each reads all weights for a few rows;
-where they own columns, each reads its part of the weights, which may then stay in its cache, for all rows. The price is
-hand-overs in every step. A slice belongs to no particular thread: whichever is free takes the next one. Results do not
+This is for networks with many units and few sequences. If each thread computes its own sequences, it reads all weights for a
+few rows; if each thread computes some columns, it reads only its part of the weights, which may stay in its cache. The
+threads synchronise in every step. A free thread takes the next slice, so slices are not bound to threads. Results do not
 depend on the number of slices.
 
-A kernel whose `team` is None computes everything itself, and has no code for anything else: kernels that split are compiled
-when first needed.
+A kernel whose `team` is None computes everything itself, and contains no code for splitting; kernels that split are compiled
+when they are first needed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numba import types
 
 from fastrnn.engine.kernels.matmul import product, product_tn
 from fastrnn.engine.kernels.micro_kernel import VECTOR_BITS, VECTORS
-from fastrnn.engine.numba_private.pipeline import Passed
+from fastrnn.engine.numba_private.pipeline import Redirect
 from fastrnn.engine.recurrence.contract import Backward, Forward, step_backward, step_forward
 from fastrnn.engine.runtime.denormals import flush_denormals, restore_denormals
 from fastrnn.engine.runtime.handover import share
@@ -28,7 +28,7 @@ __all__ = ["split_backward", "split_forward", "split_product", "split_product_tn
 
 @inlined
 def _column_range(n, k, n_slices, itemsize):
-    """The first column of slice `k` of `n` columns, and the one after its last; slices are whole panels."""
+    """The first and the end column of slice `k` of `n` columns; slices are whole panels."""
     width = VECTORS * (VECTOR_BITS // (8 * itemsize))
     n_panels = (n + width - 1) // width
     return min(n, k * n_panels // n_slices * width), min(n, (k + 1) * n_panels // n_slices * width)
@@ -53,7 +53,7 @@ _product_piece = address(_product_slice)
 
 
 def split_product(team, n_slices, a, packed, n, c, start):
-    """`matmul.product`, its columns cut into `n_slices` for the `team`."""
+    """`matmul.product` with its columns divided into `n_slices` for the `team`."""
     product(a, packed, n, c, start)
 
 
@@ -63,7 +63,7 @@ def _split_product(team, *kinds):
         args = (n_slices, a, packed, n, c, start)
         share(team, _product_piece(args), spill(args), n_slices)
 
-    return Passed(product, 2) if team == types.none else on_team
+    return Redirect(product, 2) if team == types.none else on_team
 
 
 @jit(inner=True)
@@ -84,7 +84,7 @@ _product_tn_piece = address(_product_tn_slice)
 
 
 def split_product_tn(team, n_slices, a, b, c, accumulate):
-    """`matmul.product_tn`, its columns cut into `n_slices` for the `team`."""
+    """`matmul.product_tn` with its columns divided into `n_slices` for the `team`."""
     product_tn(a, b, c, accumulate)
 
 
@@ -94,12 +94,12 @@ def _split_product_tn(team, *kinds):
         args = (n_slices, a, b, c, accumulate)
         share(team, _product_tn_piece(args), spill(args), n_slices)
 
-    return Passed(product_tn, 2) if team == types.none else on_team
+    return Redirect(product_tn, 2) if team == types.none else on_team
 
 
 @inlined
 def _row_range(n, k, n_slices, scratch, n_units):
-    """The first row of slice `k` of `n` rows, how many it has, and its own part of the scratch memory."""
+    """The first row of slice `k` of `n` rows, its number of rows, and its part of the scratch memory."""
     first, depth = k * n // n_slices, scratch.shape[0] // n_slices
     return first, (k + 1) * n // n_slices - first, block(scratch, k * depth, depth, 0, n_units)
 
@@ -129,7 +129,7 @@ _forward_piece = address(_forward_slice)
 
 
 def split_forward(team, n_slices, cell, phase, step):
-    """`contract.step_forward`, its rows cut into `n_slices` for the `team`, each with its own part of `scratch`."""
+    """`contract.step_forward` with its rows divided into `n_slices` for the `team`, each with its part of `scratch`."""
     step_forward(cell, phase, step)
 
 
@@ -140,7 +140,7 @@ def _split_forward(team, *kinds):
         args = (n_slices, cell, phase, step)
         share(team if n_slices > 1 else team[:0], _forward_piece(args), spill(args), n_slices)
 
-    return Passed(step_forward, 2) if team == types.none else on_team
+    return Redirect(step_forward, 2) if team == types.none else on_team
 
 
 @jit(inner=True)
@@ -169,7 +169,7 @@ _backward_piece = address(_backward_slice)
 
 
 def split_backward(team, n_slices, cell, phase, step):
-    """`contract.step_backward`, likewise; `n_slices` must be 1 for cells with `extra`, to whose gradient all rows add."""
+    """As `split_forward` for `contract.step_backward`; `n_slices` must be 1 for cells with `extra`."""
     step_backward(cell, phase, step)
 
 
@@ -180,4 +180,4 @@ def _split_backward(team, *kinds):
         args = (n_slices, cell, phase, step)
         share(team if n_slices > 1 else team[:0], _backward_piece(args), spill(args), n_slices)
 
-    return Passed(step_backward, 2) if team == types.none else on_team
+    return Redirect(step_backward, 2) if team == types.none else on_team

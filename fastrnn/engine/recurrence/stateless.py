@@ -1,4 +1,4 @@
-"""Calls for layers without a state: rows of a dense layer, of an activation, of a table."""
+"""Kernels of layers without states, for call lists: rows of a dense layer, of an activation, of a table."""
 
 from __future__ import annotations
 

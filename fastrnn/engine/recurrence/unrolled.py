@@ -1,13 +1,13 @@
-"""What differs in the time loops of small layers that are unrolled.
+"""Functions of the time loops that have a second, unrolled form for small layers.
 
-In a time step of few units, most of the time goes to what surrounds the arithmetic: a tile is chosen, views are made,
-functions are called. The class of an unrolled cell holds the number of units (see `EquationsCell.unrolled`). For such a cell
-the time loops are compiled with constants in place of settings; they process one sequence, the recurrent product is
-straight-line code, and the loops over units have a constant number of turns. Additions have the same order as elsewhere, so
+In a time step of few units, choosing tiles, making views and calling functions takes more time than the arithmetic. The
+class of an unrolled cell contains the number of units (see `EquationsCell.unrolled`). For such a cell the time loops are
+compiled with constants in place of settings; they process one sequence, the recurrent product is straight-line code, and
+the loops over units have a constant number of iterations. The order of additions is that of the other time loops, so
 outputs are the same bits.
 
-Each number of units is compiled for itself, in one to two seconds; so these kernels run only where a layer asks for them
-(``unroll=True``), for single sequences, of at most `tuning.MAX_UNROLLED_UNITS`, without dropout of the recurrent product.
+Each number of units is compiled separately, in one to two seconds. Therefore these kernels run only if a layer has
+``unroll=True``, for single sequences, at most `tuning.MAX_UNROLLED_UNITS` units, and no dropout of the recurrent product.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ from fastrnn.engine.runtime.views import data_address, fill, part
 
 __all__ = ["product_back", "product_forward", "running_rows", "sizes", "suited", "unrolled_if_small"]
 
-#: Sums at a time: enough that do not depend on each other to hide the latency of a multiply-add.
+#: Number of independent sums, sufficient to hide the latency of a multiply-add.
 _SUMS = 8
 
 
 def unrolled_if_small(cell: Any) -> Any:
-    """The cell, unrolled if it can be and does not have too many units for it."""
+    """The unrolled cell, or the cell itself if it has no unrolled form or too many units."""
     small = isinstance(cell, UnrollableCell) and cell.n_units <= tuning.MAX_UNROLLED_UNITS  # type: ignore[attr-defined]
     return cell.unrolled() if small else cell
 
 
 def suited(cell: Any, n_batch: int, recurrent_masks: bool = False) -> Any:
-    """The cell itself; looped, if it is unrolled and there is more than one sequence, or dropout of its states."""
+    """The cell itself; the looped form of an unrolled cell for several sequences or with dropout of the states."""
     if not isinstance(cell, UnrollableCell) or cell.units is None or (n_batch == 1 and not recurrent_masks):
         return cell
     return cell.looped()
 
 
 def _units(cell: Any) -> Any:
-    """The number of units that the type of a cell holds."""
+    """The number of units in the type of a cell."""
     cls = cell.instance_class
     return cls.units if issubclass(cls, UnrollableCell) else None
 
 
 def sizes(cell, settings):
-    """Units, gates, states; whether the cell is split, is recurrent; late gates: of the settings, or constants."""
+    """Units, gates, states, whether the cell is split, whether it is recurrent, late gates; constants if unrolled."""
     return (
         settings["n_units"],
         settings["n_gates"],
@@ -74,7 +74,7 @@ def _sizes(cell, settings):
 
 
 def running_rows(cell, schedule, s, r0, r1):
-    """How many of the sorted rows ``r0 ... r1`` run at step `s`: of an unrolled cell there is one row."""
+    """Number of the sorted rows ``r0 ... r1`` that run at step `s`; 1 for an unrolled cell."""
     return active_rows(schedule, s, r0, r1)
 
 
@@ -91,7 +91,7 @@ def product_forward(cell, team, n_slices, a, packed, n, c, start):
 
 
 def product_back(cell, team, n_slices, a, packed, n, c, start):
-    """The same for the gradient of the recurrent product's left operand."""
+    """As `product_forward`, for the gradient of the recurrent product's left operand."""
     split_product(team, n_slices, a, packed, n, c, start)
 
 
@@ -152,7 +152,7 @@ def _row_product(cell: Any, zero: Any, k: int, n: int, n_sums: int) -> Any:
 
 
 def _columns(emit: Emitter, k: int, n: int) -> list[tuple[int, int, int, int]]:
-    """The vectors of columns: where each begins in the packed matrix, bytes to its next row, its column, its lanes.
+    """The vectors of columns: the offset in the packed matrix, bytes to the next row, column and lanes of each.
 
     The lanes are 0 for a whole vector.
     """

@@ -1,1 +1,1 @@
-"""How functions become machine code and how calls reach it: compiling, the cache, linking, threads, memory."""
+"""Compiling functions and calling machine code: compiler options, cache, linking, threads, memory."""

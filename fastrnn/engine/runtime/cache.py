@@ -1,14 +1,14 @@
 """Compiled functions on disk: one file for each function and tuple of argument types, which later processes load.
 
-The name of a file is a digest of all that its code depends on: the source files of the engine and of the cells, the compile
-options, the versions of Numba and llvmlite, the CPU, the argument types. A file appears by an atomic rename, so processes
-that compile the same function at once don't disturb each other. It begins with a checksum of the rest, which is verified
-before anything of it is used; a function whose file is damaged is compiled again, and the file is replaced.
+The name of a file contains a digest of everything that its code depends on: the source files of the engine and of the cells,
+the compile options, the versions of Numba and llvmlite, the CPU, the argument types. Files are created by an atomic rename,
+so processes can compile the same function at the same time. A file begins with a checksum, which is verified before its
+contents are used; a function whose file is damaged is compiled again, and the file is replaced.
 
-Where the environment variable ``NUMBA_CACHE_DIR`` is set, the files are there and nowhere else. Otherwise a file is looked
-for in the ``__pycache__`` beside the source file, then in a folder of the user; a new file goes to the first of them that
-can be written to. A complete cache serves on a read-only file system, too. Since loading a file means executing it, neither
-a folder nor a file is used that other users may write to or that belongs to another user, unless that is the superuser.
+If the environment variable ``NUMBA_CACHE_DIR`` is set, the files are only in this folder. Otherwise a file is searched in
+the ``__pycache__`` beside the source file, then in a folder of the user; a new file is written to the first of these that is
+writable. A complete cache can be used on a read-only file system. Loading a file executes it, so folders and files that are
+writable by other users, or belong to another user except the superuser, are not used.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from fastrnn.engine.numba_private.storage import cachable, code_key, declared_na
 
 __all__ = ["EXTERNALS", "EXTERNAL_SYMBOLS", "Cache", "cell_sources", "extra_sources", "sources_digest"]
 
-#: Separately compiled functions (see `linking`): name -> what provides it for a tuple of argument types.
+#: Separately compiled functions (see `linking`): name -> function that provides the symbol for a tuple of argument types.
 EXTERNALS: dict[str, Callable[[tuple], str]] = {}
-#: Their symbols, so far: symbol -> (name, argument types).
+#: Their symbols: symbol -> (name, argument types).
 EXTERNAL_SYMBOLS: dict[str, tuple[str, tuple]] = {}
 
-#: The files of the bodies of each class of cells, and further files that code depends on.
+#: The files of the bodies of each cell class, and further files on which code depends.
 cell_sources: dict[type, set[str]] = {}
 extra_sources: set[str] = set()
 
@@ -55,13 +55,13 @@ _DAY = 86400.0
 
 
 # --------------------------------------------------------------------------------------------------------------------
-# What code depends on
+# Digests of everything that code depends on
 
 
 @functools.cache
 def sources_digest() -> str:
     """A digest of all source files of the engine and of the cells."""
-    # Folders inside count too: a file that is left out here would be changed without its code being compiled anew.
+    # Including subfolders: if a file were left out, its code would not be compiled again after a change.
     return _digest_files(path for folder in _SOURCE_FOLDERS for path in sorted(folder.rglob("*.py")))
 
 
@@ -71,14 +71,14 @@ def _digest_files(files: Iterable[str | os.PathLike]) -> str:
         digest.update(os.path.basename(path).encode() + b"\0")
         try:
             digest.update(Path(path).read_bytes())
-        except OSError:  # A frozen application has no sources, and nobody edits it.
+        except OSError:  # a frozen application has no sources, which can't change
             digest.update(b"?")
     return digest.hexdigest()
 
 
 def _cell_classes(types: Iterable[Any]) -> Iterator[type]:
     for type_ in types:
-        for inner in ("kinds", "types"):  # of arguments handed over together, and of tuples
+        for inner in ("kinds", "types"):  # of `Arguments`, and of tuples
             yield from _cell_classes(getattr(type_, inner, ()))
         cls = getattr(type_, "instance_class", None)
         if cls is not None:
@@ -90,9 +90,9 @@ def _class_key(cls: type) -> tuple[str, str]:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Read what was written for a signature, whose cells' classes are those of this process.
+    """Unpickle the data of a signature, with the cell classes of this process.
 
-    Those of a script or a notebook would otherwise come back as other classes, which have no bodies.
+    Cell classes of a script or a notebook would otherwise be unpickled as other classes, which have no bodies.
     """
 
     def __init__(self, content: Any, signature: Any) -> None:
@@ -104,7 +104,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _source_stamp(function: Callable) -> str | None:
-    """A digest of the function's own source; None if there is none."""
+    """A digest of the function's own source; None if there is no source."""
     path = inspect.getfile(function)
     if os.path.exists(path):
         return _digest_files([path])
@@ -121,7 +121,7 @@ def _source_stamp(function: Callable) -> str | None:
 
 
 def _user_folder() -> Path:
-    """Where the operating system wants programs to keep what they can make again."""
+    """The operating system's folder for caches of the user."""
     if os.name == "nt":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "fastrnn" / "Cache"
     if sys.platform == "darwin":
@@ -139,19 +139,19 @@ def _folders_of(path: str) -> list[Path]:
     folder = os.path.dirname(path)
     name = os.path.basename(folder) + "_" + hashlib.sha256(folder.encode()).hexdigest()[:40]
     if not os.path.exists(path):
-        name = "interactive"  # the path is another in each session
+        name = "interactive"  # the path differs between sessions
     if numba.config.CACHE_DIR:
         return [Path(numba.config.CACHE_DIR) / name]
     found = []
     if os.path.exists(path):
         found.append(Path(folder) / "__pycache__")
-    with contextlib.suppress(RuntimeError):  # nobody's home
+    with contextlib.suppress(RuntimeError):  # the user has no home folder
         found.append(_user_folder() / name)
     return found
 
 
 def _private_group(gid: int) -> bool:
-    """Whether a group is one that only this user is in, as many systems make for each user."""
+    """Whether this user is the only member of a group, as in the private groups of many systems."""
     try:
         import grp
         import pwd
@@ -163,10 +163,8 @@ def _private_group(gid: int) -> bool:
 
 
 def distrusted(status: os.stat_result) -> str:
-    """Why a folder or file with this status is not to be used; empty if there is no reason."""
-    if not hasattr(
-        os, "geteuid"
-    ):  # On Windows, access lists say who may write; a user's folders are his by default.
+    """The reason why a folder or file with this status must not be used; empty if there is none."""
+    if not hasattr(os, "geteuid"):  # on Windows, access lists protect the folders of users by default
         return ""
     if status.st_uid not in (0, os.geteuid()):
         return f"it belongs to another user (number {status.st_uid})"
@@ -179,7 +177,7 @@ _warned: set[str] = set()
 
 
 def warn_once(kind: str, message: str) -> None:
-    """Warn, if no warning of this kind was given before."""
+    """Warn if no warning of this kind was issued before."""
     if kind not in _warned:
         _warned.add(kind)
         warnings.warn(message, RuntimeWarning, stacklevel=2)
@@ -188,7 +186,7 @@ def warn_once(kind: str, message: str) -> None:
 def _warn_distrusted(path: Path | str, reason: str) -> None:
     warn_once(
         "distrusted",
-        f"compiled kernels in {path} are not used, because {reason}: they are looked for elsewhere, or compiled again. "
+        f"compiled kernels in {path} are not used, because {reason}: they are loaded from elsewhere, or compiled again. "
         "Change its owner or mode, or set NUMBA_CACHE_DIR to a folder of your own.",
     )
 
@@ -205,7 +203,7 @@ def _usable(folder: Path) -> bool:
 
 
 def _read(path: Path) -> bytes | None:
-    """The content of a file behind its checksum; None if there is none that can be used."""
+    """The content of a file after its checksum; None if there is no usable file."""
     try:
         with open(path, "rb") as file:
             reason = distrusted(os.fstat(file.fileno()))
@@ -225,12 +223,12 @@ def _read(path: Path) -> bytes | None:
         return None
     with contextlib.suppress(OSError):
         if time.time() - os.path.getmtime(path) > _DAY / 2:
-            os.utime(path)  # _prune() goes by age: this one is in use.
+            os.utime(path)  # mark the file as used, because _prune() removes old files
     return data[begin:]
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file with its checksum, all at once."""
+    """Write a file with its checksum atomically."""
     os.makedirs(path.parent, mode=0o755, exist_ok=True)
     if not _usable(path.parent):
         raise PermissionError(f"{path.parent} is not trusted")
@@ -250,7 +248,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 class Cache:
-    """The files of one function, as Numba's dispatchers ask for them."""
+    """The files of one function, with the interface that Numba's dispatchers use."""
 
     def __init__(self, function: Callable) -> None:
         self._function = function
@@ -285,7 +283,7 @@ class Cache:
                 continue
             try:
                 symbols, data = _Unpickler(content, signature).load()
-            except (ImportError, AttributeError, KeyError):  # of classes that have moved since
+            except (ImportError, AttributeError, KeyError):  # the file names classes that were moved
                 continue
             if all(external in EXTERNALS for external, _ in symbols):
                 for external, arguments in symbols:
@@ -306,7 +304,7 @@ class Cache:
             try:
                 _write(folder / name, content)
             except OSError as error:
-                # On Windows a file which another process reads can't be replaced, but then it is there already.
+                # On Windows a file that another process reads can't be replaced, but then it exists already.
                 if os.name == "nt" and os.path.exists(folder / name):
                     return
                 problem = error
@@ -320,7 +318,7 @@ class Cache:
         )
 
     def _prune(self, folder: Path) -> None:
-        """Remove this function's files that belong to other sources and weren't used for a day."""
+        """Remove this function's files of other sources that were not used for a day."""
         stem, _, rest = self._base.rpartition("_")
         digest = rest.partition("-")[0]
         pattern = re.compile(re.escape(stem) + r"_(?!" + digest + r")[0-9a-f]{12}-\d+\.py.*\.nbc")
@@ -333,7 +331,7 @@ class Cache:
 
 
 def kernel_files() -> list[Path]:
-    """Files of compiled kernels of this package, in all folders where they are looked for."""
+    """Files of compiled kernels of this package, in all folders of the cache."""
     sources = [path for folder in _SOURCE_FOLDERS for path in folder.rglob("*.py")]
     folders = {folder for path in sources for folder in _folders_of(str(path))}
     return sorted(file for folder in folders for file in folder.glob("*.nbc"))

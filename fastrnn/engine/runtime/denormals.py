@@ -1,6 +1,6 @@
-"""Flush denormal numbers to zero inside kernels: a decaying recurrence is otherwise up to 20 times slower.
+"""Flush denormal numbers to zero in kernels; otherwise a decaying recurrence is up to 20 times slower.
 
-The control register belongs to the thread, so each thread sets it on entering a kernel and restores it on leaving.
+Each thread has its own control register, sets it when a kernel starts, and restores it when the kernel ends.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FLUSH = 0x8040 if _X86 else 1 << 24  # MXCSR: flush-to-zero and denormals-are-z
 
 
 def _get(context, builder):
-    """The control register, as a 64-bit integer; 0 on a host of another kind."""
+    """The control register as a 64-bit integer; 0 on other architectures."""
     word = ir.IntType(64)
     if _X86:
         slot = cgutils.alloca_once(builder, ir.IntType(32))
@@ -48,7 +48,7 @@ def _set(context, builder, value):
 
 @intrinsic
 def _flush(typingctx):
-    """Flush denormals to zero on this thread; returns what `restore_denormals` takes."""
+    """Flush denormals to zero on this thread; returns the argument of `restore_denormals`."""
 
     def codegen(context, builder, signature, args):
         before = _get(context, builder)
@@ -60,7 +60,7 @@ def _flush(typingctx):
 
 @intrinsic
 def _restore(typingctx, before):
-    """Set the control register back."""
+    """Restore the control register."""
 
     def codegen(context, builder, signature, args):
         _set(context, builder, args[0])
@@ -72,11 +72,11 @@ def _restore(typingctx, before):
 if DISABLED:
 
     def flush_denormals() -> int:
-        """Nothing to flush without compiled code."""
+        """Do nothing without compiled code."""
         return 0
 
     def restore_denormals(before: int) -> None:
-        """Nothing to restore without compiled code."""
+        """Do nothing without compiled code."""
 
 else:
     flush_denormals, restore_denormals = _flush, _restore

@@ -1,13 +1,13 @@
-"""How the parts of a job reach other threads: a word in memory that says what is to be done, and who takes it.
+"""Distribution of the parts of a job to threads, through a word in shared memory.
 
-A job is a function, the address of its arguments, and a number of parts. The thread that has it claims the shared
-`state`, writes the job into it, takes parts itself, and waits until all are done; every other thread of the team spins on
-the same word and takes parts as well. Where another thread has claimed the state, the job is done alone. Whoever is free
-takes the next part, so a thread that the system lets wait costs nothing but its help, whereas behind a barrier all would
-wait for it. Which part adds to which numbers is fixed, so results do not depend on who took it.
+A job is a function, the address of its arguments, and a number of parts. The calling thread claims the shared `state`,
+writes the job into it, computes parts itself, and waits until all parts are done; the other threads of the team spin on the
+same word and compute parts too. If another thread has claimed the state, the calling thread computes the job alone. Each
+free thread takes the next part, so a thread that the system suspends does not delay the others, as it would at a barrier.
+Each part writes to fixed numbers, so results do not depend on which thread computed it.
 
-The word is ``job << 32 | parts << 16 | next``. Taking a part is a compare-and-swap of the whole word, which fails once
-another job has begun: function and arguments read before it are then not used.
+The word is ``job << 32 | parts << 16 | next``. A thread takes a part by a compare-and-swap of the whole word, which fails if
+another job has begun; the function and arguments that were read before are then not used.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from fastrnn.engine.tuning import SPINS_BEFORE_YIELD
 
 __all__ = ["ALONE", "STOP", "WAITED", "call_part", "new_state", "serve", "share"]
 
-# Each on a cache line of its own. WAITED: how long, in nanoseconds, `share` had to wait for the last part. OWNED: whether a
-# thread has claimed the team for a job; compiled code claims and frees it, so no interrupt comes between.
+# Indices in the state, on separate cache lines. WAITED: nanoseconds for which `share` waited for the last part. OWNED:
+# whether a thread has claimed the team for a job; compiled code claims and frees it, so it can't be interrupted.
 WORD, DONE, JOB, STOP, WAITED, OWNED = 0, 8, 16, 24, 32, 40
-#: Ticks of the clock in a second, where it doesn't count nanoseconds.
+#: Index of the clock's ticks per second, if it does not count nanoseconds.
 FREQUENCY = WAITED + 3
 _MASK = 0xFFFF
 
@@ -46,7 +46,7 @@ _KERNEL32 = _WINDLL("kernel32") if _WINDLL is not None and sys.platform == "win3
 
 
 def new_state() -> np.ndarray:
-    """The memory that a team shares: no job, nothing to do."""
+    """The shared memory of a team, without a job."""
     state = np.zeros(48, np.int64)
     if _KERNEL32 is not None:
         frequency = ctypes.c_int64()
@@ -94,7 +94,7 @@ def _add(typingctx, array, index, value):
 
 @intrinsic
 def _swap(typingctx, array, index, old, new):
-    """Put `new` where `old` still is; whether it was."""
+    """Replace `old` by `new` if the element is still `old`; return whether it was."""
 
     def codegen(context, builder, signature, args):
         where = _word(context, builder, signature.args[0], args[0], args[1])
@@ -105,7 +105,7 @@ def _swap(typingctx, array, index, old, new):
 
 @intrinsic
 def _pause(typingctx):
-    """Tell the core that this is a loop that waits."""
+    """Tell the core that this is a spin loop."""
 
     def codegen(context, builder, signature, args):
         if _MACHINE in ("x86_64", "amd64"):
@@ -160,11 +160,11 @@ else:
 
     @inlined
     def _offer():
-        """Go on: no way to offer the core is known here."""
+        """Do nothing: there is no function to yield the core on this system."""
 
     @inlined
     def _clock(state):
-        """No clock, so that no wait is ever found too long."""
+        """Return 0: without a clock, no wait is considered too long."""
         return 0
 
 
@@ -174,7 +174,7 @@ ALONE = np.zeros(0, np.int64)
 
 @intrinsic
 def call_part(typingctx, function, at, part):
-    """Call the function at an address, one that `linking.address` gave, for one part."""
+    """Call a function, by an address from `linking.address`, for one part."""
 
     def codegen(context, builder, signature, args):
         kinds = (Arguments(types.Tuple(())), types.intp, types.intp)
@@ -200,7 +200,7 @@ if DISABLED:
 
 @inlined
 def _take(state):
-    """Do one part, if there is one left; whether there was."""
+    """Compute one part, if there is one left; return whether there was one."""
     while True:
         word = _load(state, WORD)
         part = word & _MASK
@@ -216,7 +216,7 @@ def _take(state):
 @separate
 @jit(inner=True)
 def share(state, function, at, parts):
-    """Have all parts of a job done, together with whoever serves `state`, if it isn't empty; at most 65535 parts."""
+    """Compute all parts of a job (at most 65535), with the threads that serve `state` unless it is empty."""
     if state.shape[0] == 0 or not _swap(state, OWNED, 0, 1):
         for k in range(parts):
             call_part(function, at, k)
@@ -226,12 +226,12 @@ def share(state, function, at, parts):
     _store(state, WORD, (((_load(state, WORD) >> 32) + 1) << 32) | (parts << 16))
     while _take(state):
         pass
-    looks = 0
-    while _load(state, DONE) < parts and looks < SPINS_BEFORE_YIELD:
-        looks += 1
+    spins = 0
+    while _load(state, DONE) < parts and spins < SPINS_BEFORE_YIELD:
+        spins += 1
         _pause()
     state[WAITED] = 0
-    if looks == SPINS_BEFORE_YIELD:
+    if spins == SPINS_BEFORE_YIELD:
         start = _clock(state)
         while _load(state, DONE) < parts:
             _offer()
@@ -240,10 +240,10 @@ def share(state, function, at, parts):
 
 
 @jit
-def serve(state, looks):
-    """Do parts of jobs until nothing was to be done for so many looks (returns False), or the end (True)."""
+def serve(state, spins):
+    """Compute parts of jobs until `spins` checks in a row found no part (returns False), or until the end (True)."""
     idle = 0
-    while idle < looks:
+    while idle < spins:
         if _load(state, STOP):
             return True
         if _take(state):

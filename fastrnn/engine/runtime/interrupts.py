@@ -1,8 +1,8 @@
-"""Ctrl-C waits while code is compiled, loaded or linked, and is raised afterwards.
+"""Deferral of Ctrl-C while code is compiled, loaded or linked.
 
-An exception in the middle of Numba's compiler leaves its lock taken, its registries half filled, or a ctypes callback of
-LLVM without a result. Python runs the handlers of signals in the main thread, between any two instructions. Inside a block
-of :class:`held` they only take note there; what they were to do is done at the end of the block.
+An exception inside Numba's compiler could leave its lock taken, its registries incomplete, or a ctypes callback of LLVM
+without a result. Python runs signal handlers in the main thread, between any two instructions. In a block of :class:`held`,
+signals are only recorded; their handlers run at the end of the block.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Any
 
 __all__ = ["held"]
 
-#: Signals that users have handlers for which may raise: Ctrl-C, time limits, requests to end.
+#: Signals whose handlers may raise exceptions: Ctrl-C, time limits, requests to terminate.
 _SIGNALS = [
     getattr(signal, name)
     for name in ("SIGTERM", "SIGALRM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGBREAK", "SIGINT")
     if hasattr(signal, name)
 ]
-#: The block that the main thread is in.
+#: The current block of the main thread.
 _current: held | None = None
 
 
 class held(AbstractContextManager):  # noqa: N801 - used like a function
-    """Context in which no handler of a signal is run in the main thread; in other threads it does nothing.
+    """Context in which the main thread runs no signal handlers; has no effect in other threads.
 
-    Blocks inside each other are one. A handler written in C, and the default action of a signal, are not held back.
+    Nested blocks act as one. Handlers in C, and the default actions of signals, are not deferred.
     """
 
     __slots__ = ("_noted", "_previous")
@@ -49,7 +49,7 @@ class held(AbstractContextManager):  # noqa: N801 - used like a function
                 if callable(handler):
                     previous[number] = handler
                     signal.signal(number, self._note)
-        except ValueError:  # the main thread of another interpreter: no handler is ever run here
+        except ValueError:  # the main thread of a subinterpreter, which runs no handlers
             previous.clear()
         except BaseException:
             self._restore()
@@ -67,7 +67,7 @@ class held(AbstractContextManager):  # noqa: N801 - used like a function
             for number, frame in self._noted:
                 try:
                     handlers[number](number, frame)
-                except BaseException as other:  # all of them are run; the first exception is raised
+                except BaseException as other:  # run all handlers, and raise the first exception
                     error = error or other
             if error is not None:
                 raise error
@@ -76,7 +76,7 @@ class held(AbstractContextManager):  # noqa: N801 - used like a function
         self._noted.append((number, frame))
 
     def _restore(self) -> BaseException | None:
-        """Put the handlers back; an exception that one of them raises meanwhile is returned when all are back."""
+        """Restore the handlers; return an exception that a handler raised before all were restored."""
         error = None
         while self._previous:
             try:
@@ -89,7 +89,7 @@ class held(AbstractContextManager):  # noqa: N801 - used like a function
 
 
 def _after_fork_in_child() -> None:
-    """Another thread than the main one has forked: nobody in the child will leave the block that the main thread was in."""
+    """Leave the block of the main thread in a child that another thread has forked, as it would never end there."""
     global _current
     if _current is not None and threading.current_thread() is threading.main_thread():
         left, _current = _current, None

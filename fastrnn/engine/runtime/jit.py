@@ -1,10 +1,9 @@
-"""One place for compile options, the disk cache, and the stubs that cells implement.
+"""Decorators of compiled functions: compile options, the disk cache, and the stubs that cells implement.
 
-Every kernel is a module-level function decorated with :func:`jit`. It compiles at its first call, not at
-import, and the machine code is kept on disk, so a second process compiles nothing. A kernel that serves many
-cells calls *stubs* (made by :func:`stub`), and each cell registers its bodies with :func:`implements`; the
-type of the first argument, a NamedTuple class, picks the body, in compiled code and in plain Python alike.
-With ``NUMBA_DISABLE_JIT=1`` everything here runs as plain Python.
+Every kernel is a module-level function decorated with :func:`jit`. It is compiled at its first call, not at import, and the
+machine code is kept on disk, so a second process compiles nothing. Kernels for all cells call *stubs* (made by
+:func:`stub`), and each cell registers its bodies with :func:`implements`; the type of the first argument, a NamedTuple
+class, selects the body, in compiled code and in Python. With ``NUMBA_DISABLE_JIT=1`` everything runs as Python.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from fastrnn.engine.runtime.interrupts import held
 
 __all__ = ["FASTMATH", "body_of", "implements", "inlined", "jit", "register_sources", "stub"]
 
-#: Additions may be reordered and fused, divisions may become products, the sign of zero is free. Not in the
-#: set: `nnan` and `ninf`, because a NaN in the data must come out as NaN; and `afn`, which loosens functions.
+#: Additions may be reordered and fused, divisions may become products, the sign of zero is arbitrary. Not in the set: `nnan`
+#: and `ninf`, because NaN in the data must give NaN; and `afn`, which allows less accurate functions.
 FASTMATH = frozenset({"contract", "reassoc", "nsz", "arcp"})
 
 DISABLED = bool(config.DISABLE_JIT)  # type: ignore[attr-defined]
 
-#: The compile options of all kernels. They allocate nothing, so no references are counted; no C code calls them.
+#: The compile options of all kernels. They allocate no arrays, so references are not counted; no C code calls them.
 OPTIONS: dict[str, Any] = {
     "nopython": True,
     "nogil": True,
@@ -45,7 +44,7 @@ OPTIONS: dict[str, Any] = {
 
 Dispatcher.guard = held
 
-#: Variables that change the code which our intrinsics emit.
+#: Environment variables that change the code of intrinsics.
 _CODE_VARIABLES = ("FASTRNN_VECTOR_BITS",)
 
 
@@ -61,18 +60,18 @@ def jit(
     Parameters
     ----------
     fn : function
-        A module-level function. One that closes over other functions would never hit the disk cache.
+        A module-level function. A closure over other functions would not be found in the disk cache.
     fastmath : bool
-        Allow the reorderings of :data:`FASTMATH`. Turn it off where the order of operations is the point.
+        Whether to allow the reorderings of :data:`FASTMATH`. Use False if the result depends on the order of operations.
     allocates : bool, optional
-        The function may make arrays; by default those outside this package may.
+        Whether the function may make arrays; by default True for functions outside this package.
     inner : bool
-        Only kernels call the function: it can't be called from Python.
+        Whether only kernels call the function; it then can't be called from Python.
 
     Returns
     -------
     dispatcher
-        The compiled function, or `fn` itself where `NUMBA_DISABLE_JIT` is set.
+        The compiled function, or `fn` itself if `NUMBA_DISABLE_JIT` is set.
     """
     if fn is None:
         return functools.partial(jit, fastmath=fastmath, allocates=allocates, inner=inner)
@@ -92,8 +91,8 @@ def jit(
 def stamped(fn: Callable, options: dict[str, Any]) -> Callable:
     """Append a digest of all sources and of the compile options to the qualified name of `fn`.
 
-    Numba names cache files after the qualified name and stamps them with the function's own file only. With the
-    digest in the name, a change of any other engine or cell file never leads to stale code.
+    Numba's cache files depend on the qualified name and on the function's own file. With the digest in the name, code is
+    compiled again after a change of any file of the engine or of the cells.
     """
     described = [(key, sorted(value) if isinstance(value, set) else value) for key, value in options.items()]
     described += [(name, os.environ.get(name)) for name in _CODE_VARIABLES]
@@ -103,14 +102,14 @@ def stamped(fn: Callable, options: dict[str, Any]) -> Callable:
 
 
 def stub(fn: Callable) -> Callable:
-    """Make `fn`, whose body is its docstring, a function that cells implement.
+    """Make `fn`, whose body is only a docstring, a function that cells implement.
 
-    The type of the first argument picks the body: at compile time in kernels, at run time in plain Python.
+    The type of the first argument selects the body, at compile time in kernels and at run time in Python.
     """
     dispatch = functools.singledispatch(_missing(fn))
     functools.update_wrapper(dispatch, fn)
 
-    @body_of(dispatch)  # looked up when a kernel is compiled: cells may register before or after this
+    @body_of(dispatch)  # looks up the body when a kernel is compiled, so cells may register later
     def pick(cell, *args):
         cls: Any = getattr(cell, "instance_class", None)
         if hasattr(cls, "generated_body"):  # made by `equations`
@@ -122,14 +121,14 @@ def stub(fn: Callable) -> Callable:
 
 
 def body_of(fn: Callable, *, literal: bool = False, **options: Any) -> Callable[[Callable], Callable]:
-    """Let kernels call `fn`: the decorated function maps the types of its arguments to a body, or None.
+    """Make `fn` callable from kernels: the decorated function maps the types of its arguments to a body, or None.
 
     Parameters
     ----------
     fn : function
-        Called with arguments by position only. The body becomes a part of each kernel that calls it.
+        Called with positional arguments only. The body is inlined into each kernel that calls it.
     literal : bool
-        Tell constants from one another: each has a body of its own.
+        Whether each constant has its own body.
     **options
         Compile options that differ from :data:`OPTIONS`.
     """
@@ -137,7 +136,7 @@ def body_of(fn: Callable, *, literal: bool = False, **options: Any) -> Callable[
 
 
 def inlined(fn: Callable) -> Callable:
-    """Make `fn` a part of every kernel that calls it, instead of a function of its own. Python calls it as it is."""
+    """Inline `fn` into every kernel that calls it. In Python it is called unchanged."""
     body_of(fn)(lambda *args: fn)
     return fn
 
@@ -148,14 +147,14 @@ def implements(stub: Callable, cell_type: type) -> Callable[[Callable], Callable
     Parameters
     ----------
     stub : function
-        Made by :func:`stub`.
+        A function made by :func:`stub`.
     cell_type : type
-        A NamedTuple class of numbers; nested tuples can't enter parallel loops. Its name must be unique.
+        A NamedTuple class of numbers, without nested tuples. Its name must be unique.
 
     Returns
     -------
     decorator
-        It returns the function unchanged.
+        Returns the function unchanged.
     """
     if not hasattr(stub, "register"):
         raise TypeError(f"implements() needs a function made by engine.runtime.jit.stub, got {stub!r}")
@@ -173,9 +172,9 @@ def implements(stub: Callable, cell_type: type) -> Callable[[Callable], Callable
 
 
 def register_sources(*sources: str | os.PathLike | ModuleType) -> None:
-    """Let cached code depend on further source files.
+    """Make cached code depend on further source files.
 
-    The file of every body given to :func:`implements` counts already; this is for what such a body imports.
+    The files of bodies for :func:`implements` are included already; use this for modules that the bodies import.
 
     Parameters
     ----------
@@ -191,7 +190,7 @@ def register_sources(*sources: str | os.PathLike | ModuleType) -> None:
 
 
 def _bits(arguments: Iterable[Any]) -> int:
-    """Width of the numbers of the first array among arguments, or among their types."""
+    """Number of bits of the elements of the first array among arguments, or among their types."""
     for a in arguments:
         if hasattr(a, "dtype"):
             return getattr(a.dtype, "bitwidth", None) or 8 * a.dtype.itemsize

@@ -1,11 +1,10 @@
-"""Functions compiled once on their own, which kernels reach through a symbol.
+"""Functions that are compiled once separately, which kernels call through symbols.
 
-Numba copies everything a kernel calls into the kernel's own module and optimises it there again, once more for every
-level of calls. That is right for small bodies and ruinous for big ones: the register tiles alone would cost every
-kernel more than all the rest of it. A function decorated
-with :func:`separate` is compiled and cached once per signature; its address is
-given to LLVM's linker under a symbol, and kernels hold an external reference to that symbol. A kernel loaded from
-disk has its references provided before it is linked (`cache` asks for that).
+Numba copies every function that a kernel calls into the kernel's module and optimises it there again, for every level of
+calls. This is right for small functions and too slow for large ones: compiling the register tiles would take longer than
+compiling the rest of each kernel. A function decorated with :func:`separate` is compiled and cached once for each signature;
+its address is given to LLVM's linker under a symbol, and kernels have an external reference to that symbol. Before a kernel
+from disk is linked, `cache` provides its references.
 
 A function decorated with :func:`on_demand` is compiled only when a call needs it: what only some networks use costs the
 others nothing. Its symbol stands for a slot that holds its address. Which of these functions a call needs follows from
@@ -52,15 +51,15 @@ __all__ = [
 def _provider(
     dispatcher: Any, target: Callable[[Any, tuple], int] = address_of_code
 ) -> Callable[[tuple], str]:
-    """Make a function's machine code known to the linker; what is returned gives the symbol for argument types.
+    """Return a function that registers the machine code for argument types with the linker, and returns its symbol.
 
-    ``target(dispatcher, arguments)`` is the address that the symbol stands for.
+    ``target(dispatcher, arguments)`` is the address of the symbol.
     """
     name = f"{dispatcher.py_func.__module__}.{dispatcher.py_func.__qualname__}"
     symbols: dict[tuple, str] = {}
 
     def provide(arguments: tuple) -> str:
-        """Make the symbol known for these argument types; returns it."""
+        """Register the symbol for these argument types, and return it."""
         if arguments not in symbols:
             symbol = "fastrnn_" + hashlib.sha256(repr((name, arguments)).encode()).hexdigest()[:32]
             add_symbol(symbol, target(dispatcher, arguments))
@@ -74,9 +73,9 @@ def _provider(
 
 
 def separate(dispatcher: Any) -> Callable:
-    """Make a function made by `jit` callable from other kernels without becoming a part of them.
+    """Make a function of `jit` callable from kernels without being compiled into them.
 
-    It should not raise: :func:`check` says that it did, in place of the exception.
+    The function should not raise exceptions; if it does, :func:`check` raises an error instead.
     """
     if _jit.DISABLED:
         return dispatcher
@@ -106,9 +105,9 @@ def _linked(
     result: Callable[[tuple], Any],
     through_slot: bool = False,
 ) -> Callable:
-    """Let kernels call `dispatcher` by way of a symbol for each tuple of argument types.
+    """Make `dispatcher` callable from kernels, through a symbol for each tuple of argument types.
 
-    ``result(arguments)`` is the type of the result; the symbol is the function's, or that of a slot with its address.
+    ``result(arguments)`` is the type of the result. The symbol is that of the function, or of a slot with its address.
     """
 
     def call(*args: Any) -> Any:
@@ -150,28 +149,28 @@ def _linked(
 
 
 # --------------------------------------------------------------------------------------------------------------------
-# Compiled on demand: the symbol stands for a slot that holds the address of the function, once there is one
+# Functions on demand: the symbol is that of a slot, which contains the address of the function once it is compiled
 
 
 class Slots:
-    """Where kernels find the address of a function that is compiled on demand, for each tuple of argument types."""
+    """Memory for the addresses of a function on demand, one for each tuple of argument types."""
 
     def __init__(self, dispatcher: Any) -> None:
         self._dispatcher = dispatcher
-        #: Kept for ever: code refers to them.
+        #: All slots, which are never freed, because code refers to them.
         self._all: list[ctypes.c_void_p] = []
-        #: Those that are empty, by the size in bytes of the arguments' numbers.
+        #: Empty slots, by the size in bytes of the numbers in the arguments.
         self.empty: dict[int, dict[tuple, ctypes.c_void_p]] = {4: {}, 8: {}}
 
     def make(self, dispatcher: Any, arguments: tuple) -> int:
-        """An empty slot for these argument types; returns its address."""
+        """Make an empty slot for these argument types; return its address."""
         slot = ctypes.c_void_p()
         self._all.append(slot)
         self.empty[_item_size(arguments)][arguments] = slot
         return ctypes.addressof(slot)
 
     def fill(self, item_size: int) -> None:
-        """Compile (or load) the function for numbers of this size, wherever a kernel may ask for it."""
+        """Compile (or load) the function for numbers of this size, for all empty slots."""
         empty = self.empty[item_size]
         if not empty:
             return
@@ -185,7 +184,7 @@ _every_slots: list[Slots] = []
 
 
 def _item_size(arguments: tuple) -> int:
-    """Size in bytes of the numbers of the first array of real numbers."""
+    """Size in bytes of the elements of the first array of real numbers."""
     kinds = [a.dtype for a in arguments if isinstance(a, types.Array) and isinstance(a.dtype, types.Float)]
     return kinds[0].bitwidth // 8 if kinds else 8
 
@@ -196,14 +195,14 @@ def slots_of(*functions: Any) -> tuple[Slots, ...]:
 
 
 def complete() -> None:
-    """Compile (or load) all that the kernels of this process could ask for on demand."""
+    """Compile (or load) all functions on demand that the kernels of this process may call."""
     for slots in _every_slots:
         for item_size in slots.empty:
             slots.fill(item_size)
 
 
-# A function that is called by an address can't hand an exception on to Python: the status is noted here instead. It is never
-# cleared: calls that ran at the same time can't be told apart, and none of them may return incomplete numbers.
+# A function that is called by its address can't pass an exception on to Python, so the status is stored here. It is never
+# cleared, because simultaneous calls can't be distinguished, and none of them may return incomplete results.
 _FAILED = "fastrnn_failed"
 failed = (ctypes.c_int64 * 1)()
 _names: dict[int, str] = {}
@@ -215,13 +214,13 @@ def _number(symbol: str) -> int:
 
 
 def fail(context: Any, builder: Any, what: str) -> None:
-    """For intrinsics: emit the end of the function with an exception, because `what` was not compiled before the call."""
+    """For intrinsics: emit code that ends the function with an exception, as `what` was not compiled before the call."""
     message = f"{what} was not compiled before the kernel was called"
     context.call_conv.return_user_exc(builder, RuntimeError, (message,))
 
 
 def note_failure(builder: Any, status: Any, number: int) -> None:
-    """For intrinsics: emit code that notes that a function has ended with an exception."""
+    """For intrinsics: emit code that stores the number of a function that ended with an exception."""
     module, word = builder.module, ir.IntType(64)
     with cgutils.if_unlikely(builder, status.is_error):
         builder.store(word(number), module.globals.get(_FAILED) or ir.GlobalVariable(module, word, _FAILED))
@@ -232,9 +231,9 @@ def check() -> None:
     if failed[0]:
         name = _names.get(failed[0], "a part of a kernel")
         raise RuntimeError(
-            f"{name} ended early in this process, because it came to code that was not compiled before the call: results "
-            "are incomplete. This is an error in fastrnn, or in a cell that holds the code of an activation in a field "
-            "whose name doesn't end in 'activation'"
+            f"{name} ended early in this process, because it needed code that was not compiled before the call: results "
+            "are incomplete. This is an error in fastrnn, or in a cell that has the code of an activation in a field "
+            "whose name does not end in 'activation'"
         )
 
 
@@ -243,11 +242,11 @@ if not _jit.DISABLED:
 
 
 # --------------------------------------------------------------------------------------------------------------------
-# Functions called by address, with arguments of any types that lie in memory
+# Functions that are called by their addresses, with arguments of any types in memory
 
 
 class Arguments(types.Opaque):
-    """Stands for a tuple of known types that lies somewhere: no data of its own, so all such calls look alike."""
+    """The type of a tuple in memory, without data, so that all such functions have the same machine signature."""
 
     def __init__(self, kinds: types.BaseTuple) -> None:
         self.kinds = kinds
@@ -259,7 +258,7 @@ register_model(Arguments)(models.OpaqueModel)
 
 @intrinsic
 def spill(typingctx, arguments):
-    """Put a tuple into the caller's frame; its address."""
+    """Put a tuple into the caller's frame, and return its address."""
 
     def codegen(context, builder, signature, args):
         return builder.ptrtoint(cgutils.alloca_once_value(builder, args[0]), ir.IntType(64))
@@ -269,7 +268,7 @@ def spill(typingctx, arguments):
 
 @intrinsic
 def fetch(typingctx, arguments, at):
-    """The tuple that `spill` put there."""
+    """The tuple that `spill` put at an address."""
 
     def codegen(context, builder, signature, args):
         kinds = signature.return_type
@@ -291,9 +290,9 @@ if _jit.DISABLED:
 
 
 def address(dispatcher: Any) -> Callable:
-    """For kernels: a function that gives the address of a function ``(arguments, at, part)`` for a tuple of arguments.
+    """For kernels: make a function that returns the address of ``dispatcher(arguments, at, part)`` for a tuple.
 
-    The function, made by `jit`, gets them back by ``fetch(arguments, at)``. It must not raise.
+    `dispatcher` is a function of `jit`, which reads the tuple by ``fetch(arguments, at)``. It must not raise exceptions.
     """
     if _jit.DISABLED:
         return lambda arguments: dispatcher
@@ -304,7 +303,7 @@ def address(dispatcher: Any) -> Callable:
         return provide((Arguments(plain), types.intp, types.intp))
 
     def address_in_kernel(arguments: tuple) -> int:
-        raise NotImplementedError("for kernels; in Python, address_of() gives it")
+        raise NotImplementedError("for kernels; in Python use address_of()")
 
     address_in_kernel.symbol_for = symbol_for  # type: ignore[attr-defined]
 
@@ -324,6 +323,6 @@ def address(dispatcher: Any) -> Callable:
 
 
 def address_of(kernel: Any, kinds: tuple) -> int:
-    """The address, for arguments of these types, of a function that `address` was given."""
+    """The address, for arguments of these types, of the function given to `address`."""
     with held(), compiler_lock:
         return address_of_symbol(kernel.symbol_for(kinds))

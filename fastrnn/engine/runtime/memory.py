@@ -1,4 +1,4 @@
-"""Memory for kernels: aligned to cache lines, and used again rather than given back."""
+"""Memory for kernels, aligned to cache lines, and reused instead of freed."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from fastrnn.engine import tuning
 __all__ = ["aligned", "nothing", "pool", "recycler"]
 
 _LINE, _PAGE = 64, 4096
-#: Where in its page a large block begins: places as far apart as a few of them can be.
+#: Offsets of large blocks in a page, far apart from each other.
 _places = itertools.cycle(int(f"{k:04b}"[::-1], 2) * _PAGE // 16 for k in range(16))
 
 
 def aligned(shape: int | tuple[int, ...], dtype: Any, zeros: bool = False) -> np.ndarray:
     """An array of arbitrary contents, or of zeros, that starts at a cache line.
 
-    Vectors are as wide as a line: those that straddle two take twice as long to load, which halves the speed of
-    products with one row.
+    AVX-512 vectors are as wide as a cache line. Loading a vector that crosses two lines takes twice as long, which halves
+    the speed of products with one row.
     """
     size = math.prod(shape) if isinstance(shape, tuple) else shape
     n_bytes = size * np.dtype(dtype).itemsize
@@ -40,11 +40,11 @@ def nothing(dtype: Any, n_dims: int) -> np.ndarray:
 
 
 def _raw(n_bytes: int, make: Callable[..., np.ndarray] = np.empty) -> tuple[np.ndarray, int]:
-    """Memory for so many bytes, and where they begin in it: at a cache line; large ones, each at another in its page.
+    """Allocate `n_bytes` bytes; return the memory and the offset of their first byte, at a cache line.
 
-    What lies a whole number of pages apart looks like one place to a core that asks whether a load has to wait for a
-    store; and large blocks all come from the system at the same place in a page, which slows an update down that goes
-    through several of them side by side.
+    Large blocks start at different offsets in a page. The system returns them at the same offset, and a core takes addresses
+    at equal offsets for the same address when it checks whether a load must wait for a store. This slows down updates that
+    read several blocks in parallel.
     """
     if n_bytes < tuning.LARGE_BLOCK_BYTES:
         raw = make(n_bytes + _LINE, np.uint8)
@@ -55,7 +55,7 @@ def _raw(n_bytes: int, make: Callable[..., np.ndarray] = np.empty) -> tuple[np.n
 
 
 class Pool(threading.local):
-    """Memory that is used anew by every call on the same thread."""
+    """Memory that is reused by every call on the same thread."""
 
     def __init__(self) -> None:
         self.buffers: dict[tuple, np.ndarray] = {}
@@ -80,17 +80,17 @@ pool = Pool()
 
 
 class Recycler(threading.local):
-    """Large arrays whose memory is taken again once nobody looks at it any more.
+    """Large arrays whose memory is reused when no other object refers to it.
 
-    A training step allocates tens of megabytes and drops them; given back to the system each time, every page of them
-    would cost a fault in the next step.
+    A training step allocates and frees tens of megabytes. If the memory were returned to the system, the next step would
+    have a page fault for each page.
     """
 
     smallest = tuning.LARGE_BLOCK_BYTES
     most = tuning.MAX_RECYCLED_ARRAYS
 
     def __init__(self) -> None:
-        #: Owners of memory, and where the first cache line begins in each.
+        #: Owners of memory, and the offset of the first cache line in each.
         self.owners: list[np.ndarray] = []
         self.starts: list[int] = []
 
@@ -100,7 +100,7 @@ class Recycler(threading.local):
         if size < self.smallest:
             return np.empty(shape, dtype)
         for k in range(len(self.owners)):
-            # Two: the list's own reference and the argument's. Every view of it counts as well.
+            # The two references are the list's and the argument's, so there is no view of the array.
             if size <= self.owners[k].size - 2 * _PAGE <= 2 * size and sys.getrefcount(self.owners[k]) == 2:
                 break
         else:
@@ -109,7 +109,7 @@ class Recycler(threading.local):
             self.starts.append(start)
         result = np.ndarray(shape, dtype, self.owners[k], self.starts[k])
         if len(self.owners) > self.most:
-            del self.owners[0], self.starts[0]  # those who still use it keep it alive
+            del self.owners[0], self.starts[0]  # arrays that use the memory keep it alive
         return result
 
 

@@ -1,9 +1,9 @@
-"""How many threads to use, and when one is the only safe number.
+"""The number of threads, and the team of threads of this process.
 
-:func:`resolve` turns an `n_jobs` argument into a number of threads. :func:`parallel_region` goes around each call of a
-parallel kernel and gives it the team that it may share its work with. The team's threads are our own: Numba's pools
-end the process in a forked child or when two threads enter them at once, let everyone wait for the last at a barrier,
-and cost a second of compile time per kernel.
+:func:`resolve` converts an `n_jobs` argument to a number of threads. :func:`parallel_region` is the context of each call of
+a parallel kernel, and gives it the team with which it shares its work. The threads are not Numba's, because Numba's thread
+pools end the process in a forked child or when two threads use them at the same time, wait for all threads at barriers, and
+add a second of compile time to each kernel.
 """
 
 from __future__ import annotations
@@ -35,14 +35,13 @@ __all__ = ["available", "in_main", "in_worker", "parallel_region", "resolve", "r
 
 
 def resolve(n_jobs: int | None) -> int:
-    """Return the number of threads that `n_jobs` asks for.
+    """Return the number of threads for `n_jobs`.
 
     Parameters
     ----------
     n_jobs : int or None
-        None means all cores that are free to this process, or one inside a worker of joblib or multiprocessing;
-        -1 means all cores that are free to this process wherever it runs; a positive number is taken as it is, up to
-        the `NUMBA_NUM_THREADS` that Numba has started with.
+        None means all free cores of this process, or 1 in a worker of joblib or multiprocessing; -1 means all free cores,
+        also in a worker; a positive number is limited only by the value of `NUMBA_NUM_THREADS` at Numba's start.
 
     Returns
     -------
@@ -67,22 +66,22 @@ def resolve(n_jobs: int | None) -> int:
 
 
 def available() -> int:
-    """Return the number of cores this process may use.
+    """Return the number of cores that this process may use.
 
-    The least of the CPU affinity, the quota of the control groups we are in, and `NUMBA_NUM_THREADS`.
+    It is the minimum of the CPU affinity, the quota of the process's control groups, and `NUMBA_NUM_THREADS`.
     """
-    # Not joblib.cpu_count(): this is asked before each kernel call, and joblib reads files each time (78 us against 1 us),
-    # takes the quota of the root group only, and does not know NUMBA_NUM_THREADS.
+    # Not joblib.cpu_count(), because this function is called before each kernel call: joblib reads files each time (78 us
+    # instead of 1 us), considers only the quota of the root group, and ignores NUMBA_NUM_THREADS.
     return max(1, int(min(_affinity(), _quota(), _limit())))
 
 
 def in_worker() -> bool:
     """Return whether this is a worker process or thread of joblib or multiprocessing.
 
-    There the work is spread over the cores already, and more threads would only get in each other's way.
+    In a worker, the work is already distributed over the cores, and more threads would compete for them.
     """
-    # A child has a parent whoever started it: Pool, ProcessPoolExecutor, or loky. Pools of threads have no such mark,
-    # but multiprocessing's (which joblib uses) run threads of a class of their own.
+    # Child processes of Pool, ProcessPoolExecutor and loky have a parent process. Threads of multiprocessing's ThreadPool,
+    # which joblib uses, are recognised by their class.
     if multiprocessing.parent_process() is not None or multiprocessing.current_process().daemon:
         return True
     return type(threading.current_thread()).__module__ == "multiprocessing.dummy"
@@ -100,7 +99,7 @@ def _affinity() -> int:
 
 @functools.cache
 def _quota() -> float:
-    """Return the CPUs that the control groups grant us, infinity where there is no limit."""
+    """Return the CPU quota of the control groups; infinity if there is no limit."""
     return (
         _cgroup_quota(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
         if sys.platform == "linux"
@@ -111,8 +110,8 @@ def _quota() -> float:
 def _cgroup_quota(membership: Path, root: Path) -> float:
     """Read the quota from version 2 (`cpu.max`) or version 1 (`cpu.cfs_quota_us`) of the control groups.
 
-    A limit on any group above ours binds us as well. In a container our path may be one that only the host sees; then
-    the root of what is mounted is our own group.
+    Limits of all parent groups apply too. In a container the path of the group may exist only on the host; then the root of
+    the mounted hierarchy is the group of this process.
     """
     least = math.inf
     try:
@@ -155,22 +154,22 @@ def _group_quota(folder: Path) -> float:
 
 
 class _Worker:
-    """A thread that serves, and sleeps when there was nothing to do for a while.
+    """A thread of the team, which sleeps if there was no work for a while.
 
-    Linux may wake a thread on the very core of the one that waits for it, with another core idle, and leave both
-    there. So it wakes barred from that core, and drops the bar once it runs.
+    Linux may wake a thread on the core of the thread that waits for it, although another core is idle, and keep both there.
+    So the thread is woken with that core excluded, and removes this restriction when it runs.
 
-    Only the worker itself writes `asleep`: whatever interrupts a thread that wakes it, the two agree.
+    Only the worker itself writes `asleep`, so the flag is right even if the thread that wakes it is interrupted.
     """
 
     def __init__(self, team: _Team) -> None:
         self.asleep = False
-        #: How often it was woken.
+        #: How often the worker was woken.
         self.wakings = 0
         self._sleep = threading.Lock()
         self._sleep.acquire()
         self._team = team
-        #: The cores that it may run on, while it is barred from one of them.
+        #: The cores on which it may run, while one of them is excluded.
         self._target: set[int] | None = None
         self.thread = threading.Thread(target=self._work, name="fastrnn", daemon=True)
         self.thread.start()
@@ -181,7 +180,8 @@ class _Worker:
             calls = team.calls
             if serve(team.state, tuning.SPINS_BEFORE_SLEEP):
                 return
-            # First the flag, then the look: whoever calls counts first and looks at flags then, so one of us sees.
+            # Set the flag before checking for new calls. A caller counts its call before reading the flag, so either the
+            # worker sees the call or the caller sees the flag.
             self.asleep = True
             if team.calls == calls:
                 self._sleep.acquire()
@@ -191,30 +191,30 @@ class _Worker:
                 self.move(self._target)
 
     def move(self, cores: set[int]) -> None:
-        """Let the thread run on these cores, and no others."""
+        """Restrict the thread to these cores."""
         with contextlib.suppress(OSError):
             os.sched_setaffinity(self.thread.native_id or 0, cores)
         self._target = None
 
     def wake(self, core: int, moved_to: set[int] | None) -> None:
-        """Wake the thread away from a core; onto other cores than before where the caller was moved to them."""
+        """Wake the thread on another core than `core`; on the cores `moved_to` if the caller was moved to them."""
         if _current_core is not None and self.thread.native_id:
             with contextlib.suppress(OSError):
-                # A target that is still there is from a call that was interrupted; else what the user has set counts.
+                # A remaining target is from an interrupted call; otherwise use the affinity that the user has set.
                 cores = moved_to or self._target or os.sched_getaffinity(self.thread.native_id)
                 self._target = cores
                 os.sched_setaffinity(self.thread.native_id, cores - {core} or cores)
-        with contextlib.suppress(RuntimeError):  # another thread has woken it, too
+        with contextlib.suppress(RuntimeError):  # another thread has also woken it
             self._sleep.release()
 
 
 class _Team:
-    """The threads of this process that help with parallel kernels: started when first needed, gone in a fork's child.
+    """The threads of this process for parallel kernels, which are started when they are first needed.
 
-    Where calls wait for them, because others want the same cores, the team rests for a while.
+    If calls wait for the threads, because other processes use the cores, the team is not used for a while.
 
-    Several Python threads may call at once: each job of a kernel claims the team for itself, or is done alone (see
-    `handover.share`). So nothing here has to be given back, and an interrupt in the middle leaves nothing taken.
+    Several Python threads may call kernels at the same time: each job of a kernel claims the team, or is computed by the
+    calling thread alone (see `handover.share`). The team is not locked here, so an interrupt can't leave it locked.
     """
 
     def __init__(self) -> None:
@@ -222,7 +222,7 @@ class _Team:
         self.calls = 0
         self._workers: list[_Worker] = []
         self._hiring = threading.Lock()
-        #: The cores of the thread that called last, and when it was asked for them.
+        #: The cores of the thread of the last call, and the time when they were read.
         self._cores: set[int] = set()
         self._asked = 0
         self._rest = 0
@@ -230,14 +230,14 @@ class _Team:
         self._start = 0
 
     def call(self, n: int, light: bool = False) -> bool:
-        """Have n - 1 workers awake; False where the team rests, or sleeps and the call is too light to wake it."""
+        """Wake n - 1 workers; return False if the team is not used now, or if the call is too light to wake it."""
         if self._left:
             self._left -= 1
             return False
         if len(self._workers) < n - 1:
-            self._hire(n - 1)
+            self._start_workers(n - 1)
         before, self._start = self._start, time.perf_counter_ns()
-        self.calls += 1  # first this, then the look at flags
+        self.calls += 1  # before the flags are read, see _Worker._work
         asleep = [worker for worker in self._workers[: n - 1] if worker.asleep]
         if asleep and light and self._start - before > tuning.AWAKE_NS:
             return False
@@ -246,7 +246,7 @@ class _Team:
         return True
 
     def _wake(self, asleep: list[_Worker]) -> None:
-        """Wake workers; all of them follow the calling thread if it was moved to other cores."""
+        """Wake workers; if the calling thread was moved to other cores, all workers are moved too."""
         moved_to = None
         if _current_core is not None:
             cores = os.sched_getaffinity(0)
@@ -262,7 +262,7 @@ class _Team:
         self._asked = self._start
 
     def done(self) -> None:
-        """Take note of how long the call had to wait."""
+        """Record how long the call had to wait."""
         waited = self.state[WAITED]
         took = time.perf_counter_ns() - self._start
         if waited > tuning.LATE_NS and waited > tuning.LATE_FRACTION * took:
@@ -270,7 +270,7 @@ class _Team:
         else:
             self._rest = 0
 
-    def _hire(self, n: int) -> None:
+    def _start_workers(self, n: int) -> None:
         with held(), self._hiring:
             if not self._workers:
                 serve.compile((numba.typeof(self.state), types.intp))  # here, not in the thread
@@ -280,7 +280,7 @@ class _Team:
                 self._workers.append(_Worker(self))
 
     def dismiss(self) -> None:
-        """End the workers, before the interpreter ends."""
+        """Stop the workers before the interpreter ends."""
         self.state[STOP] = 1
         for worker in self._workers:
             if worker.asleep:
@@ -302,7 +302,7 @@ _team = _Team()
 
 def _after_fork_in_child() -> None:
     global _team
-    # The threads stayed with the parent, and what they were doing there never ends here.
+    # A child process has none of the parent's threads.
     _team = _Team()
     _quota.cache_clear()
 
@@ -312,14 +312,14 @@ if hasattr(os, "register_at_fork"):
 
 
 def in_main() -> bool:
-    """Whether this is the main thread, to which Python hands signals."""
+    """Whether this is the main thread, in which Python runs signal handlers."""
     return threading.current_thread() is threading.main_thread()
 
 
 def run_interruptibly(work: Callable[[], None], stop: Callable[[], None]) -> None:
     """Run `work` in a helper thread; on an interrupt, call `stop`, wait for the helper, and raise.
 
-    Compiled code in the main thread would keep Python from running the handler of a signal.
+    While compiled code runs in the main thread, Python can't run signal handlers.
     """
     errors: list[BaseException] = []
 
@@ -333,10 +333,10 @@ def run_interruptibly(work: Callable[[], None], stop: Callable[[], None]) -> Non
     try:
         thread.start()
         while thread.is_alive():
-            thread.join(0.1)  # on Windows, only a wait that ends by itself lets signals through
+            thread.join(0.1)  # with a timeout, because on Windows an endless wait blocks signals
     except BaseException:
         stop()
-        with held():  # its memory is ours: it must not go on
+        with held():  # wait for the helper, which uses memory of this call
             if thread.ident is not None:
                 thread.join()
         raise
@@ -347,16 +347,16 @@ def run_interruptibly(work: Callable[[], None], stop: Callable[[], None]) -> Non
 class parallel_region(contextlib.AbstractContextManager):  # noqa: N801 - used like a function
     """Context in which a parallel kernel may be called, with at most `n` threads.
 
-    Entering it gives the state that the kernel shares with the team, or None where it must be called alone:
-    if `n` is 1, if the cores are busy with other processes, or if the team would have to be woken for a trifle. While the
-    team works for another Python thread, a kernel's jobs are done alone, whatever the state.
+    Its value is the state that the kernel shares with the team, or None if the kernel must run on this thread alone: if `n`
+    is 1, if other processes use the cores, or if the work is too small to wake the team. While the team works for another
+    Python thread, a kernel's jobs are computed by the calling thread alone.
 
     Parameters
     ----------
     n : int
         A number of threads from :func:`resolve`.
     light : bool
-        Give None as well where threads sleep, unless calls follow one another closely.
+        Whether to return None also if threads sleep, unless calls follow each other closely.
 
     Examples
     --------

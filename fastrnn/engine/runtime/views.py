@@ -1,7 +1,6 @@
-"""Borrowed views of arrays: what slicing would give, without reference counts and with less to compile.
+"""Views of arrays in kernels: as slicing, but without reference counts and with less code to compile.
 
-A view lives no longer than the array it looks into; kernels make them for a row or a block and let them go. Indices
-are not checked.
+A view must not be used longer than its array; kernels make views of rows or blocks. Indices are not checked.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ def data_address(typingctx, array):
 
 
 def _at(builder: Any, array: Any, offsets: list[tuple[Any, Any]]) -> Any:
-    """The data pointer moved by sums of index times byte stride."""
+    """The data pointer plus the sum of the indices times the byte strides."""
     total = cgutils.intp_t(0)
     for index, stride in offsets:
         total = builder.add(total, builder.mul(index, stride))
@@ -224,7 +223,7 @@ else:
 def copy(source, target):
     """``target[:] = source`` of two 1-D arrays of the same length.
 
-    Assigning to a slice would compile the text of its error message, and strings with it, into every kernel.
+    Assigning to a slice would compile its error message, and code for strings, into every kernel.
     """
     for j in range(target.shape[0]):
         target[j] = source[j]
