@@ -1,4 +1,4 @@
-"""What was compiled, and into what: code from the kernels' cache can't be inspected, so it is made anew."""
+"""Names and machine code of compiled functions. Code from the kernels' cache can't be inspected, so it is compiled again."""
 
 from __future__ import annotations
 

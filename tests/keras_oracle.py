@@ -17,7 +17,7 @@ LAYER_NAMES = {"simple_rnn": "SimpleRNN", "lstm": "LSTM", "gru": "GRU"}
 
 
 def load():
-    """Import Keras, choosing a backend if nobody has; raises ImportError if Keras or every backend is missing."""
+    """Import Keras, choosing a backend unless KERAS_BACKEND is set; ImportError if Keras or every backend is missing."""
     if "KERAS_BACKEND" not in os.environ:
         found = [name for name in ("torch", "jax") if importlib.util.find_spec(name)]
         if not found:

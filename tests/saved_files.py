@@ -57,7 +57,7 @@ def parts(path):
 
 
 def rewrite(path, change_content=None, change_metadata=None, body=None):
-    """Change what a file says and give it a right checksum again, as somebody would who means harm."""
+    """Change the contents of a file and correct its checksum, as an attacker would."""
     header, old = parts(path)
     metadata = header["__metadata__"]
     if change_content is not None:

@@ -29,7 +29,7 @@ ALLOWED = [
     r"SCIPY_ARRAY_API is not set",  # a check of scikit-learn, for estimators that take arrays of other libraries
     r"NUMBA_DISABLE_JIT",
 ]
-#: Allowed where nobody has named a folder with real data.
+#: Allowed if no folder with real data is given.
 NO_DATA = r"no real data: set FASTRNN_DATA"
 
 

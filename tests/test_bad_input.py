@@ -1,4 +1,4 @@
-"""What can't work is refused before any work, with a message that names argument and value and says what would do."""
+"""Bad input is refused before any work, with a message that names argument, value and remedy."""
 
 import copy
 
@@ -28,7 +28,7 @@ def regressor(**arguments):
 
 
 def state_of(model):
-    """What a failed call must not change."""
+    """All that a failed call must not change."""
     state = {k: v for k, v in vars(model).items() if k not in ("model_", "_rng")}
     network = getattr(model, "model_", None)
     return copy.deepcopy(state), None if network is None else network.params.copy(), network
@@ -57,7 +57,7 @@ def refuses(model, method, message, *args, error=ValueError, **kwargs):
 
 @pytest.fixture(params=["new", "fitted"])
 def model(request):
-    """A classifier that has, or hasn't, something to lose."""
+    """A fitted or an unfitted classifier."""
     made = classifier()
     return made.fit(X3, Y) if request.param == "fitted" else made
 

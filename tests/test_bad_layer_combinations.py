@@ -288,7 +288,7 @@ SINGLE = {
     "RNN stack": (lambda **k: layers.RNN([layers.GRUCell(3), layers.GRUCell(U)], **k), [3, U]),
     "Bidirectional": (lambda **k: layers.Bidirectional(layers.GRU(U, **k)), [U, U]),
 }
-# What of a layer with the given state sizes, and words; the call gets the layer and its sizes.
+# Calls of a layer with the given state sizes, and words of the message; each call gets the layer and its sizes.
 OF_EVERY_CALL = [
     ("x of 2 axes", lambda c, s: c(FLAT), "3 axes", "(None, 3)"),
     ("x of 4 axes", lambda c, s: c(X[None]), "3 axes"),
@@ -333,7 +333,7 @@ def assert_as_before(layer, before):
 @pytest.mark.parametrize("name", SINGLE)
 @pytest.mark.parametrize(("call", "words"), [pytest.param(c, w, id=what) for what, c, *w in OF_EVERY_CALL])
 def test_call_of_a_recurrent_layer(name, call, words, state):
-    """A layer without weights stays so; one with states keeps them, in both directions and every cell."""
+    """A layer without weights gets none, and a layer with states keeps them, in both directions and every cell."""
     make, sizes = SINGLE[name]
     layer = make(stateful=state == "stateful")
     if state == "stateful":
@@ -359,7 +359,7 @@ def test_stack_s_states_are_counted_cell_by_cell():
         assert_as_before(layer, before)
 
 
-def test_backward_direction_s_state_is_looked_at_before_the_forward_one_runs():
+def test_backward_direction_s_state_is_checked_before_the_forward_one_runs():
     layer = layers.Bidirectional(layers.LSTM(U, stateful=True))
     layer(X)
     before = snapshot(layer)
@@ -369,7 +369,7 @@ def test_backward_direction_s_state_is_looked_at_before_the_forward_one_runs():
     assert_as_before(layer, before)
 
 
-def test_start_of_a_user_s_own_is_looked_at():
+def test_initial_state_of_a_user_s_cell_is_checked():
     refused(lambda: layers.RNN(WrongStart())(X), ["get_initial_state", "(4, 4)", "(4, 3)"])
 
 
@@ -445,7 +445,7 @@ def test_call(call, words):
     ids=["count", "shapes", "text", "last", "none", "number"],
 )  # fmt: skip
 def test_set_weights(name, spoil, words):
-    """Not one array is set if one of them is wrong."""
+    """No array is set if one of them is wrong."""
     layer = SINGLE[name][0]() if name in SINGLE else layers.Dense(U)
     layer.build((None, None, F))
     before = snapshot(layer)

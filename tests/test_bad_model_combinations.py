@@ -1,4 +1,4 @@
-"""What can't work in models and what they are given is refused before any work.
+"""Bad combinations in models and bad arguments of them are refused before any work.
 
 Rows about objects that exist already are checked to leave them as they were: weights, states, configuration.
 """
@@ -177,7 +177,7 @@ COMPILES = [
 
 @pytest.mark.parametrize(("arguments", "words"), [pytest.param(a, w, id=what) for what, a, *w in COMPILES])
 def test_compile(arguments, words):
-    """A model that was compiled goes on with what it was compiled with."""
+    """A compiled model keeps the settings that it was compiled with."""
     made = model(optimizer="adam")
     before = made.optimizer, made.loss, made.metrics_names
     refused(lambda: made.compile(**{"optimizer": "sgd", "loss": "mae", **arguments}), words)
@@ -399,7 +399,7 @@ def test_method_of_a_model(call, words):
 
 
 def test_stream_that_fails_in_its_second_batch_leaves_states_of_the_first():
-    """What one batch has done stays done, but half of a batch's work does not."""
+    """The updates of completed batches are kept, those of the failed batch are not."""
     made, alone = (model(stateful=True) for _ in range(2))
     refused(lambda: made.fit(iter([(X, Y), (X, np.zeros((N, 2)))]), verbose=0), ["(4, 2)", "(4, 1)"])
     alone.train_on_batch(X, Y)
@@ -545,15 +545,15 @@ def test_rate_that_follows_a_schedule_can_t_be_set_by_a_callback(callback):
 
 
 @pytest.mark.parametrize("rate", ["a", NAN, -1.0, None, INF])
-def test_rate_that_a_function_gives_is_looked_at_before_the_update(rate):
+def test_rate_from_a_function_is_checked_before_the_update(rate):
     made = model(optimizer=optimizers.SGD(lambda step: rate))
     before = made.params.copy()
     refused(lambda: made.fit(X, Y, verbose=0), [f"gave {rate!r}", "non-negative number"])
     np.testing.assert_array_equal(made.params, before)
 
 
-def test_error_in_a_user_s_schedule_is_told_as_it_is():
-    """Its own TypeError is not taken for a function of fewer arguments."""
+def test_error_in_a_user_s_schedule_is_raised_unchanged():
+    """A TypeError raised in it is not mistaken for a function with fewer arguments."""
 
     def schedule(epoch, rate):
         return rate + "1"

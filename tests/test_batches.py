@@ -1,4 +1,4 @@
-"""Batches of which row i continues row i, and stateful training on them."""
+"""Batches in which row i continues row i of the previous batch, and stateful training on them."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_unequal_series_come_whole_and_in_order(n_steps, batch_size, rng):
     for (xs, ys), a, b in zip(found, x, y, strict=True):
         np.testing.assert_array_equal(np.concatenate(xs), a)
         np.testing.assert_array_equal(np.concatenate(ys), b)
-    # No row waits while there is a series to begin.
+    # No row is empty while there are series that have not begun.
     assert len(batches) <= 1 + sum(-(-len(a) // n_steps) for a in x) / batch_size + 9 / n_steps
 
 
@@ -175,7 +175,7 @@ def test_fit_on_unequal_series_matches_masked_batches_by_hand(return_sequences, 
             if return_sequences:
                 by_hand.train_on_batch(xb, yb, mask=mask)
             else:
-                # The mean is over rows that have a step: where one has none the other weighs twice.
+                # The mean is over rows that have a step: if one has none, the weight of the other is doubled.
                 n_valid = mask.sum(axis=1)
                 last = yb[np.arange(2), np.maximum(n_valid, 1) - 1]
                 weight = (n_valid > 0) * 2 / (n_valid > 0).sum()

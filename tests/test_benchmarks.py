@@ -1,4 +1,4 @@
-"""The measuring tools decide rightly on made-up figures, and run: no timing is looked at here."""
+"""The benchmark tools run, and decide correctly on invented figures. No times are tested."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def made_up(rng, slower: float, spread: float, rounds: int = 15, pairs: int = 3,
     """Times of old and new in pairs of processes: `slower` times as long, with noise in rounds and between pairs."""
     found = []
     for k in range(pairs):
-        machine = rng.uniform(1, 2, rounds)  # what hits both sides of a round alike
+        machine = rng.uniform(1, 2, rounds)  # equal for both sides of a round
         old, new = machine * rng.lognormal(0, spread, (2, rounds))
         found.append((old, new * slower * (1 + drift * (k - (pairs - 1) / 2))))
     return found
@@ -37,18 +37,18 @@ def test_compare_finds_what_is_slower_and_by_how_much(rng):
 def test_compare_calls_equal_and_faster_ones_not_slower(rng):
     assert str(compare.decide(made_up(rng, 1.0, 0.01), 0.05)) == "same"
     assert str(compare.decide(made_up(rng, 0.8, 0.01), 0.05)) == "faster"
-    # Within the bound, however sure it is.
+    # Within the bound, at any confidence.
     assert not compare.decide(made_up(rng, 1.03, 0.001), 0.05).slower
 
 
-def test_compare_blames_no_one_for_noise():
+def test_compare_reports_nothing_for_noise():
     verdicts = [compare.decide(made_up(np.random.default_rng(i), 1.0, 0.3), 0.05) for i in range(300)]
     assert sum(v.slower for v in verdicts) <= 3
     assert all(v.noisy for v in verdicts)
 
 
 def test_compare_takes_a_difference_between_processes_for_noise(rng):
-    # Every round says 10% and more in one pair, nothing in another: that is how processes differ.
+    # 10% and more in every round of one pair, nothing in another pair: processes differ like this.
     verdict = compare.decide(made_up(rng, 1.08, 0.005, drift=0.2), 0.05)
     assert verdict.noise > 0.15
     assert not verdict.slower
@@ -91,7 +91,7 @@ def test_compare_needs_samples():
 # --- ratios, growth ----------------------------------------------------------------------------------------------------
 
 
-def test_ratios_line_knows_both_kinds_of_targets():
+def test_ratios_line_handles_both_kinds_of_targets():
     def line(measured, at_most, by_chance=False):
         spread = (measured - 0.1, measured + 0.1)
         return ratios.Line("", "", measured, spread, 1.0, at_most, by_chance).met
@@ -180,7 +180,7 @@ def test_epochs_take_one_time_a_round():
     assert times.shape == (2,)
 
 
-def test_start_targets_know_what_is_met():
+def test_start_targets_report_what_is_met():
     middle = {
         "fastrnn, bare import": {"import": 0.1},
         "fastrnn, cold": {"fit_alone": 6.0, "first_fit": 7.0},

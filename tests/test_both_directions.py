@@ -1,4 +1,4 @@
-"""Both directions as one program: the same numbers, to the last bit, as one after the other gives."""
+"""Both directions as one program: bitwise the same numbers as one after the other."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def pattern(cell="gru", units=UNITS, dtype="float32", **options):
 
 
 def one_after_the_other(layer, x, mask=None):
-    """What the layer gives where it must not take the short way."""
+    """Outputs of the layer without the combined program."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layer, "_run_prepared", lambda x, mask: None)
         return layer(x, mask=mask)
@@ -104,12 +104,12 @@ def test_small_passes_are_alone_and_long_ones_are_not(monkeypatch):
     monkeypatch.setattr(threads, "resolve", lambda n: 8)
     cells = [pattern("simple_rnn", 8).cell.kernel_cell()] * 2
     assert plans.threads_of_both(cells, (1, 10, 1), None) == (1, 1, True)
-    # Of next to no products, but of many steps.
+    # Small products, but many steps.
     assert plans.threads_of_both(cells, (1, 100, 1), None) == (2, 1, True)
 
 
 def test_steps_are_shared_where_that_keeps_more_threads_busy(rng, monkeypatch, runs):
-    """One sequence has two threads to give, one for each direction."""
+    """One sequence can use two threads, one for each direction."""
     shape = (1, 30, 64)
     directions = [Direction(pattern("lstm", 256).cell.kernel_cell(), np.zeros((1, 0), np.float32), False)] * 2
     for n, expected in ((1, True), (2, True), (3, False), (8, False)):

@@ -196,7 +196,7 @@ def test_folder_that_cannot_be_listed_is_no_error(package: Path) -> None:
 
 @needs_jit
 def test_error_in_a_function_that_cached_code_refers_to_is_not_hidden(package: Path) -> None:
-    """What is loaded may have others compiled: their errors are no reason to compile the caller again."""
+    """Loaded code may cause other functions to be compiled; their errors do not cause the caller to be compiled again."""
     run(package)
     main = package / "main.py"
     fails = (
@@ -221,7 +221,7 @@ def test_file_of_a_class_that_has_moved_is_compiled_again(package: Path) -> None
     new = [file for file in (package / "cache").rglob("*.nbc") if file not in theirs]
     assert len(new) == 2
     for old, file in zip(theirs, sorted(new), strict=True):
-        file.write_bytes(old.read_bytes())  # valid, and of a class that is not there
+        file.write_bytes(old.read_bytes())  # valid, but of a class that does not exist
     assert run(package) == (FRESH, "")
 
 

@@ -1,4 +1,4 @@
-"""The way of a batch from `RNNClassifier.fit` to the kernel, and of a gradient back, as Python's stack shows it.
+"""The Python functions between `RNNClassifier.fit` and the kernels of the forward and backward pass, from the stack.
 
 ``pytest -s tests/test_call_chain.py`` prints the frames.
 """

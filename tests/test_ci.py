@@ -1,4 +1,4 @@
-"""What .ci/run does, with stand-ins for Python: which commands it runs, and what it makes of their ends."""
+"""The commands that .ci/run runs, with stand-ins for Python, and its reaction to their exit codes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ esac
 
 @pytest.fixture
 def ci(tmp_path):
-    """Runs .ci/run in a copy of what it reads; gives its exit code, its lines, and the commands that it ran."""
+    """Runs .ci/run in a copy of the files that it reads; returns its exit code, its lines, and the commands that it ran."""
     home = tmp_path / "here" / "project"
     (home / ".ci").mkdir(parents=True)
     (home / "tests" / "release").mkdir(parents=True)

@@ -27,12 +27,12 @@ def test_drawn_case_matches_keras(number):
 
 
 @pytest.mark.parametrize("case", REGRESSIONS, ids=[c.get("why", str(k)) for k, c in enumerate(REGRESSIONS)])
-def test_difference_once_found_stays_mended(case):
+def test_case_that_once_differed_matches(case):
     verdict, details = differential.check(case)
     assert verdict != "differs", f"{details}\n{json.dumps(case)}"
 
 
-def test_a_wrong_number_is_seen():
+def test_comparison_finds_a_wrong_number():
     """The comparison itself can fail: one weight off by 1e-8 in float64, a missing array, a NaN."""
     expected = {"a": np.ones((2, 3)), "b": np.zeros(4)}
     assert not differential.differences({k: v.copy() for k, v in expected.items()}, expected, 1e-10)
@@ -60,7 +60,7 @@ def test_drawing_reaches_every_option():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("number", [0, 1])
-def test_difference_that_rounding_does_not_explain_is_told(number, dtype, monkeypatch):
+def test_difference_that_rounding_does_not_explain_is_reported(number, dtype, monkeypatch):
     """An error of 1e-8 in float64, of 1e-3 in float32, shows, though last digits of the weights move the results too."""
     drawn = differential.cases(5, 40)
     case = next(c for c in drawn if c["dtype"] == dtype and c["kind"] == ("layer", "model")[number])

@@ -185,7 +185,7 @@ def test_stateful_rows_without_steps_keep_their_state(X, per_step):
 
 @pytest.mark.parametrize("per_step", [False, True], ids=["sequence", "steps"])
 @pytest.mark.parametrize("stateful", [False, True], ids=["stateless", "stateful"])
-def test_only_empty_sequences_teach_nothing(X, y, stateful, per_step):
+def test_training_on_empty_sequences_alone_changes_nothing(X, y, stateful, per_step):
     empty = [np.zeros((0, 2))] * 2
     targets = [[], []] if per_step else [0.0, 1.0]
     made = estimator(RNNRegressor, stateful=stateful, return_sequences=per_step)

@@ -33,7 +33,7 @@ NEW = {cls.__name__: cls for cls in (CoRNN, EchoState, FastGRNN, MinGRU, MinLSTM
 
 @equations("a b c", "h s", extra="w v", late="c")
 def Everything(z, prev, p, activation=tanh, gate=sigmoid, leak=0.25):
-    """A cell of no meaning that uses most of what equations may use."""
+    """An arbitrary cell that uses most of what equations may use."""
     a = gate(z.a + p.w * prev.s)
     g = activation(z.c(a * prev.h)) / (1 + sqrt(1 + z.b**2))
     leaky = where((z.a > 0) & ~(z.a < 0), z.a, 0.2 * z.a)

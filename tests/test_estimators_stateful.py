@@ -19,7 +19,7 @@ def make(cell="lstm", **arguments):
 
 
 def still(cell="lstm", **arguments):
-    """A network whose weights don't move, so that only states make a difference between calls."""
+    """A network with constant weights, so that calls differ only in their states."""
     return make(cell, learning_rate_init=1e-300, **arguments)
 
 
@@ -143,7 +143,7 @@ def test_other_batch_size_is_an_error_until_reset(data):
 
 
 def test_fit_holds_no_states(data):
-    """So that cross-validation works, whose parts differ in size."""
+    """Cross-validation needs this, as its parts differ in size."""
     X, y = data
     model = make(max_iter=2, tol=None, batch_size=4).fit(X, y)
     plain = make(max_iter=2, tol=None, batch_size=4, stateful=False).fit(X, y)
@@ -186,14 +186,14 @@ def test_classifier_is_stateful_too():
     np.testing.assert_allclose(model.predict_proba(X[:, 5:]), whole.predict_proba(X), rtol=1e-5)
 
 
-def test_refuses_what_cannot_go_on():
+def test_refuses_batches_that_can_not_continue():
     X, y = np.zeros((4, 3, 1)), np.zeros((4, 3))
     with pytest.raises(ValueError, match=r"stateful=True can't be used with bidirectional=True"):
         make(bidirectional=True).partial_fit(X, y)
 
 
 def test_learns_a_series_piece_by_piece():
-    """A series cut into rows that each go on: the state carries what the piece doesn't show."""
+    """Rows that continue a series: the state has information that the current piece lacks."""
     t = np.arange(2001) / 4
     wave = np.sin(t)
     rows = wave[:2000].reshape(4, 500)

@@ -82,7 +82,7 @@ def test_splitter_gives_its_last_split(splitter, series):
     assert model.best_validation_score_ == pytest.approx(best_score(model, x[part], y[part]), rel=1e-5)
 
 
-def test_stratified_splitter_knows_the_classes(series):
+def test_stratified_splitter_gets_the_classes(series):
     x, y = series
     labels = np.where(y > np.quantile(y, 0.8), "high", "low")
     splitter = StratifiedKFold(4)

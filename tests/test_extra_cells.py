@@ -21,7 +21,7 @@ N_BATCH, N_STEPS, N_INPUTS, UNITS = 4, 6, 3, 5
 MASK = mask_of("full", "holes", "leading", "none")
 
 
-#: Layer and cell of each; their numbers are held against the naive ones in test_extra_cells_oracle.
+#: Layer and cell of each; test_extra_cells_oracle compares their numbers with naive versions.
 MADE = {
     "peephole_lstm": (layers.PeepholeLSTM, PeepholeLSTMCell),
     "janet": (layers.JANET, JANETCell),
@@ -162,7 +162,7 @@ def backward(cell, phase, step):
                 dh[j] /= 2
 
 
-def test_own_kernel_through_every_door(rng):
+def test_own_kernel_in_every_kind_of_use(rng):
     check_cell(LeakyTestCell(4))
     x = rng.normal(size=(N_BATCH, N_STEPS, N_INPUTS)).astype(np.float32)
     by_kernel = layers.RNN(LeakyTestCell(4), return_sequences=True)
@@ -189,7 +189,7 @@ def test_check_cell_says_what_is_wrong():
         check_cell(object())
 
     class Hidden(Elman):
-        """Keeps something that is not in the states."""
+        """Has data that are not in the states."""
 
         count = 0
 

@@ -38,7 +38,7 @@ KINDS = [
 DEFAULTS = [kind for kind in KINDS if not kind[1]]
 FULL = {"return_sequences": True, "return_state": True}
 GRADIENT = {"rtol": 1e-7, "atol": 1e-9}
-# What the naive versions are told; the rest shapes what comes out of the layer.
+# Options of the naive versions; the other options only change the form of the layer's outputs.
 OF_THE_LOOP = ("go_backwards", "return_sequences", "zero_output_for_mask")
 OF_THE_STEP = ("activation", "recurrent_activation", "beta")
 RATES = [{"dropout": 0.4}, {"recurrent_dropout": 0.4}, {"dropout": 0.25, "recurrent_dropout": 0.5}]

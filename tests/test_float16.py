@@ -65,7 +65,7 @@ def test_model_on_float16_equals_float32():
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf])
 @pytest.mark.parametrize("form", ["array", "list", "Ragged"])
-def test_infinity_in_float16_is_told_where_it_is(value, form):
+def test_infinity_in_float16_is_located(value, form):
     x = X.copy()
     x[3, 2, 1] = value
     given = {"array": x, "list": list(x), "Ragged": Ragged.from_list(x)}[form]
@@ -77,7 +77,7 @@ def test_infinity_in_float16_is_told_where_it_is(value, form):
         regressor().fit(given, Y)
 
 
-def test_nan_in_float16_is_told_where_it_is():
+def test_nan_in_float16_is_located():
     table = X[..., 0].copy()
     table[3, 2] = np.nan
     with pytest.raises(ValueError, match="X contains NaN at sample 3, step 2"):

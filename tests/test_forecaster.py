@@ -197,7 +197,7 @@ def test_partial_fit_trains_on_new_steps_and_keeps_the_old_object_on_error():
     assert first.max_iter == 3
 
 
-def test_missing_steps_are_told_and_never_learnt():
+def test_missing_steps_are_marked_and_never_learnt():
     y = wave(120)
     y[[20, 50, 51, 52, 119]] = np.nan
     f = forecaster().fit(y)

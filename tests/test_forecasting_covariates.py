@@ -44,7 +44,7 @@ def test_covariates_that_reach_ahead_in_fit_need_not_be_given_again():
     np.testing.assert_allclose(ahead.predict(), ahead.predict(X=x[300:306]), rtol=1e-6)
 
 
-def test_past_covariates_are_not_looked_at_ahead():
+def test_past_covariates_are_not_read_ahead():
     y, x = data()
     x = np.column_stack([x, np.arange(400.0)])
     f = forecaster(past_covariates=(0, 1)).fit(y[:300], x[:300])

@@ -78,7 +78,7 @@ def test_counts_must_be_whole_and_not_negative(value, message):
         forecaster(distribution="poisson").fit(y)
 
 
-def test_sample_paths_have_the_quantiles_of_the_distribution_and_hang_together():
+def test_sample_paths_have_the_quantiles_of_the_distribution_and_are_correlated():
     rng = np.random.default_rng(0)
     y = np.cumsum(rng.normal(size=800))  # a random walk: errors of neighbouring steps go together
     f = forecaster(

@@ -116,7 +116,7 @@ def test_a_child_can_be_thawed(rng):
     model.fit(x, y, verbose=0)
     assert not any(np.array_equal(a, b) for a, b in zip(before, wrapper.get_weights(), strict=True))
     wrapper.trainable = False
-    wrapper.forward_layer.trainable = True  # the wrapper's own word counts for all that is inside
+    wrapper.forward_layer.trainable = True  # the wrapper's `trainable` applies to all its children
     model.compile("sgd", "mse")
     before = wrapper.get_weights()
     model.fit(x, y, verbose=0)

@@ -1,4 +1,4 @@
-"""What the compiler made of the hot kernels: wide vectors, one precision, and no allocation on the way of a step.
+"""Machine code of the hot kernels: wide vectors, one precision, and no allocation in a step.
 
 Nothing is timed. Code from the kernels' cache can't be looked at, so each kernel is compiled here once more.
 """
@@ -90,7 +90,7 @@ def test_count_packed_reads_registers_and_precision():
 def test_gemm_code_multiplies_in_full_vectors_only():
     found = packed(matmul._gemm)
     tile = micro_kernel.ROWS * micro_kernel.VECTORS
-    assert found["ps", REGISTER] >= tile  # the largest tile alone has so many fused multiply-adds
+    assert found["ps", REGISTER] >= tile  # the largest tile alone has this number of fused multiply-adds
     assert sum(found.values()) == found["ps", REGISTER]
 
 
@@ -123,7 +123,7 @@ STREAMS = hasattr(Sequential, "stream")
 def test_stream_step_allocates_nothing(cell):
     from numba.core.runtime import _nrt_python, rtsys
 
-    # Wide, so that any array of the size of inputs, gates or outputs stands out against what a call in Python takes.
+    # Wide, so that an array of the size of inputs, gates or outputs is much larger than the memory of a call in Python.
     model = Sequential([layers.Input((None, 256)), LAYERS[cell](256), layers.Dense(256)])
     stream = model.stream(batch_size=1)
     x = np.random.default_rng(0).normal(size=(1, 256)).astype("f")

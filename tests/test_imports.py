@@ -128,13 +128,13 @@ def test_imports_go_one_way(path):
 @pytest.mark.parametrize(
     ("library", "packages"), [("numba", ("numba", "llvmlite")), ("sklearn", ("sklearn",))]
 )
-def test_imports_of_a_library_stay_in_its_rooms(path, library, packages):
+def test_imports_of_a_library_stay_in_allowed_modules(path, library, packages):
     name = module_name(path)
     uses = [(line, i) for line, i in parse(path) if i.split(".")[0] in packages]
     assert not uses or room_of(name) in DECLARED[library], uses
 
 
-def test_imports_declaration_names_each_room_once_and_no_other():
+def test_imports_declaration_names_each_module_once_and_no_other():
     stems = {p.stem for p in PACKAGE.glob("*.py")} | {p.parent.name for p in PACKAGE.glob("*/__init__.py")}
     assert sorted(ROOMS) == sorted(stems - {"__init__"})
     assert {*DECLARED["numba"], *DECLARED["sklearn"]} <= set(ROOMS)
@@ -175,11 +175,11 @@ def imports_between(folder: Path) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("folder", ["benchmarks", "examples"])
-def test_imports_of_scripts_have_no_circle(folder):
+def test_imports_of_scripts_have_no_cycle(folder):
     graphlib.TopologicalSorter(imports_between(ROOT / folder)).prepare()  # raises CycleError
 
 
-def test_imports_of_scripts_checker_sees_a_circle(tmp_path):
+def test_imports_of_scripts_checker_finds_a_cycle(tmp_path):
     folder = tmp_path / "benchmarks"
     folder.mkdir()
     (folder / "report.py").write_text("def write():\n    from benchmarks.drawing import draw\n")
@@ -214,7 +214,7 @@ def test_imports_checker_sees_a_wrong_direction(tmp_path, monkeypatch):
     assert complaints(package / "model.py") == []
 
 
-def test_private_names_of_numba_stay_behind_the_wall():
+def test_private_names_of_numba_stay_in_numba_private():
     """What is public: numba itself, numba.types, numba.extending, llvmlite.ir (see engine/numba_private)."""
     public = re.compile(
         r"numba(\.(types|extending|config|typeof|njit|jit|__version__)(\..*)?)?|llvmlite(\.ir(\..*)?)?"

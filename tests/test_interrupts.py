@@ -1,4 +1,4 @@
-"""Ctrl-C: held back while code is made, raised afterwards; and never the cause of wrong numbers, a hang or a crash."""
+"""Ctrl-C: delayed while code is compiled, raised afterwards; it never causes wrong numbers, a hang or a crash."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_interrupt_is_raised_at_the_end_of_the_block():
     def work():
         with held():
             signal.raise_signal(signal.SIGINT)
-            with held():  # blocks inside each other are one
+            with held():  # nested blocks act as one
                 reached.append(1)
             reached.append(2)
         reached.append(3)
@@ -185,7 +185,7 @@ def test_long_call_is_interrupted_between_chunks(outputs):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    # Half a second where nobody else uses the cores.
+    # Half a second if no other process uses the cores.
     assert float(done.stdout) < 0.5 * max(1.0, 4 * os.getloadavg()[0] / (os.cpu_count() or 1))
 
 

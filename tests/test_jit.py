@@ -140,7 +140,7 @@ class JitTestOther(NamedTuple):
 
 @stub
 def put(cell: NamedTuple, x: np.ndarray, i: int) -> float:
-    """What element i becomes."""
+    """The new value of element i."""
 
 
 @implements(put, JitTestScale)
@@ -249,7 +249,7 @@ def test_division_by_zero_is_as_in_numpy() -> None:
 
 @needs_jit
 def test_garbage_is_collected_while_code_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other threads need it; what the user has set stays."""
+    """Other threads need it; a setting of the user is kept."""
     seen = []
     original = pipeline.Compiler.compile_extra
 

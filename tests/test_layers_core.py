@@ -325,7 +325,7 @@ def test_arguments_are_those_of_keras(name):
 
 
 class Doubled(layers.Layer):
-    """A user's own layer, which says nothing of itself."""
+    """A user's own layer without a configuration."""
 
     def forward(self, x, mask=None, training=False):
         return 2 * x, None

@@ -79,7 +79,7 @@ def test_failed_compilation_is_raised_before_the_launch_and_the_next_call_is_rig
     waiting = dict(slots.empty[8])
     kept = [slot for slot in slots._all if slot not in waiting.values()]
     values = [slot.value for slot in kept]
-    # As in a process where it hasn't been needed yet.
+    # As in a process that has not needed it yet.
     slots.empty[8].update({("as", "if", k): slot for k, slot in enumerate(kept)})
     launches = []
 

@@ -1,4 +1,4 @@
-"""Memory for kernels: where it starts, and that nothing in use is handed out again."""
+"""Memory for kernels: its alignment, and that memory in use is not reused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_aligned_starts_at_a_cache_line(shape, dtype):
 
 @pytest.mark.parametrize("take", [aligned, Recycler().take], ids=["aligned", "recycler"])
 def test_large_arrays_begin_at_different_places_of_their_pages(take):
-    """An update that walks several of them side by side would be slowed down by equal ones."""
+    """Equal offsets would slow down an update that reads several of them together."""
     arrays = [take((100_000,), np.dtype("float32")) for _ in range(5)]
     places = {a.ctypes.data % 4096 for a in arrays}
     assert len(places) == 5
@@ -45,7 +45,7 @@ def test_weights_gradients_and_moments_lie_apart(optimizer):
     assert len({v.ctypes.data % 4096 for v in vectors}) == len(vectors)
 
 
-def test_recycler_gives_memory_again_only_when_nobody_looks_at_it():
+def test_recycler_reuses_memory_only_without_references_to_it():
     recycler, shape, dtype = Recycler(), (200, 200), np.dtype("float32")
     first = recycler.take(shape, dtype)
     address = first.ctypes.data

@@ -344,7 +344,7 @@ def test_early_stopping_restores_the_best_epoch_of_a_custom_metric(options, dire
         ("mae", "val_loss", False),
     ],
 )
-def test_auto_mode_knows_the_direction_of_the_librarys_metrics(metric, name, larger):
+def test_auto_mode_finds_the_direction_of_the_librarys_metrics(metric, name, larger):
     stopping = callbacks.EarlyStopping(name, patience=5)
     model = network(1, "sigmoid", "bce", metrics=[metric])
     model.fit(X, (Y > 0) * 1.0, epochs=2, verbose=0, validation_split=0.5, callbacks=[stopping])

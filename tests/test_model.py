@@ -199,7 +199,7 @@ def test_constraint_holds_after_each_step(tokens):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adagrad", "adam"])
 def test_token_table_trained_by_rows_matches_dense(optimizer, tokens):
-    """What only the touched rows of a table cost must not show in the numbers."""
+    """Updating only the rows in use gives the numbers of updating the whole table."""
     models = []
     for sparse in (True, False):
         model = token_model()

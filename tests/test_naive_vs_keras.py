@@ -1,4 +1,4 @@
-"""The oracle held against Keras itself, so that every other test may trust the oracle alone."""
+"""The oracle compared with Keras, so that other tests can use the oracle alone."""
 
 from __future__ import annotations
 

@@ -172,7 +172,7 @@ def test_lazy_adam_matches_sparse_adam_of_torch(rng):
 
 @pytest.mark.parametrize("name", ["sgd-momentum", "rmsprop-momentum", "adam", "adam-amsgrad"])
 def test_rows_that_never_had_a_gradient_are_not_touched(name):
-    """They would not move: the update costs what the rows cost that had one."""
+    """They would not change, so the time of an update depends only on rows that had one."""
     n, width = 30, 5
     mine, optimizer = np.ones(n * width), make(name)
     plan = Plan([], [], [Table(0, n * width, (n, width), lambda: np.array([3, 7]))])
@@ -385,7 +385,7 @@ def test_schedule_matches_keras(name, arguments, options):
 
 
 def test_optimizer_of_two_models_is_refused():
-    """Its moments would be mixed without a word; a copy, or an optimizer that its model has given up, is fine."""
+    """Its moments would be mixed silently; a copy, or an optimizer that its model no longer uses, is allowed."""
     x, y = np.ones((4, 3, 2)), np.ones((4, 1))
     first, second = (
         Sequential([layers.GRU(3), layers.Dense(1)], seed=seed, name=f"net{seed}") for seed in (0, 1)

@@ -139,7 +139,7 @@ def test_partial_fit_makes_no_copy_of_a_table(solver, rng):
 
 
 def test_estimators_take_a_lazy_solver(tmp_path, rng):
-    """Rows of other batches stay where they are, and the file knows it."""
+    """Rows of other batches do not change, and the option is saved in the file."""
     x = np.array([[1, 2, 3], [4, 5, 6]] * 4)
     made = RNNClassifier(units=3, vocabulary_size=9, solver=Adam(0.01, lazy=True), random_state=0)
     made.partial_fit(x, [0, 1] * 4, classes=[0, 1])

@@ -16,7 +16,7 @@ from fastrnn.engine.recurrence.schedule import dense_schedule, masked_schedule, 
 
 
 def naive_schedule(mask):
-    """The parts of a schedule, as sentences would put them."""
+    """The parts of a schedule as Python objects."""
     n_batch, n_steps = mask.shape
     order = sorted(range(n_batch), key=lambda b: -mask[b].sum())
     active = [sum(mask[b].sum() > s for b in range(n_batch)) for s in range(n_steps + 1)]

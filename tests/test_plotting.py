@@ -79,7 +79,7 @@ def test_learning_curves_reject(pyplot):
         plot_learning_curves(CURVES, axes=pyplot.subplots()[1])
 
 
-def test_forecast_stands_at_the_end_of_the_truth(pyplot):
+def test_forecast_is_drawn_at_the_end_of_the_truth(pyplot):
     months = np.arange("2000-01", "2002-01", dtype="datetime64[M]")
     truth = np.arange(24.0)
     ax = plot_forecast(truth, {"naive": truth[-12:] - 12, "short": [1.0]}, time=months, ylabel="y", title="t")
@@ -233,6 +233,6 @@ def test_colours_of_pictures_differ_for_the_colour_blind_and_in_grey():
     for simulated in (linear, linear @ deutan.T, linear @ protan.T):
         apart = np.linalg.norm(simulated[1:3] - simulated[:2], axis=1)
         assert apart.min() > 0.1
-    # In grey the line styles and markers tell what lightness does not.
+    # In grey, lines differ in line style and marker if not in lightness.
     assert len({str(line) for line in LINES[:4]}) == 4
     assert len(set(MARKERS)) == len(COLOURS)

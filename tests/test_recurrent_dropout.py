@@ -97,7 +97,7 @@ def test_masks_are_inverted_and_drawn_for_each_call(cell, options, rates, rng):
             continue
         assert first.shape == shape
         np.testing.assert_allclose(np.unique(first), [0, 1 / (1 - rate)])
-        # Five standard deviations of the mean of so many draws.
+        # Five standard deviations of the mean of `first.size` draws.
         assert abs((first > 0).mean() - (1 - rate)) < 5 * np.sqrt(rate * (1 - rate) / first.size)
         assert (first != second).mean() > 0.2
         for a in range(shape[0]):

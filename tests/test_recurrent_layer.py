@@ -1,4 +1,4 @@
-"""The recurrent layer around every kind of cell: streams, prepared inference, copies, files, and the cell's own words."""
+"""The recurrent layer around every kind of cell: streams, prepared inference, copies, files, and arguments of the cell."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_layer_of_a_cell_draws_what_the_named_layer_draws(rng):
     np.testing.assert_array_equal(models[0].params, models[1].params)
 
 
-def test_named_layer_takes_the_words_of_its_cell():
+def test_named_layer_takes_the_arguments_of_its_cell():
     layer = layers.LSTM(
         4, "relu", recurrent_activation="hard_sigmoid", dropout=0.1, stateful=True, name="here"
     )

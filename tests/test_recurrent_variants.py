@@ -221,8 +221,8 @@ def test_small_calls_agree_on_any_number_of_threads(cell, options, sequences, rn
 @pytest.mark.parametrize("backwards", [True, False])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("cell", ["simple_rnn", "gru", "lstm"])
-def test_many_sequences_are_as_few_of_them(cell, training, backwards, time_major, rng):
-    """Inputs of many rows are multiplied where they lie, those of few are gathered; a row's numbers are the same."""
+def test_sequences_of_a_large_batch_match_a_small_batch(cell, training, backwards, time_major, rng):
+    """Inputs of many rows are multiplied in place, those of few rows are copied first; the numbers of a row are the same."""
     weights, x, _ = problem(cell, rng, {}, dtype=np.float32, n_batch=83, n_steps=6, units=9)
     if time_major:
         x = np.ascontiguousarray(x.swapaxes(0, 1)).swapaxes(0, 1)
@@ -238,7 +238,7 @@ def test_many_sequences_are_as_few_of_them(cell, training, backwards, time_major
 @pytest.mark.parametrize("sequences", [True, False])
 @pytest.mark.parametrize(("cell", "options"), KINDS)
 def test_masked_calls_keep_nothing_of_the_call_before(cell, options, sequences, zero, rng):
-    """What a call lays out is used again by the next; a layer that has not been called yet has nothing to use."""
+    """A call reuses the plan of the previous call; the first call of a layer has no plan to reuse."""
     weights, x, _ = problem(cell, rng, options, dtype=np.float32, n_batch=4, n_steps=6, units=5)
     more = {"return_sequences": sequences, "zero_output_for_mask": zero, "go_backwards": zero, **options}
     layer = make_layer(cell, 5, weights, 3, np.float32, **more)
@@ -269,7 +269,7 @@ def test_same_call_gives_the_same_bits(cell, options, rng):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_two_forwards_may_wait_for_their_backwards(cell, rng):
+def test_two_forwards_before_their_backwards(cell, rng):
     """The cache of a call is its own: backward of an earlier call is right after a later one."""
     weights, x, _ = problem(cell, rng)
     other = rng.normal(size=x.shape)

@@ -144,7 +144,7 @@ def test_grid_refuses_to_race_networks_that_learn_differently():
         grid.check_outputs([one, eager], case)
 
 
-def test_real_data_tells_of_every_job_that_left_its_file(tmp_path):
+def test_real_data_reports_every_job_with_a_file(tmp_path):
     from benchmarks import real_data
 
     here = {"cpu": "a processor", "cores": 2, "date": "2001-02-03", "commit": "abc123", "load": 1.5}

@@ -437,7 +437,7 @@ def at(value, *keys):
     return value
 
 
-# Files with a right checksum whose content asks for harm: memory, other sizes, states that kernels would follow blindly.
+# Malicious files with a right checksum: huge memory, other sizes, states that kernels would use without checks.
 HARM = {
     "units": lambda c: at(c, "value", "config", "layers", 1, "config").update(units=10**9),
     "input": lambda c: at(c, "value", "config", "layers", 0, "config")["batch_shape"].update(
@@ -473,7 +473,7 @@ def test_content_that_asks_for_harm_is_refused(name, tmp_path):
 
 @pytest.mark.parametrize("item", [[], {}, 1.5, "a", {"$": "tuple", "items": []}], ids=repr)
 def test_memory_is_bounded_by_the_size_of_the_file(item, tmp_path):
-    """Text makes the most of its bytes where it stands for many small objects."""
+    """Text that describes many small objects needs the most memory for its bytes."""
     path = tmp_path / "m"
     fastrnn.save({"a": 1}, path)
     rewrite(path, lambda c: c["value"].update(a=[item] * 100_000))
@@ -568,7 +568,7 @@ def test_safetensors_library_reads_our_files(tmp_path):
 
 
 def test_files_of_the_safetensors_library_are_read(tmp_path):
-    """The tensors are ours to read; without a description of a model they are no model."""
+    """The tensors can be read, but without a description of the model they are not a model."""
     safetensors = pytest.importorskip("safetensors.numpy")
     arrays = {
         "w": np.arange(6, dtype="f4").reshape(2, 3),

@@ -38,7 +38,7 @@ KINDS = ["two classes", "three classes", "text", "numbers"]
 
 
 class Flat:
-    """What a scorer sees of flattened steps: an oracle that knows nothing of per_step."""
+    """An estimator of flattened steps for scorers: an oracle without per_step."""
 
     def __init__(self, model, answers):
         self.model, self.answers = model, answers

@@ -230,7 +230,7 @@ def many_to_one(rng):
 
 
 def one_to_many(rng):
-    """A number becomes a wave of that frequency."""
+    """Input: a number; output: a sine wave of that frequency."""
     x = rng.uniform(0.2, 1, size=(256, 1))
     y = np.sin(x * np.arange(6))[..., None]
     return [layers.RepeatVector(6), layers.GRU(16, return_sequences=True), layers.Dense(1)], x, y

@@ -49,7 +49,7 @@ def test_encoder_decoder_gradient_matches_finite_difference(cell, units, kind, r
     x, y = data(kind, rng)
     randomize(model, x, rng)
     _, grads = assert_gradient(model, x, y, rng)
-    # The encoder learns by way of its states alone.
+    # The encoder gets gradients only through its states.
     size = sum(w.size for layer in model.encoder for w in layer.get_weights())
     assert np.abs(grads[:size]).max() > 1e-4
 
@@ -207,7 +207,7 @@ def test_free_running_matches_naive_and_steps_by_hand(cell, kind, rng):
     model = make(cell, (14, 12), kind)
     x, _ = data(kind, rng, 10)
     randomize(model, x, rng, scale=1.0)
-    # Without a bias, by which one token could win for ever.
+    # Without a bias, as one token could win at every step.
     kernel, bias = model.layers[-1].get_weights()
     model.layers[-1].set_weights([2 * kernel, 0 * bias])
     expected = naive_pass(model, cell, x, kind, n_steps=6)
@@ -319,7 +319,7 @@ def test_steps_behind_the_end_do_not_count(rng):
     model.compute_gradients(x, y)
     grads = model.grads.copy()
     model.compute_gradients(x, other)
-    # What padding is shown to later steps reaches no step that counts.
+    # The padding of later steps has no effect on steps that count.
     np.testing.assert_allclose(model.grads, grads, rtol=1e-12, atol=1e-15)
 
 

@@ -141,7 +141,7 @@ def test_copies_have_weights_of_their_own(way, data, tmp_path):
 
 
 def test_seed_of_a_shared_layer_stays(data):
-    """Dropout masks of a model don't depend on whether another one looks into it."""
+    """Dropout masks of a model don't depend on whether another model uses its layers."""
     x, y = data
     made = [model([layers.LSTM(5, dropout=0.3)]) for _ in range(2)]
     Sequential(made[0].layers[:1], seed=7).predict(x, verbose=0)

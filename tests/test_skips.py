@@ -24,7 +24,7 @@ def test_known():
 def test_runs():
     pass
 """
-WHOLE_FILE = "import pytest\npytest.importorskip('a_module_that_nobody_has')\ndef test_a(): pass\n"
+WHOLE_FILE = "import pytest\npytest.importorskip('a_module_that_does_not_exist')\ndef test_a(): pass\n"
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:X is far from unit scale")
 SMALL = {"cell": "gru", "units": 12, "tol": None}
 # With one batch for all samples everything holds.
 ONE_BATCH = {**SMALL, "batch_size": 1000, "dtype": "float64", "learning_rate_init": 0.03, "max_iter": 60}
-# With the usual small ones, one thing can't.
+# With the usual small batches, one check can't pass.
 BATCHES = {**SMALL, "learning_rate_init": 0.02, "max_iter": 40}
 EXPECTED = {
     "check_sample_weight_equivalence_on_dense_data": "repeated samples make other batches than weighted ones"

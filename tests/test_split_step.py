@@ -33,7 +33,7 @@ CASES = [
 
 
 def with_shares(monkeypatch, shares):
-    """From now on every pass has so many; returns the list of those that were planned."""
+    """Make every later pass use this number of slices; returns the list of numbers that were planned."""
     planned = []
 
     def slice_count(*args):
@@ -97,7 +97,7 @@ def test_split_step_is_done_alone_where_the_team_works_for_others(rng, monkeypat
 
 
 def test_split_step_flushes_denormals_on_every_thread(rng, monkeypatch):
-    """A product of denormal states is zero, whoever computes it."""
+    """A product of denormal states is zero on every thread."""
     layer = layer_of("SimpleRNN", activation="linear", use_bias=False, units=600)
     kernel, recurrent = (np.full_like(w, 1e-20) for w in layer.get_weights())
     layer.set_weights([kernel, recurrent])

@@ -1,4 +1,4 @@
-"""How many threads, and that no way of entering the parallel kernels ends the process."""
+"""Number of threads; and no order of calls of the parallel kernels ends the process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from fastrnn.engine.runtime import threads
 from fastrnn.engine.runtime.threads import parallel_region, resolve
 from fastrnn.layers import SimpleRNN
 
-tuning.LATE_NS = float("inf")  # a busy machine is no reason to rest, here
+tuning.LATE_NS = float("inf")  # use the team even if the machine is busy
 layer = SimpleRNN(64, return_sequences=True)
 x = np.random.default_rng(0).standard_normal((64, 20, 64)).astype("float32")
 layer.n_threads = 1
@@ -222,7 +222,7 @@ time.sleep(0.05)
 (worker,) = threads._team._workers
 took = 0
 for _ in range(200):
-    # The team is still there for us: whoever takes a part of a job writes to it.
+    # The team still works: each thread that takes a part of a job writes to it.
     took += work() - 1
     deadline = time.monotonic() + 5
     while worker.asleep and time.monotonic() < deadline:
@@ -284,7 +284,7 @@ def test_workers_keep_the_affinity_that_is_set_later(tmp_path: Path) -> None:
 
 
 @needs_two
-def test_light_calls_wake_nobody_unless_they_follow_one_another() -> None:
+def test_light_calls_wake_no_thread_unless_they_are_frequent() -> None:
     team = threads._Team()
     try:
         assert team.call(2)

@@ -190,7 +190,7 @@ def test_unrolled_layers_predict_and_stream_the_same_bits(last):
     x = np.random.default_rng(2).normal(size=(4, 7, 3)).astype("f")
     expected = looped.predict(x, verbose=0)
     np.testing.assert_array_equal(unrolled.predict(x, verbose=0), expected)
-    for row in range(4):  # a sequence alone, by the unrolled kernels, as it is in the batch
+    for row in range(4):  # a single sequence, which uses the unrolled kernels, gives its row of the batch
         np.testing.assert_array_equal(unrolled.predict(x[row : row + 1], verbose=0), expected[row : row + 1])
     if last is stack:
         streams = [model.stream(batch_size=1) for model in (looped, unrolled)]

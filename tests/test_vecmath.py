@@ -180,7 +180,7 @@ def test_elementary_special_values(name: str, dtype: type) -> None:
 
 
 def reference(name: str, x: np.ndarray) -> np.ndarray:
-    """What each activation is, in plain words of NumPy, for finite float64."""
+    """Each activation in NumPy, for finite float64."""
     erf = np.vectorize(lambda v: float(mpmath.erf(v)))
     sig = 1 / (1 + np.exp(-x))
     rows = x - x.max(-1, keepdims=True)
