@@ -27,6 +27,12 @@ _OPTIONAL = (
 )
 #: LLVM's names of the processor features that determine the speed of kernels.
 _FEATURES = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "neon", "sve", "sve2")
+#: What `engine.numba_private.services` has chosen.
+_COMPILERS = {
+    "private": "enabled",
+    "stock": "enabled, by Numba's public functions only (the stock path), in one thread and without files",
+    "disabled": "disabled",
+}
 _VARIABLES = ("FASTRNN_", "NUMBA_", "KERAS_BACKEND", "OMP_NUM_THREADS")
 
 
@@ -91,14 +97,16 @@ def _cpu_name() -> str:
 
 def _processor() -> dict[str, Any]:
     from fastrnn.engine.kernels.micro_kernel import VECTOR_BITS
-    from fastrnn.engine.numba_private.symbols import get_host_cpu_features, get_host_cpu_name
+    from fastrnn.engine.numba_private.services import STOCK, symbols
 
-    present = {feature for feature, has in get_host_cpu_features().items() if has}
+    unknown = "not asked for on the stock path"
+    features = {} if STOCK else symbols.get_host_cpu_features()
+    present = {feature for feature, has in features.items() if has}
     return {
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
         "name": _cpu_name(),
-        "name in LLVM": get_host_cpu_name(),
-        "features": " ".join(name for name in _FEATURES if name in present),
+        "name in LLVM": unknown if STOCK else symbols.get_host_cpu_name(),
+        "features": unknown if STOCK else " ".join(name for name in _FEATURES if name in present),
         "vector width, bits": VECTOR_BITS,
     }
 
@@ -115,12 +123,12 @@ def _threads() -> dict[str, Any]:
 
 
 def _kernels() -> dict[str, Any]:
+    from fastrnn.engine.numba_private.services import PATH
     from fastrnn.engine.runtime.cache import kernel_files
-    from fastrnn.engine.runtime.jit import DISABLED
 
     files = kernel_files()
     return {
-        "compiler": "disabled" if DISABLED else "enabled",
+        "compiler": _COMPILERS[PATH],
         "files": len(files),
         "size, bytes": sum(file.stat().st_size for file in files),
         "folders": " ".join(sorted({str(file.parent) for file in files})),

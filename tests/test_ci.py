@@ -99,7 +99,7 @@ def test_ci_runs_every_stage_and_ends_with_the_summary_of_pytest(ci):
     code, lines, commands, _ = ci()
     assert code == 0
     assert lines[-1] == "== 3 passed in 1.00s =="
-    assert [line.partition(":")[0] for line in lines[-4:-1]] == ["tests", "peers", "oldest"]
+    assert [line.partition(":")[0] for line in lines[-5:-1]] == ["tests", "peers", "oldest", "stock"]
     for check in ("ruff check .", "ruff format --check .", "mypy"):
         assert of_stage(commands, f"/venv/bin/python -m {check}")
 
@@ -249,11 +249,21 @@ def test_links_that_lead_nowhere_are_found(tmp_path):
     assert done.stdout.splitlines() == ["c.html: deep/b.html#z", "c.html: no.png"]
 
 
+def test_ci_runs_all_tests_of_the_stock_path_in_the_environment_of_the_tests(ci):
+    assert of_stage(ci()[2], "tests/test_stock_path.py")
+    code, _, commands, _ = ci("stock")
+    assert code == 0
+    (tests,) = of_stage(commands, "-m pytest")
+    assert "/venv/bin/python -m pytest" in tests
+    assert "-m slow or not slow tests/test_stock_path.py" in tests
+
+
 def test_ci_refuses_a_stage_that_it_does_not_have(ci):
     code, _, commands, said = ci("test")
     assert code == 2
     assert (
-        "no stage 'test'; there are tests, lint, peers, oldest, docs, release, reliability and audit" in said
+        "no stage 'test'; there are tests, lint, peers, oldest, stock, docs, release, reliability and audit"
+        in said
     )
     assert not commands
 
@@ -266,7 +276,13 @@ def test_workflow_runs_ci_on_each_system():
     systems = [leg["os"] for leg in legs]
     assert {name.split("-")[0] for name in systems} == {"ubuntu", "macos", "windows"}
     assert any(name.endswith("-arm") for name in systems)
-    assert {stage for leg in legs for stage in leg["stages"].split()} <= {"tests", "lint", "peers", "oldest"}
+    assert {stage for leg in legs for stage in leg["stages"].split()} <= {
+        "tests",
+        "lint",
+        "peers",
+        "oldest",
+        "stock",
+    }
     assert "" in [leg["stages"] for leg in legs]
     declared = [c.rpartition(" ")[2] for c in PYPROJECT["project"]["classifiers"] if "Python :: 3." in c]
     assert set(declared) == {leg["python"] for leg in legs}

@@ -267,3 +267,22 @@ def test_names_that_are_imported_late_are_known_to_type_checkers(path):
     }
     assert late
     assert shown == late
+
+
+def test_the_engine_gets_what_is_private_by_services_only():
+    """So that the stock path can leave it out."""
+    wall = "fastrnn.engine.numba_private"
+    inside = PACKAGE / "engine" / "numba_private"
+    others = {
+        str(path): names
+        for path in FILES
+        if path.parent != inside
+        and (
+            names := [
+                name
+                for _, name in parse(path)
+                if name.startswith(wall) and not name.startswith(f"{wall}.services") and name != wall
+            ]
+        )
+    }
+    assert others == {}

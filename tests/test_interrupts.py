@@ -98,6 +98,63 @@ def test_other_threads_hold_nothing_back():
     assert seen == [signal.default_int_handler]
 
 
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
+
+
+def _exit_code(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_interrupt_before_a_fork_inside_the_block_is_raised_in_both_processes():
+    child, raised = -1, False
+    try:
+        with held():
+            signal.raise_signal(signal.SIGINT)
+            child = os.fork()
+    except KeyboardInterrupt:
+        raised = signal.getsignal(signal.SIGINT) is signal.default_int_handler and held_back._current is None
+    finally:
+        if child == 0:
+            os._exit(0 if raised else 1)
+    assert raised
+    assert _exit_code(child) == 0
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_child_of_another_thread_is_not_inside_the_block():
+    codes = []
+
+    def fork():
+        child = os.fork()
+        if child == 0:
+            ended = 1
+            try:
+                if (
+                    signal.getsignal(signal.SIGINT) is signal.default_int_handler
+                    and held_back._current is None
+                ):
+                    signal.raise_signal(signal.SIGINT)  # raised at once: nothing is held back
+            except KeyboardInterrupt:
+                ended = 0
+            finally:
+                os._exit(ended)
+        codes.append(_exit_code(child))
+
+    def work():
+        with held():
+            signal.raise_signal(signal.SIGINT)
+            thread = threading.Thread(target=fork)
+            thread.start()
+            thread.join()
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert codes == [0]
+
+
 COMPILE = """
 import os, signal, threading, time
 import numpy as np

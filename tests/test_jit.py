@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fastrnn.engine.numba_private import pipeline
-from fastrnn.engine.numba_private.pipeline import Redirect
+from fastrnn.engine.numba_private.services import Redirect
 from fastrnn.engine.runtime.jit import DISABLED, body_of, implements, jit, register_sources, stub
 from tests.small_package import CELL, MAIN, environment, run
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastrnn.engine.numba_private import services
 from fastrnn.engine.recurrence import inference, rows
-from fastrnn.engine.runtime import linking
 from fastrnn.engine.runtime.jit import DISABLED
 from fastrnn.layers import LSTM
 from tests.compiled import LISTEN
@@ -86,7 +86,7 @@ def test_failed_compilation_is_raised_before_the_launch_and_the_next_call_is_rig
     def fails(dispatcher, arguments):
         raise MemoryError("no room for code")
 
-    monkeypatch.setattr(linking, "address_of_code", fails)
+    monkeypatch.setattr(services.dispatcher, "address_of_code", fails)
     monkeypatch.setattr(inference, "Program", launches.append)
     try:
         with pytest.raises(MemoryError, match="no room"):
@@ -176,3 +176,25 @@ np.save(sys.argv[2], model.predict(x, verbose=0))
         subprocess.run([sys.executable, "-c", code, str(rounds), str(path)], env=env, timeout=280, check=True)
         outputs.append(np.load(path))
     np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-5, atol=1e-6)
+
+
+FIRST_FIT = (
+    LISTEN
+    + """
+from fastrnn import RNNClassifier
+X = np.random.default_rng(0).normal(size=(64, 20, 8)).astype("f")
+RNNClassifier(units=32, max_iter=2, batch_size=32, tol=None, random_state=0).fit(X, np.arange(64) % 2).predict(X)
+print(len(compiled), *compiled)
+"""
+)
+
+
+def test_first_fit_compiles_few_functions(tmp_path):
+    """Each of them takes 0.05 to 0.5 s. There were 29 when the engine was made of fewer and longer functions."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_FIT], env=env, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    number, *names = done.stdout.split()
+    assert 10 < int(number) <= 29, names

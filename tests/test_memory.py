@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastrnn import Ragged, RNNClassifier, Sequential
-from fastrnn.engine.runtime.memory import Pool, Recycler, aligned
+from fastrnn.engine.runtime.memory import Pool, Recycler, aligned, nothing
 from fastrnn.layers import Dense
 from fastrnn.training.data import like_lengths
 
@@ -45,7 +45,16 @@ def test_weights_gradients_and_moments_lie_apart(optimizer):
     assert len({v.ctypes.data % 4096 for v in vectors}) == len(vectors)
 
 
-def test_recycler_reuses_memory_only_without_references_to_it():
+@pytest.mark.parametrize("n_dims", [1, 2, 3])
+def test_arrays_that_several_callers_share_have_nothing_to_write(n_dims):
+    shared = nothing(np.dtype("float32"), n_dims)
+    assert shared is nothing(np.dtype("float32"), n_dims)
+    assert shared.shape == (0,) * n_dims
+    pool = Pool()
+    assert not np.shares_memory(pool.take("a", (4,), "float32"), pool.take("b", (4,), "float32"))
+
+
+def test_recycler_gives_memory_again_only_when_nobody_looks_at_it():
     recycler, shape, dtype = Recycler(), (200, 200), np.dtype("float32")
     first = recycler.take(shape, dtype)
     address = first.ctypes.data

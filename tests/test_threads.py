@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,10 +14,11 @@ import numba
 import pytest
 
 from fastrnn.engine import tuning
-from fastrnn.engine.runtime import threads
+from fastrnn.engine.runtime import cache, threads
 from fastrnn.engine.runtime.jit import DISABLED
 from fastrnn.engine.runtime.threads import available, in_worker, parallel_region, resolve
 
+ROOT = Path(__file__).resolve().parents[1]
 needs_jit = pytest.mark.skipif(DISABLED, reason="there are no parallel kernels with NUMBA_DISABLE_JIT=1")
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
 needs_two = pytest.mark.skipif(DISABLED or numba.config.NUMBA_NUM_THREADS < 2, reason="one thread only")
@@ -79,9 +81,103 @@ def test_resolve_none_and_minus_one() -> None:
     assert resolve(None) == (1 if in_worker() else available())
 
 
-def test_resolve_takes_a_number_up_to_numbas_limit() -> None:
+@needs_jit
+def test_resolve_takes_a_number_up_to_numbas_limit_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_warned", set())
+    limit = numba.config.NUMBA_NUM_THREADS
     assert resolve(1) == 1
-    assert resolve(10_000) == (1 if DISABLED else numba.config.NUMBA_NUM_THREADS)
+    assert resolve(limit) == limit
+    with pytest.warns(
+        RuntimeWarning, match=rf"n_jobs=10000: {limit} threads? (are|is) used, .*NUMBA_NUM_THREADS"
+    ):
+        assert resolve(10_000) == limit
+    assert resolve(10_000) == limit  # a second warning would be an error here
+
+
+TOO_MANY = """
+import warnings
+import numpy as np
+from fastrnn import RNNClassifier
+from fastrnn.engine.runtime import threads
+{change}
+X = np.random.default_rng(0).normal(size=(64, 20, 8)).astype("f")
+y = np.arange(64) % 2
+options = dict(units=64, max_iter=2, batch_size=64, tol=None, random_state=0)
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    many = RNNClassifier(n_jobs={n_jobs}, **options).fit(X, y).predict_proba(X)
+    for _ in range(3):
+        again = RNNClassifier(n_jobs={n_jobs}, **options).fit(X, y).predict_proba(X)
+one = RNNClassifier(n_jobs=1, **options).fit(X, y).predict_proba(X)
+np.testing.assert_allclose(many, one, atol=1e-5)
+np.testing.assert_allclose(again, one, atol=1e-5)
+print(*(f"{{w.category.__name__}} {{w.message}}" for w in said), sep=chr(10))
+"""
+
+#: As where a limit of processes or a container refuses threads after the first few.
+REFUSED = """
+import threading
+start, left = threading.Thread.start, [{left}]
+def refuse(self):
+    if self.name.startswith("fastrnn"):
+        if left[0] == 0:
+            raise RuntimeError("can't start new thread")
+        left[0] -= 1
+    start(self)
+threading.Thread.start = refuse
+"""
+
+
+def _warnings(change: str, n_jobs: int, **variables: str) -> list[str]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    done = subprocess.run(
+        [sys.executable, "-c", TOO_MANY.format(change=change, n_jobs=n_jobs)],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.splitlines()
+
+
+@needs_jit
+@pytest.mark.parametrize(("limit", "used"), [("1", "1 thread is"), ("2", "2 threads are")])
+def test_more_threads_than_numba_has_are_one_warning_and_the_same_numbers(limit: str, used: str) -> None:
+    (said,) = _warnings("", 64, NUMBA_NUM_THREADS=limit)
+    assert said.startswith(f"RuntimeWarning n_jobs=64: {used} used, ")
+
+
+@needs_jit
+@pytest.mark.parametrize(("left", "used"), [(0, "the calling thread alone is"), (1, "2 threads are")])
+def test_threads_that_the_system_refuses_are_one_warning_and_the_same_numbers(left: int, used: str) -> None:
+    (said,) = _warnings(REFUSED.format(left=left), 4, NUMBA_NUM_THREADS="4")
+    assert said.startswith(
+        f"RuntimeWarning the system has refused a thread (can't start new thread): {used} used"
+    )
+
+
+def test_helper_that_the_system_refuses_leaves_the_work_to_the_caller(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(cache, "_warned", set())
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    done: list[bool] = []
+    with pytest.warns(RuntimeWarning, match="refused a thread"):
+        threads.run_interruptibly(lambda: done.append(threads.in_main()), lambda: None)
+    assert done == [True]
+
+
+@needs_jit
+def test_more_threads_than_the_stock_path_has_are_one_warning() -> None:
+    (said,) = _warnings("", 2, FASTRNN_STOCK_NUMBA="1")
+    assert said.startswith(
+        "RuntimeWarning n_jobs=2: 1 thread is used, kernels of the stock path run in one thread"
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from fastrnn.engine.kernels.activations import ACTIVATIONS, SLOPES, VALUES, jitable, name_of
+from fastrnn.engine.kernels.activations import ACTIVATIONS, SLOPES, VALUES, name_of
 from fastrnn.engine.kernels.elementary import exp, expm1, log, log1p, sigmoid, tanh
 
 __all__ = ["COSTLY", "KERNEL_NAMES", "OPERATIONS", "UFUNCS", "Operation"]
@@ -173,7 +173,7 @@ def _add_activations() -> None:
         if name not in OPERATIONS:
             OPERATIONS[name] = Operation(f"value_{name}({{}})", _slopes_of(name), _keep)
             OPERATIONS["slope_" + name] = Operation(f"slope_{name}({{}}, {{}})", None, _keep)
-            KERNEL_NAMES["value_" + name], KERNEL_NAMES["slope_" + name] = jitable(value), jitable(slope)
+            KERNEL_NAMES["value_" + name], KERNEL_NAMES["slope_" + name] = value, slope
 
 
 _add_activations()

@@ -8,6 +8,7 @@ time the execution units are idle; LLVM's own choice, by the number of registers
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -15,8 +16,8 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastrnn.engine.kernels.matmul import VECTOR_BITS
-from fastrnn.engine.numba_private.emit import cgutils
-from fastrnn.engine.runtime.jit import DISABLED
+from fastrnn.engine.numba_private.services import PLAIN, cgutils
+from fastrnn.engine.runtime.jit import body_of
 
 __all__ = ["for_each_unit"]
 
@@ -102,7 +103,20 @@ def _for_each_unit(typingctx: Any, body: Any, at_once: Any, n: Any, outs: Any, i
     return types.void(body, at_once, n, outs, ins, numbers), codegen
 
 
-if DISABLED:
+def _in_python(n_outs: int, n_ins: int, n_numbers: int) -> Callable:
+    """The loop as Python text, for so many rows and numbers."""
+    given = [f"ins[{k}][j]" for k in range(n_ins)] + [f"numbers[{k}]" for k in range(n_numbers)]
+    stores = (
+        ["outs[0][j] = values"] if n_outs == 1 else [f"outs[{k}][j] = values[{k}]" for k in range(n_outs)]
+    )
+    lines = ["def loop(body, at_once, n, outs, ins, numbers):", "    for j in range(n):"]
+    lines += [f"        values = body({', '.join(given)})", *(f"        {store}" for store in stores)]
+    scope: dict[str, Any] = {}
+    exec("\n".join(lines), scope)
+    return scope["loop"]
+
+
+if PLAIN:
 
     def for_each_unit(body, at_once, n, outs, ins, numbers):
         """``outs[:][j] = body(ins[:][j], *numbers)`` for all ``j < n``."""
@@ -110,6 +124,10 @@ if DISABLED:
             results = body(*(row[j] for row in ins), *numbers)
             for out, value in zip(outs, results if isinstance(results, tuple) else (results,), strict=True):
                 out[j] = value
+
+    @body_of(for_each_unit, fastmath={"contract"})
+    def _(body, at_once, n, outs, ins, numbers):
+        return _in_python(len(outs), len(ins), len(numbers))
 
 else:
 

@@ -12,187 +12,199 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba.extending import register_jitable
 
 from fastrnn.engine.kernels.elementary import exp, expm1, log1p, normal_cdf, sigmoid, tanh
-from fastrnn.engine.runtime.jit import DISABLED, OPTIONS
+from fastrnn.engine.runtime.jit import inlined
 
 __all__ = [
     "ACTIVATIONS",
     "GELU_APPROXIMATE",
-    "KERNEL_OPTIONS",
     "LINEAR",
     "ROWWISE",
     "SIGMOID",
     "SLOPES",
     "TANH",
     "VALUES",
-    "jitable",
     "name_of",
     "resolve",
 ]
 
-#: The compile options of overloads.
-KERNEL_OPTIONS: Any = {name: value for name, value in OPTIONS.items() if name != "nopython"}
-
-# Each function takes a float32 or float64 and returns the same type. Its constants are converted by `c = type(x)`, because a
-# literal 0.5 would make the result float64. A derivative also gets the value y. Comparisons are written so that NaN stays
-# NaN. At a kink the derivative is that of JAX.
-
-# Force inlining, because LLVM would not inline some of these functions, and loops with calls are not vectorised. Operations
-# are not reordered, because the accuracy depends on their order.
-_inlined: Any = {**KERNEL_OPTIONS, "fastmath": {"contract"}, "forceinline": True}
+# Each takes a float32 or float64 and stays in that type, for which its constants go through `c = type(x)`: a bare
+# 0.5 would make it float64. A slope also gets the value y. Comparisons are written so that NaN stays NaN. At a kink
+# the slope is JAX's.
 
 
-@functools.cache
-def jitable(function: Callable) -> Callable:
-    """Make a function callable from kernels; the elementary functions already are."""
-    return (
-        function if DISABLED or function in (tanh, sigmoid, exp) else register_jitable(**_inlined)(function)
-    )
+# A formula is a part of kernels; the order of its operations stays as written, for the digits that were counted on.
+_formula = functools.partial(inlined, fastmath={"contract"})
 
 
+@_formula
 def _linear(x):
     return x
 
 
+@_formula
 def _linear_slope(x, y):
     return type(x)(1.0)
 
 
+@_formula
 def _tanh_slope(x, y):
     return type(x)(1.0) - y * y
 
 
+@_formula
 def _sigmoid_slope(x, y):
     return y * (type(x)(1.0) - y)
 
 
+@_formula
 def _relu(x):
     return type(x)(0.0) if x < type(x)(0.0) else x
 
 
+@_formula
 def _relu_slope(x, y):
     return type(x)(1.0) if x > type(x)(0.0) else type(x)(0.0)
 
 
+@_formula
 def _relu6(x):
     c = type(x)
     x = c(0.0) if x < c(0.0) else x
     return c(6.0) if x > c(6.0) else x
 
 
+@_formula
 def _relu6_slope(x, y):
     c = type(x)
     return c(1.0) if (x > c(0.0)) & (x < c(6.0)) else c(0.0)
 
 
+@_formula
 def _leaky_relu(x):
     c = type(x)
     return c(0.2) * x if x < c(0.0) else x
 
 
+@_formula
 def _leaky_relu_slope(x, y):
     c = type(x)
     return c(0.2) if x < c(0.0) else c(1.0)
 
 
+@_formula
 def _elu(x):
     c = type(x)
     y = expm1(c(0.0) if x > c(0.0) else x)
     return x if x > c(0.0) else y
 
 
+@_formula
 def _elu_slope(x, y):
     c = type(x)
     return c(1.0) if x > c(0.0) else y + c(1.0)
 
 
+@_formula
 def _selu(x):
     c = type(x)
     y = c(1.7580993408473766) * expm1(c(0.0) if x > c(0.0) else x)
     return c(1.0507009873554805) * x if x > c(0.0) else y
 
 
+@_formula
 def _selu_slope(x, y):
     c = type(x)
     return c(1.0507009873554805) if x > c(0.0) else y + c(1.7580993408473766)
 
 
-@jitable
+@_formula
 def _softplus(x):
     c = type(x)
     return (c(0.0) if x < c(0.0) else x) + log1p(exp(-abs(x)))
 
 
+@_formula
 def _softplus_slope(x, y):
     return sigmoid(x)
 
 
+@_formula
 def _log_sigmoid(x):
     return -_softplus(-x)
 
 
+@_formula
 def _log_sigmoid_slope(x, y):
     return sigmoid(-x)
 
 
+@_formula
 def _softsign(x):
     c = type(x)
     a = abs(x)
     return x / (c(1.0) + a) if a < c(np.inf) else _sign(x)
 
 
-@jitable
+@_formula
 def _sign(x):
     c = type(x)
     s = c(1.0) if x > c(0.0) else x
     return c(-1.0) if x < c(0.0) else s
 
 
+@_formula
 def _softsign_slope(x, y):
     c = type(x)
     r = c(1.0) / (c(1.0) + abs(x))
     return r * r
 
 
+@_formula
 def _soft_shrink(x):
     c = type(x)
     y = x - c(0.5) if x > c(0.5) else x - x
     return x + c(0.5) if x < c(-0.5) else y
 
 
+@_formula
 def _shrink_slope(x, y):
     c = type(x)
     return c(1.0) if abs(x) > c(0.5) else c(0.0)
 
 
+@_formula
 def _hard_shrink(x):
     c = type(x)
     return c(0.0) if abs(x) <= c(0.5) else x
 
 
+@_formula
 def _tanh_shrink(x):
     return x - tanh(x)
 
 
+@_formula
 def _tanh_shrink_slope(x, y):
     t = tanh(x)
     return t * t
 
 
+@_formula
 def _hard_tanh(x):
     c = type(x)
     x = c(-1.0) if x < c(-1.0) else x
     return c(1.0) if x > c(1.0) else x
 
 
+@_formula
 def _hard_tanh_slope(x, y):
     c = type(x)
     return c(1.0) if abs(x) < c(1.0) else c(0.0)
 
 
-@jitable
+@_formula
 def _hard_sigmoid(x):
     c = type(x)
     y = x * c(1 / 6) + c(0.5)
@@ -200,17 +212,20 @@ def _hard_sigmoid(x):
     return c(1.0) if y > c(1.0) else y
 
 
+@_formula
 def _hard_sigmoid_slope(x, y):
     c = type(x)
     return c(1 / 6) if abs(x) < c(3.0) else c(0.0)
 
 
+@_formula
 def _hard_silu(x):
     c = type(x)
     low = c(-3.0) if x < c(-3.0) else x  # The limit at minus infinity is 0, not infinity times 0.
     return low * _hard_sigmoid(low)
 
 
+@_formula
 def _hard_silu_slope(x, y):
     c = type(x)
     inner = x * c(1 / 3) + c(0.5)
@@ -218,17 +233,20 @@ def _hard_silu_slope(x, y):
     return c(0.0) if x <= c(-3.0) else high
 
 
+@_formula
 def _silu(x):
     c = type(x)
     low = c(-87.0) if x < c(-87.0) else x
     return low * sigmoid(low)
 
 
+@_formula
 def _silu_slope(x, y):
     s = sigmoid(x)
     return s + y * (type(x)(1.0) - s)
 
 
+@_formula
 def _mish(x):
     # tanh(softplus(x)) = n / (n + 2) with n = exp(x) (exp(x) + 2)
     c = type(x)
@@ -239,6 +257,7 @@ def _mish(x):
     return (c(-87.0) if x < c(-87.0) else x) * (n / (n + c(2.0)))
 
 
+@_formula
 def _mish_slope(x, y):
     c = type(x)
     high = c(40.0) if x > c(40.0) else x
@@ -249,12 +268,14 @@ def _mish_slope(x, y):
     return t + high * (c(1.0) - t * t) * sigmoid(x)
 
 
+@_formula
 def _gelu(x):
     c = type(x)
     low = c(-40.0) if x < c(-40.0) else x
     return low * normal_cdf(low)
 
 
+@_formula
 def _gelu_slope(x, y):
     c = type(x)
     b = c(40.0) if x > c(40.0) else x
@@ -262,6 +283,7 @@ def _gelu_slope(x, y):
     return normal_cdf(b) + b * (c(0.3989422804014327) * exp(c(-0.5) * b * b))
 
 
+@_formula
 def _gelu_approximate(x):
     # (1 + tanh(v)) / 2 is sigmoid(2 v), which has no cancellation where tanh is near -1.
     c = type(x)
@@ -271,6 +293,7 @@ def _gelu_approximate(x):
     return (c(-40.0) if x < c(-40.0) else x) * s
 
 
+@_formula
 def _gelu_approximate_slope(x, y):
     c = type(x)
     b = c(40.0) if x > c(40.0) else x
@@ -279,21 +302,24 @@ def _gelu_approximate_slope(x, y):
     return s + b * s * (c(1.0) - s) * c(1.5957691216057308) * (c(1.0) + c(3 * 0.044715) * b * b)
 
 
+@_formula
 def _exponential_slope(x, y):
     return y
 
 
+@_formula
 def _sparse_plus(x):
     c = type(x)
     low = c(-1.0) if x < c(-1.0) else x
     return c(0.25) * (low + c(1.0)) * (low + c(1.0)) if low < c(1.0) else low
 
 
+@_formula
 def _sparse_plus_slope(x, y):
     return _sparse_sigmoid(x)
 
 
-@jitable
+@_formula
 def _sparse_sigmoid(x):
     c = type(x)
     y = c(0.5) * (x + c(1.0))
@@ -301,12 +327,13 @@ def _sparse_sigmoid(x):
     return c(1.0) if y > c(1.0) else y
 
 
+@_formula
 def _sparse_sigmoid_slope(x, y):
     c = type(x)
     return c(0.5) if abs(x) < c(1.0) else c(0.0)
 
 
-@jitable
+@_formula
 def _squareplus(x):
     # (x + root) / 2; for negative x multiplied by the conjugate, to avoid the difference of two nearly equal numbers.
     c = type(x)
@@ -315,6 +342,7 @@ def _squareplus(x):
     return c(2.0) / sum_ if x < c(0.0) else c(0.5) * sum_
 
 
+@_formula
 def _squareplus_slope(x, y):
     c = type(x)
     high = c(1e9) if x > c(1e9) else x

@@ -46,7 +46,7 @@ def _squared_errors(arguments, at, k):
 _piece = address(_squared_errors)
 
 
-@jit
+@jit(entry=True)
 def _all_pieces(state, *args):
     share(state, _piece(args), spill(args), args[4].shape[0])
 

@@ -26,14 +26,15 @@ from fastrnn.engine.kernels.micro_kernel import (
     tile,
     transpose_square,
 )
-from fastrnn.engine.runtime.jit import DISABLED, body_of, jit
-from fastrnn.engine.runtime.linking import separate
+from fastrnn.engine.numba_private.services import PLAIN, STOCK
+from fastrnn.engine.runtime.jit import body_of, inlined, jit
+from fastrnn.engine.runtime.linking import linked
 from fastrnn.engine.runtime.views import copy, data_address, fill, part, segment
 
 __all__ = ["matmul", "pack", "packed_size", "product", "product_tn", "unpack"]
 
 
-@separate
+@linked
 @jit(inner=True)
 def _gemm(zero, a, b, c, d, m, n, k):
     """``C (m, n) = D (m, n) + A (m, k) @ B (k, n)`` of Strided matrices, whose element type is that of `zero`.
@@ -78,7 +79,7 @@ def packed_size(k: int, n: int, dtype: Any) -> int:
     return k * (-(-n // n_lanes) * n_lanes)
 
 
-@separate
+@linked
 @jit
 def pack(b, out, first, n, transposed, share, n_shares):
     """Pack columns ``first ... first + n`` of the C-contiguous matrix `b`, or their transpose, into the 1-D `out`.
@@ -98,7 +99,7 @@ def pack(b, out, first, n, transposed, share, n_shares):
             for i in range(k):
                 copy(part(b, i, first + column, columns), segment(out, at + i * padded, columns))
                 fill(segment(out, at + i * padded + columns, padded - columns), 0)
-        elif DISABLED:
+        elif PLAIN:
             for i in range(k):
                 for j in range(padded):
                     out[at + i * padded + j] = b[column + j, first + i] if j < columns else 0
@@ -138,8 +139,34 @@ def product(a, packed, n, c, start):
     c[:, :n] = result if start.shape[0] == 0 else start[:, :n] + result
 
 
+def _product_in_loops(a, packed, n, c, start):
+    """`product` by Numba's public means."""
+    k, n_lanes = a.shape[1], lanes_of(packed.dtype.type(0))
+    width = VECTORS * n_lanes
+    for i in range(a.shape[0]):
+        if start.shape[0] == 0:
+            fill(part(c, i, 0, n), 0)
+        else:
+            copy(part(start, i if start.shape[0] > 1 else 0, 0, n), part(c, i, 0, n))
+        for j in range(0, n, width):
+            columns = min(width, n - j)
+            padded = (columns + n_lanes - 1) // n_lanes * n_lanes
+            target = part(c, i, j, columns)
+            for x in range(k):
+                _add_multiple(a[i, x], segment(packed, j * k + x * padded, columns), target)
+
+
+@inlined
+def _add_multiple(factor, row, target):
+    for j in range(target.shape[0]):
+        target[j] += factor * row[j]
+
+
 @body_of(product)
 def _product(a, packed, n, c, start):
+    if STOCK:
+        return _product_in_loops
+
     def impl(a, packed, n, c, start):
         size = packed.itemsize
         _gemm(
@@ -166,8 +193,22 @@ def product_tn(a, b, c, accumulate):
     c[:] = c + result if accumulate else result
 
 
+def _product_tn_in_loops(a, b, c, accumulate):
+    """`product_tn` by Numba's public means."""
+    n = b.shape[1]
+    for i in range(a.shape[1]):
+        target = part(c, i, 0, n)
+        if not accumulate:
+            fill(target, 0)
+        for x in range(a.shape[0]):
+            _add_multiple(a[x, i], part(b, x, 0, n), target)
+
+
 @body_of(product_tn)
 def _product_tn(a, b, c, accumulate):
+    if STOCK:
+        return _product_tn_in_loops
+
     def impl(a, b, c, accumulate):
         size = b.itemsize
         _gemm(
@@ -254,7 +295,7 @@ def matmul(
         start = np.ascontiguousarray(bias, a.dtype).reshape(1, n)
     else:
         start = np.empty((0, n), a.dtype)
-    if DISABLED:
+    if PLAIN:
         product = (a.T if transpose_a else a) @ (b.T if transpose_b else b)
         out[...] = start + product if len(start) else product
     else:

@@ -28,13 +28,7 @@ from llvmlite import ir
 from numba import config, types
 from numba.extending import intrinsic
 
-from fastrnn.engine.numba_private.emit import cgutils
-from fastrnn.engine.numba_private.symbols import (
-    get_host_cpu_features,
-    get_host_cpu_name,
-    knows_processor,
-    x86_vector_bits,
-)
+from fastrnn.engine.numba_private.services import STOCK, cgutils, symbols
 from fastrnn.engine.runtime.jit import body_of
 
 __all__ = [
@@ -101,12 +95,14 @@ def _is_arm(machine: str) -> bool:
 
 
 def _target_bits() -> int:
-    """Width of the vectors for which Numba generates code; its target may be another processor than the host."""
-    host = {name for name, on in get_host_cpu_features().items() if on}
+    """Width of the vectors that Numba generates code for; it can be told to target another processor than the host."""
+    if STOCK:  # where there are no tiles, it only says how weights are packed
+        return 128
+    host = {name for name, on in symbols.get_host_cpu_features().items() if on}
     if config.CPU_NAME is None and config.CPU_FEATURES is None:
         return 512 if "avx512f" in host else 256 if {"avx2", "fma"} <= host else 128
     arm = _is_arm(platform.machine())
-    if config.CPU_NAME not in {None, "generic", get_host_cpu_name()} and not knows_processor(
+    if config.CPU_NAME not in {None, "generic", symbols.get_host_cpu_name()} and not symbols.knows_processor(
         config.CPU_NAME, arm
     ):
         raise ValueError(
@@ -118,8 +114,8 @@ def _target_bits() -> int:
     # As in Numba: if only a processor's name is given, the features are those of the host.
     features = config.CPU_FEATURES
     if features is None:
-        features = get_host_cpu_features().flatten()
-    return x86_vector_bits(config.CPU_NAME or get_host_cpu_name(), features)
+        features = symbols.get_host_cpu_features().flatten()
+    return symbols.x86_vector_bits(config.CPU_NAME or symbols.get_host_cpu_name(), features)
 
 
 ROWS, VECTORS, VECTOR_BITS = choose_tile(

@@ -83,7 +83,7 @@ def _pack_slice(arguments, at, k):
 _pack_piece = address(_pack_slice)
 
 
-@jit
+@jit(entry=True)
 def pack_rows(state, *args):
     """Pack weights into each of several rows, with the team that shares `state`.
 

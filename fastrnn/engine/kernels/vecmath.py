@@ -16,27 +16,23 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
 
+from fastrnn.engine.kernels.activation_loops import BACKWARD, FORWARD, SLOPE, loop
 from fastrnn.engine.kernels.activations import (
     ACTIVATIONS,
     GELU_APPROXIMATE,
-    KERNEL_OPTIONS,
     LINEAR,
     ROWWISE,
     SIGMOID,
-    SLOPES,
     TANH,
-    VALUES,
-    jitable,
     name_of,
     resolve,
 )
 from fastrnn.engine.kernels.elementary import erf, exp, expm1, log, log1p, normal_cdf, sigmoid, tanh
-from fastrnn.engine.numba_private.dispatcher import address_of_code
-from fastrnn.engine.numba_private.emit import cgutils, populate_array
-from fastrnn.engine.numba_private.symbols import add_symbol
-from fastrnn.engine.runtime.jit import DISABLED, body_of, jit
+from fastrnn.engine.numba_private import services
+from fastrnn.engine.numba_private.services import PLAIN, STOCK, add_symbol, cgutils, populate_array
+from fastrnn.engine.runtime.jit import body_of, inlined, jit
 from fastrnn.engine.runtime.linking import fail
 
 __all__ = [
@@ -67,151 +63,6 @@ __all__ = [
 
 _intrinsic: Any = intrinsic
 
-# ----------------------------------------------------------------------------------------------------------------
-# Loops, one compiled function for each activation and type
-# ----------------------------------------------------------------------------------------------------------------
-
-# Modes of such a function of the rows x, y, dy, dx:
-_FORWARD = 0  # y = f(x)
-_SLOPE = 1  # y = f(x), dx = f'(x)
-_BACKWARD = 2  # dx = dy * f'(x), or the Jacobian's product
-
-
-def _value(code, x):
-    return VALUES[code](x)
-
-
-def _slope(code, x, y):
-    return SLOPES[code](x, y)
-
-
-@jitable
-def _copy(x, y):
-    for i in range(x.shape[0]):
-        y[i] = x[i]
-
-
-# Arrays may be the same (y is x, dx is dy). Loops over two views of one memory are not vectorised, so the input is first
-# copied to the output, unless they are the same, and the loop then works in place on one view.
-
-
-def _elementwise(code, mode, same, width, x, y, dy, dx):
-    if mode == 2:
-        if not same:
-            _copy(dy, dx)
-        for i in range(dx.shape[0]):
-            dx[i] *= _slope(code, x[i], y[i])
-        return
-    if not same:
-        _copy(x, y)
-    if mode == 0:
-        for i in range(y.shape[0]):
-            y[i] = _value(code, y[i])
-    else:
-        for i in range(y.shape[0]):
-            before = y[i]
-            after = _value(code, before)
-            y[i] = after
-            dx[i] = _slope(code, before, after)
-
-
-@jitable
-def _largest(x, start, width):
-    m = x[start]
-    for i in range(start, start + width):
-        m = x[i] if x[i] > m else m
-    return m
-
-
-def _softmax(code, mode, same, width, x, y, dy, dx):
-    if mode == 0 and not same:
-        _copy(x, y)
-    if mode == 2 and not same:
-        _copy(dy, dx)
-    for start in range(0, x.shape[0], width):
-        total = y[start] * 0
-        if mode == 0:
-            m = _largest(x, start, width)
-            row = y[start : start + width]
-            for i in range(width):
-                row[i] = exp(row[i] - m)
-            total = row[0] * 0
-            for i in range(width):
-                total += row[i]
-            for i in range(width):
-                row[i] /= total
-        else:
-            row, d = y[start : start + width], dx[start : start + width]
-            for i in range(width):
-                total += d[i] * row[i]
-            for i in range(width):
-                d[i] = (d[i] - total) * row[i]
-
-
-def _log_softmax(code, mode, same, width, x, y, dy, dx):
-    if mode == 0 and not same:
-        _copy(x, y)
-    if mode == 2 and not same:
-        _copy(dy, dx)
-    for start in range(0, x.shape[0], width):
-        total = y[start] * 0
-        row, d = y[start : start + width], dx[start : start + width]
-        if mode == 0:
-            m = _largest(x, start, width)
-            total = row[0] * 0
-            for i in range(width):
-                total += exp(row[i] - m)
-            shift = m + log(total)
-            for i in range(width):
-                row[i] -= shift
-        else:
-            for i in range(width):
-                total += d[i]
-            for i in range(width):
-                d[i] -= exp(row[i]) * total
-
-
-def _sparsemax(code, mode, same, width, x, y, dy, dx):
-    if mode == 0 and not same:
-        _copy(x, y)
-    if mode == 2 and not same:
-        _copy(dy, dx)
-    for start in range(0, x.shape[0], width):
-        row, d = y[start : start + width], dx[start : start + width]
-        if mode == 0:
-            # Elements below the threshold are left out and the threshold rises, until none is left out.
-            tau, count = -np.inf, -1
-            while True:
-                total, n = 0.0, 0
-                for i in range(width):
-                    if not row[i] <= tau:
-                        total += row[i]
-                        n += 1
-                if n == count or n == 0:
-                    break
-                count = n
-                tau = (total - 1.0) / n
-            for i in range(width):
-                v = row[i] - tau
-                row[i] = 0.0 if v < 0.0 else v
-        else:
-            total, n = 0.0, 0
-            for i in range(width):
-                if row[i] > 0:
-                    total += d[i]
-                    n += 1
-            mean = total / max(n, 1)
-            for i in range(width):
-                d[i] = d[i] - mean if row[i] > 0 else 0.0
-
-
-_LOOPS = [_elementwise] * len(VALUES) + [_softmax, _log_softmax, _sparsemax]
-
-
-def _loop(code, mode, same, width, x, y, dy, dx):
-    _LOOPS[code](code, mode, same, width, x, y, dy, dx)
-
-
 _INT = ir.IntType(64)
 _N_ARGUMENTS = 9
 _POINTERS = types.UniTuple(types.int64, 4)
@@ -237,8 +88,8 @@ def _row_at(typingctx, bits, address, n):
 
 @jit
 def _entry(code, bits, mode, n, width, x, y, dy, dx):
-    same = dy == dx if mode == _BACKWARD else x == y
-    _loop(
+    same = dy == dx if mode == BACKWARD else x == y
+    loop(
         code,
         mode,
         same,
@@ -263,41 +114,29 @@ _NOWHERE = ctypes.addressof(_nowhere)
 def _compiled(code: int, bits: int) -> Callable:
     """Compile one activation for one type, put its address into the table, and return it as a C function."""
     signature = (types.literal(code), types.literal(bits), *[types.int64] * (_N_ARGUMENTS - 2))
-    address = address_of_code(_entry, signature)
+    address = services.dispatcher.address_of_code(_entry, signature)
     _table[code + (64 if bits == 64 else 0)] = address
     return _SIGNATURE(address)
 
 
-if not DISABLED:
+if not PLAIN:
     add_symbol(_SYMBOL, _table.ctypes.data)
 
-    def _register(function: Callable, pick: Callable, **options: Any) -> None:
-        body_of(function, literal=True, **options)(pick)
 
-    def _pick_value(code, x):
-        if isinstance(code, types.IntegerLiteral):
-            body = jitable(VALUES[code.literal_value])
-            return lambda code, x: body(x)
-        return None
+@functools.cache
+def _whole_arrays(code: int) -> Callable:
+    """A loop as Python calls it, where there are no calls by address."""
 
-    def _pick_slope(code, x, y):
-        if isinstance(code, types.IntegerLiteral):
-            body = jitable(SLOPES[code.literal_value])
-            return lambda code, x, y: body(x, y)
-        return None
+    def run(mode, same, width, x, y, dy, dx):
+        loop(code, mode, same, width, x, y, dy, dx)
 
-    def _pick_loop(code, mode, same, width, x, y, dy, dx):
-        return _LOOPS[code.literal_value] if isinstance(code, types.IntegerLiteral) else None
-
-    _register(_value, _pick_value, fastmath={"contract"})
-    _register(_slope, _pick_slope, fastmath={"contract"})
-    _register(_loop, _pick_loop)
+    return jit(run)
 
 
 def prepare(activation: Any, dtype: Any = np.float32) -> int:
     """Compile an activation, so that kernels can call it, and return its code."""
     code = resolve(activation)
-    if not DISABLED:
+    if not PLAIN:
         _compiled(code, 8 * np.dtype(dtype).itemsize)
     return code
 
@@ -319,10 +158,12 @@ def _run(
 ) -> None:
     if x.size == 0:
         return
-    if DISABLED:
-        same = (dy is dx) if mode == _BACKWARD else (x is y)
+    if PLAIN:
+        same = (dy is dx) if mode == BACKWARD else (x is y)
         with np.errstate(all="ignore"):
-            _loop(code, mode, same, width, x.reshape(-1), y.reshape(-1), dy.reshape(-1), dx.reshape(-1))
+            _whole_arrays(code)(
+                mode, same, width, x.reshape(-1), y.reshape(-1), dy.reshape(-1), dx.reshape(-1)
+            )
         return
     bits = 8 * x.itemsize
     ax = x.ctypes.data
@@ -360,7 +201,7 @@ def activate(activation: Any, x: np.ndarray, out: np.ndarray | None = None) -> n
         out = np.empty_like(x)
     else:
         _check_like("out", out, x)
-    _run(code, _FORWARD, x.shape[-1] if x.ndim else 1, x, out, out, out)
+    _run(code, FORWARD, x.shape[-1] if x.ndim else 1, x, out, out, out)
     return out
 
 
@@ -388,7 +229,7 @@ def activate_backward(activation: Any, x: np.ndarray, y: np.ndarray, dy: np.ndar
                 "they must agree"
             )
     dx = np.empty_like(x)
-    _run(code, _BACKWARD, x.shape[-1] if x.ndim else 1, x, y, dy, dx)
+    _run(code, BACKWARD, x.shape[-1] if x.ndim else 1, x, y, dy, dx)
     return dx
 
 
@@ -419,21 +260,21 @@ def _check_like(name: str, out: Any, x: np.ndarray) -> None:
 
 def activate_row(code: int, x: np.ndarray) -> None:
     """Activate the contiguous row `x` in place."""
-    _run(code, _FORWARD, x.shape[0], x, x, x, x)
+    _run(code, FORWARD, x.shape[0], x, x, x, x)
 
 
 def activate_grad_row(code: int, x: np.ndarray, y: np.ndarray, dy: np.ndarray) -> None:
     """From pre-activations `x`, write activations `y` (may be `x`) and derivatives `dy`; not for ROWWISE codes."""
-    _run(code, _SLOPE, x.shape[0], x, y, dy, dy)
+    _run(code, SLOPE, x.shape[0], x, y, dy, dy)
 
 
 def activate_backward_row(code: int, x: np.ndarray, y: np.ndarray, dy: np.ndarray, dx: np.ndarray) -> None:
     """From pre-activations `x`, activations `y` and their gradients `dy`, write gradients `dx` (may be `dy`)."""
-    _run(code, _BACKWARD, x.shape[0], x, y, dy, dx)
+    _run(code, BACKWARD, x.shape[0], x, y, dy, dx)
 
 
 @_intrinsic
-def _call(typingctx, code, mode, x, y, dy, dx):
+def _call_by_table(typingctx, code, mode, x, y, dy, dx):
     """Call the table's function for `code` and the type of `x`."""
 
     def codegen(context, builder, signature, args):
@@ -468,31 +309,36 @@ def _call(typingctx, code, mode, x, y, dy, dx):
     return types.none(types.int64, types.int64, x, y, dy, dx), codegen
 
 
+@inlined
+def _call_plainly(code, mode, x, y, dy, dx):
+    """The same without a table. Rows that begin at one place are the same."""
+    same = dy.ctypes.data == dx.ctypes.data if mode == BACKWARD else x.ctypes.data == y.ctypes.data
+    loop(code, mode, same, x.shape[0], x, y, dy, dx)
+
+
+_call: Any = _call_plainly if PLAIN else _call_by_table
+
+
 def _check_row(*arrays: Any) -> bool:
     """Return whether all are contiguous rows of one float type."""
     first = arrays[0]
     return all(
-        isinstance(a, types.Array) and a.ndim == 1 and a.layout == "C" and a.dtype == first.dtype
+        isinstance(a, types.Array) and a.ndim == 1 and (STOCK or a.layout == "C") and a.dtype == first.dtype
         for a in arrays
     ) and first.dtype in (types.float32, types.float64)
 
 
-if not DISABLED:
+@body_of(activate_row)
+def _activate_row(code, x):
+    return (lambda code, x: _call(code, FORWARD, x, x, x, x)) if _check_row(x) else None
 
-    @overload(activate_row, jit_options=KERNEL_OPTIONS)
-    def _activate_row(code, x):
-        if _check_row(x):
-            return lambda code, x: _call(code, 0, x, x, x, x)
-        return None
 
-    @overload(activate_grad_row, jit_options=KERNEL_OPTIONS)
-    def _activate_grad_row(code, x, y, dy):
-        if _check_row(x, y, dy):
-            return lambda code, x, y, dy: _call(code, 1, x, y, dy, dy)
-        return None
+@body_of(activate_grad_row)
+def _activate_grad_row(code, x, y, dy):
+    return (lambda code, x, y, dy: _call(code, SLOPE, x, y, dy, dy)) if _check_row(x, y, dy) else None
 
-    @overload(activate_backward_row, jit_options=KERNEL_OPTIONS)
-    def _activate_backward_row(code, x, y, dy, dx):
-        if _check_row(x, y, dy, dx):
-            return lambda code, x, y, dy, dx: _call(code, 2, x, y, dy, dx)
-        return None
+
+@body_of(activate_backward_row)
+def _activate_backward_row(code, x, y, dy, dx):
+    body = lambda code, x, y, dy, dx: _call(code, BACKWARD, x, y, dy, dx)  # noqa: E731
+    return body if _check_row(x, y, dy, dx) else None

@@ -5,6 +5,8 @@ intrinsics, with the context and the builder that they get. They may be used any
 private, may change in any release, and are imported only in this folder, which a test checks.
 
 =============  =========================================================================================================
+`services`     chooses the path, and is what the rest of the engine imports: the modules below it, or `stock`
+`stock`        the stock path: kernels compiled by public names only
 `dispatcher`   compiles a function at a call: with the compiler's lock, without interrupts (CPUDispatcher)
 `pipeline`     one round of optimisation instead of two, fewer passes, code that is only linked (Compiler, JITCodeLibrary,
                Flags, CPUTargetOptions, pass classes, cpu_target)
@@ -15,5 +17,5 @@ private, may change in any release, and are imported only in this folder, which 
 =============  =========================================================================================================
 
 Tried with Numba 0.62.0 (llvmlite 0.45) and 0.68 (llvmlite 0.50). Releases from 0.62 on are accepted, as pyproject.toml
-says; in 0.61 and before, `_module_pass_manager` returns other things.
+says; in 0.61 and before, `_module_pass_manager` returns other things. A newer release than those tried gets the stock path.
 """

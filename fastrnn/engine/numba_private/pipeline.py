@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 from numba import types
@@ -23,9 +23,10 @@ from numba.core.untyped_passes import InlineClosureLikes, InlineInlinables
 from numba.extending import lower_builtin
 
 from fastrnn.engine.numba_private.dispatcher import compiler_lock
+from fastrnn.engine.numba_private.redirect import Redirect
 from fastrnn.engine.numba_private.templates import AbstractTemplate, infer, infer_global, signature
 
-__all__ = ["Pipeline", "Redirect", "body_of", "is_ours"]
+__all__ = ["Pipeline", "body_of", "is_ours"]
 
 #: Whether Numba's pass managers are supported here; older releases use two rounds of optimisation.
 ONE_ROUND = numba.version_info.short >= (0, 62)
@@ -124,21 +125,14 @@ def _garbage_left() -> Iterator[None]:
             gc.set_threshold(*before)
 
 
-class Redirect(NamedTuple):
-    """In place of a body: call another function that kernels know, without the first arguments."""
-
-    function: Callable
-    first: int
-
-
-#: For each function that kernels know, a function that compiles it for argument types, or returns None.
+#: For each function that kernels know, what makes its code for types of arguments; None where there is none.
 _known: dict[Callable, Callable[[tuple], Any]] = {}
 
 
 def body_of(fn: Callable, options: dict[str, Any], literal: bool = False) -> Callable[[Callable], Callable]:
     """Make `fn` callable from kernels; the decorated function maps its argument types to a body, or None if there is none.
 
-    In place of a body it may return a :class:`Redirect` to another function.
+    In place of a body it may say to which other function the call goes, by `Redirect`.
 
     The body is always inlined into every kernel that calls it. A separate function would exist twice in the process that
     compiles it, and which of the two runs, with which rounding, would depend on whether the kernel was loaded from disk.

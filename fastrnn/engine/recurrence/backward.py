@@ -32,7 +32,7 @@ from fastrnn.engine.recurrence.unrolled import product_back, running_rows, sizes
 from fastrnn.engine.runtime.denormals import flush_denormals, restore_denormals
 from fastrnn.engine.runtime.handover import share
 from fastrnn.engine.runtime.jit import inlined, jit
-from fastrnn.engine.runtime.linking import address, fetch, separate, spill
+from fastrnn.engine.runtime.linking import address, fetch, linked, spill
 from fastrnn.engine.runtime.views import add, block, copy, cube, matrix, part, plane, planes, segment, slab
 from fastrnn.engine.tuning import MIN_SHARED_SUM
 
@@ -105,7 +105,7 @@ class _Saved(NamedTuple):
     values: np.ndarray
 
 
-@separate
+@linked
 @jit(inner=True)
 def backward_rows(args, k, i):
     """The backward pass through all time steps of the sorted rows of block `i`.
@@ -267,7 +267,7 @@ def _gather_operands(batch, group, span, history, buffer):
         at += n
 
 
-@separate
+@linked
 @jit(inner=True)
 def _add_weight_gradients(team, batch, span, history, buffers, gradients, begun):
     """Add the terms of a chunk of steps to the gradients of the weights: ``x.T @ dz``, ``h_prev.T @ du``, sums.
@@ -340,7 +340,7 @@ _backward_piece = address(_backward_blocks)
 _sum_piece = address(_sum_columns)
 
 
-@jit
+@jit(entry=True)
 def backward_pass(state, *values):
     """Run the blocks of all threads on the team that shares `state`, then sum their gradients.
 
@@ -356,7 +356,7 @@ def backward_pass(state, *values):
         share(state, _sum_piece(sums), spill(sums), sums[1])
 
 
-@jit
+@jit(entry=True)
 def split_backward_pass(state, *values):
     """Run a single thread's blocks, each step split over the team that shares `state`."""
     args = (state, *values)

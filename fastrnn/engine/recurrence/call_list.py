@@ -20,10 +20,10 @@ from numba import typeof, types
 from numba.extending import intrinsic
 from numpy.lib.stride_tricks import as_strided
 
-from fastrnn.engine.numba_private.emit import cgutils
+from fastrnn.engine.numba_private.services import PLAIN, cgutils
 from fastrnn.engine.runtime import threads
 from fastrnn.engine.runtime.handover import ALONE, call_part, share
-from fastrnn.engine.runtime.jit import DISABLED, inlined, jit
+from fastrnn.engine.runtime.jit import inlined, jit
 from fastrnn.engine.runtime.launch import launch
 from fastrnn.engine.runtime.linking import Slots, address, address_of, fetch
 from fastrnn.engine.runtime.views import data_address
@@ -110,7 +110,7 @@ def _run_out(state, x, words, out):
         share(state, words[i], words[i + 1], words[i + 2])
 
 
-@jit(inner=True)
+@jit(inner=True, entry=True)
 def _one_of(arguments, at, k):
     (jobs,) = fetch(arguments, at)
     call_part(jobs[k, 0], jobs[k, 1], jobs[k, 2])
@@ -144,12 +144,12 @@ def bind(
     pieces : int
         Number of times that the kernel is called, with indices from 0 on; the calls may run in parallel.
     needed : sequence of Slots
-        Slots of the functions made by `linking.on_demand` that the kernel calls.
+        Of the functions linked on demand that the kernel will call.
     item_size : int
         Size in bytes of the numbers in its arrays.
     """
     block = np.zeros(_BLOCK_BYTES, np.uint8)
-    if DISABLED:
+    if PLAIN:
         return Call(kernel(arguments), block, arguments, pieces)
     _write_arguments(block, *arguments)
     key = (kernel, *(_kind(a) for a in arguments))
@@ -163,10 +163,10 @@ def bind(
 def side_by_side(*members: Call) -> Call:
     """Independent calls as one call with all their pieces."""
     pieces = [(member, k) for member in members for k in range(member.pieces)]
-    jobs = np.empty((len(pieces), 3), object if DISABLED else np.int64)
+    jobs = np.empty((len(pieces), 3), object if PLAIN else np.int64)
     for i, (member, k) in enumerate(pieces):
         jobs[i, 0], jobs[i, 2] = member.function, k
-        jobs[i, 1] = member.arguments if DISABLED else member.block.ctypes.data
+        jobs[i, 1] = member.arguments if PLAIN else member.block.ctypes.data
     return bind(_any_call, jobs, pieces=len(pieces))._replace(members=members)
 
 
@@ -190,8 +190,8 @@ def _kind(argument: Any) -> Any:
 
 
 def placeholder(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An array of this shape whose address is replaced in each call; it needs almost no memory."""
-    if DISABLED:
+    """An array of this shape for the arguments of a call, of which only the address counts: it has next to no memory."""
+    if PLAIN:
         return np.empty(shape, dtype)
     strides = [dtype.itemsize * math.prod(shape[i + 1 :]) for i in range(len(shape))]
     return as_strided(np.empty(1, dtype), shape, strides)
@@ -224,7 +224,7 @@ class Program:
         self.calls, self.light = tuple(calls), light
         self.input, self.output = input, output
         self._threads = max(p.pieces for p in self.calls) if n_threads is None else n_threads
-        if DISABLED:
+        if PLAIN:
             return
         inputs, outputs = _places(self.calls[0], input), _places(self.calls[-1], output)
         if not inputs:
@@ -235,8 +235,8 @@ class Program:
         self._words = np.array([*ends, *inputs, *outputs, *jobs], np.int64)
 
     def run(self, x: np.ndarray) -> np.ndarray:
-        """Run on a C-contiguous `x` of the input's dtype and size; the output is valid until the next run."""
-        if DISABLED:
+        """Run on `x`, C-contiguous, of the input's dtype and size; the output is valid until the next run."""
+        if PLAIN:
             self.input[...] = x.reshape(self.input.shape)
             for step in self.calls:
                 for piece in range(step.pieces):
@@ -247,7 +247,7 @@ class Program:
 
     def run_finite(self, x: np.ndarray) -> bool:
         """As :meth:`run` for a matrix `x`, unless it holds NaN or infinity; return whether it was run."""
-        if DISABLED:
+        if PLAIN:
             finite = bool(np.isfinite(x).all())
             if finite:
                 self.run(x)
@@ -259,7 +259,7 @@ class Program:
 
         The output must be exactly one argument of the last call. Later calls of :meth:`run` write to `out` too.
         """
-        if DISABLED:
+        if PLAIN:
             out[...] = self.run(x).reshape(out.shape)
         elif not self._writes:
             raise ValueError("the output must be one argument of the last call")

@@ -32,7 +32,7 @@ from fastrnn.engine.recurrence.unrolled import product_forward, running_rows, si
 from fastrnn.engine.runtime.denormals import flush_denormals, restore_denormals
 from fastrnn.engine.runtime.handover import share
 from fastrnn.engine.runtime.jit import inlined, jit
-from fastrnn.engine.runtime.linking import address, fetch, separate, spill
+from fastrnn.engine.runtime.linking import address, fetch, linked, spill
 from fastrnn.engine.runtime.views import block, copy, matrix, part, plane, planes, segment, slab, spaced
 from fastrnn.engine.tuning import MIN_ROWS_IN_PLACE
 
@@ -125,7 +125,7 @@ def _input_products(team, batch, weights, bias, buffers, span):
             split_product(team, settings["n_slices"], left, kernel, width, target, start)
 
 
-@separate
+@linked
 @jit(inner=True)
 def forward_rows(args, k, i):
     """Compute all time steps of the sorted rows of block `i`, with the memory of thread `k`."""
@@ -236,14 +236,14 @@ def _forward_blocks(arguments, at, k):
 forward_piece = address(_forward_blocks)
 
 
-@jit
+@jit(entry=True)
 def forward_pass(state, *values):
     """Run the blocks of all threads on the team that shares `state`; `values` are `ForwardArguments` without the team."""
     args = (None, *values)
     share(state, forward_piece(args), spill(args), ForwardArguments(None, *values).firsts.shape[0] - 1)
 
 
-@jit
+@jit(entry=True)
 def split_forward_pass(state, *values):
     """Run a single thread's blocks, each step split over the team that shares `state`."""
     args = (state, *values)

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastrnn.engine.recurrence.schedule import Schedule
 from fastrnn.engine.runtime.jit import inlined, jit
-from fastrnn.engine.runtime.linking import Slots, on_demand, separate, slots_of
+from fastrnn.engine.runtime.linking import Slots, linked, slots_of
 from fastrnn.engine.runtime.views import add, copy, fill, part, plane, segment
 
 __all__ = [
@@ -95,14 +95,14 @@ def output_row(batch, r, s):
     return first + schedule.times[r, s] * settings["out_step"]
 
 
-@separate
+@linked
 @jit(inner=True)
 def move(source, target):
     """Copy an array; not inlined, because compiling it into each caller would take as long as compiling a product."""
     copy(source, target)
 
 
-@separate
+@linked
 @jit(inner=True)
 def clear(target):
     """Set an array to zero; not inlined, for the same reason."""
@@ -124,7 +124,7 @@ def _gather_row(batch, group, b, t, target):
         copy(source, target)
 
 
-@separate
+@linked
 @jit(inner=True)
 def gather_inputs(batch, group, span, out):
     """Copy the inputs of a span to `out`, step by step, times the dropout mask of a group; return the number of rows."""
@@ -149,7 +149,7 @@ def gather_inputs(batch, group, span, out):
     return at
 
 
-@on_demand
+@linked(on_demand=True)
 @jit(inner=True)
 def _gather_ragged(batch, group, span, out, at):
     """As `gather_inputs`, for steps that not all rows have, to the rows of `out` from `at` on."""
@@ -176,7 +176,7 @@ def inputs_in_order(batch, span):
     return as_given and (settings["n_batch"] == 1 or settings["x_row"] == 1) and is_whole(batch, span)
 
 
-@on_demand
+@linked(on_demand=True)
 @jit(inner=True)
 def mask_rows(batch, group, r0, rows, out):
     """``out = rows * mask`` with the recurrent dropout mask of a group, for sorted rows from `r0` on."""
@@ -190,7 +190,7 @@ def mask_rows(batch, group, r0, rows, out):
             target[j] = source[j] * mask[j]
 
 
-@on_demand
+@linked(on_demand=True)
 @jit(inner=True)
 def hide_outputs(batch, out, r, n):
     """Write the outputs of the masked steps of sorted row `r` with `n` valid steps: the previous output, or zeros.
@@ -213,7 +213,7 @@ def hide_outputs(batch, out, r, n):
         t = valid + 1
 
 
-@on_demand
+@linked(on_demand=True)
 @jit(inner=True)
 def add_rows(rows, target, overwrite):
     """``target += rows``, or ``target = rows``."""
@@ -222,7 +222,7 @@ def add_rows(rows, target, overwrite):
             target[r, j] = rows[r, j] + (0 if overwrite else target[r, j])
 
 
-@on_demand
+@linked(on_demand=True)
 @jit(inner=True)
 def add_output_gradients(batch, d_out, s, r0, ds):
     """Add to ``ds[0]`` the gradients of the outputs of step `s` of sorted rows, and of masked steps that repeat them.
@@ -243,7 +243,7 @@ def add_output_gradients(batch, d_out, s, r0, ds):
             add(part(d_out, row + i * step, 0, n_units), target)
 
 
-@on_demand
+@linked(on_demand=True)
 @jit(inner=True)
 def scatter_input_gradients(batch, group, s, r0, rows, dx):
     """Add the gradients of the inputs at step `s` to `dx`; those of the first group of gates overwrite it."""

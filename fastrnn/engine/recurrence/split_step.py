@@ -15,7 +15,7 @@ from numba import types
 
 from fastrnn.engine.kernels.matmul import product, product_tn
 from fastrnn.engine.kernels.micro_kernel import VECTOR_BITS, VECTORS
-from fastrnn.engine.numba_private.pipeline import Redirect
+from fastrnn.engine.numba_private.services import Redirect
 from fastrnn.engine.recurrence.contract import Backward, Forward, step_backward, step_forward
 from fastrnn.engine.runtime.denormals import flush_denormals, restore_denormals
 from fastrnn.engine.runtime.handover import share

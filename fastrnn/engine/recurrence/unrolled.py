@@ -20,6 +20,7 @@ from numba.extending import intrinsic
 
 from fastrnn.engine import tuning
 from fastrnn.engine.kernels.micro_kernel import VECTORS, Emitter
+from fastrnn.engine.numba_private.services import STOCK
 from fastrnn.engine.recurrence.contract import UnrollableCell
 from fastrnn.engine.recurrence.rows import active_rows
 from fastrnn.engine.recurrence.split_step import split_product
@@ -33,7 +34,9 @@ _SUMS = 8
 
 
 def unrolled_if_small(cell: Any) -> Any:
-    """The unrolled cell, or the cell itself if it has no unrolled form or too many units."""
+    """The cell, unrolled if it can be and does not have too many units for it; as it is on the stock path."""
+    if STOCK:
+        return cell
     small = isinstance(cell, UnrollableCell) and cell.n_units <= tuning.MAX_UNROLLED_UNITS  # type: ignore[attr-defined]
     return cell.unrolled() if small else cell
 

@@ -33,7 +33,7 @@ from typing import Any
 import llvmlite
 import numba
 
-from fastrnn.engine.numba_private.storage import cachable, code_key, declared_names, dumps, rebuilt, reduced
+from fastrnn.engine.numba_private.services import storage
 
 __all__ = ["EXTERNALS", "EXTERNAL_SYMBOLS", "Cache", "cell_sources", "extra_sources", "sources_digest"]
 
@@ -269,7 +269,7 @@ class Cache:
         outside = [s for s in sources if not any(map(Path(s).resolve().is_relative_to, _SOURCE_FOLDERS))]
         classes = _cell_classes(signature)
         texts = sorted({cls.source_digest() for cls in classes if hasattr(cls, "source_digest")})
-        code = code_key(self._function, signature, codegen)
+        code = storage.code_key(self._function, signature, codegen)
         key = repr((self._stamp, code, _digest_files(sorted(outside)), texts))
         return f"{self._base}.{hashlib.sha256(key.encode()).hexdigest()[:24]}.nbc"
 
@@ -288,16 +288,18 @@ class Cache:
             if all(external in EXTERNALS for external, _ in symbols):
                 for external, arguments in symbols:
                     EXTERNALS[external](arguments)
-                return rebuilt(context, data)
+                return storage.rebuilt(context, data)
         return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
         """Keep a compiled function, in the first folder that can be written to."""
-        if not cachable(result):
+        if not storage.cachable(result):
             return
-        externals = [EXTERNAL_SYMBOLS[name] for name in declared_names(result) if name in EXTERNAL_SYMBOLS]
+        externals = [
+            EXTERNAL_SYMBOLS[name] for name in storage.declared_names(result) if name in EXTERNAL_SYMBOLS
+        ]
         names = {cls: _class_key(cls) for cls in _cell_classes(signature)}
-        content = dumps((externals, reduced(result)), names)
+        content = storage.dumps((externals, storage.reduced(result)), names)
         name = self._name(signature, result.codegen)
         problem: Any = "they have no source file"
         for folder in self._folders:

@@ -11,8 +11,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastrnn.engine.numba_private.emit import cgutils
-from fastrnn.engine.runtime.jit import DISABLED
+from fastrnn.engine.numba_private.services import PLAIN, cgutils
+from fastrnn.engine.runtime.jit import inlined
 
 _X86 = platform.machine().lower() in ("x86_64", "amd64", "i386", "i686")
 _ARM = platform.machine().lower() in ("aarch64", "arm64")
@@ -69,14 +69,16 @@ def _restore(typingctx, before):
     return types.void(types.int64), codegen
 
 
-if DISABLED:
+if PLAIN:
 
+    @inlined
     def flush_denormals() -> int:
-        """Do nothing without compiled code."""
+        """Nothing is flushed here."""
         return 0
 
+    @inlined
     def restore_denormals(before: int) -> None:
-        """Do nothing without compiled code."""
+        """Nothing is restored here."""
 
 else:
     flush_denormals, restore_denormals = _flush, _restore

@@ -23,10 +23,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastrnn.engine.numba_private.emit import cgutils
-from fastrnn.engine.numba_private.symbols import add_symbol
-from fastrnn.engine.runtime.jit import DISABLED, inlined, jit
-from fastrnn.engine.runtime.linking import Arguments, note_failure, separate
+from fastrnn.engine.numba_private.services import PLAIN, add_symbol, cgutils
+from fastrnn.engine.runtime.jit import body_of, inlined, jit
+from fastrnn.engine.runtime.linking import Arguments, function_of, linked, note_failure
 from fastrnn.engine.runtime.views import data_address
 from fastrnn.engine.tuning import SPINS_BEFORE_YIELD
 
@@ -137,7 +136,7 @@ if _POSIX:
 elif _KERNEL32 is not None:
     _switch_to_thread = types.ExternalFunction("fastrnn_switch_to_thread", types.int32())
     _performance_counter = types.ExternalFunction("fastrnn_performance_counter", types.int32(types.intp))
-    if not DISABLED:
+    if not PLAIN:
         for _symbol, _function in (
             ("fastrnn_switch_to_thread", _KERNEL32.SwitchToThread),
             ("fastrnn_performance_counter", _KERNEL32.QueryPerformanceCounter),
@@ -190,12 +189,16 @@ def call_part(typingctx, function, at, part):
     return types.void(types.intp, types.intp, types.intp), codegen
 
 
-def _call_in_python(function: Any, arguments: tuple, part: int) -> None:
-    function(arguments, 0, part)
+if PLAIN:
 
+    def call_part(function, arguments, part):
+        """Call a function, for one part."""
+        function(arguments, 0, part)
 
-if DISABLED:
-    call_part = _call_in_python
+    @body_of(call_part)
+    def _(record, *kinds):
+        function = function_of(record)
+        return lambda record, arguments, part: function(arguments, 0, part)
 
 
 @inlined
@@ -213,10 +216,8 @@ def _take(state):
             return True
 
 
-@separate
-@jit(inner=True)
-def share(state, function, at, parts):
-    """Compute all parts of a job (at most 65535), with the threads that serve `state` unless it is empty."""
+def _share(state, function, at, parts):
+    """Have all parts of a job done, together with whoever serves `state`, if it isn't empty; at most 65535 parts."""
     if state.shape[0] == 0 or not _swap(state, OWNED, 0, 1):
         for k in range(parts):
             call_part(function, at, k)
@@ -237,6 +238,15 @@ def share(state, function, at, parts):
             _offer()
         state[WAITED] = _clock(state) - start
     _store(state, OWNED, 0)
+
+
+def _share_alone(state, function, at, parts):
+    """Have all parts of a job done, one after the other."""
+    for k in range(parts):
+        call_part(function, at, k)
+
+
+share = inlined(_share_alone) if PLAIN else linked(jit(inner=True)(_share))
 
 
 @jit

@@ -32,17 +32,18 @@ class held(AbstractContextManager):  # noqa: N801 - used like a function
     Nested blocks act as one. Handlers in C, and the default actions of signals, are not deferred.
     """
 
-    __slots__ = ("_noted", "_previous")
+    __slots__ = ("_noted", "_owner", "_previous")
 
     def __init__(self) -> None:
         self._previous: dict[int, Callable[..., Any]] = {}
         self._noted: list[tuple[int, Any]] = []
+        self._owner = 0
 
     def __enter__(self) -> held:
         global _current
         if _current is not None or threading.current_thread() is not threading.main_thread():
             return self
-        previous = self._previous
+        previous, self._owner = self._previous, threading.get_ident()
         try:
             for number in _SIGNALS:
                 handler = signal.getsignal(number)
@@ -89,9 +90,13 @@ class held(AbstractContextManager):  # noqa: N801 - used like a function
 
 
 def _after_fork_in_child() -> None:
-    """Leave the block of the main thread in a child that another thread has forked, as it would never end there."""
+    """In the child of another thread than the main one, nobody will leave the block that the main thread was in.
+
+    What was noted there is left to the parent: other threads are not interrupted. Where the main thread itself has forked,
+    it is still inside the block, and both processes run the handlers at its end.
+    """
     global _current
-    if _current is not None and threading.current_thread() is threading.main_thread():
+    if _current is not None and _current._owner != threading.get_ident():
         left, _current = _current, None
         left._restore()
 

@@ -16,22 +16,29 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
-from numba import config
-
-from fastrnn.engine.numba_private import pipeline
-from fastrnn.engine.numba_private.dispatcher import Dispatcher
+from fastrnn.engine.numba_private import services
+from fastrnn.engine.numba_private.services import DISABLED, PLAIN, STOCK
 from fastrnn.engine.runtime import cache
 from fastrnn.engine.runtime.interrupts import held
 
-__all__ = ["FASTMATH", "body_of", "implements", "inlined", "jit", "register_sources", "stub"]
+__all__ = [
+    "DISABLED",
+    "FASTMATH",
+    "PLAIN",
+    "STOCK",
+    "body_of",
+    "implements",
+    "inlined",
+    "jit",
+    "register_sources",
+    "stub",
+]
 
 #: Additions may be reordered and fused, divisions may become products, the sign of zero is arbitrary. Not in the set: `nnan`
 #: and `ninf`, because NaN in the data must give NaN; and `afn`, which allows less accurate functions.
 FASTMATH = frozenset({"contract", "reassoc", "nsz", "arcp"})
 
-DISABLED = bool(config.DISABLE_JIT)  # type: ignore[attr-defined]
-
-#: The compile options of all kernels. They allocate no arrays, so references are not counted; no C code calls them.
+#: The compile options of all kernels. They allocate nothing, so no references are counted; no C code calls them.
 OPTIONS: dict[str, Any] = {
     "nopython": True,
     "nogil": True,
@@ -42,7 +49,10 @@ OPTIONS: dict[str, Any] = {
     "no_cfunc_wrapper": True,
 }
 
-Dispatcher.guard = held
+if STOCK:
+    services.stock.Kernel.guard = held
+elif not DISABLED:
+    services.dispatcher.Dispatcher.guard = held
 
 #: Environment variables that change the code of intrinsics.
 _CODE_VARIABLES = ("FASTRNN_VECTOR_BITS",)
@@ -54,6 +64,7 @@ def jit(
     fastmath: bool = True,
     allocates: bool | None = None,
     inner: bool = False,
+    entry: bool = False,
 ) -> Any:
     """Compile `fn` at its first call with the options that all kernels share, and keep the result on disk.
 
@@ -66,24 +77,30 @@ def jit(
     allocates : bool, optional
         Whether the function may make arrays; by default True for functions outside this package.
     inner : bool
-        Whether only kernels call the function; it then can't be called from Python.
+        Only kernels call the function: it can't be called from Python.
+    entry : bool
+        The function only hands parts of a job to `handover.share`: on the stock path Python does that.
 
     Returns
     -------
     dispatcher
-        The compiled function, or `fn` itself if `NUMBA_DISABLE_JIT` is set.
+        The compiled function, or `fn` itself where it is not compiled.
     """
     if fn is None:
-        return functools.partial(jit, fastmath=fastmath, allocates=allocates, inner=inner)
-    if DISABLED:
+        return functools.partial(jit, fastmath=fastmath, allocates=allocates, inner=inner, entry=entry)
+    if DISABLED or (STOCK and entry):
         return fn
     options = {
         **OPTIONS,
         "fastmath": OPTIONS["fastmath"] if fastmath else False,
-        "_nrt": not pipeline.is_ours(fn) if allocates is None else allocates,
         "no_cpython_wrapper": inner,
     }
-    dispatcher = Dispatcher(stamped(fn, options), targetoptions=options, pipeline_class=pipeline.Pipeline)
+    if STOCK:
+        return services.stock.Kernel(fn, options)
+    options["_nrt"] = not services.pipeline.is_ours(fn) if allocates is None else allocates
+    dispatcher = services.dispatcher.Dispatcher(
+        stamped(fn, options), targetoptions=options, pipeline_class=services.pipeline.Pipeline
+    )
     dispatcher._cache = cache.Cache(fn)
     return dispatcher
 
@@ -132,12 +149,24 @@ def body_of(fn: Callable, *, literal: bool = False, **options: Any) -> Callable[
     **options
         Compile options that differ from :data:`OPTIONS`.
     """
-    return (lambda pick: pick) if DISABLED else pipeline.body_of(fn, {**OPTIONS, **options}, literal)
+    if DISABLED:
+        return lambda pick: pick
+    path = services.stock if STOCK else services.pipeline
+    return path.body_of(fn, {**OPTIONS, **options}, literal)
 
 
-def inlined(fn: Callable) -> Callable:
-    """Inline `fn` into every kernel that calls it. In Python it is called unchanged."""
-    body_of(fn)(lambda *args: fn)
+def inlined(fn: Callable | None = None, **options: Any) -> Any:
+    """Make `fn` a part of every kernel that calls it, instead of a function of its own. Python calls it as it is.
+
+    Parameters
+    ----------
+    fn : function
+    **options
+        Compile options that differ from :data:`OPTIONS`.
+    """
+    if fn is None:
+        return functools.partial(inlined, **options)
+    body_of(fn, **options)(lambda *args: fn)
     return fn
 
 

@@ -1,6 +1,6 @@
 """The one way in which a kernel is launched from Python.
 
-1. What this call needs and no call before it has needed is compiled or loaded: the functions that `linking.on_demand` made.
+1. What this call needs and no call before it has needed is compiled or loaded: the functions linked on demand.
    Which ones follows from the call's options.
 2. The kernel is called. At its first call with arguments of new types it is itself compiled or loaded. Only then are the
    slots known of the functions that it refers to, and they are filled before its code runs.
@@ -20,8 +20,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from fastrnn.engine.numba_private.dispatcher import Dispatcher
-from fastrnn.engine.runtime.jit import DISABLED
+from fastrnn.engine.numba_private import services
+from fastrnn.engine.numba_private.services import PLAIN
 from fastrnn.engine.runtime.linking import Slots, check, failed
 
 __all__ = ["launch"]
@@ -43,7 +43,8 @@ def _fill_announced() -> None:
         slots.fill(_announced.item_size)
 
 
-Dispatcher.before_launch = staticmethod(_fill_announced)
+if not PLAIN:
+    services.dispatcher.Dispatcher.before_launch = staticmethod(_fill_announced)
 
 
 def launch(kernel: Any, arguments: Sequence[Any], needed: Sequence[Slots] = (), item_size: int = 4) -> Any:
@@ -55,7 +56,7 @@ def launch(kernel: Any, arguments: Sequence[Any], needed: Sequence[Slots] = (), 
     arguments : sequence
         The kernel's arguments.
     needed : sequence of Slots
-        Of the functions made by `linking.on_demand` that the kernel will call with these arguments.
+        Of the functions linked on demand that the kernel will call with these arguments.
     item_size : int
         Size in bytes of the numbers that the kernel works on.
 
@@ -69,7 +70,7 @@ def launch(kernel: Any, arguments: Sequence[Any], needed: Sequence[Slots] = (), 
     RuntimeError
         If the kernel came to a function that was not compiled, in this call or in one before it.
     """
-    if not needed or DISABLED:
+    if not needed or PLAIN:
         result = kernel(*arguments)
     else:
         for slots in needed:

@@ -1,12 +1,13 @@
 """Functions that are compiled once separately, which kernels call through symbols.
 
-Numba copies every function that a kernel calls into the kernel's module and optimises it there again, for every level of
-calls. This is right for small functions and too slow for large ones: compiling the register tiles would take longer than
-compiling the rest of each kernel. A function decorated with :func:`separate` is compiled and cached once for each signature;
-its address is given to LLVM's linker under a symbol, and kernels have an external reference to that symbol. Before a kernel
-from disk is linked, `cache` provides its references.
+Numba copies everything a kernel calls into the kernel's own module and optimises it there again, once more for every
+level of calls. That is right for small bodies and ruinous for big ones: the register tiles alone would cost every
+kernel more than all the rest of it. A function decorated
+with :func:`linked` is compiled and cached once per signature; its address is
+given to LLVM's linker under a symbol, and kernels hold an external reference to that symbol. A kernel loaded from
+disk has its references provided before it is linked (`cache` asks for that).
 
-A function decorated with :func:`on_demand` is compiled only when a call needs it: what only some networks use costs the
+One that is linked ``on_demand`` is compiled only when a call needs it: what only some networks use costs the
 others nothing. Its symbol stands for a slot that holds its address. Which of these functions a call needs follows from
 the call's options, so `launch` fills their slots before the kernel starts, in the thread that calls. Kernels never call
 Python: one that came upon an empty slot would end there, which :func:`check` raises.
@@ -15,7 +16,9 @@ Python: one that came upon an empty slot would end there, which :func:`check` ra
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
+from collections import namedtuple
 from collections.abc import Callable
 from typing import Any
 
@@ -23,13 +26,11 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-from fastrnn.engine.numba_private.dispatcher import address_of_code, compiler_lock
-from fastrnn.engine.numba_private.emit import cgutils
-from fastrnn.engine.numba_private.symbols import add_symbol, address_of_symbol
-from fastrnn.engine.numba_private.templates import AbstractTemplate, infer_global, signature
+from fastrnn.engine.numba_private import services
+from fastrnn.engine.numba_private.services import PLAIN, STOCK, add_symbol, address_of_symbol, cgutils
 from fastrnn.engine.runtime import cache
-from fastrnn.engine.runtime import jit as _jit
 from fastrnn.engine.runtime.interrupts import held
+from fastrnn.engine.runtime.jit import body_of, inlined
 
 __all__ = [
     "Arguments",
@@ -40,22 +41,20 @@ __all__ = [
     "fail",
     "failed",
     "fetch",
+    "linked",
     "note_failure",
-    "on_demand",
-    "separate",
     "slots_of",
     "spill",
 ]
 
 
-def _provider(
-    dispatcher: Any, target: Callable[[Any, tuple], int] = address_of_code
-) -> Callable[[tuple], str]:
-    """Return a function that registers the machine code for argument types with the linker, and returns its symbol.
+def _provider(dispatcher: Any, target: Callable[[Any, tuple], int] | None = None) -> Callable[[tuple], str]:
+    """Make a function's machine code known to the linker; what is returned gives the symbol for argument types.
 
-    ``target(dispatcher, arguments)`` is the address of the symbol.
+    ``target(dispatcher, arguments)`` is the address that the symbol stands for: by default that of the code.
     """
     name = f"{dispatcher.py_func.__module__}.{dispatcher.py_func.__qualname__}"
+    target = target or services.dispatcher.address_of_code
     symbols: dict[tuple, str] = {}
 
     def provide(arguments: tuple) -> str:
@@ -72,24 +71,28 @@ def _provider(
     return provide
 
 
-def separate(dispatcher: Any) -> Callable:
-    """Make a function of `jit` callable from kernels without being compiled into them.
+def linked(dispatcher: Any = None, *, on_demand: bool = False) -> Any:
+    """Make a function made by `jit` callable from other kernels without becoming a part of them.
 
-    The function should not raise exceptions; if it does, :func:`check` raises an error instead.
+    It should not raise: :func:`check` says that it did, in place of the exception.
+
+    Parameters
+    ----------
+    dispatcher : dispatcher
+        What `jit` has made of the function.
+    on_demand : bool
+        Compile it only when a call needs it (see `launch`); for functions without a result.
     """
-    if _jit.DISABLED:
-        return dispatcher
-    return _linked(
-        dispatcher,
-        _provider(dispatcher),
-        lambda arguments: dispatcher.overloads[arguments].signature.return_type,
-    )
-
-
-def on_demand(dispatcher: Any) -> Callable:
-    """As :func:`separate`, for a function without a result: compiled when a call needs it (see `launch`)."""
-    if _jit.DISABLED:
-        return dispatcher
+    if dispatcher is None:
+        return functools.partial(linked, on_demand=on_demand)
+    if PLAIN:
+        return services.stock.callable_in_kernels(dispatcher) if STOCK else dispatcher
+    if not on_demand:
+        return _linked(
+            dispatcher,
+            _provider(dispatcher),
+            lambda arguments: dispatcher.overloads[arguments].signature.return_type,
+        )
     slots = Slots(dispatcher)
     _every_slots.append(slots)
     call = _linked(
@@ -115,12 +118,12 @@ def _linked(
             raise TypeError(f"{dispatcher.py_func.__name__}() is an inner function: only kernels can call it")
         return dispatcher(*args)
 
-    @infer_global(call, typing_key=dispatcher.py_func)
-    class Template(AbstractTemplate):
+    @services.templates.infer_global(call, typing_key=dispatcher.py_func)
+    class Template(services.templates.AbstractTemplate):
         def generic(self, args: tuple, kws: dict) -> Any:
             arguments = tuple(types.unliteral(a) for a in args)
             provide(arguments)
-            return signature(result(arguments), *arguments)
+            return services.templates.signature(result(arguments), *arguments)
 
     @lower_builtin(dispatcher.py_func, types.VarArg(types.Any))
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -174,9 +177,9 @@ class Slots:
         empty = self.empty[item_size]
         if not empty:
             return
-        with held(), compiler_lock:
+        with held(), services.dispatcher.compiler_lock:
             for arguments in list(empty):
-                empty[arguments].value = address_of_code(self._dispatcher, arguments)
+                empty[arguments].value = services.dispatcher.address_of_code(self._dispatcher, arguments)
                 del empty[arguments]
 
 
@@ -190,8 +193,8 @@ def _item_size(arguments: tuple) -> int:
 
 
 def slots_of(*functions: Any) -> tuple[Slots, ...]:
-    """The slots of functions that :func:`on_demand` has made, for `launch`."""
-    return () if _jit.DISABLED else tuple(function.slots for function in functions)
+    """The slots of functions that are linked on demand, for `launch`."""
+    return () if PLAIN else tuple(function.slots for function in functions)
 
 
 def complete() -> None:
@@ -237,7 +240,7 @@ def check() -> None:
         )
 
 
-if not _jit.DISABLED:
+if not PLAIN:
     add_symbol(_FAILED, ctypes.addressof(failed))
 
 
@@ -281,12 +284,17 @@ def fetch(typingctx, arguments, at):
     return arguments.kinds(arguments, types.intp), codegen
 
 
-def _itself(arguments: Any, at: int = 0) -> Any:
-    return arguments
+if PLAIN:
 
+    @inlined
+    def spill(arguments):
+        """The tuple itself."""
+        return arguments
 
-if _jit.DISABLED:
-    spill = fetch = _itself
+    @inlined
+    def fetch(arguments, at):
+        """The tuple itself."""
+        return arguments
 
 
 def address(dispatcher: Any) -> Callable:
@@ -294,8 +302,8 @@ def address(dispatcher: Any) -> Callable:
 
     `dispatcher` is a function of `jit`, which reads the tuple by ``fetch(arguments, at)``. It must not raise exceptions.
     """
-    if _jit.DISABLED:
-        return lambda arguments: dispatcher
+    if PLAIN:
+        return _plain_address(dispatcher)
     provide = _provider(dispatcher)
 
     def symbol_for(kinds: Any) -> str:
@@ -307,11 +315,11 @@ def address(dispatcher: Any) -> Callable:
 
     address_in_kernel.symbol_for = symbol_for  # type: ignore[attr-defined]
 
-    @infer_global(address_in_kernel, typing_key=dispatcher.py_func)
-    class Template(AbstractTemplate):
+    @services.templates.infer_global(address_in_kernel, typing_key=dispatcher.py_func)
+    class Template(services.templates.AbstractTemplate):
         def generic(self, args: tuple, kws: dict) -> Any:
             symbol_for(args[0])
-            return signature(types.intp, *args)
+            return services.templates.signature(types.intp, *args)
 
     @lower_builtin(dispatcher.py_func, types.VarArg(types.Any))
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -322,7 +330,29 @@ def address(dispatcher: Any) -> Callable:
     return address_in_kernel
 
 
+def _plain_address(function: Any) -> Callable:
+    """In Python, what gives the function itself; in kernels, what gives a record whose class stands for it."""
+
+    def function_for(arguments: tuple) -> Any:
+        return function
+
+    if STOCK and isinstance(function, services.stock.Kernel):
+        record = namedtuple("record", ["number"])
+        _functions[record] = inlined(function.py_func)
+        body_of(function_for)(lambda kinds: lambda arguments: record(0))
+    return function_for
+
+
+#: For each class of such a record, the function.
+_functions: dict[type, Callable] = {}
+
+
+def function_of(record: Any) -> Callable:
+    """The function that the type of a record stands for, on the stock path."""
+    return _functions[record.instance_class]
+
+
 def address_of(kernel: Any, kinds: tuple) -> int:
-    """The address, for arguments of these types, of the function given to `address`."""
-    with held(), compiler_lock:
+    """The address, for arguments of these types, of a function that `address` was given."""
+    with held(), services.dispatcher.compiler_lock:
         return address_of_symbol(kernel.symbol_for(kinds))

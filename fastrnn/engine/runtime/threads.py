@@ -28,6 +28,8 @@ import numpy as np
 from numba import config, types
 
 from fastrnn.engine import tuning
+from fastrnn.engine.numba_private.services import DISABLED, PLAIN, STOCK
+from fastrnn.engine.runtime.cache import warn_once
 from fastrnn.engine.runtime.handover import STOP, WAITED, new_state, serve
 from fastrnn.engine.runtime.interrupts import held
 
@@ -40,8 +42,9 @@ def resolve(n_jobs: int | None) -> int:
     Parameters
     ----------
     n_jobs : int or None
-        None means all free cores of this process, or 1 in a worker of joblib or multiprocessing; -1 means all free cores,
-        also in a worker; a positive number is limited only by the value of `NUMBA_NUM_THREADS` at Numba's start.
+        None means all cores that are free to this process, or one inside a worker of joblib or multiprocessing;
+        -1 means all cores that are free to this process wherever it runs; a positive number is taken as it is, up to
+        the `NUMBA_NUM_THREADS` that Numba has started with. Beyond that a warning, once in a process, says what is used.
 
     Returns
     -------
@@ -62,7 +65,17 @@ def resolve(n_jobs: int | None) -> int:
         raise ValueError(
             f"n_jobs={n} must be None (cores that are free), -1 (all cores), or a number of threads from 1 on"
         )
-    return min(n, _limit())
+    limit = _limit()
+    if n > limit and not DISABLED:
+        reason = (
+            "kernels of the stock path run in one thread (see fastrnn.show_versions)"
+            if STOCK
+            else f"Numba has started with at most {limit}; set NUMBA_NUM_THREADS before Python starts to have more"
+        )
+        warn_once(
+            "threads", f"n_jobs={n}: {limit} {'thread is' if limit == 1 else 'threads are'} used, {reason}"
+        )
+    return min(n, limit)
 
 
 def available() -> int:
@@ -88,7 +101,7 @@ def in_worker() -> bool:
 
 
 def _limit() -> int:
-    return 1 if config.DISABLE_JIT else int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    return 1 if PLAIN else int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
 
 
 def _affinity() -> int:
@@ -221,6 +234,8 @@ class _Team:
         self.state = new_state()
         self.calls = 0
         self._workers: list[_Worker] = []
+        #: At most this many can be had: fewer than asked for where the system has refused a thread.
+        self._most = sys.maxsize
         self._hiring = threading.Lock()
         #: The cores of the thread of the last call, and the time when they were read.
         self._cores: set[int] = set()
@@ -234,8 +249,8 @@ class _Team:
         if self._left:
             self._left -= 1
             return False
-        if len(self._workers) < n - 1:
-            self._start_workers(n - 1)
+        if len(self._workers) < min(n - 1, self._most):
+            self._hire(n - 1)
         before, self._start = self._start, time.perf_counter_ns()
         self.calls += 1  # before the flags are read, see _Worker._work
         asleep = [worker for worker in self._workers[: n - 1] if worker.asleep]
@@ -276,8 +291,12 @@ class _Team:
                 serve.compile((numba.typeof(self.state), types.intp))  # here, not in the thread
                 atexit.register(self.dismiss)
                 self._cores = os.sched_getaffinity(0) if _current_core is not None else set()
-            while len(self._workers) < n:
-                self._workers.append(_Worker(self))
+            while len(self._workers) < min(n, self._most):
+                try:
+                    self._workers.append(_Worker(self))
+                except RuntimeError as error:
+                    self._most = len(self._workers)
+                    _warn_refused(error, self._most + 1)
 
     def dismiss(self) -> None:
         """Stop the workers before the interpreter ends."""
@@ -288,6 +307,14 @@ class _Team:
         for worker in self._workers:
             worker.thread.join(1.0)
         self._workers.clear()
+
+
+def _warn_refused(error: Exception, used: int) -> None:
+    used_now = "the calling thread alone is" if used == 1 else f"{used} threads are"
+    warn_once(
+        "refused",
+        f"the system has refused a thread ({error}): {used_now} used from here on, and results are the same",
+    )
 
 
 def _current_core_function() -> Any:
@@ -331,7 +358,11 @@ def run_interruptibly(work: Callable[[], None], stop: Callable[[], None]) -> Non
 
     thread = threading.Thread(target=helper, name="fastrnn call", daemon=True)
     try:
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            _warn_refused(error, 1)
+            return work()
         while thread.is_alive():
             thread.join(0.1)  # with a timeout, because on Windows an endless wait blocks signals
     except BaseException:

@@ -9,9 +9,10 @@ from typing import Any
 
 from numba import types
 from numba.extending import intrinsic
+from numpy.lib.stride_tricks import as_strided
 
-from fastrnn.engine.numba_private.emit import cgutils, populate_array
-from fastrnn.engine.runtime.jit import DISABLED, inlined
+from fastrnn.engine.numba_private.services import PLAIN, cgutils, populate_array
+from fastrnn.engine.runtime.jit import inlined
 
 __all__ = [
     "add",
@@ -124,44 +125,54 @@ def _spaced(builder, strides, size, args):
     return [(i, strides[0])], [n, width], [builder.mul(step, strides[0]), strides[1]]
 
 
-if DISABLED:
+if PLAIN:
 
+    @inlined
     def spaced(a, i, step, n, width):
         """``a[i : i + n * step : step, :width]``."""
-        return a[i : i + n * step : step, :width]
+        return as_strided(a[i:], (n, width), (step * a.strides[0], a.strides[1]))
 
+    @inlined
     def slab(a, k, i, n, width):
         """``a[:k, i : i + n, :width]``."""
         return a[:k, i : i + n, :width]
 
+    @inlined
     def segment(a, start, n):
         """``a[start : start + n]`` of a 1-D array."""
         return a[start : start + n]
 
+    @inlined
     def part(a, i, j, n):
         """``a[i, j : j + n]``."""
         return a[i, j : j + n]
 
+    @inlined
     def stretch(a, i, n):
         """The ``n`` elements from row i on of a matrix without gaps."""
         return a.reshape(-1)[i * a.shape[1] : i * a.shape[1] + n]
 
+    @inlined
     def plane(a, k, i, n):
         """``a[k, i, :n]``."""
         return a[k, i, :n]
 
+    @inlined
     def matrix(a, start, n, width):
         """The 1-D array from ``start`` as an ``(n, width)`` matrix."""
         return a[start : start + n * width].reshape(n, width)
 
+    @inlined
     def cube(a, start, k, n, width):
         """The 1-D array from ``start`` as a ``(k, n, width)`` array."""
         return a[start : start + k * n * width].reshape(k, n, width)
 
+    @inlined
     def block(a, i, n, j, width):
         """``a[i : i + n, j : j + width]``."""
         return a[i : i + n, j : j + width]
 
+    @inlined
     def planes(a, k, i, n, width):
         """``a[k, i : i + n, :width]``."""
         return a[k, i : i + n, :width]
