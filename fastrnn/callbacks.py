@@ -47,7 +47,7 @@ class EarlyStopping(Monitor):
     Parameters
     ----------
     monitor : str
-        Key of the epoch's logs, such as "loss", "val_loss" or "val_" and the name of a metric.
+        Key of the epoch's logs, such as "loss", "val_loss" or ``val_`` and the name of a metric.
     min_delta : float
         Smallest change that is an improvement.
     patience : int

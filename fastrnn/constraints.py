@@ -55,6 +55,13 @@ class MaxNorm(Constraint):
     ----------
     max_value : float
     axis : int or list of int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import constraints
+    >>> constraints.MaxNorm(1.0)(np.array([[3.0], [4.0]])).round(3).tolist()
+    [[0.6], [0.8]]
     """
 
     _config_names = ("max_value", "axis")
@@ -68,7 +75,15 @@ class MaxNorm(Constraint):
 
 
 class NonNeg(Constraint):
-    """Sets negative weights to zero."""
+    """Sets negative weights to zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import constraints
+    >>> constraints.NonNeg()(np.array([-1.0, 2.0])).tolist()
+    [0.0, 2.0]
+    """
 
     def __call__(self, w: np.ndarray) -> np.ndarray:
         return np.maximum(w, 0)
@@ -80,6 +95,13 @@ class UnitNorm(Constraint):
     Parameters
     ----------
     axis : int or list of int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import constraints
+    >>> constraints.UnitNorm()(np.array([[3.0], [4.0]])).round(3).tolist()
+    [[0.6], [0.8]]
     """
 
     _config_names = ("axis",)
@@ -102,6 +124,13 @@ class MinMaxNorm(Constraint):
     rate : float
         Fraction of the distance to the range that one update covers, from 0 to 1.
     axis : int or list of int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import constraints
+    >>> constraints.MinMaxNorm(1.0, 2.0)(np.array([[0.3], [0.4]])).round(3).tolist()
+    [[0.6], [0.8]]
     """
 
     _config_names = ("min_value", "max_value", "rate", "axis")
@@ -129,5 +158,12 @@ _registry = Registry(
 
 
 def get(identifier: Any, argument: str = "constraint") -> Any:
-    """Return the constraint for `identifier`: a name, a config, or a callable."""
+    """Return the constraint for `identifier`: a name, a config, or a callable.
+
+    Examples
+    --------
+    >>> from fastrnn import constraints
+    >>> type(constraints.get("non_neg")).__name__
+    'NonNeg'
+    """
     return _registry.get(identifier, argument)

@@ -62,7 +62,14 @@ class Initializer(Configurable):
 
 
 class Constant(Initializer):
-    """Every weight equals `value`."""
+    """Every weight equals `value`.
+
+    Examples
+    --------
+    >>> from fastrnn import initializers
+    >>> initializers.Constant(0.5)((2, 2)).tolist()
+    [[0.5, 0.5], [0.5, 0.5]]
+    """
 
     _config_names = ("value",)
 
@@ -74,21 +81,42 @@ class Constant(Initializer):
 
 
 class Zeros(Initializer):
-    """Every weight is 0."""
+    """Every weight is 0.
+
+    Examples
+    --------
+    >>> from fastrnn import initializers
+    >>> initializers.Zeros()((2, 2)).tolist()
+    [[0.0, 0.0], [0.0, 0.0]]
+    """
 
     def __call__(self, shape: Any, dtype: Any = "float32", rng: Any = None) -> np.ndarray:
         return np.zeros(shape, dtype)
 
 
 class Ones(Initializer):
-    """Every weight is 1."""
+    """Every weight is 1.
+
+    Examples
+    --------
+    >>> from fastrnn import initializers
+    >>> initializers.Ones()((2, 2)).tolist()
+    [[1.0, 1.0], [1.0, 1.0]]
+    """
 
     def __call__(self, shape: Any, dtype: Any = "float32", rng: Any = None) -> np.ndarray:
         return np.ones(shape, dtype)
 
 
 class Identity(Initializer):
-    """`gain` on the diagonal of a matrix, 0 elsewhere."""
+    """`gain` on the diagonal of a matrix, 0 elsewhere.
+
+    Examples
+    --------
+    >>> from fastrnn import initializers
+    >>> initializers.Identity()((2, 2)).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
 
     _config_names = ("gain",)
 
@@ -102,7 +130,14 @@ class Identity(Initializer):
 
 
 class RandomNormal(Initializer):
-    """Normal with `mean` and `stddev`."""
+    """Normal with `mean` and `stddev`.
+
+    Examples
+    --------
+    >>> from fastrnn import initializers
+    >>> initializers.RandomNormal(seed=0)((200, 100)).std().round(3).item()
+    0.05000000074505806
+    """
 
     _config_names = ("mean", "stddev", "seed")
 
@@ -115,7 +150,14 @@ class RandomNormal(Initializer):
 
 
 class TruncatedNormal(RandomNormal):
-    """Normal with `mean` and `stddev`; values more than two standard deviations from the mean are drawn again."""
+    """Normal with `mean` and `stddev`; values more than two standard deviations from the mean are drawn again.
+
+    Examples
+    --------
+    >>> from fastrnn import initializers
+    >>> initializers.TruncatedNormal(seed=0)((200, 100)).std().round(3).item()
+    0.04399999976158142
+    """
 
     def __call__(self, shape: Any, dtype: Any = "float32", rng: Any = None) -> np.ndarray:
         values = _truncated(self._generator(rng), shape)
@@ -123,7 +165,14 @@ class TruncatedNormal(RandomNormal):
 
 
 class RandomUniform(Initializer):
-    """Uniform between `minval` and `maxval`."""
+    """Uniform between `minval` and `maxval`.
+
+    Examples
+    --------
+    >>> from fastrnn import initializers
+    >>> initializers.RandomUniform(seed=0)((200, 100)).std().round(3).item()
+    0.028999999165534973
+    """
 
     _config_names = ("minval", "maxval", "seed")
 
@@ -150,6 +199,12 @@ class VarianceScaling(Initializer):
     input_axes, output_axes : int or sequence of int, optional
         Axes that count as inputs and outputs; by default the last but one and the last, times the size of all
         axes before them.
+
+    Examples
+    --------
+    >>> from fastrnn import initializers
+    >>> initializers.VarianceScaling(seed=0)((200, 100)).std().round(3).item()
+    0.07100000232458115
     """
 
     _config_names: tuple[str, ...] = ("scale", "mode", "distribution", "seed", "input_axes", "output_axes")
@@ -197,43 +252,94 @@ class _Preset(VarianceScaling):
 
 
 class GlorotUniform(_Preset):
-    """Uniform within ``sqrt(6 / (fan_in + fan_out))`` (Glorot & Bengio, 2010)."""
+    """Uniform within ``sqrt(6 / (fan_in + fan_out))`` (Glorot & Bengio, 2010).
+
+    Examples
+    --------
+    >>> from fastrnn import initializers
+    >>> initializers.GlorotUniform(seed=0)((200, 100)).std().round(3).item()
+    0.08100000023841858
+    """
 
     _preset = (1.0, "fan_avg", "uniform")
 
 
 class GlorotNormal(_Preset):
-    """Truncated normal of variance ``2 / (fan_in + fan_out)`` (Glorot & Bengio, 2010)."""
+    """Truncated normal of variance ``2 / (fan_in + fan_out)`` (Glorot & Bengio, 2010).
+
+    Examples
+    --------
+    >>> from fastrnn import initializers
+    >>> initializers.GlorotNormal(seed=0)((200, 100)).std().round(3).item()
+    0.0820000022649765
+    """
 
     _preset = (1.0, "fan_avg", "truncated_normal")
 
 
 class HeUniform(_Preset):
-    """Uniform within ``sqrt(6 / fan_in)`` (He et al., 2015)."""
+    """Uniform within ``sqrt(6 / fan_in)`` (He et al., 2015).
+
+    Examples
+    --------
+    >>> from fastrnn import initializers
+    >>> initializers.HeUniform(seed=0)((200, 100)).std().round(3).item()
+    0.10000000149011612
+    """
 
     _preset = (2.0, "fan_in", "uniform")
 
 
 class HeNormal(_Preset):
-    """Truncated normal of variance ``2 / fan_in`` (He et al., 2015)."""
+    """Truncated normal of variance ``2 / fan_in`` (He et al., 2015).
+
+    Examples
+    --------
+    >>> from fastrnn import initializers
+    >>> initializers.HeNormal(seed=0)((200, 100)).std().round(3).item()
+    0.10000000149011612
+    """
 
     _preset = (2.0, "fan_in", "truncated_normal")
 
 
 class LecunUniform(_Preset):
-    """Uniform within ``sqrt(3 / fan_in)`` (LeCun et al., 1998)."""
+    """Uniform within ``sqrt(3 / fan_in)`` (LeCun et al., 1998).
+
+    Examples
+    --------
+    >>> from fastrnn import initializers
+    >>> initializers.LecunUniform(seed=0)((200, 100)).std().round(3).item()
+    0.07000000029802322
+    """
 
     _preset = (1.0, "fan_in", "uniform")
 
 
 class LecunNormal(_Preset):
-    """Truncated normal of variance ``1 / fan_in`` (LeCun et al., 1998)."""
+    """Truncated normal of variance ``1 / fan_in`` (LeCun et al., 1998).
+
+    Examples
+    --------
+    >>> from fastrnn import initializers
+    >>> initializers.LecunNormal(seed=0)((200, 100)).std().round(3).item()
+    0.07100000232458115
+    """
 
     _preset = (1.0, "fan_in", "truncated_normal")
 
 
 class Orthogonal(Initializer):
-    """`gain` times a matrix with orthonormal rows or columns, whichever are fewer (Saxe et al., 2014)."""
+    """`gain` times a matrix with orthonormal rows or columns, whichever are fewer (Saxe et al., 2014).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import initializers
+    >>> w = initializers.Orthogonal(seed=0)((4, 4), "float64")
+    >>> bool(np.allclose(w @ w.T, np.eye(4)))
+    True
+    """
 
     _config_names = ("gain", "seed")
 
@@ -326,7 +432,14 @@ _registry = Registry(
 
 
 def get(identifier: Any, argument: str = "initializer") -> Any:
-    """Return the initializer for `identifier`: a name, a config, an array of values, or a callable."""
+    """Return the initializer for `identifier`: a name, a config, an array of values, or a callable.
+
+    Examples
+    --------
+    >>> from fastrnn import initializers
+    >>> type(initializers.get("glorot_uniform")).__name__
+    'GlorotUniform'
+    """
     if isinstance(identifier, np.ndarray):
         return _Given(identifier)
     return _registry.get(identifier, argument)

@@ -38,7 +38,15 @@ class Regularizer(Configurable):
 
 
 class L1L2(Regularizer):
-    """``l1 * sum(|x|) + l2 * sum(x**2)``."""
+    """``l1 * sum(|x|) + l2 * sum(x**2)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import regularizers
+    >>> float(np.round(regularizers.L1L2(0.1, 0.1)(np.array([1.0, -2.0])), 3))
+    0.8
+    """
 
     _config_names: tuple[str, ...] = ("l1", "l2")
 
@@ -135,6 +143,12 @@ def get(identifier: Any, argument: str = "regularizer") -> Any:
     """Return the regularizer for `identifier`: a name, a config or an object with a gradient.
 
     The names ``l1``, ``l2`` and ``l1_l2`` give factors of 0.01; ``L1L2`` is the class, whose factors are 0 by default.
+
+    Examples
+    --------
+    >>> from fastrnn import regularizers
+    >>> type(regularizers.get("l2")).__name__
+    'L2'
     """
     if isinstance(identifier, str) and identifier == "l1_l2":
         return l1_l2()

@@ -34,7 +34,15 @@ def _progress(step: float, decay_steps: float, staircase: bool) -> float:
 
 
 class ExponentialDecay(LearningRateSchedule):
-    """``initial_learning_rate * decay_rate**(step / decay_steps)``; with `staircase` the exponent is rounded down."""
+    """``initial_learning_rate * decay_rate**(step / decay_steps)``; with `staircase` the exponent is rounded down.
+
+    Examples
+    --------
+    >>> from fastrnn import schedules
+    >>> rate = schedules.ExponentialDecay(0.1, decay_steps=10, decay_rate=0.5)
+    >>> [round(float(rate(step)), 4) for step in (0, 10, 19)]
+    [0.1, 0.05, 0.0268]
+    """
 
     _config_names = ("initial_learning_rate", "decay_steps", "decay_rate", "staircase", "name")
 
@@ -58,7 +66,15 @@ class ExponentialDecay(LearningRateSchedule):
 
 
 class InverseTimeDecay(ExponentialDecay):
-    """``initial_learning_rate / (1 + decay_rate * step / decay_steps)``."""
+    """``initial_learning_rate / (1 + decay_rate * step / decay_steps)``.
+
+    Examples
+    --------
+    >>> from fastrnn import schedules
+    >>> rate = schedules.InverseTimeDecay(0.1, decay_steps=10, decay_rate=1.0)
+    >>> [round(float(rate(step)), 4) for step in (0, 10, 19)]
+    [0.1, 0.05, 0.0345]
+    """
 
     def __init__(
         self,
@@ -76,7 +92,15 @@ class InverseTimeDecay(ExponentialDecay):
 
 
 class PiecewiseConstantDecay(LearningRateSchedule):
-    """``values[i]`` up to and including step ``boundaries[i]``, the last value after all of them."""
+    """``values[i]`` up to and including step ``boundaries[i]``, the last value after all of them.
+
+    Examples
+    --------
+    >>> from fastrnn import schedules
+    >>> rate = schedules.PiecewiseConstantDecay([10, 20], [0.1, 0.01, 0.001])
+    >>> [round(float(rate(step)), 4) for step in (0, 10, 19)]
+    [0.1, 0.1, 0.01]
+    """
 
     _config_names = ("boundaries", "values", "name")
 
@@ -105,6 +129,13 @@ class PolynomialDecay(LearningRateSchedule):
 
     After `decay_steps` the rate stays at `end_learning_rate`. With `cycle`, `decay_steps` is replaced by its smallest
     multiple that is at least `step`.
+
+    Examples
+    --------
+    >>> from fastrnn import schedules
+    >>> rate = schedules.PolynomialDecay(0.1, decay_steps=20, end_learning_rate=0.0)
+    >>> [round(float(rate(step)), 4) for step in (0, 10, 19)]
+    [0.1, 0.05, 0.005]
     """
 
     _config_names = (
@@ -150,6 +181,13 @@ class CosineDecay(LearningRateSchedule):
     References
     ----------
     Loshchilov & Hutter (2017), SGDR: stochastic gradient descent with warm restarts, ICLR.
+
+    Examples
+    --------
+    >>> from fastrnn import schedules
+    >>> rate = schedules.CosineDecay(0.1, decay_steps=20)
+    >>> [round(float(rate(step)), 4) for step in (0, 10, 19)]
+    [0.1, 0.05, 0.0006]
     """
 
     _config_names = (
@@ -191,7 +229,15 @@ class CosineDecay(LearningRateSchedule):
 
 
 class CosineDecayRestarts(LearningRateSchedule):
-    """A sequence of cosine decays, each `t_mul` times as long as the previous one, with `m_mul` times its initial rate."""
+    """A sequence of cosine decays, each `t_mul` times as long as the previous one, with `m_mul` times its initial rate.
+
+    Examples
+    --------
+    >>> from fastrnn import schedules
+    >>> rate = schedules.CosineDecayRestarts(0.1, first_decay_steps=20)
+    >>> [round(float(rate(step)), 4) for step in (0, 10, 19)]
+    [0.1, 0.05, 0.0006]
+    """
 
     _config_names = ("initial_learning_rate", "first_decay_steps", "t_mul", "m_mul", "alpha", "name")
 

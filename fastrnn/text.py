@@ -40,6 +40,12 @@ def text_to_word_sequence(
     -------
     list of str
         The words, without empty ones.
+
+    Examples
+    --------
+    >>> from fastrnn.text import text_to_word_sequence
+    >>> text_to_word_sequence("A fine film, really!")
+    ['a', 'fine', 'film', 'really']
     """
     if lower:
         text = text.lower()
@@ -328,6 +334,12 @@ def pad_sequences(
     ValueError
         If an argument is unknown, the sequences differ in their trailing shape, or an integer `dtype` can't represent a
         value exactly.
+
+    Examples
+    --------
+    >>> from fastrnn.text import pad_sequences
+    >>> pad_sequences([[1, 2], [3, 4, 5, 6]], maxlen=3).tolist()
+    [[0, 1, 2], [4, 5, 6]]
     """
     for name, choice in (("padding", padding), ("truncating", truncating)):
         if choice not in ("pre", "post"):

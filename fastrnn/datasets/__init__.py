@@ -96,6 +96,13 @@ def load_airline() -> Series:
     References
     ----------
     Box, G. E. P. and Jenkins, G. M. (1976). Time Series Analysis: Forecasting and Control, series G.
+
+    Examples
+    --------
+    >>> from fastrnn.datasets import load_airline
+    >>> series = load_airline()
+    >>> series.values.shape, series.time[0].item().year
+    ((144,), 1949)
     """
     columns = _read_columns(Path(__file__).parents[1] / "data" / "airline.csv")
     time = np.array(columns["month"], dtype="datetime64[M]")

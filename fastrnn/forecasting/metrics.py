@@ -41,6 +41,14 @@ def mase(y_true: ArrayLike, y_pred: ArrayLike, y_train: ArrayLike, period: int =
     ----------
     Hyndman, R. J. and Koehler, A. B. (2006). Another look at measures of forecast accuracy.
     International Journal of Forecasting 22, 679-688.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.forecasting import mase
+    >>> past = np.array([1.0, 3.0, 2.0, 4.0])
+    >>> round(float(mase(np.array([3.0, 5.0]), np.array([4.0, 4.0]), past)), 3)
+    0.6
     """
     true, pred = _pair(y_true, y_pred)
     train = as_series(y_train, "y_train")
@@ -58,6 +66,13 @@ def smape(y_true: ArrayLike, y_pred: ArrayLike) -> float:
     .. math:: 100 \operatorname{mean} \frac{2 |y_t - \hat y_t|}{|y_t| + |\hat y_t|}
 
     Terms where both are zero count as zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.forecasting import smape
+    >>> round(float(smape(np.array([100.0, 200.0]), np.array([110.0, 190.0]))), 2)
+    7.33
     """
     true, pred = _pair(y_true, y_pred)
     size = np.abs(true) + np.abs(pred)
@@ -94,6 +109,14 @@ def rmsse(y_true: ArrayLike, y_pred: ArrayLike, y_train: ArrayLike, period: int 
     ----------
     Makridakis, S., Spiliotis, E. and Assimakopoulos, V. (2022). M5 accuracy competition: results, findings, and
     conclusions. International Journal of Forecasting 38, 1346-1364.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.forecasting import rmsse
+    >>> past = np.array([1.0, 3.0, 2.0, 4.0])
+    >>> round(float(rmsse(np.array([3.0, 5.0]), np.array([4.0, 4.0]), past)), 3)
+    0.577
     """
     true, pred = _pair(y_true, y_pred)
     train = as_series(y_train, "y_train")

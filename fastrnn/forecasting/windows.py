@@ -118,6 +118,13 @@ def seasonal_naive(history: ArrayLike, n_ahead: int, period: int = 1) -> NDArray
     Returns
     -------
     ndarray of shape (n_ahead,) or (n_ahead, n_features)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.forecasting import seasonal_naive
+    >>> seasonal_naive(np.array([1.0, 2.0, 3.0, 4.0]), 3, 2).tolist()
+    [3.0, 4.0, 3.0]
     """
     array = as_series(history, "history")
     for name, number in (("n_ahead", n_ahead), ("period", period)):

@@ -137,6 +137,13 @@ class Dense(Layer):
         Arguments of Keras; not supported.
     **kwargs
         As for :class:`Layer`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import layers
+    >>> layers.Dense(3)(np.ones((2, 5))).shape
+    (2, 3)
     """
 
     def __init__(
@@ -256,6 +263,13 @@ class Activation(Layer):
         Name of the activation.
     **kwargs
         As for :class:`Layer`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import layers
+    >>> layers.Activation("relu")(np.array([[-1.0, 2.0]])).tolist()
+    [[0.0, 2.0]]
     """
 
     def __init__(self, activation: str, **kwargs: Any) -> None:
@@ -324,6 +338,13 @@ class Flatten(Layer):
         With "channels_first", the second axis is moved to the end first.
     **kwargs
         As for :class:`Layer`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import layers
+    >>> layers.Flatten()(np.ones((2, 3, 4))).shape
+    (2, 12)
     """
 
     supports_masking = False
@@ -366,6 +387,13 @@ class RepeatVector(Layer):
         Number of time steps.
     **kwargs
         As for :class:`Layer`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import layers
+    >>> layers.RepeatVector(3)(np.ones((2, 5))).shape
+    (2, 3, 5)
     """
 
     input_ndim = 2
@@ -398,6 +426,14 @@ class Masking(Layer):
         Compared in the layer's dtype; not NaN.
     **kwargs
         As for :class:`Layer`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import layers
+    >>> x = np.array([[[1.0], [0.0], [2.0]]])
+    >>> layers.Masking(0.0).compute_mask(x).tolist()
+    [[True, False, True]]
     """
 
     input_ndim = 3

@@ -34,6 +34,13 @@ class Dropout(Layer):
     References
     ----------
     Srivastava et al. (2014), Dropout: a simple way to prevent neural networks from overfitting, JMLR 15.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import layers
+    >>> layers.Dropout(0.5, seed=0)(np.ones((1, 6)), training=True).tolist()
+    [[2.0, 2.0, 0.0, 0.0, 2.0, 0.0]]
     """
 
     unchanged = True

@@ -49,6 +49,13 @@ class Embedding(Layer):
         Arguments of Keras; not supported.
     **kwargs
         As for :class:`Layer`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import layers
+    >>> layers.Embedding(100, 8)(np.array([[1, 2, 3]])).shape
+    (1, 3, 8)
     """
 
     takes_tokens = True

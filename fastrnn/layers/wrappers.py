@@ -259,6 +259,13 @@ class TimeDistributed(Wrapper):
         A layer of arrays without the time axis.
     **kwargs
         As for :class:`Layer`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import layers
+    >>> layers.TimeDistributed(layers.Dense(2))(np.ones((3, 4, 5))).shape
+    (3, 4, 2)
     """
 
     def __init__(self, layer: Layer, **kwargs: Any) -> None:

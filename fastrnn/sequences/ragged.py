@@ -49,6 +49,14 @@ class Ragged:
     -----
     Holds ``sum(lengths)`` steps; a padded array of the same data holds ``n_samples * max(lengths)``.
     An integer index gives one sequence; a slice, an integer array or a mask gives another Ragged.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import Ragged
+    >>> x = Ragged.from_list([np.ones((2, 3)), np.ones((4, 3))])
+    >>> x.shape, x.lengths.tolist(), x[1].shape
+    ((2, None, 3), [2, 4], (4, 3))
     """
 
     def __init__(
