@@ -36,7 +36,7 @@ DATA = (
     "ETTh1 OT, horizon 336",
     "speed, one series",
 )
-#: Recurrent peers may train on M4 Hourly for so many times the seconds of our fit.
+#: Recurrent peers may train on M4 Hourly for this multiple of the seconds of our fit.
 PEER_TIMES = 6
 RESULTS = Path(__file__).parent / "results"
 

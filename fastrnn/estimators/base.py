@@ -212,11 +212,11 @@ class BaseRNN(Parameters):
     def _many_epochs(
         self, data: Batches, held_out: Batches | None, scale: float
     ) -> NonFiniteLossError | KeyboardInterrupt | None:
-        """Train until `max_iter` or until nothing improves any more; return what ended it early, if anything.
+        """Train until `max_iter` or until there is no improvement; return the error that ended training early, if any.
 
         What was learned until then is kept.
 
-        Improvements of the loss are judged relative to `scale`.
+        Improvements of the loss are relative to `scale`.
         """
         model = self.model_
         validate = None if held_out is None else self._validation(held_out)
@@ -354,7 +354,8 @@ class BaseRNN(Parameters):
         Parameters
         ----------
         rows : array-like of int or bool, optional
-            Only of these rows; the others go on. All rows by default, after which another number of rows will do.
+            Rows whose states are reset; the others keep theirs. By default all are reset, and the next call may have
+            another number of rows.
         series : array-like of ids, optional
             Only of these series, which may be unknown. Without `rows` and `series` all states are reset.
 

@@ -116,14 +116,14 @@ class RNNClassifier(ClassifierMixin, BaseRNN):
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None, *, series: Any = None
     ) -> Any:
-        """Make one pass over the data.
+        """Train for one epoch.
 
         Parameters
         ----------
         X, y, sample_weight
             As in :meth:`fit`; weights are not scaled.
         classes : array-like of shape (n_classes,), optional
-            All labels that will ever come. Needed in the first call.
+            All labels of this and later calls. Required in the first call.
         series : array-like of ids of shape (n_samples,), optional
             Which series each row belongs to, with ``stateful=True``: see Notes.
 

@@ -151,7 +151,7 @@ def use_threads(model: Sequential, n_jobs: int | None) -> None:
 
 
 def outputs(model: Sequential, X: Any, per_step: bool, row_states: RowStates | None = None) -> np.ndarray:
-    """Compute the network's outputs: one row for each sequence, or for each real step, in order.
+    """Compute the network's outputs: one row for each sequence, or for each valid step, in order.
 
     Parameters
     ----------

@@ -199,7 +199,7 @@ PARAMETERS = (
     go_backwards : bool, default=False
         Whether to read each sequence from its end. Not with ``return_sequences=True``.
     stateful : bool, default=False
-        Let `partial_fit` go on from the states at which the call before stopped, row by row. See Notes.
+        Whether row i of a call of `partial_fit` continues row i of the previous call. See Notes.
     max_series : int, default=10_000
         Most series whose states are kept by id, see Notes; beyond it those least recently used are forgotten.
     unroll : bool, default=False
@@ -318,9 +318,9 @@ NOTES = """X is one of
     and go into pickles and files; a series takes the memory of its states (`units` numbers for each layer, twice as many
     for "lstm") and about 0.5 kB.
 
-    The loss is a mean over samples; sample weights and class weights are scaled to a mean of 1 over all samples. When
-    it stops being finite, training stops with :class:`fastrnn.exceptions.NonFiniteLossError` and keeps the weights
-    of the last good epoch."""
+    The loss is a mean over samples; sample weights and class weights are scaled to a mean of 1 over all samples. If it
+    is not finite, training stops with :class:`fastrnn.exceptions.NonFiniteLossError` and keeps the weights of the last
+    epoch with a finite loss."""
 
 
 def with_shared_documentation(cls: type) -> type:

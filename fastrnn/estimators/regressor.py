@@ -121,12 +121,12 @@ class RNNRegressor(RegressorMixin, BaseRNN):
         return _r2(targets, out, weight)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, *, series: Any = None) -> Any:
-        """Make one pass over the data.
+        """Train for one epoch.
 
         Parameters
         ----------
         X, y, sample_weight
-            As in :meth:`fit`; weights are used as they are.
+            As in :meth:`fit`; weights are not scaled.
         series : array-like of ids of shape (n_samples,), optional
             Which series each row belongs to, with ``stateful=True``: see Notes.
 

@@ -36,7 +36,7 @@ __all__ = [
 LARGE, SMALL = 10.0, 0.25
 #: Numbers that are looked at in one go.
 _BLOCK = 1 << 16
-#: Targets whose mean is more than this number of spreads away from zero lose a hundredth of the spread to rounding.
+#: If the mean is more than this number of standard deviations from zero, rounding errors exceed 1% of a deviation.
 _OFFSET = {"float32": 0.01 * 2**24, "float64": 0.01 * 2**53}
 
 

@@ -1,7 +1,7 @@
 """Scores and cross-validated predictions where there is an output for each time step.
 
-scikit-learn's scorers take rows of targets. Time steps look to them like outputs or classes of one sample, and some of
-them give a number all the same.
+scikit-learn's scorers expect one row of targets for each sample. They take time steps for outputs or classes of a sample,
+and some of them then return a wrong number instead of an error.
 """
 
 from __future__ import annotations
@@ -29,11 +29,10 @@ _FILL = {
 
 
 def per_step(scoring: Any) -> PerStepScorer:
-    """Make a scorer of scikit-learn judge time steps.
+    """Make a scorer for time steps from a scorer of scikit-learn.
 
-    Targets and predictions of all time steps without padding become the rows that the scorer judges, whichever sequence they
-    are from. It serves wherever scikit-learn takes `scoring`: in ``GridSearchCV``, ``cross_val_score``,
-    ``permutation_importance``.
+    The scorer gets the targets and predictions of the valid time steps of all sequences as rows. It can be used wherever
+    scikit-learn takes `scoring`: in ``GridSearchCV``, ``cross_val_score``, ``permutation_importance``.
 
     Parameters
     ----------
@@ -69,11 +68,11 @@ def per_step(scoring: Any) -> PerStepScorer:
 
 
 class PerStepScorer:
-    """What :func:`per_step` returns."""
+    """A scorer of time steps, made by :func:`per_step`."""
 
     def __init__(self, scoring: Any) -> None:
         if not callable(scoring):
-            get_scorer(scoring)  # an error for a name that there is not
+            get_scorer(scoring)  # raises an error for an unknown name
         self.scoring: Any = scoring.scoring if isinstance(scoring, PerStepScorer) else scoring
 
     @property
@@ -97,7 +96,7 @@ class PerStepScorer:
 
 
 class _Steps(BaseEstimator):
-    """A fitted estimator whose answers for time steps come as rows."""
+    """A fitted estimator that returns its predictions for time steps as rows."""
 
     def __init__(self, estimator: Any) -> None:
         self.estimator = estimator
@@ -120,11 +119,11 @@ class _Steps(BaseEstimator):
         return self.estimator.__sklearn_tags__()
 
     def layout_of(self, X: Any) -> Ragged:
-        """Which steps of X have answers."""
+        """The layout of the steps of X that have predictions."""
         return self._answer("predict", X)[1]
 
     def _answer(self, method: str, X: Any) -> tuple[np.ndarray, Ragged]:
-        # A scorer asks for what the layout was found from.
+        # The scorer asks for the predictions from which the layout was computed.
         known = self._answers.get(method)
         if known is None or known[0] is not X:
             rows, layout = _as_rows(getattr(self.estimator, method)(X), method)
@@ -136,7 +135,7 @@ class _Steps(BaseEstimator):
 
 
 def _as_rows(answers: Any, method: str) -> tuple[np.ndarray, Ragged]:
-    """Answers for time steps as rows without padding, and their layout."""
+    """Predictions for time steps as rows without padding, and their layout."""
     answers = answers.values if isinstance(answers, Ragged) else answers
     ragged = answers.dtype == object and answers.ndim == 1
     if ragged and len(answers) and np.ndim(answers[0]) > 0:
@@ -159,23 +158,23 @@ def _as_rows(answers: Any, method: str) -> tuple[np.ndarray, Ragged]:
 
 
 def _is_real(answers: np.ndarray) -> np.ndarray:
-    """Which answers are none for padding, which is NaN, or None among text."""
+    """True for predictions that are not padding, which is NaN, or None among text."""
     if answers.dtype == object:
         return np.not_equal(answers, np.array(None))
     return ~np.isnan(answers) if answers.dtype.kind == "f" else np.ones(answers.shape, bool)
 
 
 def _typed(y: np.ndarray) -> np.ndarray:
-    """Labels of steps: an object array of text or numbers gets their dtype, a single column goes."""
+    """Labels of steps: object arrays of text or numbers are converted to their dtype, a single column is flattened."""
     y = np.array(y.tolist()) if y.dtype == object else y
     return y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
 
 
 def refuse_scorers_of_rows() -> None:
-    """Raise if answers for time steps were asked for by what takes them for answers for samples.
+    """Raise an error if the caller is a function of scikit-learn that would take time steps for outputs of a sample.
 
-    scikit-learn's scorers, displays and calibration ask an estimator in one function, `cross_val_predict` in another.
-    Nothing that they pass tells the estimator so; only the calls do.
+    scikit-learn's scorers, displays and calibration call an estimator from one function, `cross_val_predict` from another.
+    Their arguments do not show this, so the call stack is inspected.
     """
     frame = sys._getframe(1)
     while frame is not None:
@@ -202,7 +201,7 @@ def refuse_scorers_of_rows() -> None:
 
 
 class _Answers(BaseEstimator):
-    """An estimator whose `predict` is another of its methods."""
+    """An estimator whose `predict` calls another method."""
 
     def __init__(self, estimator: Any, method: str, classes: Any) -> None:
         self.estimator, self.method, self.classes = estimator, method, classes

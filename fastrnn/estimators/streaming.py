@@ -1,4 +1,4 @@
-"""Answers of fitted estimators sample by sample."""
+"""Predictions of fitted estimators sample by sample."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class EstimatorStream:
     method : {"predict", "predict_proba"}
         What a step returns.
     missing : {"raise", "skip"}
-        What is done about samples with NaN or infinity: an error that leaves the states as they were, or their series are
-        left as they are, as if there were no sample.
+        How to handle samples with NaN or infinity: raise an error and keep the states, or skip the sample, so that the state
+        of its series does not change.
 
     Attributes
     ----------
     n_series : int
     state : dict
-        All that the answers to come depend on, as arrays. It can be read, assigned, pickled, and saved by
+        All data on which later answers depend, as arrays. It can be read, assigned, pickled, and saved by
         :func:`fastrnn.save`. A stream itself can be pickled too, with its estimator and its state.
 
     Raises
@@ -115,7 +115,7 @@ class EstimatorStream:
             For one series also (n_features,); for one variable, and for tokens, also (n_series,). A C-contiguous array of
             the estimator's dtype is fastest.
         where : array_like of bool of shape (n_series,), optional
-            Which series have a sample in this step. The others are left as they are, and so are their answers; their rows
+            True for series that have a sample in this step. States and answers of the others do not change, and their rows
             of `x` are not read.
 
         Returns
@@ -210,7 +210,7 @@ class EstimatorStream:
 
     @property
     def state(self) -> dict[str, Any]:
-        """All that the answers to come depend on: copies of the states, and the last outputs."""
+        """All data on which later answers depend: copies of the states, and the last outputs."""
         return {"states": self._stream.states, "output": self._stream.output}
 
     @state.setter
@@ -227,12 +227,12 @@ class EstimatorStream:
                 raise
 
     def reset(self, rows: Any = None) -> EstimatorStream:
-        """Let series start anew.
+        """Reset the states of series.
 
         Parameters
         ----------
         rows : int, slice, sequence of int or mask of bool, optional
-            Which ones; by default all.
+            The series to reset; by default all.
 
         Returns
         -------

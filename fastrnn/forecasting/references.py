@@ -9,7 +9,7 @@ from fastrnn.forecasting.linear import LinearForecast
 __all__ = ["Reference", "TargetPlan", "references_for"]
 
 
-#: The window of the linear forecast: as many of the longest season, and at least so many steps.
+#: The window of the linear forecast: a multiple of the longest season, and a minimum number of steps.
 _SEASONS_OF_WINDOW = 2
 _LEAST_WINDOW = 24
 

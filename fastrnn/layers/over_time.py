@@ -1,4 +1,4 @@
-"""How a cell is to run over the time steps of a sequence, and several cells one after the other."""
+"""Options of a pass of a cell over the time steps of a sequence, and passes of several cells."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class TimeOptions(NamedTuple):
     Attributes
     ----------
     sequences : bool
-        Give the output of every time step, in the order of processing; otherwise that of the last one.
+        Return the output of every time step, in the order of processing; otherwise that of the last one.
     reverse : bool
-        Go from the last time step to the first.
+        Process the time steps from last to first.
     zero_masked : bool
         The output of a masked step is zero; otherwise it is that of the step before.
     n_threads : int or None
@@ -40,7 +40,7 @@ class TimeOptions(NamedTuple):
 def shown(
     y: Any, mask: np.ndarray | None, stepped: bool, options: TimeOptions
 ) -> tuple[Any, np.ndarray | None]:
-    """The output of a pass, and which sequences' last output is their state; None if it is for all.
+    """The output of a pass, and booleans, True for sequences whose last output is their state; None if all are True.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class ChainedPlans(NamedTuple):
         return x
 
     def masked(self, x: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, bool]:
-        """The same with a mask in processing order, and whether each sequence has a step."""
+        """The output for a mask in processing order, and whether each sequence has a valid step."""
         stepped = True
         for plan in self.plans:
             x, stepped = plan.masked(x, mask)

@@ -119,7 +119,7 @@ class RNN(Wrapper):
         self._ready: tuple[tuple, Any] | None = None
         #: The input shape that was last found to fit, since the layer was built.
         self._fitting: Sequence[int | None] | None = None
-        # An empty prefix: the weights of the layer have the names that they have in the cell.
+        # An empty prefix, so that the weights of the layer have the names of the cell's weights.
         self._hold(**{"": cell})
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -236,7 +236,7 @@ class RNN(Wrapper):
         if mask is not None:
             mask = check_mask(mask, x.shape)
         if initial_state is None and not (training or self.stateful or self.return_state):
-            # What depends on the shape and the weights only was prepared by the call before.
+            # The plan depends only on shape and weights, and was made in a previous call.
             ready, key = self._ready, (self.cell.weights_version, x.shape, self._n_threads)
             if ready is None or ready[0] != key:
                 ready = self._ready = key, self._prepare(x.shape)

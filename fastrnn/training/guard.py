@@ -47,13 +47,13 @@ def attributes(thing: Any, *names: str) -> Undo:
 
 
 def generator(rng: np.random.RandomState) -> Undo:
-    """Remember where a generator of random numbers stands."""
+    """Copy the state of a generator of random numbers; return a function that restores it."""
     state = rng.get_state(legacy=False)
     return lambda: rng.set_state(state)
 
 
 def generators(layers: Iterable[Any]) -> list[Undo]:
-    """Remember where the random numbers of layers, and of layers inside them, stand."""
+    """Copy the states of the random generators of layers and their children; return functions that restore them."""
     found: list[Undo] = []
     for layer in layers:
         rng = vars(layer).get("_rng_")
@@ -78,7 +78,7 @@ def _with_states(layers: Iterable[Any]) -> Iterator[Any]:
 
 
 class Changes:
-    """What the updates of a model change, copied before they do, so that they can be undone.
+    """Copies of the values that updates of a model change, made before each update, to undo the updates.
 
     Weights that are updated as a whole are copied with the optimizer's state before the first update. Of embedding tables
     only the rows that an update changes are copied, each once.
@@ -86,8 +86,8 @@ class Changes:
     Parameters
     ----------
     model : Model
-        Compiled. `before_update` is called before each of its updates. If it is given another optimizer before the first
-        one, that may share its state with the present one, which is put back.
+        A compiled model. `before_update` must be called before each update. If the model gets another optimizer before the
+        first update, that may share state with the present one, which is restored.
     """
 
     def __init__(self, model: Any) -> None:
@@ -95,11 +95,11 @@ class Changes:
         self._undo = attributes(model.optimizer, *vars(model.optimizer))
         self._plan: Any = None
         self._copies: list[_Copy] = []
-        #: For each table, by where it begins, which rows have been copied.
+        #: For each table, by the index at which it begins, booleans: True for rows that have been copied.
         self._copied: dict[int, np.ndarray] = {}
 
     def before_update(self) -> None:
-        """Copy what the next update changes, unless that was done."""
+        """Copy the values that the next update changes, unless they were copied before."""
         plan = self.model.plan
         if plan is not self._plan:
             self._begin(plan)
@@ -107,7 +107,7 @@ class Changes:
             self._copy_rows(table)
 
     def _begin(self, plan: Any) -> None:
-        """Copy what is updated as a whole. Layers frozen or unfrozen meanwhile change the plan: all is copied anew then."""
+        """Copy the vectors that are updated as a whole; again if layers were frozen or unfrozen, which changes the plan."""
         self._plan, self._copied = plan, {}
         weights, optimizer = self.model.weight_vector, self.model.optimizer
         for start, stop in plan.runs:
