@@ -250,7 +250,7 @@ class _Team:
             self._left -= 1
             return False
         if len(self._workers) < min(n - 1, self._most):
-            self._hire(n - 1)
+            self._start_workers(n - 1)
         before, self._start = self._start, time.perf_counter_ns()
         self.calls += 1  # before the flags are read, see _Worker._work
         asleep = [worker for worker in self._workers[: n - 1] if worker.asleep]
