@@ -75,6 +75,12 @@ class EarlyStopping(Monitor):
     ------
     ValueError
         By `fit`, if ``mode="auto"`` and the metric does not declare a direction.
+
+    Examples
+    --------
+    >>> from fastrnn import callbacks
+    >>> callbacks.EarlyStopping(monitor="val_loss", patience=3, restore_best_weights=True).patience
+    3
     """
 
     def __init__(
@@ -316,6 +322,11 @@ class LearningRateScheduler(Callback):
         ``schedule(epoch, rate) -> float`` or ``schedule(epoch) -> float``, with epochs counted from 0.
     verbose : int
         Whether to print the rates: 0 or 1.
+
+    Examples
+    --------
+    >>> from fastrnn import callbacks
+    >>> calls = [callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.9)]
     """
 
     def __init__(self, schedule: Callable[..., float], verbose: int = 0) -> None:
@@ -357,6 +368,11 @@ class LambdaCallback(Callback):
         Called as the hooks of :class:`Callback` of these names: ``(epoch, logs)``, ``(logs)`` or ``(batch, logs)``.
     **kwargs : callable
         Functions for further hooks of :class:`Callback`, by name.
+
+    Examples
+    --------
+    >>> from fastrnn import callbacks
+    >>> calls = [callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch, logs["loss"]))]
     """
 
     def __init__(
@@ -406,6 +422,11 @@ class CSVLogger(Callback):
     ------
     ValueError
         By `fit`, if the file that is appended to does not start with a column "epoch".
+
+    Examples
+    --------
+    >>> from fastrnn import callbacks
+    >>> logger = callbacks.CSVLogger("log.csv")
     """
 
     def __init__(self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False) -> None:

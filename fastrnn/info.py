@@ -62,6 +62,12 @@ def describe() -> dict[str, dict[str, Any]]:
     dict of str to dict
         The sections "versions", "processor", "threads" and "compiled kernels", and "environment" if a relevant variable is
         set.
+
+    Examples
+    --------
+    >>> from fastrnn.info import describe
+    >>> isinstance(describe(), dict)
+    True
     """
     found = {
         "versions": _versions(),

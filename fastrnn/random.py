@@ -31,7 +31,14 @@ def set_random_seed(seed: int | None) -> None:
 
 
 def check_seed(seed: Any) -> Any:
-    """Return `seed`, or raise if it is not a non-negative integer, a list of them, a seed sequence, or None."""
+    """Return `seed`, or raise if it is not a non-negative integer, a list of them, a seed sequence, or None.
+
+    Examples
+    --------
+    >>> from fastrnn.random import check_seed
+    >>> check_seed(3)
+    3
+    """
     try:
         if isinstance(seed, bool):
             raise TypeError
@@ -51,5 +58,12 @@ def new_seed(seed: int | np.random.SeedSequence | None = None) -> np.random.Seed
 
 
 def new_generator(seed: int | np.random.SeedSequence | None = None) -> np.random.Generator:
-    """Return a generator seeded with `seed`; None seeds it from the global seed."""
+    """Return a generator seeded with `seed`; None seeds it from the global seed.
+
+    Examples
+    --------
+    >>> from fastrnn.random import new_generator
+    >>> int(new_generator(0).integers(1000))
+    724
+    """
     return np.random.Generator(np.random.SFC64(new_seed(seed)))

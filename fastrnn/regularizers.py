@@ -70,7 +70,15 @@ class L1L2(Regularizer):
 
 
 class L1(L1L2):
-    """``l1 * sum(|x|)``."""
+    """``l1 * sum(|x|)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import regularizers
+    >>> round(float(regularizers.L1(0.1)(np.array([1.0, -2.0]))), 3)
+    0.3
+    """
 
     _config_names = ("l1",)
 
@@ -79,7 +87,15 @@ class L1(L1L2):
 
 
 class L2(L1L2):
-    """``l2 * sum(x**2)``."""
+    """``l2 * sum(x**2)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import regularizers
+    >>> round(float(regularizers.L2(0.1)(np.array([1.0, -2.0]))), 3)
+    0.5
+    """
 
     _config_names = ("l2",)
 
@@ -88,12 +104,28 @@ class L2(L1L2):
 
 
 def l1_l2(l1: float = 0.01, l2: float = 0.01) -> L1L2:
-    """Return an :class:`L1L2`; here both factors are 0.01 by default."""
+    """Return an :class:`L1L2`; here both factors are 0.01 by default.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import regularizers
+    >>> round(float(regularizers.l1_l2(0.1, 0.1)(np.array([1.0, -2.0]))), 3)
+    0.8
+    """
     return L1L2(l1, l2)
 
 
 class OrthogonalRegularizer(Regularizer):
-    """``factor * mean(|cos(w_i, w_j)|)`` over all pairs of different rows, or columns, of a matrix."""
+    """``factor * mean(|cos(w_i, w_j)|)`` over all pairs of different rows, or columns, of a matrix.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import regularizers
+    >>> round(float(regularizers.OrthogonalRegularizer(0.1)(np.eye(2))), 6)
+    0.0
+    """
 
     _config_names = ("factor", "mode")
 

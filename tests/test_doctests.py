@@ -10,7 +10,7 @@ import pytest
 import fastrnn
 
 #: Public classes and functions without an example. New ones have one; whoever adds an example lowers this number.
-MOST_WITHOUT = 140
+MOST_WITHOUT = 96
 
 #: Kernels, and earlier import paths.
 LEFT_OUT = ("batches", "engine", "model", "seq2seq")

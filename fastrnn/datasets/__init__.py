@@ -125,6 +125,11 @@ def load_etth1(folder: str | os.PathLike[str] | None = None) -> Series:
     References
     ----------
     Zhou, H. et al. (2021). Informer: beyond efficient transformer for long sequence time-series forecasting. AAAI.
+
+    Examples
+    --------
+    >>> from fastrnn.datasets import load_etth1
+    >>> data = load_etth1()  # doctest: +SKIP
     """
     columns = _read_columns(find(folder, "series/ETTh1.csv"))
     time = np.array(columns.pop("date"), dtype="datetime64[h]")
@@ -170,6 +175,11 @@ def load_vic_elec(folder: str | os.PathLike[str] | None = None) -> Series:
     -------
     Series
         52,608 steps, 3 variables; time is in UTC.
+
+    Examples
+    --------
+    >>> from fastrnn.datasets import load_vic_elec
+    >>> data = load_vic_elec()  # doctest: +SKIP
     """
     columns = _read_columns(find(folder, "series/vic_elec.csv"))
     time = np.array([stamp.rstrip("Z") for stamp in columns["Time"]], dtype="datetime64[m]")
@@ -226,6 +236,11 @@ def load_japanese_vowels(folder: str | os.PathLike[str] | None = None) -> Vowels
     ----------
     Kudo, M., Toyama, J. and Shimbo, M. (1999). Multidimensional curve classification using passing-through regions.
     Pattern Recognition Letters 20, 1103-1111.
+
+    Examples
+    --------
+    >>> from fastrnn.datasets import load_japanese_vowels
+    >>> data = load_japanese_vowels()  # doctest: +SKIP
     """
     names = [f"japanese_vowels/JapaneseVowels_{part}.ts" for part in ("TRAIN", "TEST")]
     train, test = [read_ts(path) for path in [find(folder, name) for name in names]]
@@ -280,6 +295,11 @@ def load_sms_spam(folder: str | os.PathLike[str] | None = None) -> tuple[list[st
     ----------
     Almeida, T. A., Hidalgo, J. M. G. and Yamakami, A. (2011). Contributions to the study of SMS spam filtering.
     DocEng.
+
+    Examples
+    --------
+    >>> from fastrnn.datasets import load_sms_spam
+    >>> data = load_sms_spam()  # doctest: +SKIP
     """
     columns = _read_columns(find(folder, "sms_spam.csv"), encoding="latin-1")
     return columns["v2"], (np.array(columns["v1"]) == "spam").astype(np.int64)
@@ -307,6 +327,11 @@ def load_imdb(
     References
     ----------
     Maas, A. L. et al. (2011). Learning word vectors for sentiment analysis. ACL.
+
+    Examples
+    --------
+    >>> from fastrnn.datasets import load_imdb
+    >>> data = load_imdb()  # doctest: +SKIP
     """
     if split not in ("train", "test"):
         raise ValueError(f"split={split!r} is unknown; pass 'train' or 'test'")
@@ -348,6 +373,11 @@ def load_federalist(
     See Also
     --------
     federalist_head : number and author that a paper's head names.
+
+    Examples
+    --------
+    >>> from fastrnn.datasets import load_federalist
+    >>> data = load_federalist()  # doctest: +SKIP
     """
     home = find(folder, "federalist")
 

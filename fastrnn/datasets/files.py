@@ -87,6 +87,13 @@ def data_folder(folder: str | os.PathLike[str] | None = None) -> Path:
     ------
     DataNotFoundError
         If neither names an existing folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from fastrnn.datasets import data_folder
+    >>> data_folder(tempfile.gettempdir()).is_dir()
+    True
     """
     chosen = folder if folder is not None else os.environ.get("FASTRNN_DATA")
     if not chosen:

@@ -148,6 +148,14 @@ def coverage(y_true: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> float:
 
 
 def interval_width(lower: ArrayLike, upper: ArrayLike) -> float:
-    """Mean width of intervals."""
+    """Mean width of intervals.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.forecasting import interval_width
+    >>> float(interval_width(np.array([0.0, 1.0]), np.array([3.0, 2.0])))
+    2.0
+    """
     low, high = _pair(lower, upper)
     return float(np.mean(high - low))

@@ -93,6 +93,17 @@ def to_c(
     ``NAME_step`` returns 0, or 1 without any effect for a token out of range. It computes in the model's dtype, needs only
     `math.h`, and is reentrant: several structs of states can be used. For an input that a Masking layer masks, the states
     do not change, and the output is that of the previous step.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from fastrnn import Sequential, layers
+    >>> from fastrnn.interop import to_c
+    >>> model = Sequential([layers.Input((None, 2)), layers.GRU(3)], seed=0)
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = to_c(model, folder / "net.c")
+    >>> sorted(path.name for path in folder.iterdir())
+    ['net.c', 'net.h']
     """
     network = sequential_of(model, "to_c")
     choice(weights, "weights", ("float", "int8"))

@@ -188,6 +188,11 @@ def from_keras(source: Any, model: Sequential | None = None, *, verbose: bool = 
         If a layer or an option has no counterpart, or if the outputs of both models differ on random input.
     ModelFileError
         If the file is damaged, or not a file of Keras.
+
+    Examples
+    --------
+    >>> from fastrnn.interop import from_keras
+    >>> other = from_keras(model)  # doctest: +SKIP
     """
     if not isinstance(source, (str, os.PathLike)):
         return _from_live(source, verbose)
@@ -404,6 +409,11 @@ def to_keras(model: Any, *, verbose: bool = False) -> Any:
     ------
     ConversionError
         If Keras lacks a layer; the message names it.
+
+    Examples
+    --------
+    >>> from fastrnn.interop import to_keras
+    >>> other = to_keras(model)  # doctest: +SKIP
     """
     network = sequential_of(model, "to_keras")
     keras = extra("keras", "keras")

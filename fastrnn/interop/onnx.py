@@ -374,6 +374,11 @@ def to_onnx(
     -----
     The model is checked with ONNX's checker, and its outputs are compared in onnxruntime, or in ONNX's reference
     implementation if onnxruntime lacks a kernel (as for float64).
+
+    Examples
+    --------
+    >>> from fastrnn.interop import to_onnx
+    >>> to_onnx(model, "model.onnx")  # doctest: +SKIP
     """
     onnx = extra("onnx", "onnx")
     scalers, estimator = _pipeline(model)

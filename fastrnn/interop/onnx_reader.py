@@ -367,6 +367,11 @@ def from_onnx(source: Any, *, output: str | None = None, verbose: bool = False) 
         If a node has no counterpart, or the outputs of both models differ on random input.
     ModelFileError
         If the file is damaged, or not an ONNX file.
+
+    Examples
+    --------
+    >>> from fastrnn.interop import from_onnx
+    >>> model = from_onnx("model.onnx")  # doctest: +SKIP
     """
     onnx = extra("onnx", "onnx")
     model = _loaded(onnx, source)

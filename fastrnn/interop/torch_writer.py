@@ -76,6 +76,11 @@ def to_torch(model: Any, *, verbose: bool = False) -> Any:
     ------
     ConversionError
         If PyTorch lacks a layer or an option; the message names it.
+
+    Examples
+    --------
+    >>> from fastrnn.interop import to_torch
+    >>> module = to_torch(model)  # doctest: +SKIP
     """
     torch = extra("torch", "torch")
     network = sequential_of(model, "to_torch")

@@ -93,7 +93,14 @@ def __dir__() -> list[str]:
 
 
 def get_class(name: str) -> Any:
-    """Return the layer class with this name."""
+    """Return the layer class with this name.
+
+    Examples
+    --------
+    >>> from fastrnn import layers
+    >>> layers.get_class("GRU").__name__
+    'GRU'
+    """
     from fastrnn.registry import choices, custom_object
 
     custom = custom_object(name)
@@ -105,5 +112,12 @@ def get_class(name: str) -> Any:
 
 
 def deserialize(config: dict[str, Any]) -> Any:
-    """Make a layer from ``{"class_name": ..., "config": ...}``."""
+    """Make a layer from ``{"class_name": ..., "config": ...}``.
+
+    Examples
+    --------
+    >>> from fastrnn import layers
+    >>> layers.deserialize({"class_name": "Dense", "config": {"units": 3}}).units
+    3
+    """
     return get_class(config["class_name"]).from_config(config["config"])

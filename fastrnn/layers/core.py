@@ -106,7 +106,14 @@ class InputLayer(Layer):
 
 
 def Input(*args: Any, **kwargs: Any) -> InputLayer:  # noqa: N802
-    """Make an :class:`InputLayer`, which must be the first layer of a model."""
+    """Make an :class:`InputLayer`, which must be the first layer of a model.
+
+    Examples
+    --------
+    >>> from fastrnn import layers
+    >>> layers.Input((None, 3)).batch_shape
+    (None, None, 3)
+    """
     return InputLayer(*args, **kwargs)
 
 
@@ -308,6 +315,13 @@ class ActivityRegularization(Layer):
         Non-negative factors of the penalties.
     **kwargs
         As for :class:`Layer`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import layers
+    >>> layers.ActivityRegularization(l2=0.1)(np.ones((1, 2))).tolist()
+    [[1.0, 1.0]]
     """
 
     unchanged = True

@@ -459,7 +459,13 @@ def tree(layers: Iterable[Layer]) -> Iterator[Layer]:
 def load_model(
     path: str | os.PathLike[str], custom_objects: Mapping[str, Any] | None = None, compile: bool = True
 ) -> Any:
-    """Read a model from a file of its ``save``; as :func:`fastrnn.load`, for models only."""
+    """Read a model from a file of its ``save``; as :func:`fastrnn.load`, for models only.
+
+    Examples
+    --------
+    >>> from fastrnn.models import load_model
+    >>> model = load_model("model.fastrnn")  # doctest: +SKIP
+    """
     model = saving.load(path, custom_objects, compile)
     if not isinstance(model, Network):
         raise ModelFileError(

@@ -20,5 +20,12 @@ _registry = Registry(
 
 
 def get(identifier: Any) -> Any:
-    """Return the optimizer for `identifier`: a name (not case sensitive), a config or an object."""
+    """Return the optimizer for `identifier`: a name (not case sensitive), a config or an object.
+
+    Examples
+    --------
+    >>> from fastrnn import optimizers
+    >>> type(optimizers.get("adam")).__name__
+    'Adam'
+    """
     return _registry.get(identifier.lower() if isinstance(identifier, str) else identifier)

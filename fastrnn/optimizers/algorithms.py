@@ -34,6 +34,12 @@ class SGD(Optimizer):
         in every update.
     **kwargs
         As for :class:`Optimizer`.
+
+    Examples
+    --------
+    >>> from fastrnn import optimizers
+    >>> float(optimizers.SGD(learning_rate=0.01, clipnorm=1.0).learning_rate)
+    0.01
     """
 
     _config_names = ("momentum", "nesterov", "lazy")
@@ -93,6 +99,12 @@ class RMSprop(Optimizer):
         with momentum move it.
     **kwargs
         As for :class:`Optimizer`.
+
+    Examples
+    --------
+    >>> from fastrnn import optimizers
+    >>> float(optimizers.RMSprop(learning_rate=0.01, clipnorm=1.0).learning_rate)
+    0.01
     """
 
     _config_names = ("rho", "momentum", "epsilon", "centered", "lazy")
@@ -167,6 +179,12 @@ class Adam(Optimizer):
         The number of updates `t` counts all of them. TensorFlow Addons calls this LazyAdam, PyTorch SparseAdam.
     **kwargs
         As for :class:`Optimizer`.
+
+    Examples
+    --------
+    >>> from fastrnn import optimizers
+    >>> float(optimizers.Adam(learning_rate=0.01, clipnorm=1.0).learning_rate)
+    0.01
     """
 
     _config_names = ("beta_1", "beta_2", "epsilon", "amsgrad", "lazy")
@@ -232,6 +250,12 @@ class Adagrad(Optimizer):
         Added under the root.
     **kwargs
         As for :class:`Optimizer`.
+
+    Examples
+    --------
+    >>> from fastrnn import optimizers
+    >>> float(optimizers.Adagrad(learning_rate=0.01, clipnorm=1.0).learning_rate)
+    0.01
     """
 
     _config_names = ("initial_accumulator_value", "epsilon")

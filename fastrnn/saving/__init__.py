@@ -83,6 +83,11 @@ def load(path: _Path, custom_objects: Mapping[str, Any] | None = None, compiled:
     ModelFileError
         If the file was not written by :func:`save`, is damaged, is of a later version, or names classes that are not
         passed.
+
+    Examples
+    --------
+    >>> import fastrnn
+    >>> model = fastrnn.load("model.fastrnn")  # doctest: +SKIP
     """
     file = container.read(path)
     if not flag(compiled, "compiled"):

@@ -16,6 +16,13 @@ def as_object_array(sequences: Iterable[Any]) -> np.ndarray:
 
     ``np.array(list_of_arrays, dtype=object)`` makes a three-dimensional array if all lengths are equal; this function
     always makes one of shape ``(n_samples,)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.sequences import as_object_array
+    >>> as_object_array([np.ones((2, 3)), np.ones((2, 3))]).shape
+    (2,)
     """
     items = list(sequences)
     out = np.empty(len(items), dtype=object)

@@ -89,6 +89,13 @@ def as_sequences(
     ValueError
         For another number of dimensions, no samples, NaN or infinity, tokens that aren't integers or outside the
         vocabulary.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.sequences import as_sequences
+    >>> as_sequences([np.ones((2, 3)), np.ones((4, 3))])
+    Ragged(2 sequences, 2 to 4 steps, values (6, 3) float64)
     """
     return read_sequences(X, vocabulary_size=vocabulary_size, dtype=dtype, name=name).data
 
@@ -96,7 +103,15 @@ def as_sequences(
 def read_sequences(
     X: Any, *, vocabulary_size: int | None = None, dtype: Any = None, name: str = "X"
 ) -> Sequences:
-    """As :func:`as_sequences`; the result also says whether X was a table."""
+    """As :func:`as_sequences`; the result also says whether X was a table.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.sequences import read_sequences
+    >>> read_sequences(np.ones((2, 5))).n_features
+    1
+    """
     tokens = vocabulary_size is not None
     if X is None:
         raise ValueError(f"Expected array-like (array or non-string sequence), got None for {name}.")
