@@ -15,6 +15,11 @@ Which settings count, why, and how to measure.
 - **float32** is the default and about twice as fast as float64.
 - ``unroll=True`` compiles a kernel with the number of units as a constant; ``benchmarks/results/unrolled.md`` says where
   that is faster.
+- **Kernels are compiled for the processor at hand.** ``NUMBA_CPU_NAME=haswell`` with an empty ``NUMBA_CPU_FEATURES=``
+  compiles for AVX2 on any x86-64 machine (with the name alone, Numba keeps the features of the host);
+  ``FASTRNN_VECTOR_BITS`` (128, 256, 512) sets the width of the vectors. With a Numba newer than those that were
+  tried, or with ``FASTRNN_STOCK_NUMBA=1``, kernels are compiled by public functions of Numba only: the same results,
+  slower, and 10 to 20 seconds of compiling in each process.
 
 The measured figures, with their commands, are in ``benchmarks/README.md`` and ``benchmarks/results``.
 """
