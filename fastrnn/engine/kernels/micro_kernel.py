@@ -95,7 +95,7 @@ def _is_arm(machine: str) -> bool:
 
 
 def _target_bits() -> int:
-    """Width of the vectors that Numba generates code for; it can be told to target another processor than the host."""
+    """Width of the vectors for which Numba generates code; its target may be another processor than the host."""
     if STOCK:  # where there are no tiles, it only says how weights are packed
         return 128
     host = {name for name, on in symbols.get_host_cpu_features().items() if on}

@@ -125,14 +125,14 @@ def _garbage_left() -> Iterator[None]:
             gc.set_threshold(*before)
 
 
-#: For each function that kernels know, what makes its code for types of arguments; None where there is none.
+#: For each function that kernels know, a function that compiles it for argument types, or returns None.
 _known: dict[Callable, Callable[[tuple], Any]] = {}
 
 
 def body_of(fn: Callable, options: dict[str, Any], literal: bool = False) -> Callable[[Callable], Callable]:
     """Make `fn` callable from kernels; the decorated function maps its argument types to a body, or None if there is none.
 
-    In place of a body it may say to which other function the call goes, by `Redirect`.
+    In place of a body it may return a `Redirect` to another function.
 
     The body is always inlined into every kernel that calls it. A separate function would exist twice in the process that
     compiles it, and which of the two runs, with which rounding, would depend on whether the kernel was loaded from disk.

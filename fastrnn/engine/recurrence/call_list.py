@@ -144,7 +144,7 @@ def bind(
     pieces : int
         Number of times that the kernel is called, with indices from 0 on; the calls may run in parallel.
     needed : sequence of Slots
-        Of the functions linked on demand that the kernel will call.
+        Slots of the functions linked on demand that the kernel calls.
     item_size : int
         Size in bytes of the numbers in its arrays.
     """
@@ -190,7 +190,7 @@ def _kind(argument: Any) -> Any:
 
 
 def placeholder(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An array of this shape for the arguments of a call, of which only the address counts: it has next to no memory."""
+    """An array of this shape whose address is replaced in each call; it needs almost no memory."""
     if PLAIN:
         return np.empty(shape, dtype)
     strides = [dtype.itemsize * math.prod(shape[i + 1 :]) for i in range(len(shape))]
@@ -235,7 +235,7 @@ class Program:
         self._words = np.array([*ends, *inputs, *outputs, *jobs], np.int64)
 
     def run(self, x: np.ndarray) -> np.ndarray:
-        """Run on `x`, C-contiguous, of the input's dtype and size; the output is valid until the next run."""
+        """Run on a C-contiguous `x` of the input's dtype and size; the output is valid until the next run."""
         if PLAIN:
             self.input[...] = x.reshape(self.input.shape)
             for step in self.calls:

@@ -34,7 +34,7 @@ _SUMS = 8
 
 
 def unrolled_if_small(cell: Any) -> Any:
-    """The cell, unrolled if it can be and does not have too many units for it; as it is on the stock path."""
+    """The unrolled cell, or the cell itself if it has no unrolled form or too many units, and on the stock path."""
     if STOCK:
         return cell
     small = isinstance(cell, UnrollableCell) and cell.n_units <= tuning.MAX_UNROLLED_UNITS  # type: ignore[attr-defined]

@@ -217,7 +217,7 @@ def _take(state):
 
 
 def _share(state, function, at, parts):
-    """Have all parts of a job done, together with whoever serves `state`, if it isn't empty; at most 65535 parts."""
+    """Compute all parts of a job (at most 65535), with the threads that serve `state` unless it is empty."""
     if state.shape[0] == 0 or not _swap(state, OWNED, 0, 1):
         for k in range(parts):
             call_part(function, at, k)

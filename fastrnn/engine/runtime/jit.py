@@ -38,7 +38,7 @@ __all__ = [
 #: and `ninf`, because NaN in the data must give NaN; and `afn`, which allows less accurate functions.
 FASTMATH = frozenset({"contract", "reassoc", "nsz", "arcp"})
 
-#: The compile options of all kernels. They allocate nothing, so no references are counted; no C code calls them.
+#: The compile options of all kernels. They allocate no arrays, so references are not counted; no C code calls them.
 OPTIONS: dict[str, Any] = {
     "nopython": True,
     "nogil": True,
@@ -77,7 +77,7 @@ def jit(
     allocates : bool, optional
         Whether the function may make arrays; by default True for functions outside this package.
     inner : bool
-        Only kernels call the function: it can't be called from Python.
+        Whether only kernels call the function; it then can't be called from Python.
     entry : bool
         The function only hands parts of a job to `handover.share`: on the stock path Python does that.
 

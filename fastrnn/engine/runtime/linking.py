@@ -353,6 +353,6 @@ def function_of(record: Any) -> Callable:
 
 
 def address_of(kernel: Any, kinds: tuple) -> int:
-    """The address, for arguments of these types, of a function that `address` was given."""
+    """The address, for arguments of these types, of the function given to `address`."""
     with held(), services.dispatcher.compiler_lock:
         return address_of_symbol(kernel.symbol_for(kinds))
