@@ -17,8 +17,7 @@ The path of a batch from ``RNNClassifier.fit`` to the compiled kernel, with one 
     layers/recurrent.py      RNN.forward            states of one layer
     layers/cells.py          Cell.forward_sequence  weights and dropout masks of its cell
     engine/recurrence/run.py forward                plans the pass, takes memory
-                             _launch                packs weights, shares rows among threads
-    engine/runtime/launch.py launch                 calls the kernel
+                             _launch                packs weights, shares rows among threads, calls the kernel
 
 A model's ``fit`` calls `run_epochs`, ``train_on_batch`` calls `Trainer.train`. The path of the gradient::
 
@@ -28,7 +27,7 @@ A model's ``fit`` calls `run_epochs`, ``train_on_batch`` calls `Trainer.train`. 
     layers/recurrent.py      RNN.backward           has the cache of the pass forward
     layers/cells.py          Cell.backward_sequence gradients of outputs and last states of one layer
     engine/recurrence/run.py backward               plans the pass, takes memory
-                             _launch, then `launch` calls the kernel
+                             _launch                calls the kernel
 
 The layers write the gradients of their weights into ``model.grads``, and `Trainer._update` passes this vector to the
 optimizer.

@@ -10,7 +10,7 @@ from fastrnn.engine import tuning
 from fastrnn.engine.runtime import threads
 from fastrnn.engine.runtime.handover import ALONE, share
 from fastrnn.engine.runtime.jit import jit
-from fastrnn.engine.runtime.launch import launch
+from fastrnn.engine.runtime.launch import LAUNCHING
 from fastrnn.engine.runtime.linking import address, fetch, spill
 from fastrnn.engine.runtime.memory import recycler
 from fastrnn.engine.runtime.views import fill, plane
@@ -77,10 +77,11 @@ def squared_error(
     n_pieces = max(1, min(len(y_pred), y_pred.size // tuning.LOSS_PIECE))
     sums = np.empty(n_pieces)
     if n_pieces == 1:
-        launch(_all_pieces, (ALONE, y_true, y_pred, weights, grad, sums))
+        with LAUNCHING:
+            _all_pieces(ALONE, y_true, y_pred, weights, grad, sums)
         return float(sums[0])
-    with threads.parallel_region(min(threads.resolve(n_threads), n_pieces), light=True) as team:
-        launch(_all_pieces, (ALONE if team is None else team, y_true, y_pred, weights, grad, sums))
+    with threads.parallel_region(min(threads.resolve(n_threads), n_pieces), light=True) as team, LAUNCHING:
+        _all_pieces(ALONE if team is None else team, y_true, y_pred, weights, grad, sums)
     return float(sums.sum())
 
 

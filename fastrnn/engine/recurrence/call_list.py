@@ -24,7 +24,7 @@ from fastrnn.engine.numba_private.services import PLAIN, cgutils
 from fastrnn.engine.runtime import threads
 from fastrnn.engine.runtime.handover import ALONE, call_part, share
 from fastrnn.engine.runtime.jit import inlined, jit
-from fastrnn.engine.runtime.launch import launch
+from fastrnn.engine.runtime.launch import LAUNCHING
 from fastrnn.engine.runtime.linking import Slots, address, address_of, fetch
 from fastrnn.engine.runtime.views import data_address
 
@@ -242,7 +242,8 @@ class Program:
                 for piece in range(step.pieces):
                     step.function(step.arguments, 0, piece)
         else:
-            launch(_run, (x, self._words))
+            with LAUNCHING:
+                _run(x, self._words)
         return self.output
 
     def run_finite(self, x: np.ndarray) -> bool:
@@ -252,7 +253,8 @@ class Program:
             if finite:
                 self.run(x)
             return finite
-        return launch(_run_finite, (x, self._words))
+        with LAUNCHING:
+            return _run_finite(x, self._words)
 
     def run_out(self, x: np.ndarray, out: np.ndarray) -> None:
         """As :meth:`run`, and write to `out`; with the team, if a call has several pieces.
@@ -264,10 +266,11 @@ class Program:
         elif not self._writes:
             raise ValueError("the output must be one argument of the last call")
         elif self._threads == 1:
-            launch(_run_out, (ALONE, x, self._words, out))
+            with LAUNCHING:
+                _run_out(ALONE, x, self._words, out)
         else:
-            with threads.parallel_region(self._threads, self.light) as team:
-                launch(_run_out, (ALONE if team is None else team, x, self._words, out))
+            with threads.parallel_region(self._threads, self.light) as team, LAUNCHING:
+                _run_out(ALONE if team is None else team, x, self._words, out)
 
 
 def _places(step: Call, array: np.ndarray) -> list[int]:

@@ -32,7 +32,7 @@ from fastrnn.engine.recurrence.schedule import mask_extent, masked_schedule, row
 from fastrnn.engine.recurrence.unrolled import suited
 from fastrnn.engine.runtime import threads
 from fastrnn.engine.runtime.handover import ALONE
-from fastrnn.engine.runtime.launch import launch
+from fastrnn.engine.runtime.launch import launching
 from fastrnn.engine.runtime.linking import Slots
 from fastrnn.engine.runtime.memory import aligned, nothing, pool, recycler
 
@@ -244,7 +244,8 @@ def _launch(
         if to_pack is not None:
             pack_rows(state, *to_pack)
         item_size = arguments[3].dtype.itemsize  # of the inputs
-        launch(entries[blocks.n_slices > 1], (state, *arguments), needed, item_size)
+        with launching(needed, item_size):
+            entries[blocks.n_slices > 1](state, *arguments)
 
 
 def _launch_interruptibly(entries: Any, arguments: tuple[Any, ...], *how: Any) -> None:

@@ -24,7 +24,7 @@ from fastrnn.engine.numba_private import services
 from fastrnn.engine.numba_private.services import PLAIN
 from fastrnn.engine.runtime.linking import Slots, check, failed
 
-__all__ = ["launch"]
+__all__ = ["LAUNCHING", "launching"]
 
 
 class _Announced(threading.local):
@@ -47,40 +47,42 @@ if not PLAIN:
     services.dispatcher.Dispatcher.before_launch = staticmethod(_fill_announced)
 
 
-def launch(kernel: Any, arguments: Sequence[Any], needed: Sequence[Slots] = (), item_size: int = 4) -> Any:
-    """Call a kernel when all that this call needs has been compiled.
+class launching:
+    """The context in which Python calls a kernel: ``with launching(needed, item_size): kernel(...)``.
 
     Parameters
     ----------
-    kernel : dispatcher
-    arguments : sequence
-        The kernel's arguments.
     needed : sequence of Slots
-        Of the functions linked on demand that the kernel will call with these arguments.
+        Of the functions linked on demand that the kernel will call with its arguments.
     item_size : int
         Size in bytes of the numbers that the kernel works on.
-
-    Returns
-    -------
-    object
-        What the kernel returns.
 
     Raises
     ------
     RuntimeError
-        If the kernel came to a function that was not compiled, in this call or in one before it.
+        At the end, if a kernel came to a function that was not compiled, in this call or in one before it.
     """
-    if not needed or PLAIN:
-        result = kernel(*arguments)
-    else:
-        for slots in needed:
-            if slots.empty[item_size]:
-                slots.fill(item_size)
-        _announced.slots, _announced.item_size = needed, item_size
-        try:
-            result = kernel(*arguments)
-        finally:
+
+    __slots__ = ("_item_size", "_needed")
+
+    def __init__(self, needed: Sequence[Slots] = (), item_size: int = 4) -> None:
+        self._needed, self._item_size = () if PLAIN else needed, item_size
+
+    def __enter__(self) -> None:
+        needed = self._needed
+        if needed:
+            item_size = self._item_size
+            for slots in needed:
+                if slots.empty[item_size]:
+                    slots.fill(item_size)
+            _announced.slots, _announced.item_size = needed, item_size
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        if self._needed:
             _announced.slots = ()
-    if failed[0]:
-        check()
-    return result
+        if failed[0] and kind is None:
+            check()
+
+
+#: For kernels that call nothing on demand, and whose calls were prepared before.
+LAUNCHING = launching()
