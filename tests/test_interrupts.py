@@ -233,17 +233,21 @@ print(max(waited))
 @pytest.mark.parametrize("outputs", ["last", "sequences"])
 def test_long_call_is_interrupted_between_chunks(outputs):
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", LONG, outputs],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    # Half a second if no other process uses the cores.
-    assert float(done.stdout) < 0.5 * max(1.0, 4 * os.getloadavg()[0] / (os.cpu_count() or 1))
+    waited = []
+    for _ in range(3):  # another process that uses the cores delays the answer
+        done = subprocess.run(
+            [sys.executable, "-c", LONG, outputs],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        waited.append(float(done.stdout))
+        if waited[-1] < 0.5:
+            return
+    pytest.fail(f"Ctrl-C was answered after {waited} seconds")
 
 
 @needs_jit
