@@ -202,7 +202,7 @@ def test_error_in_a_function_that_cached_code_refers_to_is_not_hidden(package: P
     fails = (
         "import pkg.engine.runtime.cache as c\n"
         "def rebuilt(*args): raise MemoryError('no room for code')\n"
-        "c.rebuilt = rebuilt\ntry:\n    total(ScaleCell(2.0), np.arange(4.0))\n"
+        "c.storage.rebuilt = rebuilt\ntry:\n    total(ScaleCell(2.0), np.arange(4.0))\n"
         "except MemoryError as error:\n    print(error)\nraise SystemExit\n"
     )
     main.write_text(main.read_text().replace("x = np", fails + "x = np"))

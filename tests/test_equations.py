@@ -468,13 +468,18 @@ def variadic(z, *rest):
             r"late='h' names recurrent products",
         ),
         ({"gates": "h", "start": {"g": 1}}, use_h, ValueError, r"start\['g'\] must name one gate"),
-        ({"gates": "h q"}, use_h, EquationError, r"gate 'q' is declared and not used"),
-        ({"gates": "h", "extra": "w"}, use_h, EquationError, r"parameter 'w' is declared and not used"),
+        ({"gates": "h q"}, use_h, EquationError, r"gate 'q' is declared, but the returned states do not"),
+        (
+            {"gates": "h", "extra": "w"},
+            use_h,
+            EquationError,
+            r"parameter 'w' is declared, but the returned states do not",
+        ),
         (
             {"gates": "h", "late": "h"},
             lambda z, prev: prev.h,
             EquationError,
-            r"gate 'h' is declared and not used",
+            r"gate 'h' is declared, but the returned states do not",
         ),
         (
             {"gates": "h"},
