@@ -261,3 +261,41 @@ def test_random_interrupts_end_in_keyboard_interrupt_or_the_right_numbers():
     )
     assert [outcome for outcome in outcomes if outcome.fault] == []
     assert any(outcome.kind == "interrupted" for outcome in outcomes)
+
+
+WAITS = """
+import os, signal, sys, threading, time
+from fastrnn.engine.runtime.helper import Helper
+from fastrnn.engine.runtime.threads import run_interruptibly
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+stopped, ended = threading.Event(), []
+def work():
+    stopped.wait()
+    time.sleep(0.5)  # the rest of a chunk, in which memory of the call is written to
+    ended.append(True)
+threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+try:
+    run_interruptibly(work, stopped.set)
+except KeyboardInterrupt:
+    print(ended)
+never = Helper(lambda: ended.append(False))
+never.finish()
+never.start()
+time.sleep(0.2)
+print(ended)
+"""
+
+
+@needs_signals
+def test_an_interrupted_call_ends_after_its_helper():
+    """`Thread.join` that Ctrl-C has interrupted returns at once when it is called again, while the thread still runs."""
+    done = subprocess.run(
+        [sys.executable, "-c", WAITS],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.split() == ["[True]", "[True]"], done.stderr[-2000:]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from fastrnn.engine import tuning
 from fastrnn.engine.recurrence.both_directions import BidirectionalProgram, Direction, prepare_both
 from fastrnn.engine.recurrence.plans import slice_count
 from fastrnn.engine.runtime import threads
+from fastrnn.engine.runtime.helper import Helper
 from fastrnn.layers.arrays import RowLayout, check_mask, check_not_empty
 from fastrnn.layers.base import Layer, Shape
 from fastrnn.layers.cells import Cell
@@ -231,23 +231,17 @@ class Bidirectional(Wrapper):
             and slice_count(child.cell.kernel_cell(), *sizes) > 1
         ):
             return [forward(), backward()]
-        done: list[Any] = [None, None]
-
-        def other() -> None:
-            try:
-                done[1] = backward()
-            except BaseException as error:
-                done[1] = error
-
-        thread = threading.Thread(target=other)
-        thread.start()
+        helper = Helper(backward)
+        helper.start()
         try:
-            done[0] = forward()
-        finally:
-            thread.join()
-        if isinstance(done[1], BaseException):
-            raise done[1]
-        return done
+            ours = forward()
+            helper.wait()
+        except BaseException:
+            helper.finish()
+            raise
+        if helper.error is not None:
+            raise helper.error
+        return [ours, helper.result]
 
     def _prepare(self, shape: tuple[int, ...]) -> BidirectionalProgram | None:
         """A program of both directions for inputs of this shape; None if a direction is not a layer of the engine."""

@@ -31,6 +31,7 @@ from fastrnn.engine import tuning
 from fastrnn.engine.numba_private.services import DISABLED, PLAIN, STOCK
 from fastrnn.engine.runtime.cache import warn_once
 from fastrnn.engine.runtime.handover import STOP, WAITED, new_state, serve
+from fastrnn.engine.runtime.helper import Helper
 from fastrnn.engine.runtime.interrupts import held
 
 __all__ = ["available", "in_main", "in_worker", "parallel_region", "resolve", "run_interruptibly"]
@@ -348,31 +349,20 @@ def run_interruptibly(work: Callable[[], None], stop: Callable[[], None]) -> Non
 
     While compiled code runs in the main thread, Python can't run signal handlers.
     """
-    errors: list[BaseException] = []
-
-    def helper() -> None:
-        try:
-            work()
-        except BaseException as error:  # raised below, in the thread that called
-            errors.append(error)
-
-    thread = threading.Thread(target=helper, name="fastrnn call", daemon=True)
+    helper = Helper(work)
     try:
         try:
-            thread.start()
+            helper.start()
         except RuntimeError as error:
             _warn_refused(error, 1)
             return work()
-        while thread.is_alive():
-            thread.join(0.1)  # with a timeout, because on Windows an endless wait blocks signals
+        helper.wait()
     except BaseException:
         stop()
-        with held():  # wait for the helper, which uses memory of this call
-            if thread.ident is not None:
-                thread.join()
+        helper.finish()  # it uses memory of this call
         raise
-    if errors:
-        raise errors[0]
+    if helper.error is not None:
+        raise helper.error
 
 
 class parallel_region(contextlib.AbstractContextManager):  # noqa: N801 - used like a function
