@@ -167,7 +167,7 @@ def test_side_by_side_matches_one_after_the_other(rng, monkeypatch):
         layer(x, training=True)
     # Where the steps of each direction are shared by all threads, there are none to spare.
     monkeypatch.setattr(bidirectional, "slice_count", lambda *args: 2)
-    monkeypatch.setattr(bidirectional.threading, "Thread", None)
+    monkeypatch.setattr(bidirectional, "Helper", None)
     with pytest.raises(RuntimeError, match="from the other thread"):
         layer(x, training=True)
 
