@@ -103,7 +103,7 @@ def adding(n: int, length: int, seed: int) -> tuple[NDArray, NDArray]:
 
 
 def adding_error(name: str, units: int, updates: int, length: int, seed: int = 0) -> float:
-    """Mean squared error on sequences that were not seen, after so many updates with 50 sequences each."""
+    """Mean squared error on unseen sequences, after `updates` training steps with 50 sequences each."""
     n_layers, options, rate = ADDING[name]
     make = getattr(layers, name)
     stack = [make(units, return_sequences=k < n_layers - 1, **options) for k in range(n_layers)]

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastrnn.checks import integer
 from fastrnn.inspection import DeletionCurve, attributions, deletion_curve
-from fastrnn.plotting.common import COLOURS, axes_of, label_steps, new_axes, step_labels
+from fastrnn.plotting.common import COLOURS, axes_of, chosen_sample, label_steps, new_axes, step_labels
 
 __all__ = ["AttributionDisplay"]
 
@@ -97,12 +96,10 @@ class AttributionDisplay:
             Title of the first picture.
         """
         found = attributions(estimator, X, target=target)
-        number = integer(sample, "sample", -len(found))
-        if number >= len(found):
-            raise ValueError(f"sample={sample}: X holds {len(found)} sequences")
-        step_labels(labels, len(found[number]))
+        chosen = chosen_sample(found, sample)
+        step_labels(labels, len(chosen))
         curve = deletion_curve(estimator, X, target=target, random_state=random_state) if check else None
-        return cls(found[number], labels, curve).plot(axes=axes, title=title)
+        return cls(chosen, labels, curve).plot(axes=axes, title=title)
 
     @classmethod
     def from_predictions(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn.checks import integer
 from fastrnn.extras import extra
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "LINES",
     "MARKERS",
     "axes_of",
+    "chosen_sample",
     "label_steps",
     "new_axes",
     "step_labels",
@@ -38,6 +40,20 @@ def axes_of(given: Any, n: int, what: str) -> NDArray[Any]:
     if len(axes) < n:
         raise ValueError(f"axes has {len(axes)} places for {n} {what}")
     return axes
+
+
+def chosen_sample(found: Sequence[Any], sample: Any) -> Any:
+    """The entry of one sequence; negative numbers count from the end.
+
+    Raises
+    ------
+    ValueError
+        If there is no sequence of this number.
+    """
+    number = integer(sample, "sample", -len(found))
+    if number >= len(found):
+        raise ValueError(f"sample={sample}: X holds {len(found)} sequences")
+    return found[number]
 
 
 def step_labels(labels: Any, n_steps: int) -> list[str] | None:

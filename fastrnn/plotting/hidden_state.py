@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastrnn.checks import integer
 from fastrnn.inspection import hidden_states
-from fastrnn.plotting.common import label_steps, new_axes, step_labels
+from fastrnn.plotting.common import chosen_sample, label_steps, new_axes, step_labels
 
 __all__ = ["HiddenStateDisplay"]
 
@@ -88,10 +87,7 @@ class HiddenStateDisplay:
         title : str or None
         """
         found = hidden_states(estimator, X, layer=layer)
-        number = integer(sample, "sample", -len(found))
-        if number >= len(found):
-            raise ValueError(f"sample={sample}: X holds {len(found)} sequences")
-        return cls(found[number], labels).plot(units=units, ax=ax, title=title)
+        return cls(chosen_sample(found, sample), labels).plot(units=units, ax=ax, title=title)
 
     @classmethod
     def from_predictions(

@@ -104,7 +104,7 @@ def _for_each_unit(typingctx: Any, body: Any, at_once: Any, n: Any, outs: Any, i
 
 
 def _in_python(n_outs: int, n_ins: int, n_numbers: int) -> Callable:
-    """The loop as Python text, for so many rows and numbers."""
+    """The loop as a Python function, for a given number of rows and numbers."""
     given = [f"ins[{k}][j]" for k in range(n_ins)] + [f"numbers[{k}]" for k in range(n_numbers)]
     stores = (
         ["outs[0][j] = values"] if n_outs == 1 else [f"outs[{k}][j] = values[{k}]" for k in range(n_outs)]

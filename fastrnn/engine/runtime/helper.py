@@ -34,7 +34,7 @@ class Helper:
     def __init__(self, work: Callable[[], Any]) -> None:
         self.result: Any = None
         self.error: BaseException | None = None
-        # Whoever takes the work out of the list, by one atomic operation, decides whether it runs.
+        # The thread that pops the work, which is atomic, decides: this one runs it, the caller drops it.
         self._work = [work]
         self._ended: list[bool] = []
         self._wake = threading.Lock()

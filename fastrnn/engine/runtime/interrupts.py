@@ -90,7 +90,7 @@ class held(AbstractContextManager):  # noqa: N801 - used like a function
 
 
 def _after_fork_in_child() -> None:
-    """In the child of another thread than the main one, nobody will leave the block that the main thread was in.
+    """After a fork by another thread than the main one, end the block of the main thread, which the child does not have.
 
     What was noted there is left to the parent: other threads are not interrupted. Where the main thread itself has forked,
     it is still inside the block, and both processes run the handlers at its end.
