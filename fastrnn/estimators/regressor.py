@@ -48,7 +48,8 @@ class RNNRegressor(RegressorMixin, BaseRNN):
 
     With ``normalize_y=True`` the squared and the absolute error are those of standardised outputs, so that several outputs
     have equal weights; `loss_` is their mean times the mean variance (mean standard deviation), which for one output is the
-    error in the units of y. Any other loss is computed in the units of y.
+    error in the units of y. Any other loss is computed in the units of y. Where the outputs are one quantity at several
+    times, they should not have equal weights: divide them by one number, and give ``normalize_y=False``.
 
     Examples
     --------
