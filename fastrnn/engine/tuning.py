@@ -54,12 +54,12 @@ MIN_SHARED_SUM = 1 << 18
 #: once for two threads, 100 LSTM units took 53 us instead of 5, and two threads trained 1.2 instead of 1.9 times as fast as
 #: one.
 OWN_WEIGHTS_BYTES = 512 * 1024
-#: Predictions. From this number on the kernel of the squared error is faster than NumPy, whose calls take 3 us.
+#: Predictions. The squared error of fewer is computed by NumPy, without the call of a kernel. Chosen, not measured.
 MIN_LOSS_KERNEL = 1 << 8
 #: Predictions. A loss is computed in pieces of about this many, which may run side by side.
 LOSS_PIECE = 1 << 14
 #: Multiply-adds. In training each direction of a bidirectional layer gets a thread of its own from this amount of work a
-#: direction, 0.4 ms; to start one takes 0.1 ms.
+#: direction, 0.4 ms at the speed given above; to start one takes 0.1 ms.
 MIN_DIRECTION_WORK = 20_000_000
 
 #: Multiply-adds. A longer pass, of more than 0.1 s, is run in a helper thread, so that Ctrl-C can end it; starting the

@@ -204,7 +204,7 @@ PARAMETERS = (
         Most series whose states are kept by id, see Notes; beyond it those least recently used are forgotten.
     unroll : bool, default=False
         For single sequences, use kernels that are compiled for the number of units, at most 64: the same predictions,
-        sooner. Compiling them takes one to two seconds for each number of units, once.
+        sooner. Compiling them takes two to three seconds for each number of units, once.
     return_sequences : bool, default=False
         Whether there is a target for each time step instead of one for each sequence.
     loss : str, Loss or None, default=None

@@ -61,8 +61,8 @@ class RNN(Wrapper):
         Whether the initial states of row i are the final states of row i in the previous call.
     unroll : bool
         For single sequences, use kernels that are compiled for the number of units, at most 64: the same results, sooner.
-        Compiling them takes one to two seconds for each number of units, once. Batches of several sequences, and dropout of
-        the recurrent products, run through the same kernels either way.
+        Compiling them takes two to three seconds for each number of units, once. Batches of several sequences, and
+        dropout of the recurrent products, run through the same kernels either way.
     zero_output_for_mask : bool
         Whether the output of a masked step is zero; by default it is the output of the previous step.
     **kwargs

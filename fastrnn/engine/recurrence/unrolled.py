@@ -6,7 +6,7 @@ compiled with constants in place of settings; they process one sequence, the rec
 the loops over units have a constant number of iterations. The order of additions is that of the other time loops, so
 outputs are the same bits.
 
-Each number of units is compiled separately, in one to two seconds. Therefore these kernels run only if a layer has
+Each number of units is compiled separately, in two to three seconds. Therefore these kernels run only if a layer has
 ``unroll=True``, for single sequences, at most `tuning.MAX_UNROLLED_UNITS` units, and no dropout of the recurrent product.
 """
 
