@@ -18,11 +18,12 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, Flags
 from numba.core.cpu import CPUTargetOptions
 from numba.core.registry import cpu_target
-from numba.core.typed_passes import InlineOverloads, NopythonRewrites
+from numba.core.typed_passes import InlineOverloads, NativeLowering, NopythonRewrites
 from numba.core.untyped_passes import InlineClosureLikes, InlineInlinables
 from numba.extending import lower_builtin
 
 from fastrnn.engine.numba_private.dispatcher import compiler_lock
+from fastrnn.engine.numba_private.front_end import Lowering, fewer_questions
 from fastrnn.engine.numba_private.redirect import Redirect
 from fastrnn.engine.numba_private.templates import AbstractTemplate, infer, infer_global, signature
 
@@ -92,12 +93,16 @@ class Pipeline(Compiler):
         managers = super().define_pipelines()
         if not self.state.flags.nrt:
             for manager in managers:
-                manager.passes = [entry for entry in manager.passes if entry[0] not in _UNUSED_PASSES]
+                manager.passes = [
+                    (Lowering, what) if kind is NativeLowering else (kind, what)
+                    for kind, what in manager.passes
+                    if kind not in _UNUSED_PASSES
+                ]
         return managers
 
     def compile_extra(self, func: Callable) -> Any:
         """Compile a function."""
-        with _garbage_left():
+        with _garbage_left(), fewer_questions():
             return super().compile_extra(func)
 
 
