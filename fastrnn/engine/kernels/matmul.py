@@ -29,7 +29,7 @@ from fastrnn.engine.kernels.micro_kernel import (
 from fastrnn.engine.numba_private.services import PLAIN, STOCK
 from fastrnn.engine.runtime.jit import body_of, inlined, jit
 from fastrnn.engine.runtime.linking import linked
-from fastrnn.engine.runtime.views import copy, data_address, fill, part, segment
+from fastrnn.engine.runtime.views import copy, data_address, fill, part, segment, smaller
 
 __all__ = ["matmul", "pack", "packed_size", "product", "product_tn", "unpack"]
 
@@ -47,7 +47,7 @@ def _gemm(zero, a, b, c, d, m, n, k):
     n_lanes, size = lanes_of(zero), c.column
     width = VECTORS * n_lanes
     for j in range(0, n, width):
-        columns = min(width, n - j)
+        columns = smaller(width, n - j)
         vectors = (columns + n_lanes - 1) // n_lanes
         tail = columns - (vectors - 1) * n_lanes
         masked = 0 if columns == width or (VECTOR_BITS == 128 and tail == n_lanes) else 1
@@ -59,7 +59,7 @@ def _gemm(zero, a, b, c, d, m, n, k):
         i = 0
         while i < m:
             # A tile of one row is limited by the loads of B: divide the remaining rows between two tiles instead.
-            rows = ROWS - 1 if m - i == ROWS + 1 else min(ROWS, m - i)
+            rows = ROWS - 1 if m - i == ROWS + 1 else smaller(ROWS, m - i)
             tile(
                 zero,
                 (rows - 1) * 2 * VECTORS + shape,
@@ -93,7 +93,7 @@ def pack(b, out, first, n, transposed, share, n_shares):
     n_panels = (n_columns + width - 1) // width
     for panel in range(share * n_panels // n_shares, (share + 1) * n_panels // n_shares):
         column, at = panel * width, panel * width * k
-        columns = min(width, n_columns - column)
+        columns = smaller(width, n_columns - column)
         padded = (columns + n_lanes - 1) // n_lanes * n_lanes
         if not transposed:
             for i in range(k):
@@ -123,7 +123,7 @@ def unpack(packed: np.ndarray, k: int, n: int) -> np.ndarray:
     width = VECTORS * n_lanes
     out = np.empty((k, n), packed.dtype)
     for j in range(0, n, width):
-        columns = min(width, n - j)
+        columns = smaller(width, n - j)
         padded = -(-columns // n_lanes) * n_lanes
         out[:, j : j + columns] = packed[j * k : j * k + k * padded].reshape(k, padded)[:, :columns]
     return out
@@ -149,7 +149,7 @@ def _product_in_loops(a, packed, n, c, start):
         else:
             copy(part(start, i if start.shape[0] > 1 else 0, 0, n), part(c, i, 0, n))
         for j in range(0, n, width):
-            columns = min(width, n - j)
+            columns = smaller(width, n - j)
             padded = (columns + n_lanes - 1) // n_lanes * n_lanes
             target = part(c, i, j, columns)
             for x in range(k):

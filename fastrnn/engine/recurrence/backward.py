@@ -33,7 +33,19 @@ from fastrnn.engine.runtime.denormals import flush_denormals, restore_denormals
 from fastrnn.engine.runtime.handover import share
 from fastrnn.engine.runtime.jit import inlined, jit
 from fastrnn.engine.runtime.linking import address, fetch, linked, spill
-from fastrnn.engine.runtime.views import add, block, copy, cube, matrix, part, plane, planes, segment, slab
+from fastrnn.engine.runtime.views import (
+    add,
+    block,
+    copy,
+    cube,
+    matrix,
+    part,
+    plane,
+    planes,
+    segment,
+    slab,
+    smaller,
+)
 from fastrnn.engine.tuning import MIN_SHARED_SUM
 
 __all__ = ["BackwardArguments", "backward_pass", "backward_rows", "split_backward_pass"]
@@ -119,7 +131,7 @@ def backward_rows(args, k, i):
     schedule = unpacked(args.schedule, settings["n_batch"], n_steps)
     batch = Batch(settings, schedule, args.x, args.masks)
     packed, states, saved = args.packed, args.states, args.saved
-    weights = part(packed, min(k, packed.shape[0] - 1), 0, packed.shape[1])
+    weights = part(packed, smaller(k, packed.shape[0] - 1), 0, packed.shape[1])
     extra = segment(weights, settings["extra"], settings["n_extra"] * n_units)
     nothing = block(packed, 0, 0, 0, 0)
     r0, r1 = args.borders[i], args.borders[i + 1]
@@ -158,7 +170,7 @@ def backward_rows(args, k, i):
     for s0 in range((n_steps - 1) // chunk * chunk, -1, -chunk):
         if settings["stop"]:
             break
-        s1 = min(n_steps, s0 + chunk)
+        s1 = smaller(n_steps, s0 + chunk)
         total = 0
         for s in range(s0, s1):
             total += active_rows(schedule, s, r0, r1)

@@ -33,7 +33,18 @@ from fastrnn.engine.runtime.denormals import flush_denormals, restore_denormals
 from fastrnn.engine.runtime.handover import share
 from fastrnn.engine.runtime.jit import inlined, jit
 from fastrnn.engine.runtime.linking import address, fetch, linked, spill
-from fastrnn.engine.runtime.views import block, copy, matrix, part, plane, planes, segment, slab, spaced
+from fastrnn.engine.runtime.views import (
+    block,
+    copy,
+    matrix,
+    part,
+    plane,
+    planes,
+    segment,
+    slab,
+    smaller,
+    spaced,
+)
 from fastrnn.engine.tuning import MIN_ROWS_IN_PLACE
 
 __all__ = ["ForwardArguments", "forward_pass", "forward_piece", "forward_rows", "split_forward_pass"]
@@ -138,7 +149,7 @@ def forward_rows(args, k, i):
     packed, states, saved, out = args.packed, args.states, args.saved, args.out
     r0, r1 = args.borders[i], args.borders[i + 1]
     rows, chunk, width = r1 - r0, settings["chunk"], n_gates * n_units
-    weights = part(packed, min(k, packed.shape[0] - 1), 0, packed.shape[1])
+    weights = part(packed, smaller(k, packed.shape[0] - 1), 0, packed.shape[1])
     bias = matrix(weights, settings["bias"], 1, width)
     recurrent_bias = matrix(weights, settings["recurrent_bias"], 1, width)
     extra = segment(weights, settings["extra"], settings["n_extra"] * n_units)
@@ -162,7 +173,7 @@ def forward_rows(args, k, i):
             move(source, plane(states, state, (own if ring else r0) + r, n_units))
 
     for s0 in range(0, n_steps, chunk):
-        s1 = min(n_steps, s0 + chunk)
+        s1 = smaller(n_steps, s0 + chunk)
         if active_rows(schedule, s0, r0, r1) == 0 or settings["stop"]:
             break
         _input_products(team, batch, weights, bias, buffers, Span(s0, s1, r0, r1))

@@ -21,7 +21,7 @@ from fastrnn.engine.runtime.denormals import flush_denormals, restore_denormals
 from fastrnn.engine.runtime.handover import share
 from fastrnn.engine.runtime.jit import body_of, inlined, jit
 from fastrnn.engine.runtime.linking import address, fetch, spill
-from fastrnn.engine.runtime.views import block, segment, slab
+from fastrnn.engine.runtime.views import block, segment, slab, smaller
 
 __all__ = ["split_backward", "split_forward", "split_product", "split_product_tn"]
 
@@ -31,7 +31,7 @@ def _column_range(n, k, n_slices, itemsize):
     """The first and the end column of slice `k` of `n` columns; slices are whole panels."""
     width = VECTORS * (VECTOR_BITS // (8 * itemsize))
     n_panels = (n + width - 1) // width
-    return min(n, k * n_panels // n_slices * width), min(n, (k + 1) * n_panels // n_slices * width)
+    return smaller(n, k * n_panels // n_slices * width), smaller(n, (k + 1) * n_panels // n_slices * width)
 
 
 @jit(inner=True)
@@ -136,7 +136,7 @@ def split_forward(team, n_slices, cell, phase, step):
 @body_of(split_forward)
 def _split_forward(team, *kinds):
     def on_team(team, n_slices, cell, phase, step):
-        n_slices = min(step.z.shape[0], n_slices)
+        n_slices = smaller(step.z.shape[0], n_slices)
         args = (n_slices, cell, phase, step)
         share(team if n_slices > 1 else team[:0], _forward_piece(args), spill(args), n_slices)
 
@@ -176,7 +176,7 @@ def split_backward(team, n_slices, cell, phase, step):
 @body_of(split_backward)
 def _split_backward(team, *kinds):
     def on_team(team, n_slices, cell, phase, step):
-        n_slices = min(step.dz.shape[0], n_slices)
+        n_slices = smaller(step.dz.shape[0], n_slices)
         args = (n_slices, cell, phase, step)
         share(team if n_slices > 1 else team[:0], _backward_piece(args), spill(args), n_slices)
 

@@ -27,8 +27,15 @@ __all__ = [
     "planes",
     "segment",
     "slab",
+    "smaller",
     "spaced",
 ]
+
+
+@inlined
+def smaller(a, b):
+    """The smaller of two integers; Numba's own `min` takes 3 ms of compilation at each use."""
+    return a if a < b else b
 
 
 @intrinsic
