@@ -55,7 +55,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("--write-skipped"):
+    # Processes of pytest-xdist report to the first one, which alone writes the file.
+    if config.getoption("--write-skipped") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Names(Path(config.getoption("--write-skipped"))), "write-skipped")
     if config.getoption("--no-skips"):
         config.pluginmanager.register(_NoSkips(), "no-skips")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -89,6 +90,26 @@ def activations() -> Numbers:
     return found
 
 
+def threads() -> Numbers:
+    """More threads than the stock path has, and what is said of them."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(64, 20, 8)).astype("f"), np.arange(64) % 2
+
+    def probabilities(n_jobs: int) -> np.ndarray:
+        options = {"units": 64, "max_iter": 2, "batch_size": 64, "tol": None, "random_state": 0}
+        return RNNClassifier(cell="simple_rnn", n_jobs=n_jobs, **options).fit(x, y).predict_proba(x)
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        many = [probabilities(2) for _ in range(4)]
+    return {
+        "first": many[0],
+        "last": many[-1],
+        "one thread": probabilities(1),
+        "warnings": np.array([f"{w.category.__name__} {w.message}" for w in said]),
+    }
+
+
 SCENARIOS: dict[str, Callable[[], Numbers]] = {
     **{name: lambda name=name: cell(name) for name in CELLS},
     "ragged": ragged,
@@ -96,6 +117,7 @@ SCENARIOS: dict[str, Callable[[], Numbers]] = {
     "streaming": streaming,
     "rules": rules,
     "activations": activations,
+    "threads": threads,
 }
 
 

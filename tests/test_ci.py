@@ -113,7 +113,7 @@ def test_ci_runs_the_command_that_the_readme_shows(ci):
     assert [re.sub(r"\S*/venv", "V", line.partition(" FASTRNN")[0]) for line in commands] == [
         re.sub(r"\S*/python3", str(commands[0].split()[0]), "x/python3 -m venv V"),
         "V/bin/python -m pip install -q -e .[test]",
-        "V/bin/python -m pytest",
+        "V/bin/python -m pytest -n 2 --dist worksteal",
     ]
     assert "FASTRNN_DATA= PYTEST_ADDOPTS=--durations=10 --write-skipped=" in commands[-1]
 

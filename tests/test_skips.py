@@ -31,7 +31,11 @@ WHOLE_FILE = "import pytest\npytest.importorskip('a_module_that_does_not_exist')
 def suite(pytester, monkeypatch):
     monkeypatch.delenv("FASTRNN_DATA", raising=False)
     pytester.makepyfile(test_some=SUITE, test_whole_file=WHOLE_FILE)
-    return lambda *args: pytester.runpytest_inprocess("-p", "tests.skips", "-p", "no:cacheprovider", *args)
+    # The other plug-ins take a second of each run to import.
+    off = [
+        word for name in ("cacheprovider", "hypothesispytest", "benchmark") for word in ("-p", f"no:{name}")
+    ]
+    return lambda *args: pytester.runpytest_inprocess("-p", "tests.skips", *off, *args)
 
 
 def test_skips_are_only_counted_without_the_option(suite):
@@ -45,15 +49,18 @@ def test_no_skips_fails_tests_and_files_but_not_allowed_reasons(suite):
     assert result.ret == pytest.ExitCode.TESTS_FAILED
 
 
-def test_write_skipped_names_what_a_second_run_can_be_given(suite, pytester):
-    suite("--write-skipped", "names.txt").assert_outcomes(passed=1, skipped=4, xfailed=1)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_write_skipped_names_what_a_second_run_can_be_given(processes, suite, pytester):
+    several = [] if processes == 1 else ["-n", str(processes)]
+    suite("--write-skipped", "names.txt", *several).assert_outcomes(passed=1, skipped=4, xfailed=1)
     names = (pytester.path / "names.txt").read_text().splitlines()
-    assert names == [
+    expected = [
         "test_whole_file.py",
         "test_some.py::test_peer[a b]",
         "test_some.py::test_peer[c]",
         "test_some.py::test_fork",
     ]
+    assert (names if processes == 1 else sorted(names)) == (expected if processes == 1 else sorted(expected))
     suite("@names.txt").assert_outcomes(skipped=4)
 
 

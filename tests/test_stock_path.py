@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -36,33 +37,34 @@ def _run(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
     return done
 
 
-def _compare(tmp_path: Path, *names: str) -> None:
-    _run("-m", "tests.stock_scenarios", str(tmp_path / "stock.npz"), *names, FASTRNN_STOCK_NUMBA="1")
-    _run("-m", "tests.stock_scenarios", str(tmp_path / "usual.npz"), *names, FASTRNN_STOCK_NUMBA="0")
-    stock, usual = np.load(tmp_path / "stock.npz"), np.load(tmp_path / "usual.npz")
+def _numbers(path: Path, names: tuple[str, ...], stock: str) -> np.lib.npyio.NpzFile:
+    _run("-m", "tests.stock_scenarios", str(path), *names, FASTRNN_STOCK_NUMBA=stock)
+    return np.load(path)
+
+
+def _compare(stock: np.lib.npyio.NpzFile, usual: np.lib.npyio.NpzFile, *names: str) -> None:
     assert sorted(stock.files) == sorted(usual.files)
     assert {key.partition(":")[0] for key in stock.files} == set(names)
     for key in stock.files:
+        if key.endswith("warnings"):
+            continue
         assert stock[key].dtype == usual[key].dtype
         tolerance = 2e-6 if stock[key].dtype == np.float32 else 1e-12
         np.testing.assert_allclose(stock[key], usual[key], rtol=tolerance, atol=tolerance, err_msg=key)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param("simple_rnn"),
-        *(pytest.param(n, marks=pytest.mark.slow) for n in SCENARIOS if n != "simple_rnn"),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCENARIOS)
 def test_stock_path_gives_the_usual_numbers(name, tmp_path):
-    """All of them in the stage `stock` of .ci/run."""
-    _compare(tmp_path, name)
+    """In the stage `stock` of .ci/run; the other stages run what `newer` does."""
+    _compare(
+        _numbers(tmp_path / "stock.npz", (name,), "1"), _numbers(tmp_path / "usual.npz", (name,), "0"), name
+    )
 
 
 def test_scenarios_are_of_all_cells_and_options():
     assert set(CELLS) < set(SCENARIOS)
-    assert {"ragged", "masks", "streaming", "rules", "activations"} < set(SCENARIOS)
+    assert {"ragged", "masks", "streaming", "rules", "activations", "threads"} < set(SCENARIOS)
     assert stock_scenarios.MASK.any()
     assert not stock_scenarios.MASK.all()
 
@@ -119,18 +121,56 @@ with warnings.catch_warnings(record=True) as said:
     x = np.random.default_rng(0).normal(size=(3, 5, 2)).astype("f")
     y = layer(x)
     layer(x)
-from fastrnn.engine.numba_private import services
-from tests import naive
-expected, _ = naive.recurrent("simple_rnn", x, layer.get_weights())
-np.testing.assert_allclose(y, expected, atol=1e-6)
+    from fastrnn.engine.numba_private import services
+    from tests import naive, stock_scenarios
+    expected, _ = naive.recurrent("simple_rnn", x, layer.get_weights())
+    np.testing.assert_allclose(y, expected, atol=1e-6)
 print(services.PATH)
 for w in said:
     print(w.category.__name__, w.message)
 """
 
+#: Then the numbers of scenarios, in the process whose kernels are compiled.
+AND_SCENARIOS = """
+import sys
+stock_scenarios.main(*sys.argv[1:])
+"""
 
-def test_newer_numba_takes_the_stock_path_with_one_warning():
-    path, *warned = _run("-c", NEWER).stdout.splitlines()
+
+class Newer(NamedTuple):
+    """A process with a newer Numba, which takes the stock path by itself."""
+
+    said: list[str]
+    numbers: np.lib.npyio.NpzFile
+
+
+SHORT_FORM = ("simple_rnn", "threads")
+
+
+@pytest.fixture(scope="module")
+def newer(tmp_path_factory):
+    """One process for several tests, because it compiles for 20 s and the stock path keeps no code on disk."""
+    path = tmp_path_factory.mktemp("newer") / "numbers.npz"
+    said = _run("-c", NEWER + AND_SCENARIOS, str(path), *SHORT_FORM).stdout.splitlines()
+    return Newer(said[: -len(SHORT_FORM)], np.load(path))
+
+
+def test_newer_numba_gives_the_usual_numbers(newer, tmp_path):
+    _compare(newer.numbers, _numbers(tmp_path / "usual.npz", SHORT_FORM, "0"), *SHORT_FORM)
+
+
+def test_more_threads_than_the_stock_path_has_are_one_warning(newer):
+    (said,) = newer.numbers["threads: warnings"]
+    assert said.startswith(
+        "RuntimeWarning n_jobs=2: 1 thread is used, kernels of the stock path run in one thread"
+    )
+    one, *several = (newer.numbers[f"threads: {key}"] for key in ("one thread", "first", "last"))
+    for probabilities in several:
+        np.testing.assert_allclose(probabilities, one, atol=1e-5)
+
+
+def test_newer_numba_takes_the_stock_path_with_one_warning(newer):
+    path, *warned = newer.said
     assert path == "stock"
     assert len(warned) == 1
     assert re.match(

@@ -172,14 +172,6 @@ def test_helper_that_the_system_refuses_leaves_the_work_to_the_caller(
     assert done == [True]
 
 
-@needs_jit
-def test_more_threads_than_the_stock_path_has_are_one_warning() -> None:
-    (said,) = _warnings("", 2, FASTRNN_STOCK_NUMBA="1")
-    assert said.startswith(
-        "RuntimeWarning n_jobs=2: 1 thread is used, kernels of the stock path run in one thread"
-    )
-
-
 @pytest.mark.parametrize(
     ("n_jobs", "error"),
     [(0, ValueError), (-2, ValueError), (1.5, TypeError), (True, TypeError), ("2", TypeError)],
