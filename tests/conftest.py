@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from types import FunctionType
 
 import numpy as np
 import pytest
@@ -36,9 +37,13 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_make_parametrize_id(config, val, argname):
-    """Options as ``mask-go_backwards``, dtypes by name, so that an id says what failed."""
+    """Options as ``mask-go_backwards``, dtypes and functions by name, so that an id says what failed.
+
+    Ids must be the same in every process, because processes of pytest-xdist compare them.
+    """
     if isinstance(val, dict):
-        return "+".join(k if v is True else f"{k}={v}" for k, v in val.items()) or "default"
+        named = {k: v.__name__ if isinstance(v, FunctionType) else v for k, v in val.items()}
+        return "+".join(k if v is True else f"{k}={v}" for k, v in named.items()) or "default"
     if isinstance(val, type) and issubclass(val, np.generic):
         return np.dtype(val).name
     return None
