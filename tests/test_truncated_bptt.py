@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import tracemalloc
 
@@ -176,15 +177,19 @@ def test_tokens_and_pieces_without_a_step_that_counts(mask_zero, rng):
 
 
 def peak_of_a_batch(n_steps):
-    """Bytes that training on one batch of 512 steps takes at most, in a thread whose memory pools are empty."""
-    x = np.zeros((8, 512, 4), np.float32)
-    y = np.zeros((8, 512, 1), np.float32)
+    """Bytes that training on one batch of 512 steps takes at most, in a thread whose memory pools are empty.
+
+    The arrays take 3 to 30 MB, against which objects of Python, whose number depends on the moment, are nothing.
+    """
+    x = np.zeros((32, 512, 4), np.float32)
+    y = np.zeros((32, 512, 1), np.float32)
     found = []
 
     def work():
-        model = network("LSTM", (32,), dtype="float32", head=layers.Dense(1))
+        model = network("LSTM", (64,), dtype="float32", head=layers.Dense(1))
         model.layers[0].n_threads = 1
         model.fit(x[:, :2], y[:, :2], verbose=0)
+        gc.collect()
         tracemalloc.start()
         try:
             model.fit(x, y, verbose=0, truncated_bptt_steps=n_steps)
