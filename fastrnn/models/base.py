@@ -64,7 +64,7 @@ class Network:
         self.name = name or snake_case(type(self).__name__)
         self._trainable = flag(trainable, "trainable")
         #: Value of `Layer.trainable_changes` when the updates were planned.
-        self._planned_at = -1
+        self._planned_at: tuple[int, bool] | None = None
         self._seed = new_seed(seed)
         self._rng = np.random.Generator(np.random.SFC64(self._seed.spawn(1)[0]))
         self.layers: list[Any] = []
@@ -243,16 +243,16 @@ class Network:
     @trainable.setter
     def trainable(self, value: bool) -> None:
         self._trainable = flag(value, "trainable")
-        self._planned_at = -1
+        self._planned_at = None
 
     def refresh_plan(self) -> None:
-        """Plan the updates again if ``trainable`` of any layer was set since they were planned."""
-        if self._planned_at != Layer.trainable_changes:
+        """Plan the updates again if ``trainable`` of any layer, or a setting of the optimizer, has changed the plan."""
+        if self._planned_at != (Layer.trainable_changes, self._updates_rows):
             self.plan_updates()
 
     def plan_updates(self) -> None:
         """Find which weights training changes, and at which layer backward passes may end."""
-        self._planned_at = Layer.trainable_changes
+        self._planned_at = Layer.trainable_changes, self._updates_rows
         if self._params is None:
             if self.built:
                 self._pack()

@@ -9,13 +9,21 @@ import numpy as np
 
 from fastrnn.checks import flag, number
 from fastrnn.engine.kernels import update
-from fastrnn.optimizers.base import Optimizer
+from fastrnn.optimizers.base import Optimizer, Setting
 from fastrnn.registry import choices
 from fastrnn.update_plan import Table
 
 __all__ = ["SGD", "Adagrad", "Adam", "RMSprop"]
 
 _NONE = np.empty(0, np.int64)
+
+
+def _fraction(value: Any, name: str) -> float:
+    return float(number(value, name, 0, 1))
+
+
+def _not_negative(value: Any, name: str) -> float:
+    return float(number(value, name, 0))
 
 
 class SGD(Optimizer):
@@ -43,6 +51,9 @@ class SGD(Optimizer):
     """
 
     _config_names = ("momentum", "nesterov", "lazy")
+    momentum: Any = Setting(_fraction)
+    nesterov: Any = Setting(flag)
+    lazy: Any = Setting(flag, fixed=True)
 
     def __init__(
         self,
@@ -53,11 +64,11 @@ class SGD(Optimizer):
         **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate, **_known(self, kwargs))
-        self.momentum = _fraction(momentum, "momentum")
-        self.nesterov = flag(nesterov, "nesterov")
-        self.lazy = _lazy(lazy, self)
-        if self.momentum:
-            self._slots = (("momentum", 0.0),)
+        self.momentum, self.nesterov, self.lazy = momentum, nesterov, lazy
+
+    @property
+    def _slots(self) -> tuple[tuple[str, float], ...]:
+        return (("momentum", 0.0),) if self.momentum else ()
 
     @property
     def _moves_on(self) -> bool:
@@ -108,6 +119,11 @@ class RMSprop(Optimizer):
     """
 
     _config_names = ("rho", "momentum", "epsilon", "centered", "lazy")
+    rho: Any = Setting(_fraction)
+    momentum: Any = Setting(_fraction)
+    epsilon: Any = Setting(_not_negative)
+    centered: Any = Setting(flag, fixed=True)
+    lazy: Any = Setting(flag, fixed=True)
 
     def __init__(
         self,
@@ -120,17 +136,13 @@ class RMSprop(Optimizer):
         **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate, **_known(self, kwargs))
-        self.rho = _fraction(rho, "rho")
-        self.momentum = _fraction(momentum, "momentum")
-        self.epsilon = float(number(epsilon, "epsilon", 0))
-        self.centered = flag(centered, "centered")
-        self.lazy = _lazy(lazy, self)
-        slots = [("velocity", 0.0)]
-        if self.momentum:
-            slots.append(("momentum", 0.0))
-        if self.centered:
-            slots.append(("average", 0.0))
-        self._slots = tuple(slots)
+        self.rho, self.momentum, self.epsilon = rho, momentum, epsilon
+        self.centered, self.lazy = centered, lazy
+
+    @property
+    def _slots(self) -> tuple[tuple[str, float], ...]:
+        wanted = {"velocity": True, "momentum": bool(self.momentum), "average": self.centered}
+        return tuple((name, 0.0) for name, is_wanted in wanted.items() if is_wanted)
 
     @property
     def updates_rows(self) -> bool:
@@ -145,8 +157,11 @@ class RMSprop(Optimizer):
         update.rmsprop(p, g, v, mean, m, rate, self.rho, self.momentum, self.epsilon)
 
     def _update_rows(self, p: np.ndarray, g: np.ndarray, rows: np.ndarray, table: Table, rate: float) -> None:
-        if self.lazy or self._moves_on:
+        if self.lazy:
             last = _NONE
+        elif self._moves_on:
+            # Without momentum until now: all rows that have moments are updated, and decayed as far as they were not.
+            last = self._last.pop(table.start, _NONE)
         else:
             if table.start not in self._last:
                 self._last[table.start] = np.full(table.shape[0], self.iterations, np.int64)
@@ -156,6 +171,15 @@ class RMSprop(Optimizer):
         update.rmsprop_rows(
             p, g, state, rows, self.iterations + 1, rate, self.rho, self.momentum, self.epsilon
         )
+
+    def _catch_up(self, start: int, stop: int, last: np.ndarray) -> None:
+        lag = self.iterations - last
+        rows = np.flatnonzero(lag)
+        for name in ("velocity", "average"):
+            part = self._part(name, start, stop)
+            if part.size:
+                decay = np.power(self.rho, lag[rows]).astype(part.dtype)
+                part.reshape(len(last), -1)[rows] *= decay[:, None]
 
 
 class Adam(Optimizer):
@@ -188,6 +212,11 @@ class Adam(Optimizer):
     """
 
     _config_names = ("beta_1", "beta_2", "epsilon", "amsgrad", "lazy")
+    beta_1: Any = Setting(_fraction)
+    beta_2: Any = Setting(_fraction)
+    epsilon: Any = Setting(_not_negative)
+    amsgrad: Any = Setting(flag, fixed=True)
+    lazy: Any = Setting(flag, fixed=True)
 
     def __init__(
         self,
@@ -200,13 +229,13 @@ class Adam(Optimizer):
         **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate, **_known(self, kwargs))
-        self.beta_1 = _fraction(beta_1, "beta_1")
-        self.beta_2 = _fraction(beta_2, "beta_2")
-        self.epsilon = float(number(epsilon, "epsilon", 0))
-        self.amsgrad = flag(amsgrad, "amsgrad")
-        self.lazy = _lazy(lazy, self)
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+        self.amsgrad, self.lazy = amsgrad, lazy
+
+    @property
+    def _slots(self) -> tuple[tuple[str, float], ...]:
         slots = (("momentum", 0.0), ("velocity", 0.0))
-        self._slots = (*slots, ("velocity_hat", 0.0)) if self.amsgrad else slots
+        return (*slots, ("velocity_hat", 0.0)) if self.amsgrad else slots
 
     @property
     def updates_rows(self) -> bool:
@@ -259,6 +288,8 @@ class Adagrad(Optimizer):
     """
 
     _config_names = ("initial_accumulator_value", "epsilon")
+    initial_accumulator_value: Any = Setting(_not_negative, fixed=True)
+    epsilon: Any = Setting(_not_negative)
 
     def __init__(
         self,
@@ -268,30 +299,17 @@ class Adagrad(Optimizer):
         **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate, **_known(self, kwargs))
-        self.initial_accumulator_value = float(
-            number(initial_accumulator_value, "initial_accumulator_value", 0)
-        )
-        self.epsilon = float(number(epsilon, "epsilon", 0))
-        self._slots = (("accumulator", self.initial_accumulator_value),)
+        self.initial_accumulator_value, self.epsilon = initial_accumulator_value, epsilon
+
+    @property
+    def _slots(self) -> tuple[tuple[str, float], ...]:
+        return (("accumulator", self.initial_accumulator_value),)
 
     def _update(self, p: np.ndarray, g: np.ndarray, start: int, stop: int, rate: float) -> None:
         update.adagrad(p, g, self._part("accumulator", start, stop), rate, self.epsilon)
 
     def _update_rows(self, p: np.ndarray, g: np.ndarray, rows: np.ndarray, table: Table, rate: float) -> None:
         update.adagrad_rows(p, g, self._table("accumulator", table), rows, rate, self.epsilon)
-
-
-def _lazy(value: Any, optimizer: Optimizer) -> bool:
-    if flag(value, "lazy") and optimizer.weight_decay:
-        raise ValueError(
-            f"lazy=True leaves rows that a batch does not use as they are, but weight_decay={optimizer.weight_decay} "
-            "shrinks all rows in every update: give only one of them"
-        )
-    return bool(value)
-
-
-def _fraction(value: Any, name: str) -> float:
-    return float(number(value, name, 0, 1))
 
 
 def _known(optimizer: Optimizer, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -23,8 +23,40 @@ from fastrnn.update_plan import Plan, Table, clip_gradients
 __all__ = ["Optimizer"]
 
 
+class Setting:
+    """An attribute of an optimizer that is checked whenever it is set, in the constructor and later.
+
+    Parameters
+    ----------
+    check : function
+        Called with value and name; returns the value to keep, or raises.
+    fixed : bool
+        Whether it decides which moments there are, and so can't be changed once there are any.
+    """
+
+    # Without __get__, reading finds the value in the object itself, which takes no longer than for other attributes.
+
+    def __init__(self, check: Callable[[Any, str], Any], fixed: bool = False) -> None:
+        self.check, self.fixed = check, fixed
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __set__(self, optimizer: Optimizer, value: Any) -> None:
+        value = self.check(value, self.name)
+        optimizer._check_setting(self.name, value, self.fixed)
+        vars(optimizer)[self.name] = value
+
+
+def not_negative_or_none(value: Any, name: str) -> float | None:
+    return number(value, name, 0, optional=True)
+
+
 class Optimizer(Configurable):
     """Base class of optimizers.
+
+    Settings may be changed between updates, as attributes, and the next update follows them. Those that decide which moments
+    there are (`lazy`, `amsgrad`, `centered`, `initial_accumulator_value`) are fixed from the first update on.
 
     Parameters
     ----------
@@ -43,10 +75,12 @@ class Optimizer(Configurable):
     name : str, optional
     """
 
-    #: Names of the state vectors, with their initial values.
-    _slots: tuple[tuple[str, float], ...] = ()
     #: Whether rows of tables that a batch does not use are left as they are, though moments would move them.
-    lazy = False
+    lazy: Any = False
+    weight_decay: Any = Setting(not_negative_or_none)
+    clipnorm: Any = Setting(not_negative_or_none)
+    clipvalue: Any = Setting(not_negative_or_none)
+    global_clipnorm: Any = Setting(not_negative_or_none)
     #: The schedule or function of the learning rate; None if it is a number.
     _schedule: Any = None
     _base_names = ("learning_rate", "weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "name")
@@ -75,16 +109,8 @@ class Optimizer(Configurable):
                 raise NotImplementedError(
                     f"{type(self).__name__}: {key}={value!r} is not supported, leave it out"
                 )
-        clips = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
-        if sum(value is not None for value in clips.values()) > 1:
-            raise ValueError(
-                "give only one of clipnorm, clipvalue and global_clipnorm, got "
-                + ", ".join(f"{k}={v!r}" for k, v in clips.items() if v is not None)
-            )
-        self.weight_decay = number(weight_decay, "weight_decay", 0, optional=True)
-        self.clipnorm, self.clipvalue, self.global_clipnorm = (
-            number(value, key, 0, optional=True) for key, value in clips.items()
-        )
+        self.weight_decay = weight_decay
+        self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
         if name is not None and not isinstance(name, str):
             raise ValueError(f"name={name!r}: give a string or None")
         self.name = name or type(self).__name__.lower()
@@ -98,6 +124,35 @@ class Optimizer(Configurable):
         self._used: dict[int, np.ndarray] = {}
         self._size = -1
         self._model: weakref.ref[Any] | None = None
+
+    def _check_setting(self, name: str, value: Any, fixed: bool) -> None:
+        """Raise if a setting does not suit the others, or can't be changed any more."""
+        kept = vars(self)
+        if name in _CLIPS and value is not None:
+            clips = {key: value if key == name else kept.get(key) for key in _CLIPS}
+            if sum(clip is not None for clip in clips.values()) > 1:
+                raise ValueError(
+                    "give only one of clipnorm, clipvalue and global_clipnorm, got "
+                    + ", ".join(f"{k}={v!r}" for k, v in clips.items() if v is not None)
+                )
+        both = {"lazy": kept.get("lazy"), "weight_decay": kept.get("weight_decay"), name: value}
+        if both["lazy"] and both["weight_decay"]:
+            raise ValueError(
+                f"lazy=True leaves rows that a batch does not use as they are, but weight_decay={both['weight_decay']} "
+                "shrinks all rows in every update: give only one of them"
+            )
+        if fixed and kept.get("_size", -1) >= 0 and kept[name] != value:
+            kind = type(self).__name__
+            raise ValueError(
+                f"{name}={value!r}: it can't be changed after the first update, because the moments were made for "
+                f"{name}={kept[name]!r}. Compile the model with a new optimizer, "
+                f"{kind}.from_config({{**optimizer.get_config(), {name!r}: {value!r}}})"
+            )
+
+    @property
+    def _slots(self) -> tuple[tuple[str, float], ...]:
+        """Names of the state vectors, with their initial values."""
+        return ()
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy does not belong to a model.
@@ -181,11 +236,20 @@ class Optimizer(Configurable):
     def build(self, size: int, dtype: Any) -> None:
         """Make the state for a vector of `size` parameters."""
         self._size = size
-        self._last, self._used = {}, {}
-        self._state = {name: aligned(size, dtype, zeros=not value) for name, value in self._slots}
+        self._last, self._used, self._state = {}, {}, {}
+        self._follow_slots(dtype)
+
+    def _follow_slots(self, dtype: Any) -> None:
+        """Make the state vectors that the settings need and that are missing; drop those that they don't need."""
+        state = {}
         for name, value in self._slots:
+            if name in self._state:
+                state[name] = self._state[name]
+                continue
+            state[name] = aligned(self._size, dtype, zeros=not value)
             if value:
-                self._state[name].fill(value)
+                state[name].fill(value)
+        self._state = state
 
     def get_state(self, memory: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return a copy of the state.
@@ -241,7 +305,11 @@ class Optimizer(Configurable):
         """Update `params` in place; clipping changes `grads`."""
         if self._size != params.size:
             self.build(params.size, params.dtype)
+        elif len(self._state) != len(self._slots):
+            self._follow_slots(params.dtype)
         self._dtype = params.dtype
+        if self._last or self._used:
+            self._leave_tables(plan)
         if self.clipnorm or self.clipvalue or self.global_clipnorm:
             clip_gradients(grads, plan, self.clipnorm, self.clipvalue, self.global_clipnorm)
         rate = self.learning_rate
@@ -255,11 +323,24 @@ class Optimizer(Configurable):
             p = params[table.start : table.stop].reshape(table.shape)
             g = grads[table.start : table.stop].reshape(table.shape)
             self._update_rows(p, g, self.rows(table), table, rate)
-        # A frozen table is not updated now, so its rows must not catch up on this update later.
-        if len(self._last) > len(plan.tables):
-            for start in self._last.keys() - {table.start for table in plan.tables}:
-                self._last[start] += 1
         self.iterations += 1
+
+    def _leave_tables(self, plan: Plan) -> None:
+        """Prepare for an update that does not treat all former tables as tables."""
+        for start in (self._last.keys() | self._used.keys()).difference(t.start for t in plan.tables):
+            stop = dict(plan.variables).get(start)
+            if stop is None:
+                # A frozen table is not updated now, so its rows must not catch up on this update later.
+                if start in self._last:
+                    self._last[start] += 1
+                continue
+            # Updated as a whole from now on, in all rows.
+            self._used.pop(start, None)
+            if start in self._last:
+                self._catch_up(start, stop, self._last.pop(start))
+
+    def _catch_up(self, start: int, stop: int, last: np.ndarray) -> None:
+        """Change the state of a table's rows as the updates did that left them out; `last` is as in `decayed`."""
 
     def rows(self, table: Table) -> np.ndarray:
         """The rows of a table that the next update changes, sorted.
@@ -294,6 +375,7 @@ class Optimizer(Configurable):
         raise NotImplementedError
 
 
+_CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")
 _empty = {np.dtype(d): np.empty(0, d) for d in ("float32", "float64")}
 
 
