@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import pytest
 from llvmlite import binding, ir
 
-from fastrnn.engine.kernels.micro_kernel import TILES, Emitter, TileShape, choose_tile
+from fastrnn.engine.kernels.micro_kernel import Emitter, choose_tile
 from fastrnn.engine.numba_private.symbols import x86_vector_bits
+from fastrnn.engine.tuning import TILES, TileShape
 
 X86, ARM = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
 

@@ -27,6 +27,26 @@ MAX_BLOCK_ROWS = 64
 #: together with those of other steps. This saves 3 to 8% of the time of inference of small networks.
 MIN_ROWS_IN_PLACE = 16
 
+
+class TileShape(NamedTuple):
+    """Rows of C, vectors of its columns, and the width of a vector in bits."""
+
+    rows: int
+    vectors: int
+    bits: int
+
+
+#: Rows and vectors. The largest tile of the product C = A B by architecture and bits of a vector. Accumulators, a row of
+#: B's vectors and one broadcast must fit the registers (16 on x86-64 without AVX-512, otherwise 32); fewer accumulators
+#: would not hide the latency of a multiply-add. Those of 128 bits were not measured; tests/test_tiles.py counts the
+#: instructions of all.
+TILES = {
+    ("x86-64", 512): TileShape(4, 4, 512),
+    ("x86-64", 256): TileShape(6, 2, 256),
+    ("x86-64", 128): TileShape(4, 2, 128),
+    ("aarch64", 128): TileShape(6, 4, 128),
+}
+
 # ---------------------------------------------------------------------------------------------------------------------
 # How many threads
 
@@ -72,6 +92,12 @@ LONG_WORK = 5_000_000_000
 #: Units. Layers with more are not unrolled. Not measured, but by size: the recurrent product of 64 LSTM units has 2,048
 #: multiply-adds of 8 float32 numbers, which is some 16 KiB of straight-line code, half of the cache of instructions.
 MAX_UNROLLED_UNITS = 64
+#: Vectors. Independent sums of an unrolled product: a multiply-add takes 4 cycles and two begin in each, so 8 are in flight.
+#: Not measured.
+UNROLLED_SUMS = 8
+#: Sums. For each column of the backward product, which has few of them and would wait for a single sum of each. Not
+#: measured.
+UNROLLED_COLUMN_SUMS = 4
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Distribution of work to the team of threads
@@ -102,6 +128,17 @@ AFFINITY_NS = 50_000_000
 LARGE_BLOCK_BYTES = 1 << 16
 #: Arrays. Maximum number of large arrays whose memory is kept for reuse.
 MAX_RECYCLED_ARRAYS = 12
+#: Views. Maximum number of shapes of which a thread's pool keeps its arrays. Chosen, not measured.
+MAX_POOL_VIEWS = 100
+#: Sets of options and sizes. Maximum number whose plans are kept, and whose schedules of padded sequences. Chosen, not
+#: measured.
+MAX_PLANS, MAX_SCHEDULES = 512, 256
+#: Time steps. Padded batches of at most this number of steps are not divided, even if most are padding: what they take is
+#: a few megabytes. Chosen, not measured.
+MAX_UNDIVIDED_STEPS = 1 << 16
+#: Objects. Number of new ones between two garbage collections while code is compiled; Python's default is 700. The compiler
+#: makes millions and keeps them. Chosen, not measured.
+COLLECT_EVERY = 200_000
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Loops that are generated from the equations of a cell
@@ -123,11 +160,11 @@ class LoopCosts(NamedTuple):
     backward: dict[int, tuple[float, float]]
 
 
-#: By bits of a vector register and of a number. An elementary function is a chain of operations that wait for one another,
-#: so several vectors at once keep the units busy, as long as the registers hold what they need; a loop for each function
-#: needs the fewest, but has its costs in narrow rows. ``python -m benchmarks.loop_costs`` measures such a table. All of a
-#: step in one loop of single vectors, (0, 1), is not among the ways: it takes as long as (0, 2) by itself, but made
-#: inference of layers of 32 units 2 to 4% slower.
+#: Nanoseconds. By bits of a vector register and of a number. An elementary function is a chain of operations that wait for
+#: one another, so several vectors at once keep the units busy, as long as the registers hold what they need; a loop for
+#: each function needs the fewest, but has its costs in narrow rows. ``python -m benchmarks.loop_costs`` measures such a
+#: table. All of a step in one loop of single vectors, (0, 1), is not among the ways: it takes as long as (0, 2) by itself,
+#: but made inference of layers of 32 units 2 to 4% slower.
 LOOP_COSTS = {
     (512, 32): LoopCosts(
         {(0, 2): (0.70, 0.59), (1, 4): (0.87, 0.51)}, {1: (1.11, 0.32), 2: (0.78, 0.42), 4: (0.84, 0.40)}

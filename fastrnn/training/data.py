@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn.checks import as_array, integer, real_array
+from fastrnn.engine import tuning
 from fastrnn.sequences.ragged import Ragged
 from fastrnn.training.checks import check_weights
 
@@ -224,10 +225,6 @@ class Batches:
         return Batch(self.x, self.y, self.sample_weight)
 
 
-#: Padded batches of at most this number of time steps are not divided, even if most steps are padding.
-_FEW_STEPS = 1 << 16
-
-
 def like_lengths(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
     """Cut sequences into batches of similar lengths, so that padding does not double the memory of large batches.
 
@@ -247,12 +244,12 @@ def like_lengths(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
     for i in range(0, len(order), batch_size):
         chunk = order[i : i + batch_size]
         steps = lengths[chunk]
-        if len(chunk) * int(steps[-1]) <= max(2 * int(steps.sum()), _FEW_STEPS):
+        if len(chunk) * int(steps[-1]) <= max(2 * int(steps.sum()), tuning.MAX_UNDIVIDED_STEPS):
             batches.append(chunk)
             continue
         begin, real = 0, 0
         for k, length in enumerate(steps.tolist()):
-            if k > begin and (k - begin + 1) * length > max(2 * (real + length), _FEW_STEPS):
+            if k > begin and (k - begin + 1) * length > max(2 * (real + length), tuning.MAX_UNDIVIDED_STEPS):
                 batches.append(chunk[begin:k])
                 begin, real = k, 0
             real += length

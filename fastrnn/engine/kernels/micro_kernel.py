@@ -30,39 +30,20 @@ from numba.extending import intrinsic
 
 from fastrnn.engine.numba_private.services import STOCK, cgutils, symbols
 from fastrnn.engine.runtime.jit import body_of
+from fastrnn.engine.tuning import TILES, TileShape
 
 __all__ = [
     "ROWS",
-    "TILES",
     "VECTORS",
     "VECTOR_BITS",
     "Emitter",
     "Strided",
-    "TileShape",
     "choose_tile",
     "lanes",
     "lanes_of",
     "tile",
     "transpose_square",
 ]
-
-
-class TileShape(NamedTuple):
-    """Rows of C, vectors of its columns, and the width of a vector in bits."""
-
-    rows: int
-    vectors: int
-    bits: int
-
-
-#: The largest tile by architecture and vector width. Accumulators, a row of B's vectors and one broadcast must fit the
-#: registers (16 on x86-64 without AVX-512, otherwise 32); fewer accumulators would not hide the latency of a multiply-add.
-TILES = {
-    ("x86-64", 512): TileShape(4, 4, 512),
-    ("x86-64", 256): TileShape(6, 2, 256),
-    ("x86-64", 128): TileShape(4, 2, 128),
-    ("aarch64", 128): TileShape(6, 4, 128),
-}
 
 
 def choose_tile(machine: str, bits: int, forced: str | None = None) -> TileShape:

@@ -18,6 +18,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from fastrnn.engine import tuning
 from fastrnn.engine.kernels.activation_loops import BACKWARD, FORWARD, SLOPE, loop
 from fastrnn.engine.kernels.activations import (
     ACTIVATIONS,
@@ -142,7 +143,7 @@ def prepare(activation: Any, dtype: Any = np.float32) -> int:
 
 
 # typed, because NamedTuples of different classes are equal if their numbers are
-@functools.lru_cache(maxsize=512, typed=True)
+@functools.lru_cache(maxsize=tuning.MAX_PLANS, typed=True)
 def prepare_activations(cell: Any, dtype: Any) -> None:
     """Compile the activations of a cell, whose codes are its `activation_fields`.
 

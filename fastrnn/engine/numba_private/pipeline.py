@@ -22,6 +22,7 @@ from numba.core.typed_passes import InlineOverloads, NativeLowering, NopythonRew
 from numba.core.untyped_passes import InlineClosureLikes, InlineInlinables
 from numba.extending import lower_builtin
 
+from fastrnn.engine import tuning
 from fastrnn.engine.numba_private.dispatcher import compiler_lock
 from fastrnn.engine.numba_private.front_end import Lowering, fewer_questions
 from fastrnn.engine.numba_private.redirect import Redirect
@@ -106,10 +107,6 @@ class Pipeline(Compiler):
             return super().compile_extra(func)
 
 
-#: Number of new objects between two garbage collections while code is compiled; Python's default is 700.
-_COLLECT_EVERY = 200_000
-
-
 @contextlib.contextmanager
 def _garbage_left() -> Iterator[None]:
     """Collect garbage less often, because the compiler makes millions of objects and keeps them.
@@ -118,7 +115,7 @@ def _garbage_left() -> Iterator[None]:
     this block; a threshold that another thread sets in the meantime is kept.
     """
     before = gc.get_threshold()
-    raised = (max(before[0], _COLLECT_EVERY), *before[1:])
+    raised = (max(before[0], tuning.COLLECT_EVERY), *before[1:])
     if before[0] == 0 or raised == before:  # turned off by the user, or raised by an outer call
         yield
         return

@@ -125,7 +125,7 @@ def _packing(sizes: list[int], input_groups: int, groups: int, transposed: bool)
 
 
 # typed, because NamedTuples of different classes are equal if their numbers are
-@functools.lru_cache(maxsize=512, typed=True)
+@functools.lru_cache(maxsize=tuning.MAX_PLANS, typed=True)
 def packing(cell: Any, n_inputs: int, input_groups: int, recurrent_masks: bool, dtype: Any) -> Packing:
     """The layout of packed weights for the forward kernels."""
     parts = traits(cell)
@@ -312,7 +312,7 @@ class Plan(NamedTuple):
         return is_dense(self.schedule, self.options.n_batch, self.options.n_steps)
 
 
-@functools.lru_cache(maxsize=512, typed=True)
+@functools.lru_cache(maxsize=tuning.MAX_PLANS, typed=True)
 def dense_plan(cell: Any, options: Options, n_threads: int, n_slices: int = 1) -> Plan:
     """The plan of a batch without a mask; cached, because it depends only on sizes."""
     return plan_pass(cell, options, dense_schedule(options.n_batch, options.n_steps), n_threads, n_slices)
@@ -340,7 +340,7 @@ def plan_pass(cell: Any, options: Options, schedule: np.ndarray, n_threads: int,
     )
 
 
-@functools.lru_cache(maxsize=512, typed=True)
+@functools.lru_cache(maxsize=tuning.MAX_PLANS, typed=True)
 def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], n_slices: int) -> Plan:
     """A plan without its schedule and, in a pass that saves, without the number of valid steps."""
     prepare_activations(cell, options.dtype)

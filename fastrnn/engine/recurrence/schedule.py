@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastrnn.engine import tuning
 from fastrnn.engine.runtime.jit import body_of, inlined, jit
 from fastrnn.engine.runtime.views import matrix, segment, spaced
 
@@ -98,7 +99,7 @@ def row_total(vector: np.ndarray, n_steps: int) -> int:
     return int(vector[n_steps])
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=tuning.MAX_SCHEDULES)
 def dense_schedule(n_batch: int, n_steps: int) -> np.ndarray:
     """The vector of a batch without a mask."""
     starts = np.arange(n_steps + 1) * n_batch

@@ -29,9 +29,6 @@ from fastrnn.engine.runtime.views import data_address, fill, part
 
 __all__ = ["product_back", "product_forward", "running_rows", "sizes", "suited", "unrolled_if_small"]
 
-#: Number of independent sums, sufficient to hide the latency of a multiply-add.
-_SUMS = 8
-
 
 def unrolled_if_small(cell: Any) -> Any:
     """The unrolled cell, or the cell itself if it has no unrolled form or too many units, and on the stock path."""
@@ -139,7 +136,7 @@ def _back_row(typingctx, cell, zero, a, packed, start, c):
 
     B has many rows and few columns, so each column has several sums, which are added at the end.
     """
-    return _row_product(cell, zero, _group_width(cell), _units(cell), 4)
+    return _row_product(cell, zero, _group_width(cell), _units(cell), tuning.UNROLLED_COLUMN_SUMS)
 
 
 def _row_product(cell: Any, zero: Any, k: int, n: int, n_sums: int) -> Any:
@@ -147,8 +144,9 @@ def _row_product(cell: Any, zero: Any, k: int, n: int, n_sums: int) -> Any:
         emit = Emitter(builder, context.get_value_type(zero), 4 if zero == types.float32 else 8)
         a, packed, start, c = args[2:]
         columns = _columns(emit, k, n)
-        for group in range(0, len(columns), _SUMS):
-            _emit_columns(emit, k, columns[group : group + _SUMS], (a, packed, start, c), n_sums)
+        for group in range(0, len(columns), tuning.UNROLLED_SUMS):
+            chosen = columns[group : group + tuning.UNROLLED_SUMS]
+            _emit_columns(emit, k, chosen, (a, packed, start, c), n_sums)
         return context.get_dummy_value()
 
     return types.void(cell, zero, *[types.intp] * 4), codegen
@@ -182,7 +180,7 @@ def _emit_columns(
     def plus(address: Any, offset: int) -> Any:
         return builder.add(address, ir.Constant(word, offset))
 
-    n_sums = max(1, min(n_sums, _SUMS // len(columns)))
+    n_sums = max(1, min(n_sums, tuning.UNROLLED_SUMS // len(columns)))
     first = [
         emit.load(plus(start, col * emit.size), 0, m)
         for (_, _, col, _), m in zip(columns, masks, strict=True)

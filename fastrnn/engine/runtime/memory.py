@@ -70,7 +70,7 @@ class Pool(threading.local):
             if buffer is None or buffer.size < size:
                 buffer = self.buffers[name, dtype] = aligned(size, dtype)
                 self.views.clear()
-            if len(self.views) > 100:
+            if len(self.views) > tuning.MAX_POOL_VIEWS:
                 self.views.clear()
             view = self.views[name, shape, dtype] = buffer[:size].reshape(shape)
         return view
