@@ -110,13 +110,20 @@ def run(cache: Path, path: Path, way: str, *arguments: str) -> dict:
     return json.loads(process.stdout.splitlines()[-1])
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """One cache for all, whose cells differ: what does not depend on the cell is compiled once."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("way", ["script", "notebook"])
-def test_cell_of_a_script_is_compiled_once(way, tmp_path):
+def test_cell_of_a_script_is_compiled_once(way, tmp_path, cache):
     path = tmp_path / "own_cell.py"
-    path.write_text(LISTEN + "import os\n" + BY_EQUATIONS + USE, encoding="utf-8")
-    first = run(tmp_path / "cache", path, way)
-    second = run(tmp_path / "cache", path, way, "workers")
+    cell = BY_EQUATIONS if way == "script" else BY_EQUATIONS.replace("- prev.h)", "- 0.9 * prev.h)")
+    path.write_text(LISTEN + "import os\n" + cell + USE, encoding="utf-8")
+    first = run(cache, path, way)
+    second = run(cache, path, way, "workers")
     assert first["compiled"]  # the listener does listen
     assert second["compiled"] == []
     assert second["result"] == first["result"]
@@ -126,21 +133,21 @@ def test_cell_of_a_script_is_compiled_once(way, tmp_path):
     assert second["best"] in (3, 5)
     # Other equations of the same name in the same file are another cell.
     path.write_text(path.read_text(encoding="utf-8").replace("leak=0.5", "leak=0.25"), encoding="utf-8")
-    number = run(tmp_path / "cache", path, way)
+    number = run(cache, path, way)
     path.write_text(
         path.read_text(encoding="utf-8").replace("prev.h + leak", "prev.h / 2 + leak"), encoding="utf-8"
     )
-    equations = run(tmp_path / "cache", path, way)
+    equations = run(cache, path, way)
     assert number["compiled"] == []  # a number is a field, not a part of the code
     assert equations["compiled"]
     assert len({first["result"], number["result"], equations["result"]}) == 3
 
 
 @pytest.mark.timeout(600)
-def test_cell_written_by_hand_in_a_script_works_in_the_second_process(tmp_path):
+def test_cell_written_by_hand_in_a_script_works_in_the_second_process(tmp_path, cache):
     path = tmp_path / "own_cell.py"
     path.write_text(LISTEN + BY_HAND + USE, encoding="utf-8")
-    first, second = (run(tmp_path / "cache", path, "script") for _ in range(2))
+    first, second = (run(cache, path, "script") for _ in range(2))
     assert first["compiled"]
     assert second["compiled"] == []
     assert second["result"] == first["result"]
