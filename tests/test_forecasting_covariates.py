@@ -297,10 +297,15 @@ def test_displays_draw_what_the_backtest_holds():
     np.testing.assert_array_equal(lines["forecast"], backtest.series[0].forecast[-1])
     np.testing.assert_array_equal(lines["seasonal naive"], backtest.series[0].naive[-1])
     np.testing.assert_array_equal(lines["history"], y[170:194])
+    assert display.axes_[0].get_xlabel() == ""
     two = BacktestDisplay.from_backtest(backtest)
     np.testing.assert_allclose(two.axes_[0].lines[0].get_ydata(), backtest.by_horizon())
     many = forecaster(max_iter=1).fit([y, y[:150]]).backtest([y, y[:150]])
-    ForecastDisplay.from_backtest(many, [y, y[:150]])
+    numbered = ForecastDisplay.from_backtest(many, [y, y[:150]])
+    assert [(a.get_title(), a.get_xlabel()) for a in numbered.axes_] == [
+        ("series 0", "step"),
+        ("series 1", "step"),
+    ]
     BacktestDisplay.from_backtest(many)
     with pytest.raises(ValueError, match="series 'z' is not in the backtest"):
         ForecastDisplay.from_backtest(backtest, y, series=["z"])

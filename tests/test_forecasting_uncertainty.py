@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -116,7 +118,7 @@ def test_conformal_intervals_cover_what_they_say_for_any_head():
     assert bounds.shape == (4, 2)
     np.testing.assert_allclose(bounds.mean(axis=1), f.predict(), rtol=1e-6)
     again = f.backtest(np.r_[y[:1400], np.ones(4)], start=1400).series[0]
-    expected = intervals.apply(again.forecast, again.spread)
+    expected = intervals.apply(again.forecast, again.forecast, again.spread)
     np.testing.assert_allclose(bounds.T, np.array(expected)[:, 0], rtol=1e-4)
 
 
@@ -127,6 +129,39 @@ def test_conformal_width_is_the_order_statistic():
     assert intervals.widths_ == [8.0]
     with pytest.raises(ValueError, match=r"9 errors at a step ahead; coverage=0\.95 needs at least 19"):
         ConformalIntervals(0.95).fit(Backtest([series], 1))
+
+
+@pytest.mark.parametrize("head", [{"quantiles": (0.1, 0.5, 0.9)}, {"distribution": "normal"}])
+def test_conformal_intervals_widen_quantiles_of_the_same_coverage(head):
+    y = noise(1200)
+    f = forecaster(max_iter=4, **head).fit(y[:200])
+    calibration = f.backtest(y[:700], start=200)
+    intervals = ConformalIntervals(0.8).fit(calibration)
+    assert intervals.levels_ == (0.1, 0.9)
+    s = calibration.series[0]
+    outside = np.maximum(s.quantiles[..., 0] - s.truth, s.truth - s.quantiles[..., 2]) / s.spread[:, None]
+    rank = math.ceil(0.8 * (len(outside) + 1))
+    np.testing.assert_array_equal(intervals.widths_, np.sort(outside, axis=0)[rank - 1])
+    assert 0.75 < intervals.report(f.backtest(y, start=700))["coverage"] < 0.85
+    f.update(y[200:700])
+    quantiles = f.predict_quantiles((0.1, 0.9))
+    bounds = f.predict_interval(conformal=intervals)
+    more = (bounds - quantiles) / [-1, 1]
+    np.testing.assert_allclose(more[:, 0], more[:, 1], rtol=1e-6, atol=1e-9)
+    assert ConformalIntervals(0.9).fit(calibration).levels_ is None
+
+
+def test_conformal_bounds_do_not_cross():
+    s = BacktestSeries(0, None, np.arange(9), np.zeros((9, 1)), *[np.zeros((9, 1))] * 2, np.ones(9), 1.0)
+    s.quantiles = np.tile([-5.0, 5.0], (9, 1, 1))
+    intervals = ConformalIntervals(0.8).fit(Backtest([s], 1, (0.1, 0.9)))
+    assert intervals.widths_ == [-5.0]
+    lower, upper = intervals.apply(np.array([[1.0]]), np.array([[3.0]]), np.ones(1))
+    assert lower == upper == 2.0
+    with pytest.raises(
+        ValueError, match=r"widen the quantiles \(0\.1, 0\.9\); the backtest has .* \(0\.5,\)"
+    ):
+        intervals.report(Backtest([s], 1, (0.5,)))
 
 
 @pytest.mark.parametrize("value", [0, 1, "80%", True])

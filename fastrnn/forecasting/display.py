@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.extras import extra
+from fastrnn.forecasting.axes import RangeAxis
 from fastrnn.forecasting.backtest import Backtest, BacktestSeries
 from fastrnn.plotting.common import COLOURS
 
@@ -104,7 +105,10 @@ class ForecastDisplay:
             levels = self.backtest.levels
             label = f"{100 * (levels[-1] - levels[0]):.0f}% interval"
             axes.fill_between(future, lower, upper, color=COLOURS[0], alpha=0.2, linewidth=0, label=label)
-        axes.set_title(str(s.name))
+        # Series of arrays are numbered, so a number is the name that they were not given.
+        axes.set_title(f"series {s.name}" if isinstance(s.name, (int, np.integer)) else str(s.name))
+        if isinstance(s.axis, RangeAxis):
+            axes.set_xlabel("step")
         axes.tick_params(axis="x", labelrotation=30)
 
 

@@ -115,11 +115,14 @@ class Uncertainty:
             # Widths are in units of y, so the bounds are computed from forecasts in these units.
             n = len(self._series)
             origins = [np.array([len(s.history) - 1]) for s in self._series]
-            z = self._head.point(raw)
+            points = self._head.point(raw)
+            levels = conformal.levels_
+            z = points[..., None] if levels is None else self._quantiles_of(raw, levels, self._scales())
             bounds = []
-            for series, at, row in zip(all_series, origins, z, strict=True):
-                point = series.invert(at, row[None])
-                lower, upper = conformal.apply(point[:, :horizon], spread_of(series, at, point, self.log_))
+            for series, at, row, ends in zip(all_series, origins, points, z, strict=True):
+                spread = spread_of(series, at, series.invert(at, row[None]), self.log_)
+                base = series.invert(at, ends[None])[:, :horizon]
+                lower, upper = conformal.apply(base[..., 0], base[..., -1], spread)
                 bounds.append(np.stack([lower[0], upper[0]], axis=-1))
             return self._write(np.zeros((n, 1, 2)), horizon, ["lower", "upper"], all_series, bounds)
         if isinstance(coverage, bool) or not 0 < coverage < 1:
