@@ -29,7 +29,7 @@ from fastrnn.estimators.streaming import EstimatorStream
 from fastrnn.estimators.validation import split
 from fastrnn.exceptions import NonFiniteLossError
 from fastrnn.layers.arrays import restarted
-from fastrnn.preprocessing import check_features
+from fastrnn.preprocessing.features import check_features
 from fastrnn.sequences import Ragged, Sequences, as_step_values, read_sequences
 from fastrnn.training.callback import CallbackList
 from fastrnn.training.data import Batches

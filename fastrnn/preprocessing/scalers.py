@@ -1,4 +1,4 @@
-"""Transformers of sequences for scikit-learn pipelines."""
+"""Scalers of each feature."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.validation import _check_feature_names, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
-from .checks import flag, integer, real_array
-from .sequences import Ragged, Sequences, as_object_array, read_sequences
-from .sequences.containers import frames_of
+from fastrnn.checks import flag
+from fastrnn.preprocessing.features import check_features
+from fastrnn.sequences import Ragged, as_object_array, read_sequences
 
-__all__ = ["StandardScaler3D", "sliding_windows"]
+__all__ = ["StandardScaler3D"]
 
 
 class StandardScaler3D(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
@@ -182,82 +182,3 @@ class StandardScaler3D(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, au
 def _steps_of(data: Any) -> np.ndarray:
     """The time steps of all sequences without padding, of shape (n_steps, n_features)."""
     return data.values if isinstance(data, Ragged) else data.reshape(-1, data.shape[-1])
-
-
-def check_features(estimator: Any, X: Any, sequences: Sequences, reset: bool, tokens: bool = False) -> None:
-    """Set the number of features of one step on `estimator` if `reset`; otherwise compare X with it.
-
-    The columns of a two-dimensional table are the time steps of one variable. scikit-learn requires that their number is
-    the same as in `fit`. In three dimensions and in lists the number of time steps may change.
-    """
-    frame = frames_of(X)
-    named = X if frame is None else frame
-    if reset:
-        _check_feature_names(estimator, named, reset=True)
-        estimator.n_features_in_ = sequences.n_columns
-        estimator._table = sequences.is_table
-        return
-    _check_feature_names(estimator, named, reset=False)
-    if tokens:
-        return
-    if estimator._table and sequences.is_table:
-        expected, got = estimator.n_features_in_, sequences.n_columns
-        hint = " To use sequences of another length pass three dimensions, X[:, :, None]."
-    else:
-        expected, got = (1 if estimator._table else estimator.n_features_in_), sequences.n_features
-        hint = f" Each time step must have as many variables as in fit, {expected}."
-        if sequences.is_table:
-            hint += (
-                " Two dimensions mean one variable; a single sequence (n_timesteps, n_features) is X[None]."
-            )
-    if expected != got:
-        raise ValueError(
-            f"X has {got} features, but {type(estimator).__name__} is expecting {expected} features as input.{hint}"
-        )
-
-
-def sliding_windows(values: Any, width: int, step: int = 1) -> np.ndarray:
-    """Cut a series into windows, without a copy.
-
-    Window i holds the time steps ``i * step ... i * step + width - 1``; a shorter rest is left out. `fit` and `predict` of
-    the estimators copy a batch at a time, so that windows take no more memory than the series.
-
-    Parameters
-    ----------
-    values : array-like of shape (n_timesteps, n_features) or (n_timesteps,)
-    width, step : int
-        Time steps in a window, and between the starts of two windows.
-
-    Returns
-    -------
-    ndarray of shape (n_windows, width, n_features)
-        A read-only view of `values`, if these are an array.
-
-    Raises
-    ------
-    ValueError
-        If `width` or `step` is below 1, or the series is shorter than a window.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastrnn.preprocessing import sliding_windows
-    >>> X = sliding_windows(np.arange(6.0), 4)
-    >>> X.shape
-    (3, 4, 1)
-    >>> X[..., 0]
-    array([[0., 1., 2., 3.],
-           [1., 2., 3., 4.],
-           [2., 3., 4., 5.]])
-    """
-    width, step = integer(width, "width"), integer(step, "step")
-    series = real_array(values, name="values")
-    if series.ndim not in (1, 2):
-        raise ValueError(
-            f"values has shape {series.shape}: give one series of shape (n_timesteps, n_features) or (n_timesteps,)"
-        )
-    series = series[:, None] if series.ndim == 1 else series
-    if len(series) < width:
-        raise ValueError(f"values has {len(series)} time steps, fewer than a window of width={width}")
-    windows = np.lib.stride_tricks.sliding_window_view(series, width, axis=0)
-    return windows[::step].swapaxes(1, 2)
