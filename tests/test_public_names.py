@@ -50,7 +50,9 @@ PUBLIC = {
     "fastrnn.inspection": "DeletionCurve attributions deletion_curve gradient_norms hidden_states",
     "fastrnn.plotting": """
         AttributionDisplay GradientFlowDisplay HiddenStateDisplay LossCurveDisplay plot_forecast plot_learning_curves""",
-    "fastrnn.preprocessing": "StandardScaler3D sliding_windows",
+    "fastrnn.preprocessing": """
+        CalendarFeatures LagFeatures RobustScaler3D SequenceDifferencer SequenceImputer SequencePadder SequenceResampler
+        StandardScaler3D sliding_windows""",
     "fastrnn.random": "set_random_seed",
     "fastrnn.regularizers": """
         L1 L1L2 L2 OrthogonalRegularizer Regularizer get l1 l1_l2 l2 orthogonal_regularizer""",

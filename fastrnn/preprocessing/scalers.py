@@ -1,22 +1,57 @@
-"""Scalers of each feature."""
+"""Scalers of each feature, through scikit-learn's own on the time steps of all sequences."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
-from sklearn.preprocessing import StandardScaler
-from sklearn.utils.validation import check_is_fitted
+from sklearn.preprocessing import RobustScaler, StandardScaler
 
-from fastrnn.checks import flag
-from fastrnn.preprocessing.features import check_features
-from fastrnn.sequences import Ragged, as_object_array, read_sequences
+from fastrnn.checks import flag, number
+from fastrnn.preprocessing.base import SequenceTransformer, as_ragged, with_forms
+from fastrnn.sequences import Ragged
 
-__all__ = ["StandardScaler3D"]
+__all__ = ["RobustScaler3D", "StandardScaler3D"]
 
 
-class StandardScaler3D(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+class _Scaler3D(SequenceTransformer):
+    """A scaler of scikit-learn, applied to the time steps of all sequences as rows."""
+
+    scaler_: Any
+
+    def _convert(self, data: Ragged) -> Ragged:
+        return data.with_values(_applied(self.scaler_.transform, data.values))
+
+    def inverse_transform(self, X: Any) -> Any:
+        """Undo :meth:`transform`.
+
+        Parameters
+        ----------
+        X : array-like
+            Scaled sequences.
+
+        Returns
+        -------
+        ndarray, list of ndarray, or Ragged
+            As X.
+        """
+        return self._inverted(X, self._unscaled)
+
+    def _unscaled(self, data: Ragged) -> Ragged:
+        return data.with_values(_applied(self.scaler_.inverse_transform, data.values))
+
+
+def _applied(method: Any, values: np.ndarray) -> Any:
+    return method(values) if len(values) else values  # scikit-learn takes no table without rows
+
+
+def _check_steps(data: Ragged) -> None:
+    if not len(data.values):
+        raise ValueError("X holds no time step: all its sequences are empty, so there is nothing to measure.")
+
+
+@with_forms
+class StandardScaler3D(_Scaler3D):
     """Give each feature zero mean and unit variance over all samples and time steps.
 
     The transformed value is ``(x - mean) / scale``, with one mean and one scale for each feature. Padding is left out
@@ -47,9 +82,7 @@ class StandardScaler3D(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, au
 
     Notes
     -----
-    Accepts what the estimators accept: (n_samples, n_timesteps, n_features), padded with NaN or not; (n_samples,
-    n_timesteps) for one variable; a list or an object array of (n_timesteps_i, n_features) arrays. The result has
-    the form and the floating dtype of the input.
+    {forms}
 
     Examples
     --------
@@ -60,7 +93,6 @@ class StandardScaler3D(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, au
     array([3.])
     """
 
-    scaler_: StandardScaler
     mean_: np.ndarray | None
     var_: np.ndarray | None
     scale_: np.ndarray | None
@@ -70,22 +102,14 @@ class StandardScaler3D(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, au
         self.with_mean = with_mean
         self.with_std = with_std
 
-    def fit(self, X: Any, y: Any = None) -> StandardScaler3D:
-        """Compute mean and variance of each feature.
+    def _check_arguments(self) -> None:
+        flag(self.with_mean, "with_mean")
+        flag(self.with_std, "with_std")
 
-        Parameters
-        ----------
-        X : array-like
-            Sequences, see the class.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        StandardScaler3D
-            The object itself.
-        """
-        return self._fit(X, reset=True)
+    def _learn(self, data: Ragged) -> dict[str, Any]:
+        return self._measured(
+            StandardScaler(with_mean=bool(self.with_mean), with_std=bool(self.with_std)), data
+        )
 
     def partial_fit(self, X: Any, y: Any = None) -> StandardScaler3D:
         """Update mean and variance with further sequences, as if `fit` had been called with all sequences.
@@ -102,83 +126,97 @@ class StandardScaler3D(OneToOneFeatureMixin, TransformerMixin, BaseEstimator, au
         StandardScaler3D
             The object itself.
         """
-        return self._fit(X, reset="scaler_" not in vars(self))
-
-    def _fit(self, X: Any, reset: bool) -> StandardScaler3D:
-        with_mean, with_std = flag(self.with_mean, "with_mean"), flag(self.with_std, "with_std")
-        sequences = read_sequences(X)
-        steps = _steps_of(sequences.data)
-        if not len(steps):
-            raise ValueError(
-                "X holds no time step: all its sequences are empty, so there is nothing to measure."
-            )
-        check_features(self, X, sequences, reset=reset)
-        scaler = StandardScaler(with_mean=with_mean, with_std=with_std) if reset else self.scaler_
-        # In blocks of at most 8 MB, because StandardScaler copies its input to float64.
-        for block in np.array_split(steps, max(1, steps.size // 2**20)):
-            scaler.partial_fit(block)
-        self.scaler_ = scaler
-        self.mean_ = scaler.mean_ if with_mean else None
-        self.var_, self.scale_ = scaler.var_, scaler.scale_
-        self.n_steps_seen_ = int(scaler.n_samples_seen_)
+        if not self.__sklearn_is_fitted__():
+            return self.fit(X)
+        self._check_arguments()
+        data = as_ragged(self._read(X, reset=False).data)
+        self.__dict__.update(self._measured(self.scaler_, data))
         return self
 
-    def transform(self, X: Any) -> Any:
-        """Scale sequences.
-
-        Parameters
-        ----------
-        X : array-like
-            Sequences, see the class.
-
-        Returns
-        -------
-        ndarray, list of ndarray, or Ragged
-            As X: a list for a list of arrays, an array otherwise.
-        """
-        return self._apply(X, "transform")
-
-    def inverse_transform(self, X: Any) -> Any:
-        """Undo :meth:`transform`.
-
-        Parameters
-        ----------
-        X : array-like
-            Scaled sequences.
-
-        Returns
-        -------
-        ndarray, list of ndarray, or Ragged
-            As X.
-        """
-        return self._apply(X, "inverse_transform")
-
-    def _apply(self, X: Any, method: str) -> Any:
-        check_is_fitted(self)
-        sequences = read_sequences(X)
-        check_features(self, X, sequences, reset=False)
-        data = sequences.data
-        values = _steps_of(data)
-        if len(values):  # StandardScaler takes no table without rows
-            values = getattr(self.scaler_, method)(values)
-        if not isinstance(data, Ragged):
-            out = values.reshape(data.shape)
-            return out[:, :, 0] if sequences.is_table else out
-        scaled = data.with_values(values)
-        if isinstance(X, Ragged):
-            return scaled
-        if data.n_timesteps is not None:
-            return data.restore(scaled.values)
-        arrays = [a[:, 0] if np.ndim(x) == 1 else a for a, x in zip(scaled, X, strict=True)]
-        return as_object_array(arrays) if isinstance(X, np.ndarray) else arrays
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
+    def _measured(self, scaler: StandardScaler, data: Ragged) -> dict[str, Any]:
+        """The fitted attributes after the time steps of `data`, which `scaler` learns."""
+        _check_steps(data)
+        # In blocks of at most 8 MB, because StandardScaler copies its input to float64.
+        for block in np.array_split(data.values, max(1, data.values.size // 2**20)):
+            scaler.partial_fit(block)
+        return {
+            "scaler_": scaler,
+            "mean_": scaler.mean_ if self.with_mean else None,
+            "var_": scaler.var_,
+            "scale_": scaler.scale_,
+            "n_steps_seen_": int(scaler.n_samples_seen_),
+        }
 
 
-def _steps_of(data: Any) -> np.ndarray:
-    """The time steps of all sequences without padding, of shape (n_steps, n_features)."""
-    return data.values if isinstance(data, Ragged) else data.reshape(-1, data.shape[-1])
+@with_forms
+class RobustScaler3D(_Scaler3D):
+    """Give each feature the median 0 and a range of quantiles of 1, which outliers hardly change.
+
+    The transformed value is ``(x - center) / scale``, with one median and one range of quantiles for each feature, over all
+    samples and time steps. The arithmetic is that of scikit-learn's `RobustScaler`, applied to the time steps of all
+    sequences as rows. Padding does not count, and stays padding.
+
+    Parameters
+    ----------
+    with_centering : bool, default=True
+        Subtract the median.
+    with_scaling : bool, default=True
+        Divide by the range of quantiles.
+    quantile_range : tuple of float (low, high), default=(25.0, 75.0)
+        The quantiles, in percent.
+    unit_variance : bool, default=False
+        Scale so that normally distributed features have the variance 1.
+
+    Attributes
+    ----------
+    scaler_ : sklearn.preprocessing.RobustScaler
+        Fitted to the time steps.
+    center_ : ndarray of shape (n_features,), float64, or None
+    scale_ : ndarray of shape (n_features,), float64, or None
+    n_features_in_ : int
+        Features of one step. For a two-dimensional X, which holds one variable, its number of columns.
+
+    Notes
+    -----
+    {forms}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.preprocessing import RobustScaler3D
+    >>> X = [np.array([[1.0], [2.0]]), np.array([[3.0], [4.0], [1000.0]])]
+    >>> RobustScaler3D().fit_transform(X)[1].ravel()
+    array([  0. ,   0.5, 498.5])
+    """
+
+    center_: np.ndarray | None
+    scale_: np.ndarray | None
+
+    def __init__(
+        self,
+        *,
+        with_centering: bool = True,
+        with_scaling: bool = True,
+        quantile_range: tuple[float, float] = (25.0, 75.0),
+        unit_variance: bool = False,
+    ) -> None:
+        self.with_centering = with_centering
+        self.with_scaling = with_scaling
+        self.quantile_range = quantile_range
+        self.unit_variance = unit_variance
+
+    def _check_arguments(self) -> None:
+        for name in ("with_centering", "with_scaling", "unit_variance"):
+            flag(getattr(self, name), name)
+        if not isinstance(self.quantile_range, (tuple, list)) or len(self.quantile_range) != 2:
+            raise ValueError(
+                f"quantile_range={self.quantile_range!r}: give (low, high) in percent, such as (25, 75)"
+            )
+        low, high = (number(value, "quantile_range", 0, 100) for value in self.quantile_range)
+        if low >= high:
+            raise ValueError(f"quantile_range={self.quantile_range!r}: give the lower quantile first")
+
+    def _learn(self, data: Ragged) -> dict[str, Any]:
+        _check_steps(data)
+        scaler = RobustScaler(**self.get_params()).fit(data.values)
+        return {"scaler_": scaler, "center_": scaler.center_, "scale_": scaler.scale_}

@@ -101,9 +101,17 @@ def as_sequences(
 
 
 def read_sequences(
-    X: Any, *, vocabulary_size: int | None = None, dtype: Any = None, name: str = "X"
+    X: Any,
+    *,
+    vocabulary_size: int | None = None,
+    dtype: Any = None,
+    name: str = "X",
+    missing: bool = False,
 ) -> Sequences:
     """As :func:`as_sequences`; the result also says whether X was a table.
+
+    With ``missing=True`` NaN that is not padding is a missing value and stays: in lists and tables any NaN, in three
+    dimensions all but the steps at the end and at the beginning in which every feature is NaN.
 
     Examples
     --------
@@ -127,14 +135,14 @@ def read_sequences(
         frames_of(X, name)
         array = _as_one_array(X, name)
         if array is not None:
-            return _read_array(array, vocabulary_size, dtype, name)
+            return _read_array(array, vocabulary_size, dtype, name, missing)
         ragged = _join(X, tokens, name)
     if not tokens and ragged.values.ndim == 1:
         ragged = ragged.with_values(ragged.values[:, None])
     if tokens:
         values = _check_tokens(ragged.values, vocabulary_size, name, ragged)
     else:
-        values = _check_numbers(ragged.values, dtype, name, ragged)
+        values = _check_numbers(ragged.values, dtype, name, ragged, missing=missing)
         values = values if dtype is None else values.astype(dtype, copy=False)
     if len(ragged) == 0:
         raise ValueError(f"Found {name} with 0 sample(s) while a minimum of 1 is required.")
@@ -167,7 +175,9 @@ def _as_one_array(X: Any, name: str) -> np.ndarray | None:
     return X
 
 
-def _read_array(X: np.ndarray, vocabulary_size: int | None, dtype: Any, name: str) -> Sequences:
+def _read_array(
+    X: np.ndarray, vocabulary_size: int | None, dtype: Any, name: str, missing: bool
+) -> Sequences:
     tokens = vocabulary_size is not None
     if X.ndim and X.shape[0] == 0:
         raise ValueError(f"Found {name} with 0 sample(s) (shape={X.shape}) while a minimum of 1 is required.")
@@ -199,19 +209,23 @@ def _read_array(X: np.ndarray, vocabulary_size: int | None, dtype: Any, name: st
             ragged.with_values(_check_tokens(ragged.values[:, 0], vocabulary_size, name, ragged)), False
         )
     if X.ndim == 3:
-        ragged = _without_padding(X, name)
+        ragged = _without_padding(X, name, missing)
         if ragged is not None:
-            values = _check_numbers(ragged.values, dtype, name, ragged)
+            values = _check_numbers(ragged.values, dtype, name, ragged, missing=missing)
             return Sequences(
                 ragged.with_values(values if dtype is None else values.astype(dtype, copy=False)), False
             )
     return Sequences(
-        _check_numbers(X.reshape(*X.shape[:2], -1), dtype, name, is_table=X.ndim == 2), X.ndim == 2
+        _check_numbers(X.reshape(*X.shape[:2], -1), dtype, name, is_table=X.ndim == 2, missing=missing),
+        X.ndim == 2,
     )
 
 
-def _without_padding(X: np.ndarray, name: str) -> Ragged | None:
-    """The sequences of an array padded with NaN, without the padding; None if there is no padding."""
+def _without_padding(X: np.ndarray, name: str, missing: bool = False) -> Ragged | None:
+    """The sequences of an array padded with NaN, without the padding; None if there is no NaN.
+
+    With `missing`, NaN inside a sequence stays.
+    """
     if X.dtype.kind != "f" or not np.isnan(X.min()):
         return None
     is_nan = np.isnan(X)
@@ -220,9 +234,11 @@ def _without_padding(X: np.ndarray, name: str) -> Ragged | None:
     lengths = real.sum(axis=1)
     starts = real.argmax(axis=1)
     ends = np.where(lengths > 0, X.shape[1] - real[:, ::-1].argmax(axis=1), starts)
+    step = np.arange(X.shape[1])
     inside = is_nan.any(axis=2) & (real | ((ends - starts) != lengths)[:, None] & blank)
-    if inside.any():
-        step = np.arange(X.shape[1])
+    if missing:
+        lengths, real = ends - starts, (step >= starts[:, None]) & (step < ends[:, None])
+    elif inside.any():
         inside &= (step >= starts[:, None]) & (step < ends[:, None])
         i, t = np.argwhere(inside)[0]
         features = np.flatnonzero(is_nan[i, t]).tolist()
@@ -284,12 +300,24 @@ def _place(flat: int, values: np.ndarray, ragged: Ragged | None) -> str:
 
 
 def _check_numbers(
-    values: np.ndarray, dtype: Any, name: str, ragged: Ragged | None = None, is_table: bool = False
+    values: np.ndarray,
+    dtype: Any,
+    name: str,
+    ragged: Ragged | None = None,
+    is_table: bool = False,
+    missing: bool = False,
 ) -> np.ndarray:
-    """Raise if a value is NaN, infinite, or too large for `dtype`. Two passes over the data, no temporary array."""
+    """Raise if a value is NaN (unless `missing`), infinite, or too large for `dtype`.
+
+    Two passes over the data, no temporary array.
+    """
     if values.size == 0:
         return values
     low, high = float(values.min()), float(values.max())
+    if missing and np.isnan(low):
+        low, high = float(np.fmin.reduce(values, axis=None)), float(np.fmax.reduce(values, axis=None))
+        if np.isnan(low):
+            return values
     limit = float(np.finfo(dtype or np.float64).max)
     if values.dtype.kind == "f":
         # The limit would be infinite in a smaller dtype, and infinite values would pass the check.
@@ -297,7 +325,8 @@ def _check_numbers(
     if -limit <= low and high <= limit:  # False for NaN too
         return values
     with np.errstate(invalid="ignore"):
-        flat = int(np.argmax(~(np.abs(values) <= limit)))
+        bad = np.abs(values) > limit if missing else ~(np.abs(values) <= limit)
+    flat = int(np.argmax(bad))
     value = values.reshape(-1)[flat]
     where = _place(flat, values, ragged)
     if np.isnan(value):
