@@ -7,6 +7,9 @@ noise of a case is the larger of two figures: half the range of the ratio betwee
 interval of the median over all rounds. A case is slower if its ratio exceeds 1 + max(bound, noise). Exit code: 0 if no
 case is slower, 1 if one is, 2 after an error. NEW is HEAD by default; "." is the working tree with its uncommitted changes.
 
+First fits are compared too: the CPU time of a small LSTM's first fit in a fresh process, with an empty cache of kernels and
+with a full one, and the number of functions that were compiled.
+
     python -m benchmarks.compare HEAD~1              # the last commit
     python -m benchmarks.compare main . --bound 0.1  # uncommitted changes
 """
@@ -35,6 +38,24 @@ from benchmarks.report import table
 ROOT = Path(__file__).resolve().parent.parent
 WORKER = Path(__file__).with_name("compare_worker.py")
 BLOCK_SECONDS = 0.03
+START = """
+import json, time
+import numpy as np
+from fastrnn import RNNClassifier
+from numba.core import event
+
+class Compiled(event.Listener):
+    names = []
+    def on_start(self, e): self.names.append(e.data["dispatcher"].py_func.__name__)
+    def on_end(self, e): pass
+
+event.register("numba:compile", Compiled())
+x = np.random.default_rng(0).standard_normal((100, 8, 8)).astype("float32")
+y = (x.sum((1, 2)) > 0).astype("int64")
+start = time.process_time()
+RNNClassifier(units=32, max_iter=2, tol=None, random_state=0, n_jobs=%d).fit(x, y).predict(x)
+print(json.dumps([time.process_time() - start, len(Compiled.names)]))
+"""
 SIZES = (Size(1, 100, 32, 32), Size(32, 100, 32, 32), Size(32, 60, 64, 128))
 
 
@@ -230,7 +251,37 @@ def compare(
     return found
 
 
-def report(wanted: Sequence[Case], verdicts: Sequence[Verdict], old_seconds: Sequence[float]) -> str:
+def first_fit(tree: Tree, cache: Path, threads: int) -> tuple[float, int]:
+    """Seconds of CPU time of a first fit in a fresh process, and the number of functions that it compiles."""
+    variables = {**os.environ, "NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(tree.path)}
+    done = subprocess.run(
+        [sys.executable, "-P", "-W", "ignore", "-c", START % threads],
+        env=variables, cwd=cache, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(f"the first fit of {tree.name} failed: {done.stderr[-2000:]}")
+    seconds, functions = json.loads(done.stdout.splitlines()[-1])
+    return seconds, functions
+
+
+def compare_starts(
+    trees: tuple[Tree, Tree], rounds: int, threads: int
+) -> tuple[dict[str, tuple[NDArray, NDArray]], tuple[int, int]]:
+    """Seconds of first fits of both commits with an empty and with a full cache, and numbers of compiled functions."""
+    times = {"empty": np.empty((rounds, 2)), "full": np.empty((rounds, 2))}
+    functions = [0, 0]
+    for i in range(rounds):
+        print(f"first fit {i + 1} of {rounds} ...", file=sys.stderr, flush=True)
+        for side in (0, 1) if i % 2 == 0 else (1, 0):
+            with tempfile.TemporaryDirectory(prefix="start-") as folder:
+                times["empty"][i, side], functions[side] = first_fit(trees[side], Path(folder), threads)
+                times["full"][i, side], _ = first_fit(trees[side], Path(folder), threads)
+    found = {f"first fit, {cache} cache": (t[:, 0], t[:, 1]) for cache, t in times.items()}
+    return found, (functions[0], functions[1])
+
+
+def report(wanted: Sequence[Any], verdicts: Sequence[Verdict], old_seconds: Sequence[float]) -> str:
+    """The table of all cases."""
     lines = [
         (str(case), f"{seconds * 1e3:.3g}", f"{v.ratio:.3f}", f"{v.noise:.1%}", str(v))
         for case, v, seconds in zip(wanted, verdicts, old_seconds, strict=True)
@@ -251,26 +302,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--rounds", type=int, default=15, help="rounds of each case in each pair (default 15)"
     )
+    parser.add_argument("--starts", type=int, default=3, help="first fits of each kind (default 3; 0: none)")
     parser.add_argument("--threads", type=int, default=1, help="number of threads of the layers (default 1)")
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=CELLS)
     parser.add_argument("--most-units", type=int, default=SIZES[-1].units)
     args = parser.parse_args(argv)
-    if args.bound <= 0 or args.pairs < 1 or args.rounds < 1:
+    if args.bound <= 0 or args.pairs < 1 or args.rounds < 1 or args.starts < 0:
         parser.error(
-            f"--bound, --pairs and --rounds must be positive, got {args.bound}, {args.pairs}, {args.rounds}"
+            f"--bound, --pairs and --rounds must be positive and --starts not negative, got {args.bound}, {args.pairs}, "
+            f"{args.rounds}, {args.starts}"
         )
-    wanted = cases(args.cells, args.most_units)
+    wanted: list[Any] = list(cases(args.cells, args.most_units))
     try:
         with checked_out(args.old, args.new) as trees:
             times = compare(trees, wanted, args.pairs, args.rounds, args.threads)
+            starts, functions = compare_starts(trees, args.starts, args.threads)
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 2
+    if args.starts:
+        wanted += starts
+        times += [[pair] for pair in starts.values()]
     verdicts = [decide(pairs, args.bound) for pairs in times]
     seconds = [float(np.median(np.concatenate([old for old, _ in pairs]))) for pairs in times]
     print(report(wanted, verdicts, seconds))
     slower = sum(v.slower for v in verdicts)
-    print(f"\n{args.old} -> {args.new}: {slower} of {len(wanted)} cases slower, bound {args.bound:.0%}.")
+    mean = math.exp(float(np.mean([math.log(v.ratio) for v in verdicts])))
+    print(f"\nGeometric mean of all ratios: {mean:.3f}.")
+    if args.starts:
+        print(f"Functions compiled in a first fit: {functions[0]} before, {functions[1]} now.")
+    print(f"{args.old} -> {args.new}: {slower} of {len(wanted)} cases slower, bound {args.bound:.0%}.")
     return 1 if slower else 0
 
 

@@ -79,8 +79,32 @@ def test_compare_exit_code_says_whether_a_case_is_slower(monkeypatch, capsys, rn
             "compare",
             lambda trees, wanted, *rest, slower=slower: [made_up(rng, slower, 0.01) for _ in wanted],
         )
-        assert compare.main(["a", "b", "--cells", "gru"]) == code
+        assert compare.main(["a", "b", "--cells", "gru", "--starts", "0"]) == code
         assert ("SLOWER" in capsys.readouterr().out) == bool(code)
+
+
+@pytest.mark.parametrize(("slower", "code"), [(1.3, 1), (1.0, 0)])
+def test_compare_takes_first_fits_for_cases(monkeypatch, capsys, slower, code):
+    import contextlib
+
+    monkeypatch.setattr(compare, "checked_out", lambda old, new: contextlib.nullcontext(("old", "new")))
+    monkeypatch.setattr(
+        compare, "compare", lambda trees, wanted, *rest: [[(np.ones(5), np.ones(5))] for _ in wanted]
+    )
+
+    def first_fit(tree, cache, threads):
+        known = (cache / "known").exists()
+        (cache / "known").touch()
+        return (1.0 if known else 4.0) * (
+            slower if tree == "new" and not known else 1
+        ), 26 if tree == "new" else 28
+
+    monkeypatch.setattr(compare, "first_fit", first_fit)
+    assert compare.main(["a", "b", "--cells", "gru"]) == code
+    out = capsys.readouterr().out
+    lines = [line for line in out.splitlines() if "first fit, " in line]
+    assert ["SLOWER" in line for line in lines] == [bool(code), False]
+    assert "Functions compiled in a first fit: 28 before, 26 now." in out
 
 
 def test_compare_needs_samples():
