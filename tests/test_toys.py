@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import toys
+from fastrnn.cells import registered
 
 
 def test_mackey_glass_has_the_spread_that_smaller_steps_give():
@@ -41,3 +42,14 @@ def test_results_are_those_of_the_table():
         assert f"`{name}`" in text
         assert f"{entry['mse']:.4f}" in text
         assert entry["mse"] < toys.MEAN_ERROR / 4
+
+
+def test_readme_has_a_row_for_each_newer_cell_with_the_stored_result():
+    found = json.loads((toys.RESULTS / "toys.json").read_text("utf-8"))
+    lines = (toys.RESULTS.parents[1] / "README.md").read_text("utf-8").splitlines()
+    rows = {name: line for name in registered() for line in lines if line.startswith(f"| `{name}` |")}
+    figures = {cell.__name__: found["adding"].get(cell.__name__) for cell in registered().values()}
+    for name in ("min_gru", "min_lstm", "fast_grnn", "slstm", "co_rnn"):
+        mse = figures[registered()[name].__name__]["mse"]
+        assert rows[name].endswith(f"| {f'{mse:.4f}'.lstrip('0')} |")
+    assert f"10^{np.log10(found['mackey_glass']['nrmse84']):.1f} in Mackey-Glass" in rows["echo_state"]
