@@ -21,6 +21,8 @@ class Table(NamedTuple):
     shape: tuple[int, int]
     #: Returns the sorted indices of the rows whose gradient may differ from zero.
     rows: Callable[[], np.ndarray]
+    #: Sets them.
+    mark: Callable[[np.ndarray], None]
 
 
 class Plan(NamedTuple):

@@ -250,6 +250,10 @@ class Embedding(Layer):
         """Return the rows of the table whose gradient may differ from zero, sorted."""
         return _NONE if self.sparse_rows is None else self.sparse_rows
 
+    def mark_touched_rows(self, rows: np.ndarray) -> None:
+        """Set what :meth:`touched_rows` returns, when gradients of several batches were added."""
+        self.sparse_rows = rows
+
     def clear_gradient(self) -> None:
         """Set the gradient to zero in the rows that the last backward pass wrote."""
         if self._regularizers:

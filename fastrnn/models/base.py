@@ -270,7 +270,7 @@ class Network:
                 if name not in trained:
                     continue
                 if name in layer.sparse_tables and self._updates_rows:
-                    tables.append(Table(start, at, value.shape, layer.touched_rows))
+                    tables.append(Table(start, at, value.shape, layer.touched_rows, layer.mark_touched_rows))
                 else:
                     variables.append((start, at))
         runs: list[tuple[int, int]] = []

@@ -238,7 +238,7 @@ class EncoderDecoder(Model):
     # -- passes
 
     def run(self, batch: Batch, training: bool, logits_of: str | None = None) -> ForwardPass:
-        x, y, _, mask, _ = batch
+        x, y, mask = batch.x, batch.y, batch.mask
         targets, out_mask = (None, None) if y is None else self._targets(y, len(x))
         n_steps = self._count(None) if targets is None else targets.shape[1]
         first, states, caches, penalty = self._encode(x, mask, training)

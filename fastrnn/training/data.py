@@ -27,6 +27,13 @@ class Batch(NamedTuple):
     mask: np.ndarray | None = None
     #: Indices of the samples in the data, or a slice; None if they are not known.
     rows: Any = None
+    #: The batch in parts of similar lengths, whose gradients are added; the fields before `rows` are None then.
+    parts: tuple[Batch, ...] = ()
+
+    @property
+    def pieces(self) -> tuple[Batch, ...]:
+        """The parts, or the batch itself."""
+        return self.parts or (self,)
 
 
 def class_weights(y: Any, class_weight: Mapping[int, float], output_shape: Sequence[Any]) -> np.ndarray:
@@ -155,6 +162,7 @@ class Batches:
         rng: np.random.Generator | np.random.RandomState | None = None,
         shuffle: bool | str = False,
         order: list[np.ndarray] | None = None,
+        divide: bool = False,
     ) -> Iterator[Batch]:
         """Yield the batches of one pass.
 
@@ -165,6 +173,8 @@ class Batches:
             With `rng`: whether all samples are shuffled, or those of each batch.
         order : list of array of int, optional
             Indices of the samples of each batch, without shuffling.
+        divide : bool
+            Whether batches of a Ragged are given in parts if most of a padded batch were padding.
         """
         if self.stream:
             for given in self.x:
@@ -172,10 +182,21 @@ class Batches:
                 x, mask = whole(x)
                 yield Batch(np.asarray(x), whole(y)[0], whole(weight)[0], mask)
             return
+        divide = divide and isinstance(self.x, Ragged)
         for rows in order if order is not None else self._rows(rng, shuffle):
-            x, mask = _take(self.x, rows)
-            mask = mask if self.mask is None else self.mask[rows]
-            yield Batch(x, _take(self.y, rows)[0], _take(self.sample_weight, rows)[0], mask, rows)
+            if divide:
+                index = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+                groups = like_lengths(self.x.lengths[index], len(index))
+                if len(groups) > 1:
+                    parts = (self._batch(index[np.sort(group)]) for group in groups)
+                    yield Batch(None, rows=rows, parts=tuple(parts))
+                    continue
+            yield self._batch(rows)
+
+    def _batch(self, rows: slice | np.ndarray) -> Batch:
+        x, mask = _take(self.x, rows)
+        mask = mask if self.mask is None else self.mask[rows]
+        return Batch(x, _take(self.y, rows)[0], _take(self.sample_weight, rows)[0], mask, rows)
 
     def _rows(self, rng: Any, shuffle: bool | str) -> Iterator[slice | np.ndarray]:
         """The samples of each batch."""

@@ -163,7 +163,8 @@ def run_epochs(model: Any, task: Task, calls: CallbackList) -> Outcome:
                 trainer.before_update = weights.first_update
             elif task.changes is not None:
                 trainer.before_update = task.changes.before_update
-            batches = task.data.epoch(task.rng, schedule.shuffle) if stream is None else stream
+            divide = schedule.truncated_bptt_steps is None and may_be_divided(model)
+            batches = task.data.epoch(task.rng, schedule.shuffle, divide=divide) if stream is None else stream
             _run_batches(model, batches, task, calls, outcome)
             trainer.check_weights(model, task.changes)
             logs = trainer.objective.logs()
@@ -211,7 +212,7 @@ def _run_batches(
             calls.batch("train_begin", i, dict)
             if row_states is not None:
                 row_states.enter(batch.rows)
-            trainer.train(model, Batch(as_input(batch.x), *batch[1:]), n_steps)
+            trainer.train(model, _converted(batch, as_input), n_steps)
             if row_states is not None:
                 row_states.leave(batch.rows)
             calls.batch("train_end", i, trainer.objective.logs)
@@ -223,6 +224,17 @@ def _run_batches(
             row_states.clear()
     if i == 0:
         raise ValueError("x gave no batches: an iterable must start again each time it is iterated")
+
+
+def may_be_divided(model: Any) -> bool:
+    """Whether batches may be computed in parts: no layer keeps the states of their rows, and the loss is a mean."""
+    return model.trainer.objective.is_mean and not any(layer.stateful for layer in model.layers)
+
+
+def _converted(batch: Batch, as_input: Callable[[Any], Any]) -> Batch:
+    if batch.parts:
+        return batch._replace(parts=tuple(_converted(part, as_input) for part in batch.parts))
+    return batch._replace(x=as_input(batch.x))
 
 
 def _reader(model: Any, data: Batches) -> Callable[[Any], Any]:
@@ -240,11 +252,11 @@ def evaluate(model: Any, data: Batches, calls: CallbackList, steps: int | None =
     trainer.objective.reset()
     calls.call("on_test_begin", {})
     as_input = _reader(model, data)
-    for i, batch in enumerate(data.epoch()):
+    for i, batch in enumerate(data.epoch(divide=may_be_divided(model))):
         if i == steps:
             break
         calls.batch("test_begin", i, dict)
-        trainer.test(model, Batch(as_input(batch.x), *batch[1:]))
+        trainer.test(model, _converted(batch, as_input))
         calls.batch("test_end", i, trainer.objective.logs)
     logs = trainer.objective.logs()
     calls.call("on_test_end", logs)

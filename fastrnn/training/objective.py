@@ -79,6 +79,11 @@ class Objective:
         """The activation from whose inputs the loss can be computed, if any."""
         return self.loss.logit_activation if isinstance(self.loss, losses.Loss) else None
 
+    @property
+    def is_mean(self) -> bool:
+        """Whether the loss of a batch is the mean of the losses of its parts, weighted by their items."""
+        return not (isinstance(self.loss, losses.Loss) and self.loss.reduction == "sum")
+
     def reset(self) -> None:
         """Reset the running means."""
         self._total = self._count = 0.0

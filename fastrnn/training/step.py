@@ -92,6 +92,43 @@ def _nothing_counts(batch: Batch, mask: np.ndarray | None) -> bool:
     )
 
 
+class _Sum:
+    """Loss and gradients of a batch that is computed in parts: the mean of theirs, weighted by their items."""
+
+    def __init__(self, model: Trainable) -> None:
+        self.model = model
+        self.loss = self.items = 0.0
+        self.total = np.zeros_like(model.vectors()[1])
+        self.rows: list[set[int]] = [set() for _ in model.plan.tables]
+
+    def add(self, loss: float, items: float) -> None:
+        """Add the loss of a part, and the gradients that the backward pass has written."""
+        grads, plan = self.model.vectors()[1], self.model.plan
+        factor = grads.dtype.type(items)
+        self.loss += items * loss
+        self.items += items
+        for start, stop in plan.runs:
+            self.total[start:stop] += factor * grads[start:stop]
+        for table, known in zip(plan.tables, self.rows, strict=True):
+            rows = table.rows()
+            total, grad = (v[table.start : table.stop].reshape(table.shape) for v in (self.total, grads))
+            total[rows] += factor * grad[rows]
+            known.update(rows.tolist())
+
+    def finish(self) -> float:
+        """Write the mean of the gradients where those of one batch would be; return the mean loss."""
+        grads, plan = self.model.vectors()[1], self.model.plan
+        factor = grads.dtype.type(1 / self.items)
+        for start, stop in plan.runs:
+            np.multiply(self.total[start:stop], factor, out=grads[start:stop])
+        for table, known in zip(plan.tables, self.rows, strict=True):
+            rows = np.array(sorted(known), np.intp)
+            total, grad = (v[table.start : table.stop].reshape(table.shape) for v in (self.total, grads))
+            grad[rows] = total[rows] * factor
+            table.mark(rows)
+        return self.loss / self.items
+
+
 class Trainer:
     """Optimizer, loss and metrics of a model; computes updates from batches.
 
@@ -163,7 +200,7 @@ class Trainer:
             If loss or gradient is not finite. Weights and states are restored to those before the update.
         """
         model.bind_weights()
-        if n_steps is None or batch.x.shape[1] <= n_steps:
+        if n_steps is None or batch.parts or batch.x.shape[1] <= n_steps:
             return self._update(model, batch)
         total = 0.0
         with carried_states(model.layers):
@@ -175,16 +212,31 @@ class Trainer:
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
     def _update(self, model: Trainable, batch: Batch) -> float:
         """Make one update from a batch or a piece of one; return the loss."""
+        if batch.parts:
+            model.refresh_plan()
+        sums = _Sum(model) if batch.parts else None
+        judgements: list[tuple[Batch, _Judged]] = []
+        loss = 0.0
         with guard(*states(model.layers)):
-            judged = self.judge(model, batch, training=True)
-            if not math.isfinite(judged.loss):
-                raise NonFiniteLossError(
-                    f"the loss became {judged.loss}; the weights were not changed. {HELP}."
-                )
-            if _nothing_counts(batch, judged.mask):
+            for piece in batch.pieces:
+                judged = self.judge(model, piece, training=True)
+                if not math.isfinite(judged.loss):
+                    raise NonFiniteLossError(
+                        f"the loss became {judged.loss}; the weights were not changed. {HELP}."
+                    )
+                loss = judged.loss
+                if _nothing_counts(piece, judged.mask):
+                    continue
+                model.back(judged.grad, judged.caches, judged.from_logits)
+                if sums is not None:
+                    items = self.objective.loss.batch_weight(piece.y, judged.y, piece.weight, judged.mask)
+                    sums.add(loss, items)
+                judgements.append((piece, judged._replace(grad=None, caches=None)))
+            if not judgements:
                 # Skip the update: the gradient is zero, but the optimizer's moments would change the weights.
-                return judged.loss
-            model.back(judged.grad, judged.caches, judged.from_logits)
+                return loss
+            if sums is not None:
+                loss = sums.finish()
             weights, grads = model.vectors()
             self._check_gradients(grads, model.plan)
             if self.before_update is not None:
@@ -192,8 +244,9 @@ class Trainer:
             self.optimizer.apply(weights, grads, model.plan)
             model.constrain()
             model.weights_changed()
-            self.objective.add(judged.loss, batch.y, judged.y, batch.weight, judged.mask)
-        return judged.loss
+            for piece, judged in judgements:
+                self.objective.add(judged.loss, piece.y, judged.y, piece.weight, judged.mask)
+        return loss
 
     @staticmethod
     def _check_gradients(grads: np.ndarray, plan: optimizers.Plan) -> None:
@@ -210,8 +263,9 @@ class Trainer:
 
     def test(self, model: Trainable, batch: Batch) -> None:
         """Add loss and metrics of a batch to the running means."""
-        judged = self.judge(model, batch, training=False)
-        self.objective.add(judged.loss, batch.y, judged.y, batch.weight, judged.mask)
+        for piece in batch.pieces:
+            judged = self.judge(model, piece, training=False)
+            self.objective.add(judged.loss, piece.y, judged.y, piece.weight, judged.mask)
 
     def check_weights(self, model: Trainable, changes: Changes | None = None) -> None:
         """Raise `NonFiniteLossError` if a weight is not finite, which the loss shows at the next batch only.
