@@ -1,10 +1,12 @@
 """What the loops of cells' equations cost, cut in several ways: the table LOOP_COSTS of `fastrnn.engine.tuning`.
 
 A step's elementary functions may share a loop over the units of a row or have one each, and a loop may work on several
-vectors at once. Every way is compiled for several cells and timed on rows of two and of eight vectors, the ways in turns,
-with arrays at several places in memory. The table is printed as it stands in `tuning.py`, for this processor's vectors::
+vectors at once. Every way is compiled into the kernels of several cells, and whole passes over sequences are timed, the
+ways in turns: rows of one vector and of eight, products included, which are the same for all ways. (A step's loops alone,
+on made-up arrays, gave another order than the kernels have.) The table is printed as it stands in `tuning.py`, for this
+processor's vectors::
 
-    python -m benchmarks.loop_costs                                             # about a minute
+    python -m benchmarks.loop_costs                                             # about four minutes
     NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES= python -m benchmarks.loop_costs  # AVX2, on a processor that has more
     python -m benchmarks.loop_costs --cells janet gru_before --units 128        # each cell by itself
 """
@@ -12,141 +14,113 @@ with arrays at several places in memory. The table is printed as it stands in `t
 from __future__ import annotations
 
 import argparse
+import functools
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numba
 import numpy as np
 
 from fastrnn import cells
 from fastrnn.cells.gru import GRUBefore
-from fastrnn.engine.equations.cell import bodies_of, written
-from fastrnn.engine.equations.derive import derive
+from fastrnn.engine.equations import cell as cell_classes
 from fastrnn.engine.equations.loops import ALL, Schedule
 from fastrnn.engine.equations.schedules import Schedules
 from fastrnn.engine.kernels.micro_kernel import VECTOR_BITS
-from fastrnn.engine.kernels.vecmath import prepare_activations
-from fastrnn.engine.numba_private.pipeline import Pipeline
-from fastrnn.engine.recurrence.contract import Backward, Forward
-from fastrnn.engine.runtime.jit import FASTMATH
+from fastrnn.engine.recurrence import run
 
-FORWARD = [(functions, at_once) for functions in (0, 1, 2) for at_once in (1, 2, 4)]
+FORWARD = ((0, 2), (1, 2), (1, 4), (2, 2))
 BACKWARD = (1, 2, 4)
 #: Cells whose way back has elementary functions, and cells whose has none.
 CELLS = ("lstm", "gru", "janet", "peephole_lstm", "gru_before")
 WITH_FUNCTIONS = ("lstm", "peephole_lstm")
-ROWS = 16
-PAGE, PLACEMENTS = 4096, 4
-BLOCK_SECONDS = 4e-4
+BATCH, STEPS = 16, 100
+BLOCK_SECONDS = 2e-3
 KNOWN = {**cells.registered(), "gru_before": GRUBefore}
-#: As the engine compiles its kernels: the same code in Numba's own pipeline took up to 1.4 times as long.
-OPTIONS: dict[str, Any] = {
-    "nopython": True, "nogil": True, "error_model": "numpy", "fastmath": set(FASTMATH), "_nrt": False,
-    "pipeline_class": Pipeline,
-}  # fmt: skip
 
 
 class Job(NamedTuple):
-    """A step that is timed, `n` times in a call."""
+    """A pass that is timed, `n` times in a block."""
 
     cell: str
-    cut: Any
+    cut: tuple[int, int]
     kind: str
     units: int
-    run: Callable[[int], None]
+    run: Callable[[], Any]
     n: int
 
 
-def repeated(body: Callable, phases: tuple[int, ...]) -> Callable:
-    """Compile a loop of calls of a body."""
-    compiled = numba.jit(**OPTIONS)(body)
+def cut_class(base: Any, cut: tuple[int, int]) -> Any:
+    """The class of a cell whose loops are cut in one way, for rows of any width."""
+    label = f"{cut[0]}_{cut[1]}"
+    way = Schedule(cut[0] or ALL, at_once=cut[1], plain_at_once=cut[1])
+    cls = cell_classes._made(
+        base.definition,
+        base.choice,
+        f"{base.__name__}_{label}",
+        f"{base.__qualname__}.{label}",
+        base.__module__,
+        base,
+    )
+    chosen = Schedules(way, way, 0, way._replace(functions=ALL))
+    with mock.patch.object(cell_classes, "schedules", return_value=chosen):
+        cls.source_digest()  # keeps the sources
+    return cls
 
-    @numba.jit(**OPTIONS)
-    def run(cell, step, n):
-        for _ in range(n):
-            for phase in phases:
-                compiled(cell, phase, step)
 
-    return run
-
-
-def steps(cell: Any, dtype: Any, seed: int) -> dict[str, Any]:
-    """Arguments of a step without saving, with saving, and of the way back.
-
-    Arrays start at random places of a page: a load waits for an earlier store to the same place of another page.
-    """
-    parts, u, rng = cell.traits(), cell.n_units, np.random.default_rng(seed)
+def passes(cell: Any, dtype: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """The passes of a cell with one input: without saving, with saving, and back."""
+    parts, u, rng = cell.traits(), cell.n_units, np.random.default_rng(0)
 
     def numbers(*shape: int) -> np.ndarray:
-        values = (rng.normal(size=shape) * 0.5).astype(dtype)
-        block = np.empty(values.nbytes + 2 * PAGE, np.uint8)
-        start = -block.ctypes.data % PAGE + 64 * int(rng.integers(PAGE // 64))
-        placed = block[start : start + values.nbytes].view(dtype).reshape(shape)
-        placed[...] = values
-        return placed
+        return (rng.normal(size=shape) / np.sqrt(u)).astype(dtype)
 
-    gates, states = (ROWS, parts.n_gates * u), (parts.n_states, ROWS, u)
-    saved, extra = numbers(ROWS, parts.n_saved * u), numbers(max(1, parts.n_extra) * u)
-    np.abs(saved, out=saved)
-    scratch, operand = numbers(parts.n_gates + 4, u), numbers(ROWS, u)
-    before, after = numbers(*states), numbers(*states)
-    np.abs(before, out=before)
-    given = (numbers(*gates), numbers(*gates), before, after)
-    back = Backward(
-        numbers(*states), before, after, saved, *given[:2], operand, extra, numbers(*extra.shape), scratch
-    )
-    return {
-        "inference": Forward(*given, numbers(0, 0), operand, extra, scratch, 0),
-        "training": Forward(*given, numbers(*saved.shape), operand, extra, scratch, 1),
-        "backward": back,
-    }
+    width = parts.n_gates * u
+    weights = run.Weights(
+        numbers(1, width), numbers(u, width) if parts.recurrent else None, numbers(width),
+        numbers(width) if parts.split else None, numbers(parts.n_extra * u) if parts.n_extra else None,
+    )  # fmt: skip
+    x = rng.normal(size=(BATCH, STEPS, 1)).astype(dtype)
+    yield "inference", functools.partial(run.forward, cell, weights, x, n_threads=1)
+    yield "training", functools.partial(run.forward, cell, weights, x, save=True, n_threads=1)
+    saved = run.forward(cell, weights, x, save=True, sequences=True, n_threads=1)
+    gradients = numbers(BATCH, STEPS, u)
+    yield "backward", functools.partial(run.backward, saved.tape, gradients)
 
 
 def jobs_of(name: str, units: Sequence[int], dtype: Any) -> list[Job]:
-    """Every way of one cell, and its activations row by row."""
-    base = KNOWN[name]
-    phases = (0, 1) if base.definition.late else (0,)
-    rowwise = Schedule(at_once=0, plain_at_once=0)
-    ways: list[tuple[Any, Any, Schedule]] = [("by row", base.With, rowwise)]
-    ways += [(cut, base, Schedule(cut[0] or ALL, at_once=cut[1], plain_at_once=cut[1])) for cut in FORWARD]
+    """Every way of one cell."""
     found = []
-    for cut, cls, schedule in ways:
-        text = written(derive(cls.definition, cls.choice), Schedules(schedule, schedule, 0, schedule))
-        bodies = bodies_of(text, f"{name}, {cut}")
-        runs = {"forward": repeated(bodies["forward"], phases), "back": None}
-        if cut == "by row" or cut[0] == 0:
-            runs["back"] = repeated(bodies["backward"], phases[::-1])
+    for cut in dict.fromkeys((*FORWARD, *((0, n) for n in BACKWARD))):
+        cls = cut_class(KNOWN[name], cut)
         for n_units in units:
-            cell = cls(n_units)
-            prepare_activations(cell, np.dtype(dtype))
-            placements = [steps(cell, dtype, seed) for seed in range(PLACEMENTS)]
-            for kind, step in [item for placed in placements for item in placed.items()]:
-                run = runs["back" if kind == "backward" else "forward"]
-                if run is None:
+            for kind, call in passes(cls(n_units), dtype):
+                if cut not in FORWARD and kind != "backward":
                     continue
-                run(cell, step, 1)
+                call()
                 start = time.perf_counter()
-                run(cell, step, 20)
-                n = max(1, int(20 * BLOCK_SECONDS / (time.perf_counter() - start)))
-                found.append(
-                    Job(name, cut, kind, n_units, lambda n, a=(run, cell, step): a[0](a[1], a[2], n), n)
-                )
+                call()
+                n = max(1, int(BLOCK_SECONDS / (time.perf_counter() - start)))
+                found.append(Job(name, cut, kind, n_units, call, n))
     return found
 
 
 def nanoseconds(jobs: Sequence[Job], rounds: int) -> dict[tuple, float]:
-    """The time of each step for a unit, by cell, cut, kind and units: the mean over placements of the least time of each."""
-    best = [np.inf] * len(jobs)
-    for _ in range(rounds):
+    """The time of each step for a unit, by cell, cut, kind and units: the median of the rounds."""
+    times = np.empty((rounds, len(jobs)))
+    for i in range(rounds):
         for k, job in enumerate(jobs):
             start = time.perf_counter()
-            job.run(job.n)
-            best[k] = min(best[k], time.perf_counter() - start)
-    found: dict[tuple, list[float]] = {}
-    for job, t in zip(jobs, best, strict=True):
-        found.setdefault(job[:4], []).append(1e9 * t / job.n / job.units / ROWS)
-    return {key: float(np.mean(times)) for key, times in found.items()}
+            for _ in range(job.n):
+                job.run()
+            times[i, k] = time.perf_counter() - start
+    middle = np.median(times, axis=0)
+    return {
+        job[:4]: 1e9 * t / job.n / job.units / (BATCH * STEPS) for job, t in zip(jobs, middle, strict=True)
+    }
 
 
 def entry(times: dict[tuple, float], bits: int, narrow: int, wide: int) -> str:
@@ -175,13 +149,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog="python -m benchmarks.loop_costs", description=__doc__.split("\n\n")[0]
     )
     parser.add_argument("--cells", nargs="+", choices=sorted(KNOWN), help="print these cells, no table")
-    parser.add_argument("--units", type=int, nargs="+", default=[32, 128], help="with --cells")
+    parser.add_argument("--units", type=int, nargs="+", default=[16, 128], help="with --cells")
     parser.add_argument("--bits", type=int, nargs="+", choices=(32, 64), default=[32, 64], help="of numbers")
     parser.add_argument("--rounds", type=int, default=25, help="rounds of all ways of a cell")
     args = parser.parse_args(argv)
     for bits in args.bits:
         lanes = max(1, VECTOR_BITS // bits)
-        units = args.units if args.cells else [2 * lanes, 8 * lanes]
+        units = args.units if args.cells else [lanes, 8 * lanes]
         times: dict[tuple, float] = {}
         for name in args.cells or CELLS:
             times |= nanoseconds(jobs_of(name, units, np.dtype(f"float{bits}").type), args.rounds)
@@ -193,4 +167,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with tempfile.TemporaryDirectory(prefix="loops-") as folder:
+        # The classes exist in this process only, so their kernels are not kept.
+        numba.config.CACHE_DIR = folder
+        main()

@@ -145,36 +145,43 @@ COLLECT_EVERY = 200_000
 
 
 class LoopCosts(NamedTuple):
-    """Nanoseconds that a step takes for each unit: the mean of cells with two to five elementary functions.
+    """Nanoseconds that a pass takes for each unit and time step, products included: the mean of five cells.
 
     Attributes
     ----------
     forward : dict
-        By elementary functions in a loop (0 is all of a step's) and vectors that it works on at once: in rows of two
-        vectors, and in rows of eight.
+        By elementary functions in a loop (0 is all of a step's) and vectors that it works on at once: in rows of one
+        vector, and in rows of eight.
     backward : dict
-        By vectors at once: in loops with elementary functions, and in loops without. All of a step is one loop.
+        By vectors at once, in rows of eight: in loops with elementary functions, and in loops without. All of a step is
+        one loop.
     """
 
     forward: dict[tuple[int, int], tuple[float, float]]
     backward: dict[int, tuple[float, float]]
 
 
-#: Nanoseconds. By bits of a vector register and of a number. An elementary function is a chain of operations that wait for
-#: one another, so several vectors at once keep the units busy, as long as the registers hold what they need; a loop for
-#: each function needs the fewest, but has its costs in narrow rows. ``python -m benchmarks.loop_costs`` measures such a
-#: table. All of a step in one loop of single vectors, (0, 1), is not among the ways: it takes as long as (0, 2) by itself,
-#: but made inference of layers of 32 units 2 to 4% slower.
+#: By bits of a vector register and of a number. An elementary function is a chain of operations that wait for one another,
+#: so several vectors at once keep the units busy, as long as the registers hold what they need; a loop for each function
+#: needs the fewest, but has its costs in narrow rows. ``python -m benchmarks.loop_costs`` measures such a table. Four
+#: vectors at once, (1, 4), are not among the ways: they gained up to 1.5% in wide rows, and kept vectors on the stack.
 LOOP_COSTS = {
     (512, 32): LoopCosts(
-        {(0, 2): (0.70, 0.59), (1, 4): (0.87, 0.51)}, {1: (1.11, 0.32), 2: (0.78, 0.42), 4: (0.84, 0.40)}
-    ),
-    (256, 32): LoopCosts(
-        {(0, 2): (1.46, 1.26), (1, 4): (1.82, 1.02)}, {1: (1.70, 0.37), 2: (1.35, 0.39), 4: (1.40, 0.52)}
+        {(0, 2): (2.10, 4.05), (1, 2): (2.56, 4.07), (2, 2): (2.36, 4.06)},
+        {1: (13.09, 8.78), 2: (12.98, 8.68), 4: (13.70, 8.87)},
     ),
     (512, 64): LoopCosts(
-        {(0, 2): (2.48, 2.22), (1, 4): (3.20, 1.80)}, {1: (1.36, 0.68), 2: (1.37, 0.74), 4: (1.46, 0.76)}
+        {(0, 2): (4.42, 5.55), (1, 2): (5.68, 5.33), (2, 2): (5.15, 5.42)},
+        {1: (16.34, 10.50), 2: (16.10, 9.88), 4: (17.49, 10.98)},
+    ),
+    (256, 32): LoopCosts(
+        {(0, 2): (3.69, 4.69), (1, 2): (4.13, 4.52), (2, 2): (4.02, 4.56)},
+        {1: (12.86, 7.93), 2: (12.47, 8.12), 4: (13.38, 8.22)},
+    ),
+    (256, 64): LoopCosts(
+        {(0, 2): (10.11, 7.70), (1, 2): (11.00, 6.97), (2, 2): (9.93, 7.30)},
+        {1: (15.08, 8.97), 2: (14.15, 9.04), 4: (16.14, 9.49)},
     ),
 }
-#: Vectors. Rows of at least this many are wide: with four vectors a loop of four at once begins to gain.
+#: Vectors. Rows of at least this many are wide: with four, a loop for each function begins to gain.
 WIDE_ROW_VECTORS = 4
