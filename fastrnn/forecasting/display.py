@@ -83,7 +83,11 @@ class ForecastDisplay:
         for axes, name in zip(display.axes_, wanted, strict=True):
             at = names.index(name)
             display._draw(axes, backtest.series[at], values[at], origin, n_history or 4 * backtest.horizon)
-        display.axes_[0].legend(fontsize="small")
+        handles, labels = display.axes_[0].get_legend_handles_labels()
+        # Above the panels, since a legend inside would hide the history.
+        display.figure_.legend(
+            handles, labels, fontsize="small", loc="outside upper center", ncols=len(labels)
+        )
         return display
 
     def _draw(self, axes: Any, s: BacktestSeries, values: NDArray[Any], origin: int, n_history: int) -> None:
