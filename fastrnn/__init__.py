@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from fastrnn import text as text
     from fastrnn.estimators import RNNClassifier as RNNClassifier
     from fastrnn.estimators import RNNRegressor as RNNRegressor
+    from fastrnn.estimators import fit_many as fit_many
     from fastrnn.estimators import per_step as per_step
     from fastrnn.estimators.warmup import warmup as warmup
     from fastrnn.exceptions import ConversionError as ConversionError
@@ -72,6 +73,7 @@ _NAMES = {
     "Ragged": "sequences",
     "Sequential": "models",
     "StandardScaler3D": "preprocessing",
+    "fit_many": "estimators",
     "load": "saving",
     "load_model": "models",
     "per_step": "estimators",

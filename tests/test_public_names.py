@@ -12,7 +12,7 @@ import fastrnn
 PUBLIC = {
     "fastrnn": """
         __version__ ConversionError EncoderDecoder Input ModelFileError NonFiniteLossError RNNClassifier RNNRegressor Ragged
-        Sequential StandardScaler3D load load_model per_step save set_random_seed stateful_batches warmup
+        Sequential StandardScaler3D fit_many load load_model per_step save set_random_seed stateful_batches warmup
         batches callbacks cells constraints datasets engine estimators exceptions forecasting initializers interop layers
         losses metrics model optimizers plotting preprocessing random regularizers saving schedules seq2seq sequences testing
         text""",
@@ -26,7 +26,7 @@ PUBLIC = {
         DataNotFoundError Federalist LongTable Series Vowels data_folder federalist_head fetch_etth1 fetch_japanese_vowels
         fetch_vic_elec load_airline load_etth1 load_federalist load_imdb load_japanese_vowels load_sms_spam load_vic_elec
         read_arff read_long read_ts""",
-    "fastrnn.estimators": "RNNClassifier RNNRegressor cross_val_predict per_step",
+    "fastrnn.estimators": "RNNClassifier RNNRegressor cross_val_predict fit_many per_step",
     "fastrnn.exceptions": "ConversionError ModelFileError NonFiniteLossError NotBuiltError NotCompiledError",
     "fastrnn.forecasting": "make_windows mase seasonal_naive smape",
     "fastrnn.initializers": """

@@ -5,7 +5,8 @@ This package is called by users, and by the modules above it (forecasting, warmu
 """
 
 from fastrnn.estimators.classifier import RNNClassifier
+from fastrnn.estimators.many import fit_many
 from fastrnn.estimators.regressor import RNNRegressor
 from fastrnn.estimators.scoring import cross_val_predict, per_step
 
-__all__ = ["RNNClassifier", "RNNRegressor", "cross_val_predict", "per_step"]
+__all__ = ["RNNClassifier", "RNNRegressor", "cross_val_predict", "fit_many", "per_step"]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-import functools
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import ClassifierMixin
@@ -19,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from fastrnn import saving
 from fastrnn.checks import flag
 from fastrnn.estimators import network
+from fastrnn.estimators.failures import failure_of, undo_training, undo_updates
 from fastrnn.estimators.loss import check_gradient
 from fastrnn.estimators.parameters import Parameters
 from fastrnn.estimators.response import lay_out, row_weights, rows_of, scaled_weights, with_steps
@@ -33,10 +33,22 @@ from fastrnn.preprocessing.features import check_features
 from fastrnn.sequences import Ragged, Sequences, as_step_values, read_sequences
 from fastrnn.training.callback import CallbackList
 from fastrnn.training.data import Batches
-from fastrnn.training.guard import Changes, Undo, attributes, generator, generators, guard
-from fastrnn.training.loop import Outcome, Policy, Schedule, Task, run_epochs
+from fastrnn.training.guard import Changes, Undo, generator, guard
+from fastrnn.training.loop import Policy, Schedule, Task, run_epochs
 from fastrnn.training.progress import Progress
 from fastrnn.training.row_states import RowStates, States
+
+
+class _Training(NamedTuple):
+    """What a training is called with: validated, encoded, and laid out in batches."""
+
+    sequences: Sequences
+    #: The fitted attributes that follow from y.
+    found: dict[str, Any]
+    #: One row for each sequence or step.
+    targets: np.ndarray
+    data: Batches
+    ids: list[Any] | None
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -118,27 +130,8 @@ class BaseRNN(Parameters):
         validation_data: Any = None,
         series: Any = None,
     ) -> Any:
-        self._validate_params()
-        self._check_combinations(incremental)
-        self._check_validation_data(validation_data)
-        known = self.__sklearn_is_fitted__() and (incremental or self.warm_start)
-        sequences = read_sequences(X, vocabulary_size=self.vocabulary_size, dtype=self.dtype)
-        if known:
-            check_features(self, X, sequences, reset=False, tokens=self.vocabulary_size is not None)
-            self._check_same_network()
-        if y is None:
-            raise ValueError(
-                f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
-            )
-        per_step = self.return_sequences
-        x, kept = with_steps(sequences.data, per_step, in_place=incremental and self.stateful)
-        found = self._read_targets(y, sequences.data, known, classes)
-        targets = found.pop("targets")[kept]
-        weight = None if sample_weight is None else row_weights(sample_weight, sequences.data, per_step)[kept]
-        weight = self._all_weights(weight, targets, found, incremental)
-        y, weight = (lay_out(rows, x, per_step) for rows in (targets, weight))
-        data = Batches(x, y, weight, self._batch_size(len(x)))
-        ids = None if series is None else read_ids(series, data.n, self.stateful, self.max_series)
+        known, read = self._read_training(X, y, sample_weight, incremental, classes, validation_data, series)
+        sequences, found, targets, data, ids = read
         states = self._states_for(data.n, ids) if known and incremental else None
 
         # Work on a shallow copy, so that a failed call leaves this object unchanged; the network, which both share, is
@@ -148,11 +141,11 @@ class BaseRNN(Parameters):
         undo: list[Undo] = []
         changes = Changes(self.model_) if known and incremental else None
         if changes is not None:
-            undo = [*_undo_updates(self.model_, changes), generator(self._rng)]
+            undo = [*undo_updates(self.model_, changes), generator(self._rng)]
         else:
             trained._rng = check_random_state(self.random_state)
             if known:
-                undo = _undo_training(self.model_)
+                undo = undo_training(self.model_)
         if not known:
             check_features(trained, X, sequences, reset=True)
             trained.loss_curve_, trained.best_loss_ = [], None
@@ -193,6 +186,40 @@ class BaseRNN(Parameters):
             raise failure
         return self
 
+    def _read_training(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        incremental: bool = False,
+        classes: Any = None,
+        validation_data: Any = None,
+        series: Any = None,
+    ) -> tuple[bool, _Training]:
+        """Check the arguments of a training, and change nothing; return whether the network is trained on."""
+        self._validate_params()
+        self._check_combinations(incremental)
+        self._check_validation_data(validation_data)
+        known = self.__sklearn_is_fitted__() and (incremental or self.warm_start)
+        sequences = read_sequences(X, vocabulary_size=self.vocabulary_size, dtype=self.dtype)
+        if known:
+            check_features(self, X, sequences, reset=False, tokens=self.vocabulary_size is not None)
+            self._check_same_network()
+        if y is None:
+            raise ValueError(
+                f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
+            )
+        per_step = self.return_sequences
+        x, kept = with_steps(sequences.data, per_step, in_place=incremental and self.stateful)
+        found = self._read_targets(y, sequences.data, known, classes)
+        targets = found.pop("targets")[kept]
+        weight = None if sample_weight is None else row_weights(sample_weight, sequences.data, per_step)[kept]
+        weight = self._all_weights(weight, targets, found, incremental)
+        y, weight = (lay_out(rows, x, per_step) for rows in (targets, weight))
+        data = Batches(x, y, weight, self._batch_size(len(x)))
+        ids = None if series is None else read_ids(series, data.n, self.stateful, self.max_series)
+        return known, _Training(sequences, found, targets, data, ids)
+
     def _one_pass(self, data: Batches, before: States | None, changes: Changes | None) -> States | None:
         """Train one epoch, from carried states when stateful, and return the last ones; `changes` records its updates."""
         row_states = RowStates(self.model_.layers, before, data.n) if self.stateful else None
@@ -232,7 +259,7 @@ class BaseRNN(Parameters):
         bar = [Progress(1, type(self).__name__)] if self.verbose else []
         calls = CallbackList([rule, *bar], model, {"epochs": self.max_iter})
         outcome = run_epochs(model, task, calls)
-        failure = outcome.interrupt or _failure(outcome)
+        failure = outcome.interrupt or failure_of(outcome)
         self._finish(rule.losses[: outcome.epochs], rule if self.early_stopping else None)
         if self.tol is not None and not rule.ended and failure is None:
             warnings.warn(
@@ -453,43 +480,3 @@ class BaseRNN(Parameters):
         tags.input_tags.three_d_array = True
         tags.target_tags.single_output = not self.return_sequences
         return tags
-
-
-def _undo_updates(model: Any, changes: Changes) -> list[Undo]:
-    """What puts a network back that was trained on with its optimizer."""
-    head = model.layers[-1]
-    return [
-        attributes(model.trainer, "optimizer", "objective"),
-        changes.restore,
-        # Turned into the units of training before the first update.
-        functools.partial(head.set_weights, head.get_weights()),
-        model.plan_updates,
-        *generators(model.layers),
-    ]
-
-
-def _undo_training(model: Any) -> list[Undo]:
-    """What puts a network back that was trained with another optimizer: its own is left as it is."""
-    return [
-        attributes(model.trainer, "optimizer", "objective"),
-        functools.partial(setattr, model, "params", model.weight_vector.copy()),
-        model.plan_updates,
-        *generators(model.layers),
-    ]
-
-
-def _failure(outcome: Outcome) -> NonFiniteLossError | None:
-    """The error of a training whose numbers overflowed; raised if no epoch is left."""
-    if outcome.failure is None:
-        return None
-    kept = outcome.epochs
-    failure = NonFiniteLossError(
-        f"the loss, its gradient or a weight became NaN or infinite in epoch {outcome.epoch + 1}. "
-        + (f"The weights after epoch {kept} are kept. " if kept else "The estimator is unchanged. ")
-        + "What usually helps: a lower learning_rate_init, a clipnorm (such as 1.0), scaled input and targets "
-        "(StandardScaler3D), activation='tanh', dtype='float64'."
-    )
-    failure.__cause__ = outcome.failure
-    if not kept:
-        raise failure
-    return failure
