@@ -2,7 +2,7 @@
 
 import pickle
 import signal
-import time
+import threading
 import warnings
 
 import numpy as np
@@ -216,27 +216,27 @@ def test_failed_fit_names_its_data_and_keeps_the_finished_models(n_jobs, rng):
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_interrupt_is_raised_with_the_finished_models(n_jobs, rng):
-    data, begun = dense(rng, 8), []
+    data, begun, raised = dense(rng, 8), [], threading.Event()
 
     class Stops(RNNRegressor):
         def fit(self, X, y):
-            if len(begun) > 4:
-                time.sleep(0.2)  # the main thread may need 0.1 s to see the signal
             begun.append(0)
-            if X is data[4][0]:
-                signal.raise_signal(signal.SIGINT)  # Python's handler runs in the main thread
-                time.sleep(0.2)
+            if len(begun) > 4:  # four models are complete, or three and one that runs
+                if len(begun) == 5:
+                    signal.raise_signal(signal.SIGINT)  # Python's handler runs in the main thread
+                raised.wait(20)
             return super().fit(X, y)
 
     options = regressor().get_params()
     with pytest.raises(KeyboardInterrupt) as caught:
         fit_many(Stops(**options), data, n_jobs=n_jobs)
-    finished = caught.value.fitted
+    finished = dict(caught.value.fitted)
+    raised.set()
+    assert len(begun) <= 4 + n_jobs
+    assert set(finished) <= set(range(5))
     assert len(finished) >= 3
-    assert 4 not in finished
-    assert len(begun) < 8
     for i, model in finished.items():
-        assert_same(model, Stops(**options).fit(*data[i]))
+        assert_same(model, regressor().fit(*data[i]))
 
 
 # -- searches

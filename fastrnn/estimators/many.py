@@ -170,30 +170,32 @@ def _fit_all(
     results: dict[int, Any] = {}
     config, stopped = sklearn.get_config(), False
 
-    def fit(i: int) -> tuple[int, Any]:
+    def fit(i: int) -> int:
         if stopped:
-            return i, None
+            return i
         item = items[i]
         try:
             # The settings of scikit-learn belong to a thread.
             with sklearn.config_context(**config):
-                return i, clone(estimators[i]).fit(item.X, item.y, **item.parameters)
+                results[i] = clone(estimators[i]).fit(item.X, item.y, **item.parameters)
         except (
             BaseException
         ) as error:  # one that left the function would end the thread, and its result be waited for
             _name(error, i)
-            return i, error
+            results[i] = error
+        return i
 
     pool = ThreadPool(n_threads) if n_threads > 1 else None
     try:
-        found = map(fit, range(len(items))) if pool is None else _as_they_end(pool, fit, len(items))
-        for i, result in _shown(found, len(items), verbose):
+        ended = map(fit, range(len(items))) if pool is None else _as_they_end(pool, fit, len(items))
+        for i in _shown(ended, len(items), verbose):
+            result = results[i]
             if isinstance(result, BaseException) and not (keep_errors and isinstance(result, Exception)):
                 raise result
-            results[i] = result
     except BaseException as error:
         stopped = True
-        error.fitted = {i: one for i, one in sorted(results.items()) if not isinstance(one, Exception)}  # type: ignore[attr-defined]
+        finished = {i: one for i, one in sorted(results.items()) if not isinstance(one, BaseException)}
+        error.fitted = finished  # type: ignore[attr-defined]
         raise
     finally:
         if pool is not None:
@@ -201,8 +203,8 @@ def _fit_all(
     return [results[i] for i in range(len(items))]
 
 
-def _as_they_end(pool: ThreadPool, fit: Callable[[int], Any], n: int) -> Iterator[Any]:
-    """The results of `fit` for all numbers below `n`, as they come."""
+def _as_they_end(pool: ThreadPool, fit: Callable[[int], int], n: int) -> Iterator[int]:
+    """Call `fit` for all numbers below `n`, and yield them as the calls end."""
     found = pool.imap_unordered(fit, range(n))
     for _ in range(n):
         while True:
@@ -212,11 +214,11 @@ def _as_they_end(pool: ThreadPool, fit: Callable[[int], Any], n: int) -> Iterato
                 break
 
 
-def _shown(found: Iterable[Any], n: int, verbose: bool) -> Iterable[Any]:
-    """The results, counted by a progress bar if `verbose`."""
+def _shown(ended: Iterable[int], n: int, verbose: bool) -> Iterable[int]:
+    """The numbers of the fits that ended, counted by a progress bar if `verbose`."""
     if not verbose:
-        return found
+        return ended
     from tqdm.auto import tqdm
 
-    bar: Iterable[Any] = tqdm(found, total=n, desc="fit_many", unit="model")
+    bar: Iterable[int] = tqdm(ended, total=n, desc="fit_many", unit="model")
     return bar
