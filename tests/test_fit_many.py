@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 import sklearn
 from joblib import parallel_config
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator, clone, is_regressor
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from fastrnn import NonFiniteLossError, RNNClassifier, RNNRegressor, fit_many
+from fastrnn.engine.runtime.jit import PLAIN
+from fastrnn.optimizers import Adam
 from fastrnn.preprocessing import StandardScaler3D
+from fastrnn.training.step import Trainer
 
 
 def regressor(**options):
@@ -44,11 +47,14 @@ def ragged(rng, n=5):
 
 
 def assert_same(many, single):
-    assert many.get_params() == single.get_params()
-    np.testing.assert_array_equal(many.model_.params, single.model_.params)
-    assert many.loss_curve_ == single.loss_curve_
-    assert many.best_loss_ == single.best_loss_
-    assert many.validation_scores_ == single.validation_scores_
+    """The same but for rounding, which three epochs enlarge a little."""
+    assert repr(many).partition("(")[2] == repr(single).partition("(")[2]  # the parameters
+    np.testing.assert_allclose(many.model_.params, single.model_.params, rtol=1e-4, atol=3e-6)
+    np.testing.assert_allclose(many.loss_curve_, single.loss_curve_, rtol=1e-5)
+    assert (many.best_loss_ is None) == (single.best_loss_ is None)
+    assert many.n_iter_ == single.n_iter_
+    if single.validation_scores_ is not None:
+        np.testing.assert_allclose(many.validation_scores_, single.validation_scores_, rtol=1e-4, atol=1e-5)
 
 
 CASES = {
@@ -61,6 +67,17 @@ CASES = {
     ),
     "ragged": (regressor, ragged, {}),
     "ragged-classifier": (classifier, lambda rng: labelled(ragged(rng)), {}),
+    "two-outputs": (
+        regressor,
+        lambda rng: [(x, np.stack([y, y**2], 1)) for x, y in dense(rng)],
+        {"cell": "simple_rnn"},
+    ),
+    "unclipped-backwards": (regressor, dense, {"clipnorm": None, "go_backwards": True, "units": 7}),
+    "float64": (regressor, dense, {"dtype": "float64", "clipnorm": 0.01}),
+    "warm-optimizer": (regressor, dense, {"solver": Adam(3e-3, beta_1=0.8, epsilon=1e-4)}),
+    "large-batch": (regressor, dense, {"batch_size": 36, "learning_rate_init": 0.1}),
+    "penalty": (regressor, dense, {"alpha": 0.1}),
+    "absolute-error": (regressor, dense, {"loss": "mae"}),
     "early-stopping": (regressor, dense, {"early_stopping": True, "tol": 1e-4, "n_iter_no_change": 1}),
     "dropout": (regressor, dense, {"dropout": 0.2, "recurrent_dropout": 0.1, "bidirectional": True}),
     "sgd-clipped": (classifier, lambda rng: labelled(dense(rng)), {"solver": "sgd", "clipnorm": 0.1}),
@@ -77,9 +94,51 @@ def test_each_model_equals_its_single_fit(name, rng):
         singles = [clone(estimator).fit(X, y) for X, y in data]
     for many, single, (X, _) in zip(models, singles, data, strict=True):
         assert_same(many, single)
-        np.testing.assert_array_equal(many.predict(X), single.predict(X))
+        if is_regressor(many):
+            np.testing.assert_allclose(many.predict(X), single.predict(X), rtol=1e-4, atol=1e-5)
+        else:
+            np.testing.assert_allclose(many.predict_proba(X), single.predict_proba(X), rtol=1e-4, atol=1e-5)
     assert len({model.loss_ for model in models}) == len(models)  # not one model several times
     assert "model_" not in vars(estimator)
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "data_of", "expected"),
+    [
+        (regressor, {}, dense, True),
+        (regressor, {"dtype": "float64", "cell": "lstm"}, dense, True),
+        (classifier, {"cell": "simple_rnn"}, lambda rng: labelled(dense(rng)), True),
+        (classifier, {}, lambda rng: [(x, np.digitize(y, [-1, 1])) for x, y in dense(rng)], True),
+        (regressor, {"dropout": 0.1}, dense, False),
+        (regressor, {"units": (4, 4)}, dense, False),
+        (regressor, {"bidirectional": True}, dense, False),
+        (regressor, {"solver": "sgd"}, dense, False),
+        (regressor, {"alpha": 0.1}, dense, False),
+        (regressor, {"cell": "indrnn"}, dense, False),
+        (regressor, {}, ragged, False),
+    ],
+)
+@pytest.mark.skipif(PLAIN, reason="the stock path prepares no calls")
+def test_steps_are_prepared_where_that_is_possible(make, options, data_of, expected, rng, monkeypatch):
+    used, run = [], Trainer._prepared_update
+    monkeypatch.setattr(Trainer, "_prepared_update", lambda *a: (used.append(0), run(*a))[1])
+    data = data_of(rng)
+    fit_many(make(**options), data)
+    # Two batches an epoch; the first step of a fit makes the optimizer's state.
+    assert len(used) == (5 * (2 * 3 - 1) if expected else 0)
+    make(**options).fit(*data[0])
+    assert len(used) == (5 * (2 * 3 - 1) if expected else 0)  # not in a fit by itself
+
+
+def test_overflow_in_a_prepared_step_is_that_of_a_single_fit(rng):
+    X, y = dense(rng, 1)[0]
+    # The first update makes weights whose squared error overflows in the second step, the first that is prepared.
+    estimator = regressor(normalize_y=False, learning_rate_init=1e20, clipnorm=None)
+    with pytest.raises(NonFiniteLossError) as single:
+        estimator.fit(X, y)
+    (many,) = fit_many(estimator, [(X, y)], on_error="return")
+    assert isinstance(many, NonFiniteLossError)
+    assert str(many) == f"data[0]: {single.value}"
 
 
 def test_fit_parameters_reach_their_own_model(rng):
@@ -104,7 +163,7 @@ def test_number_of_threads_does_not_change_models(rng):
     data = dense(rng)
     for models in zip(*(fit_many(regressor(), data, n_jobs=n) for n in (None, 1, 2, -1)), strict=True):
         for model in models[1:]:
-            assert_same(model, models[0])
+            np.testing.assert_array_equal(model.model_.params, models[0].model_.params)
 
 
 def test_any_estimator_of_scikit_learn_can_be_fitted(rng):

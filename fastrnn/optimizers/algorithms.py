@@ -9,6 +9,7 @@ import numpy as np
 
 from fastrnn.checks import flag, number
 from fastrnn.engine.kernels import update
+from fastrnn.engine.recurrence.training import AdamNumbers
 from fastrnn.optimizers.base import Optimizer, Setting
 from fastrnn.registry import choices
 from fastrnn.update_plan import Table
@@ -252,6 +253,12 @@ class Adam(Optimizer):
         step = kind(self.iterations + 1)
         power_1, power_2 = kind(self.beta_1) ** step, kind(self.beta_2) ** step
         self._step_size = float(kind(rate) * np.sqrt(kind(1) - power_2) / (kind(1) - power_1))
+
+    def next_numbers(self, dtype: Any) -> AdamNumbers:
+        """The numbers of the next update, for kernels that make it themselves."""
+        self._dtype = np.dtype(dtype)
+        self._begin(self.learning_rate)
+        return AdamNumbers(self._step_size, self.beta_1, self.beta_2, self.epsilon, self.clipnorm or 0.0)
 
     def _update(self, p: np.ndarray, g: np.ndarray, start: int, stop: int, rate: float) -> None:
         kernel = update.amsgrad if self.amsgrad else update.adam

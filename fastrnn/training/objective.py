@@ -75,6 +75,11 @@ class Objective:
         return ["loss", *(metric.name for metric in self._all)]
 
     @property
+    def is_loss_alone(self) -> bool:
+        """Whether there are no metrics beside the loss, and its kind is chosen."""
+        return self._metrics is not None and not self._all
+
+    @property
     def logit_activation(self) -> str | None:
         """The activation from whose inputs the loss can be computed, if any."""
         return self.loss.logit_activation if isinstance(self.loss, losses.Loss) else None

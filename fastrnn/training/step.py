@@ -15,11 +15,14 @@ from fastrnn.training.callback import History
 from fastrnn.training.data import Batch
 from fastrnn.training.guard import Changes, guard, states
 from fastrnn.training.objective import Objective
+from fastrnn.training.prepared import PreparedStep, prepared_step
 from fastrnn.training.truncation import carried_states, cut
 
 __all__ = ["HELP", "ForwardPass", "Trainable", "Trainer"]
 
 HELP = "What usually helps: a lower learning_rate, clipnorm=1.0 on the optimizer, scaled inputs and targets, float64"
+
+_BAD_GRADIENT = f"a gradient became NaN or infinite; the weights were not changed. {HELP}."
 
 
 class ForwardPass(NamedTuple):
@@ -129,6 +132,11 @@ class _Sum:
         return self.loss / self.items
 
 
+def _check_loss(loss: float) -> None:
+    if not math.isfinite(loss):
+        raise NonFiniteLossError(f"the loss became {loss}; the weights were not changed. {HELP}.")
+
+
 class Trainer:
     """Optimizer, loss and metrics of a model; computes updates from batches.
 
@@ -212,6 +220,9 @@ class Trainer:
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
     def _update(self, model: Trainable, batch: Batch) -> float:
         """Make one update from a batch or a piece of one; return the loss."""
+        prepared = prepared_step(model, batch)
+        if prepared is not None:
+            return self._prepared_update(model, batch, prepared)
         if batch.parts:
             model.refresh_plan()
         sums = _Sum(model) if batch.parts else None
@@ -220,10 +231,7 @@ class Trainer:
         with guard(*states(model.layers)):
             for piece in batch.pieces:
                 judged = self.judge(model, piece, training=True)
-                if not math.isfinite(judged.loss):
-                    raise NonFiniteLossError(
-                        f"the loss became {judged.loss}; the weights were not changed. {HELP}."
-                    )
+                _check_loss(judged.loss)
                 loss = judged.loss
                 if _nothing_counts(piece, judged.mask):
                     continue
@@ -248,6 +256,19 @@ class Trainer:
                 self.objective.add(judged.loss, piece.y, judged.y, piece.weight, judged.mask)
         return loss
 
+    def _prepared_update(self, model: Trainable, batch: Batch, step: PreparedStep) -> float:
+        """As `_update`, by compiled calls that were prepared."""
+        loss, finite = step.gradient(batch)
+        _check_loss(loss)
+        if not finite:
+            raise NonFiniteLossError(_BAD_GRADIENT)
+        if self.before_update is not None:
+            self.before_update()
+        step.update(self.optimizer)
+        model.weights_changed()
+        self.objective.add(loss, batch.y, step.program.y, batch.weight, None)
+        return loss
+
     @staticmethod
     def _check_gradients(grads: np.ndarray, plan: optimizers.Plan) -> None:
         finite = True
@@ -257,9 +278,7 @@ class Trainer:
             rows = grads[table.start : table.stop].reshape(table.shape)[table.rows()]
             finite = finite and all_finite(rows.ravel())
         if not finite:
-            raise NonFiniteLossError(
-                f"a gradient became NaN or infinite; the weights were not changed. {HELP}."
-            )
+            raise NonFiniteLossError(_BAD_GRADIENT)
 
     def test(self, model: Trainable, batch: Batch) -> None:
         """Add loss and metrics of a batch to the running means."""

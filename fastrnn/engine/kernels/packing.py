@@ -18,7 +18,7 @@ from fastrnn.engine.runtime.jit import jit
 from fastrnn.engine.runtime.linking import address, fetch, spill
 from fastrnn.engine.runtime.views import part
 
-__all__ = ["PackedRows", "Weights", "matrices_of", "pack_rows", "packed_rows"]
+__all__ = ["PackedRows", "Weights", "matrices_of", "pack_piece", "pack_rows", "packed_rows"]
 
 
 class Weights(NamedTuple):
@@ -80,7 +80,7 @@ def _pack_slice(arguments, at, k):
             pack(matrix, target, g * columns, columns, transposed != 0, k % n_slices, n_slices)
 
 
-_pack_piece = address(_pack_slice)
+pack_piece = address(_pack_slice)
 
 
 @jit(entry=True)
@@ -91,4 +91,4 @@ def pack_rows(state, *args):
     in a row, its number of column groups, and whether its transpose is packed; the rows; and the number of slices into which
     the packing of a row is divided. A matrix of length 0 is left out.
     """
-    share(state, _pack_piece(args), spill(args), args[2].shape[0] * args[3])
+    share(state, pack_piece(args), spill(args), args[2].shape[0] * args[3])

@@ -48,7 +48,7 @@ from fastrnn.engine.runtime.views import (
 )
 from fastrnn.engine.tuning import MIN_SHARED_SUM
 
-__all__ = ["BackwardArguments", "backward_pass", "backward_rows", "split_backward_pass"]
+__all__ = ["BackwardArguments", "backward_pass", "backward_piece", "backward_rows", "split_backward_pass"]
 
 
 class BackwardArguments(NamedTuple):
@@ -348,7 +348,7 @@ def _sum_columns(arguments, at, k):
         add(part(grads, other, first, end - first), part(grads, 0, first, end - first))
 
 
-_backward_piece = address(_backward_blocks)
+backward_piece = address(_backward_blocks)
 _sum_piece = address(_sum_columns)
 
 
@@ -360,7 +360,7 @@ def backward_pass(state, *values):
     """
     args, named = (None, *values), BackwardArguments(None, *values)
     n_threads = named.firsts.shape[0] - 1
-    share(state, _backward_piece(args), spill(args), n_threads)
+    share(state, backward_piece(args), spill(args), n_threads)
     if n_threads > 1:
         sums = (named.grads, n_threads)
         if named.grads.shape[1] < MIN_SHARED_SUM:
@@ -372,4 +372,4 @@ def backward_pass(state, *values):
 def split_backward_pass(state, *values):
     """Run a single thread's blocks, each step split over the team that shares `state`."""
     args = (state, *values)
-    share(state[:0], _backward_piece(args), spill(args), 1)
+    share(state[:0], backward_piece(args), spill(args), 1)

@@ -28,7 +28,7 @@ from fastrnn.engine.runtime.launch import LAUNCHING
 from fastrnn.engine.runtime.linking import Slots, address, address_of, fetch
 from fastrnn.engine.runtime.views import data_address
 
-__all__ = ["Call", "Program", "bind", "placeholder", "side_by_side"]
+__all__ = ["Call", "Program", "bind", "placeholder", "run_calls", "side_by_side", "words_of"]
 
 # Larger than the arguments of any kernel.
 _BLOCK_BYTES = 4096
@@ -85,6 +85,13 @@ def _write_address(words, x, i, end):
 def _run(x, words):
     _write_address(words, x, 2, words[0])
     for i in range(words[1], words.shape[0], 3):
+        for k in range(words[i + 2]):
+            call_part(words[i], words[i + 1], k)
+
+
+@jit
+def _run_alone(words):
+    for i in range(0, words.shape[0], 3):
         for k in range(words[i + 2]):
             call_part(words[i], words[i + 1], k)
 
@@ -271,6 +278,17 @@ class Program:
         else:
             with threads.parallel_region(self._threads, self.light) as team, LAUNCHING:
                 _run_out(ALONE if team is None else team, x, self._words, out)
+
+
+def words_of(calls: Sequence[Call]) -> np.ndarray:
+    """Calls in the form that :func:`run_calls` takes, for the private path; the calls must be kept."""
+    return np.array([w for p in calls for w in (p.function, p.block.ctypes.data, p.pieces)], np.int64)
+
+
+def run_calls(words: np.ndarray) -> None:
+    """Run calls in turn on this thread."""
+    with LAUNCHING:
+        _run_alone(words)
 
 
 def _places(step: Call, array: np.ndarray) -> list[int]:
