@@ -32,7 +32,7 @@ import time
 
 import numpy as np
 
-from fastrnn import Sequential, layers
+from fastrnn import RNNRegressor, Sequential, fit_many, layers
 from fastrnn.plotting.common import COLOURS, new_axes
 
 
@@ -66,3 +66,14 @@ x = inputs[-1]
 real = np.arange(50) < np.random.default_rng(0).integers(1, 51, size=128)[:, None]
 print(f"all steps {milliseconds(lambda: model.predict(x, verbose=0)):.2f} ms")
 print(f"{real.mean():.0%} of them {milliseconds(lambda: model.predict(x, mask=real, verbose=0)):.2f} ms")
+
+# %%
+# Many small models
+# -----------------
+# One model for each of many series: ``fit_many`` trains them side by side in this process, each as a fit by itself would.
+# A network this small takes longer to call than to compute, so its training steps are prepared once.
+rng = np.random.default_rng(0)
+data = [(x, x[:, -5:, 0].sum(axis=1)) for x in rng.normal(size=(20, 100, 50, 3)).astype("float32")]
+small = RNNRegressor(cell="gru", units=16, max_iter=20, tol=None, random_state=0)
+models = fit_many(small, data)
+print(f"{len(models)} models, R2 of the first {models[0].score(*data[0]):.2f}")
