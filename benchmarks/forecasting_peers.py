@@ -91,7 +91,7 @@ def recurrent(name: str, train: list[Any], horizon: int, seconds: float, errors:
             peer = NeuralForecast(models=[model(h=horizon, max_time=limit, **_QUIET)], freq=1)
             cpu = time.process_time()
             _, fit_s = timed(lambda peer=peer: peer.fit(df=frame))
-            cpu, updates = time.process_time() - cpu, int(peer.models[0].trainer.global_step)
+            cpu, updates = time.process_time() - cpu, len(peer.models[0].train_trajectories)
             out, predict_s = timed(peer.predict)
         values = out[model.__name__].to_numpy().reshape(-1, horizon)
         row = {"data": name, "model": f"neuralforecast {model.__name__}, defaults", "updates": updates}

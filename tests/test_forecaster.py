@@ -5,9 +5,9 @@ import warnings
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
 
-from fastrnn.forecasting import RNNForecaster, mase, seasonal_naive
+from fastrnn.forecasting import ConformalIntervals, RNNForecaster, mase, naive_scale, seasonal_naive
 from fastrnn.forecasting.series import Series
 from fastrnn.forecasting.targets import SeriesHistory
 
@@ -285,6 +285,45 @@ def test_short_and_missing_series_have_a_defined_forecast_and_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         f.update([np.array([1.0])] * 4)
+
+
+@pytest.mark.filterwarnings("ignore:series 1 has no known value")
+@pytest.mark.parametrize("distribution", ["normal", "student_t", "poisson", "negative_binomial"])
+def test_missing_series_has_defined_quantiles_intervals_and_samples(distribution):
+    y = [np.round(wave(100)), np.full(50, np.nan), np.full(60, 7.0), np.zeros(60)]
+    f = forecaster(distribution=distribution).fit(y)
+    backtest = f.backtest(y[:1] * 2, start=60)
+    answers = [
+        f.predict(),
+        f.predict_quantiles((0.05, 0.95)),
+        f.predict_interval(0.9),
+        f.sample(9, random_state=0),
+        *(f.predict_interval(conformal=ConformalIntervals(c).fit(backtest)) for c in (0.8, 0.7)),
+    ]
+    for answer in answers:
+        assert all(np.isfinite(part).all() for part in answer)
+    lower, upper = f.predict_interval(0.9)[1].T
+    assert (lower <= upper).all()
+
+
+def test_missing_steps_are_not_scored():
+    y = wave(100)
+    f = forecaster().fit(y)
+    late = y[:12] + 1
+    late[[2, 7]] = np.nan
+    ahead = np.concatenate([f.predict(), pickle.loads(pickle.dumps(f)).update(late[:6]).predict()])
+    known = ~np.isnan(late)
+    expected = np.abs(late - ahead)[known].mean() / naive_scale(y, 12)
+    np.testing.assert_allclose(f.score(late), -expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("y", "later"), [(np.full(60, 7.0), np.full(6, 8.0)), (wave(60), np.full(6, np.nan))]
+)
+def test_score_that_is_undefined_warns(y, later):
+    f = forecaster().fit(y)
+    with pytest.warns(UndefinedMetricWarning, match="the score is NaN: no series has"):
+        assert np.isnan(f.score(later))
 
 
 def test_unfitted_forecaster_says_so():

@@ -31,7 +31,8 @@ class BacktestSeries:
     origins : ndarray of int, shape (n_origins,)
         The last known step of each forecast.
     truth, forecast, naive : ndarray of shape (n_origins, horizon)
-        NaN in `truth` is a missing step; `naive` is the seasonal naive forecast.
+        NaN in `truth` is a missing step; `naive` is the seasonal naive forecast. Both forecasts are NaN at origins before
+        the first known value, which no metric counts.
     spread : ndarray of shape (n_origins,)
         Scale of the relative targets, in units of y: the typical size of errors.
     scale : float
@@ -84,7 +85,8 @@ class Backtest:
         -------
         dict
             "mae", "rmse", "smape" (percent), "mase" and "rmsse", means over the series; with quantiles also "pinball",
-            and "coverage" and "width" of the outermost quantiles. Missing steps are left out.
+            and "coverage" and "width" of the outermost quantiles. Missing steps are left out. Scaled errors leave out series
+            whose seasonal naive forecast has no error on the steps before the first forecast.
         """
         out: dict[str, float] = {}
         for prefix, which in (("", "forecast"), ("naive_", "naive")):

@@ -424,10 +424,7 @@ class RNNForecaster(ForecasterStates, Judging, Uncertainty, ForecasterParameters
         """Convert outputs z of each series, (n_series, horizon, ...), to values."""
         out = []
         for series, part in zip(all_series or self._series, z, strict=True):
-            values = series.invert(np.array([len(series.history) - 1]), part[None])[0]
-            if not np.isfinite(series.history.last_value):
-                values = np.full_like(values, self._fallback)
-            out.append(values[:horizon])
+            out.append(self._at_end(series, part[None])[0, :horizon])
         return out
 
     def _write(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils.validation import check_is_fitted
 
 from fastrnn.forecasting.backtest import Backtest, backtest
@@ -76,7 +78,8 @@ class Judging:
         """Return the negative mean absolute scaled error of the forecasts of `y`, the steps after the last known ones.
 
         If y is longer than the horizon, a forecast is made every `horizon` steps. The errors are scaled by those of the
-        seasonal naive forecast on the known steps; the mean is over the series.
+        seasonal naive forecast on the known steps; the mean is over the series for which it has errors, and NaN with a
+        warning if there are none.
 
         Parameters
         ----------
@@ -119,4 +122,12 @@ class Judging:
         with np.errstate(invalid="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             mases = [np.nanmean(np.concatenate(e)) / scales[name] for name, e in errors.items()]
-            return -float(np.nanmean(mases))
+            score = -float(np.nanmean(mases))
+        if math.isnan(score):
+            warnings.warn(
+                "the score is NaN: no series has both a known value in y and a seasonal naive forecast with errors; the "
+                "latter has none for a constant series, whose absolute error is in backtest(...).metrics()",
+                UndefinedMetricWarning,
+                stacklevel=2,
+            )
+        return score

@@ -34,6 +34,7 @@ class Uncertainty:
     _raw: Any
     _write: Any
     _correlation: NDArray[Any] | None
+    _fallback: float
 
     def predict_quantiles(
         self, levels: Sequence[float] = (0.1, 0.5, 0.9), horizon: int | None = None, X: Any = None
@@ -60,6 +61,14 @@ class Uncertainty:
         return self._write(
             self._quantiles_of(raw, levels, self._scales()), horizon, [f"q{q:g}" for q in levels], all_series
         )
+
+    def _at_end(self, series: Series, z: NDArray[Any]) -> NDArray[Any]:
+        """Convert outputs z at the last step of a series, (n, horizon, ...), to values.
+
+        A series without a known value gets the median of the other series.
+        """
+        values = series.invert(np.full(len(z), len(series.history) - 1), z)
+        return values if np.isfinite(series.history.last_value) else np.full_like(values, self._fallback)
 
     def _scales(self) -> NDArray[Any]:
         """Scale of each series at its last step, of shape (n_series, 1)."""
@@ -114,14 +123,14 @@ class Uncertainty:
         if conformal is not None:
             # Widths are in units of y, so the bounds are computed from forecasts in these units.
             n = len(self._series)
-            origins = [np.array([len(s.history) - 1]) for s in self._series]
             points = self._head.point(raw)
             levels = conformal.levels_
             z = points[..., None] if levels is None else self._quantiles_of(raw, levels, self._scales())
             bounds = []
-            for series, at, row, ends in zip(all_series, origins, points, z, strict=True):
-                spread = spread_of(series, at, series.invert(at, row[None]), self.log_)
-                base = series.invert(at, ends[None])[:, :horizon]
+            for series, row, ends in zip(all_series, points, z, strict=True):
+                at = np.array([len(series.history) - 1])
+                spread = spread_of(series, at, self._at_end(series, row[None]), self.log_)
+                base = self._at_end(series, ends[None])[:, :horizon]
                 lower, upper = conformal.apply(base[..., 0], base[..., -1], spread)
                 bounds.append(np.stack([lower[0], upper[0]], axis=-1))
             return self._write(np.zeros((n, 1, 2)), horizon, ["lower", "upper"], all_series, bounds)
@@ -164,8 +173,7 @@ class Uncertainty:
         for series, row, scale in zip(all_series, raw, scales, strict=True):
             ranks = stats.norm.cdf(rng.normal(size=(n_samples, len(row))) @ factor.T)
             z = self._head.ppf(ranks, row[None], scale)
-            origins = np.full(n_samples, len(series.history) - 1)
-            out.append(series.invert(origins, z)[:, :horizon])
+            out.append(self._at_end(series, z)[:, :horizon])
         return out
 
     def _rank_correlation(self) -> NDArray[Any]:
