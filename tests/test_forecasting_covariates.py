@@ -312,6 +312,34 @@ def test_displays_draw_what_the_backtest_holds():
     pyplot.close("all")
 
 
+@pytest.mark.parametrize("kind", ["series", "wide", "long", "polars"])
+def test_forecast_display_takes_the_kind_of_the_backtest(kind):
+    pytest.importorskip("matplotlib").use("agg")
+    from matplotlib import pyplot
+
+    from fastrnn.forecasting import ForecastDisplay
+
+    first, second = data(120)[0], data(120, seed=1)[0]
+    index = pd.date_range("2000-01-01", periods=120, freq="D")
+    wide = pd.DataFrame({"a": first, "b": second}, index=index)
+    y = wide
+    if kind == "series":
+        y = wide["b"]
+    elif kind != "wide":
+        y = wide.rename_axis("ds").reset_index().melt("ds", var_name="unique_id", value_name="y")
+    if kind == "polars":
+        y = pytest.importorskip("polars").DataFrame({name: y[name].to_list() for name in y.columns})
+    backtest = forecaster(max_iter=1).fit(y).backtest(y)
+    display = ForecastDisplay.from_backtest(backtest, y, series=["b"], n_history=8)
+    (axes,) = display.axes_
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), second[-14:-6])
+    assert axes.get_title() == "b"
+    head = y.head(60) if kind in ("series", "wide") else y[:60]
+    with pytest.raises(ValueError, match="up to 2000-02-29|y holds 1 series, the backtest 2"):
+        ForecastDisplay.from_backtest(backtest, head)
+    pyplot.close("all")
+
+
 def test_saved_forecaster_goes_on_like_the_one_in_memory(tmp_path):
     import fastrnn
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastrnn.extras import extra
 from fastrnn.forecasting.axes import RangeAxis
 from fastrnn.forecasting.backtest import Backtest, BacktestSeries
+from fastrnn.forecasting.frames import Columns, read_panel
 from fastrnn.plotting.common import COLOURS
 
 __all__ = ["BacktestDisplay", "ForecastDisplay"]
@@ -50,7 +51,7 @@ class ForecastDisplay:
     def from_backtest(
         cls,
         backtest: Backtest,
-        y: list[NDArray[Any]],
+        y: Any,
         *,
         series: Any = None,
         origin: int = -1,
@@ -61,8 +62,8 @@ class ForecastDisplay:
         Parameters
         ----------
         backtest : Backtest
-        y : list of ndarray, or ndarray for one series
-            The values of each series from its first step on, as they were given to the backtest.
+        y : array, list of arrays, pandas Series or DataFrame, or polars DataFrame
+            The series, as they were given to the backtest; arrays are taken from the first step on.
         series : list, optional
             Names of the series to draw; by default the first four.
         origin : int, default=-1
@@ -70,9 +71,7 @@ class ForecastDisplay:
         n_history : int, optional
             Steps before the origin; by default four horizons.
         """
-        values = [np.asarray(y, float)] if np.ndim(y[0]) == 0 else [np.asarray(v, float) for v in y]
-        if len(values) != len(backtest.series):
-            raise ValueError(f"y holds {len(values)} series, the backtest {len(backtest.series)}")
+        values = _histories(backtest, y)
         names = [s.name for s in backtest.series]
         wanted = names[:4] if series is None else list(series)
         missing = [name for name in wanted if name not in names]
@@ -114,6 +113,29 @@ class ForecastDisplay:
         if isinstance(s.axis, RangeAxis):
             axes.set_xlabel("step")
         axes.tick_params(axis="x", labelrotation=30)
+
+
+def _histories(backtest: Backtest, y: Any) -> list[NDArray[Any]]:
+    """The values of each series of a backtest, on its axis."""
+    columns = Columns(backtest.id_col, backtest.time_col, backtest.target_col)
+    panel = read_panel(y, columns=columns, known={s.name: s.axis for s in backtest.series})
+    if len(panel.values) != len(backtest.series):
+        raise ValueError(f"y holds {len(panel.values)} series, the backtest {len(backtest.series)}")
+    # Arrays have no names: their series are those of the backtest in the same order.
+    named = panel.kind not in ("array", "matrix", "list")
+    parts = zip(
+        panel.names if named else [s.name for s in backtest.series], panel.starts, panel.values, strict=True
+    )
+    values = {name: np.concatenate([np.full(start, np.nan), part]) for name, start, part in parts}
+    for s in backtest.series:
+        if s.name not in values:
+            raise ValueError(f"series {s.name!r} of the backtest is not in y")
+        if len(s.origins) and len(values[s.name]) <= s.origins[-1]:
+            raise ValueError(
+                f"y holds series {s.name!r} up to {s.axis.name(len(values[s.name]) - 1)}, but the last origin is "
+                f"{s.axis.name(int(s.origins[-1]))}; pass what the backtest was given"
+            )
+    return [values[s.name] for s in backtest.series]
 
 
 @dataclass
