@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import sys
 import zipfile
 
 import numpy as np
@@ -16,6 +17,7 @@ from fastrnn import (
     interop,
     layers,
 )
+from fastrnn.interop import hdf5, hdf5_child
 from fastrnn.interop import keras as keras_module
 from tests import keras_oracle
 
@@ -229,12 +231,15 @@ def small_files(folder, keras):
     return [folder / name for name in ("m.keras", "m.h5", "m.weights.h5")]
 
 
-def test_damaged_files_raise_our_errors_only(keras, tmp_path):
+@pytest.mark.parametrize("where", ["child", "directly"])
+def test_damaged_files_raise_our_errors_only(where, keras, tmp_path, monkeypatch):
+    if where == "directly":
+        monkeypatch.setattr(hdf5, "_run_child", lambda *arguments: None)
     rng = np.random.default_rng(0)
     model = Sequential([layers.Input((None, 1)), layers.GRU(2), layers.Dense(1)])
     for path in small_files(tmp_path, keras):
         raw = path.read_bytes()
-        for k in range(150):
+        for k in range(150 if where == "directly" else 6):
             changed = bytearray(raw)
             if k % 3 == 0:
                 changed = changed[: int(rng.integers(len(raw)))]
@@ -245,6 +250,74 @@ def test_damaged_files_raise_our_errors_only(keras, tmp_path):
             # Any other error, or a warning, fails the test.
             with contextlib.suppress(ConversionError, ModelFileError):
                 interop.from_keras(path, model if "weights" in path.name else None)
+
+
+BAD_CHILDREN = {
+    "crashes": ("import os; os.abort()", r"m\.h5.*HDF5's library crashed"),
+    "hangs": ("import time; time.sleep(100)", r"m\.h5.*took more than"),
+    "allocates": ("kept = bytearray(1 << 32)", r"m\.h5.*MemoryError"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_CHILDREN)
+def test_crashes_of_hdf5_are_contained(kind, keras, tmp_path, monkeypatch):
+    """The script stands for HDF5's library, which does all of that with some damaged files."""
+    if kind == "allocates" and not sys.platform.startswith("linux"):
+        pytest.skip("only Linux limits the memory of a process")
+    body, match = BAD_CHILDREN[kind]
+    script = tmp_path / "child.py"
+    script.write_text(
+        "import sys\n"
+        "from fastrnn.interop import hdf5_child as child\n"
+        "def harm(h5py, path, member, size):\n"
+        f"    {body}\n"
+        "child.read = harm\n"
+        "child.main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))\n"
+    )
+    monkeypatch.setattr(hdf5, "_SCRIPT", script)
+    monkeypatch.setattr(hdf5, "_SECONDS", 3.0)
+    path = small_files(tmp_path, keras)[1]
+    with pytest.raises(ModelFileError, match=match):
+        interop.from_keras(path)
+
+
+def test_groups_that_contain_themselves_are_refused(tmp_path):
+    path = tmp_path / "m.weights.h5"
+    with h5py.File(path, "w") as file:
+        group = file.create_group("layers/dense")
+        group["vars"] = group
+    model = Sequential([layers.Input((2,)), layers.Dense(1)])
+    with pytest.raises(ModelFileError, match="second link"):
+        interop.from_keras(path, model)
+
+
+@pytest.mark.parametrize("how", ["no interpreter", "frozen", "forbidden", "another program"])
+def test_hdf5_is_read_directly_where_no_process_can_be_started(how, keras, tmp_path, monkeypatch):
+    path = small_files(tmp_path, keras)[1]
+    expected = interop.from_keras(path)
+    if how == "no interpreter":
+        monkeypatch.setattr(sys, "executable", "")
+    elif how == "frozen":
+        monkeypatch.setattr(sys, "frozen", True, raising=False)
+    elif how == "forbidden":
+        monkeypatch.setattr(sys, "executable", str(tmp_path))
+    else:  # an interpreter inside another program, which does not know Python's options
+        monkeypatch.setattr(hdf5, "_SCRIPT", tmp_path / "missing.py")
+    calls = []
+    directly = hdf5_child.read
+    monkeypatch.setattr(hdf5_child, "read", lambda *a: calls.append(a) or directly(*a))
+    assert_same_weights(interop.from_keras(path), expected)
+    assert len(calls) == 1
+
+
+def test_hdf5_child_does_not_import_from_the_working_folder(keras, tmp_path, monkeypatch):
+    path = small_files(tmp_path, keras)[1]
+    (tmp_path / "json.py").write_text("raise SystemExit(1)")
+    (tmp_path / "runpy.py").write_text("raise SystemExit(1)")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hdf5_child, "read", None)  # so that it fails if it is read directly
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    interop.from_keras(path)
 
 
 def change_config(path, change):

@@ -1,16 +1,15 @@
 """Conversion from Keras 3 (models, ``.keras``, ``.h5`` and ``.weights.h5`` files) and to Keras.
 
 The layers of this package have Keras's arguments, weights and orders of gates, so configurations are used unchanged after a
-check that everything has a counterpart. Files are read with h5py: Keras is not imported, and no code in them is run.
+check that everything has a counterpart. Files are read with h5py in a process of its own: Keras is not imported, no code in
+them is run, and a damaged file can't crash the caller.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import inspect
-import io
 import json
-import math
 import os
 import re
 import zipfile
@@ -24,6 +23,7 @@ from fastrnn import layers
 from fastrnn.exceptions import ConversionError, ModelFileError
 from fastrnn.initializers import zeros_within
 from fastrnn.interop.common import compare, example_input, extra, sequential_of
+from fastrnn.interop.hdf5 import Group, read_hdf5
 from fastrnn.layers.wrappers import Wrapper
 from fastrnn.models import Model, Sequential
 
@@ -53,6 +53,8 @@ _LAYERS = (
 )
 #: Largest uncompressed size of a part of a .keras archive.
 _LARGEST = 1 << 34
+#: The member of a .keras archive that has the weights.
+_WEIGHTS = "model.weights.h5"
 
 
 # -- from Keras
@@ -189,6 +191,12 @@ def from_keras(source: Any, model: Sequential | None = None, *, verbose: bool = 
     ModelFileError
         If the file is damaged, or not a file of Keras.
 
+    Notes
+    -----
+    A process of its own reads HDF5, so that a file on which HDF5's library crashes or hangs raises an error here. It takes
+    .1 to .3 s to start, at most 60 s plus .2 s for each MB, and on Linux 256 MB plus 8 times the size of the file. With
+    ``verbose=True`` Keras reads the file in this process, once it was read without an error.
+
     Examples
     --------
     >>> from fastrnn.interop import from_keras
@@ -197,12 +205,8 @@ def from_keras(source: Any, model: Sequential | None = None, *, verbose: bool = 
     if not isinstance(source, (str, os.PathLike)):
         return _from_live(source, verbose)
     name = os.fspath(source)
-    h5py = extra("h5py", "keras")
     try:
-        if zipfile.is_zipfile(name):
-            result = _from_archive(h5py, name)
-        else:
-            result = _from_hdf5(h5py, name, model)
+        result = _from_archive(name) if zipfile.is_zipfile(name) else _from_hdf5(name, model)
     except (ConversionError, ModelFileError) as error:
         raise type(error)(f"{name!r}: {error}") from error
     except (
@@ -242,9 +246,7 @@ def _compare_with_file(model: Sequential, name: str) -> None:
     except (ValueError, KeyError, OSError) as error:
         raise ConversionError(f"{name!r}: Keras can't read the weights of the file: {error}") from error
     x = example_input(model)
-    theirs = twin(x)
-    theirs = theirs.detach().cpu().numpy() if hasattr(theirs, "detach") else theirs
-    compare(model(x), theirs, "from_keras", x.shape, verbose=True)
+    compare(model(x), _as_array(twin(x)), "from_keras", x.shape, verbose=True)
 
 
 def _from_live(source: Any, verbose: bool) -> Sequential:
@@ -258,10 +260,13 @@ def _from_live(source: Any, verbose: bool) -> Sequential:
     model = _model_of(config, sum(w.nbytes for w in weights))
     _set(model, weights, "from_keras")
     x = example_input(model)
-    theirs = source(x)
-    theirs = theirs.detach().cpu().numpy() if hasattr(theirs, "detach") else theirs
-    compare(model(x), theirs, "from_keras", x.shape, verbose)
+    compare(model(x), _as_array(source(x)), "from_keras", x.shape, verbose)
     return model
+
+
+def _as_array(output: Any) -> Any:
+    """An output of Keras on any backend, as what NumPy takes."""
+    return output.detach().cpu().numpy() if hasattr(output, "detach") else output
 
 
 def _base_class(source: Any) -> str:
@@ -269,90 +274,57 @@ def _base_class(source: Any) -> str:
     return next((name for name in names if name in ("Sequential", "Functional")), names[0])
 
 
-def _from_archive(h5py: Any, path: str) -> Sequential:
+def _from_archive(path: str) -> Sequential:
     with zipfile.ZipFile(path) as archive:
         sizes = {info.filename: info.file_size for info in archive.infolist()}
-        for needed in ("config.json", "model.weights.h5"):
+        for needed in ("config.json", _WEIGHTS):
             if needed not in sizes:
                 raise ModelFileError(f"it has no {needed}: give a .keras file of model.save")
         # A damaged archive may state any size, so limit it by _LARGEST and by the best compression ratio.
         if sum(sizes.values()) > min(_LARGEST, 1100 * os.path.getsize(path)):
             raise ModelFileError("its uncompressed size is too large for an archive of this size")
         config = json.loads(archive.read("config.json"))
-        raw = archive.read("model.weights.h5")
+        size = len(archive.read(_WEIGHTS))  # checks its checksum before another process is started
     if not isinstance(config, dict):
         raise ConversionError("config.json does not describe a model")
-    with h5py.File(io.BytesIO(raw), "r") as file:
-        model = _model_of(config, len(raw))
-        _set(model, _weights_by_layer(file, model, len(raw)), "model.weights.h5")
+    model = _model_of(config, size)
+    _set(model, _weights_by_layer(read_hdf5(path, _WEIGHTS, size), model), _WEIGHTS)
     return model
 
 
-def _from_hdf5(h5py: Any, path: str, model: Sequential | None) -> Sequential:
-    size = os.path.getsize(path)
-    with h5py.File(path, "r") as file:
-        if "model_config" in file.attrs:
-            found = _model_of(json.loads(file.attrs["model_config"]), size)
-            _set(found, _legacy_weights(_inside(file, "model_weights"), size), "model_weights")
-            return found
-        if model is None:
-            raise ConversionError(
-                "it has only weights: pass the model that they belong to, from_keras(path, model)"
-            )
-        legacy = "layer_names" in file.attrs
-        network = sequential_of(model, "from_keras")
-        weights = _legacy_weights(file, size) if legacy else _weights_by_layer(file, network, size)
-        _set(network, weights, "weights")
-        return network
-
-
-def _inside(group: Any, *names: Any) -> Any:
-    """The item of a group at a path of names; raises ModelFileError for links, which may lead to other files."""
-    h5py = extra("h5py", "keras")
-    for name in names:
-        for step in (name.decode() if isinstance(name, bytes) else str(name)).split("/"):
-            link = group.get(step, getlink=True)
-            if link is None:
-                raise KeyError(f"{group.name} has no {step!r}")
-            if not isinstance(link, h5py.HardLink):
-                raise ModelFileError(f"{group.name}/{step} is a link, which is not followed")
-            group = group[step]
-    return group
-
-
-def _read(dataset: Any, left: list[int]) -> np.ndarray:
-    """The values of a dataset; raises if its size exceeds the file's, as compressed datasets may state any size."""
-    if dataset.external or dataset.is_virtual:
-        raise ModelFileError(
-            f"the dataset {dataset.name!r} has its values in another file, which is not read"
+def _from_hdf5(path: str, model: Sequential | None) -> Sequential:
+    file = read_hdf5(path)
+    if "model_config" in file.attributes:
+        found = _model_of(json.loads(file.attributes["model_config"]), os.path.getsize(path))
+        _set(found, _legacy_weights(file.find("model_weights")), "model_weights")
+        return found
+    if model is None:
+        raise ConversionError(
+            "it has only weights: pass the model that they belong to, from_keras(path, model)"
         )
-    n_bytes = math.prod(dataset.shape) * dataset.dtype.itemsize
-    left[0] -= n_bytes
-    if dataset.dtype.kind not in "fiu" or left[0] < 0:
-        raise ModelFileError(
-            f"the dataset {dataset.name!r} of shape {dataset.shape} is more than the file can contain"
-        )
-    return np.asarray(dataset[()])
+    network = sequential_of(model, "from_keras")
+    legacy = "layer_names" in file.attributes
+    _set(network, _legacy_weights(file) if legacy else _weights_by_layer(file, network), "weights")
+    return network
 
 
-def _legacy_weights(group: Any, size: int) -> list[np.ndarray]:
+def _legacy_weights(group: Group) -> list[np.ndarray]:
     """Weights of the older layout: lists of names in the order of layers and of weights."""
-    left, found = [size], []
-    for layer in group.attrs["layer_names"]:
-        part = _inside(group, layer)
-        found += [_read(_inside(part, weight), left) for weight in part.attrs["weight_names"]]
+    found = []
+    for layer in group.attributes["layer_names"]:
+        part = group.find(layer)
+        found += [part.find(weight) for weight in part.attributes["weight_names"]]
     return found
 
 
-def _weights_by_layer(file: Any, model: Sequential, size: int) -> list[np.ndarray]:
+def _weights_by_layer(file: Group, model: Sequential) -> list[np.ndarray]:
     """Weights of the layout of Keras 3: ``layers/<class>[_n]/[cell/]vars/<k>``."""
-    left, found = [size], []
-    root = _inside(file, "layers" if "layers" in file else "_layer_checkpoint_dependencies")
+    found = []
+    root = file.find("layers" if "layers" in file.items else "_layer_checkpoint_dependencies")
     stated = [] if model._input_layer is None else [model._input_layer]
-    names = _numbered([*stated, *model.layers])
-    for layer, name in names:
+    for layer, name in _numbered([*stated, *model.layers]):
         if layer._weights:
-            found += _variables(_inside(root, name), layer, left)
+            found += _variables(root.find(name), layer)
     return found
 
 
@@ -369,23 +341,21 @@ def _numbered(items: list[Any]) -> list[tuple[Any, str]]:
     return named
 
 
-def _variables(group: Any, layer: Any, left: list[int]) -> list[np.ndarray]:
+def _variables(group: Group, layer: Any) -> list[np.ndarray]:
     if isinstance(layer, layers.StackedRNNCells):
         return [
-            a
-            for cell, name in _numbered(layer.cells)
-            for a in _variables(_inside(group, "cells", name), cell, left)
+            a for cell, name in _numbered(layer.cells) for a in _variables(group.find("cells", name), cell)
         ]
     if isinstance(layer, layers.Bidirectional):
         parts = {"forward_layer": layer.forward_layer, "backward_layer": layer.backward_layer}
-        return [a for name, part in parts.items() for a in _variables(_inside(group, name), part, left)]
+        return [a for name, part in parts.items() for a in _variables(group.find(name), part)]
     if isinstance(layer, layers.TimeDistributed):
-        return _variables(_inside(group, "layer"), layer.layer, left)
+        return _variables(group.find("layer"), layer.layer)
     if isinstance(layer, layers.RNN):
-        return _variables(_inside(group, "cell"), layer.cell, left)
-    if layer.has_states and not isinstance(layer, Wrapper) and "cell" in group:
-        group = _inside(group, "cell")
-    return [_read(_inside(group, "vars", k), left) for k in range(len(layer._weights))]
+        return _variables(group.find("cell"), layer.cell)
+    if layer.has_states and not isinstance(layer, Wrapper) and "cell" in group.items:
+        group = group.find("cell")
+    return [group.find("vars", k) for k in range(len(layer._weights))]
 
 
 # -- to Keras
