@@ -13,6 +13,10 @@ from fastrnn.engine.kernels import update
 __all__ = ["Plan", "Table", "clip_gradients"]
 
 
+def _not_marked(rows: np.ndarray) -> None:
+    """For tables whose gradients are never those of several batches."""
+
+
 class Table(NamedTuple):
     """A weight of which an update changes only some rows."""
 
@@ -22,7 +26,7 @@ class Table(NamedTuple):
     #: Returns the sorted indices of the rows whose gradient may differ from zero.
     rows: Callable[[], np.ndarray]
     #: Sets them.
-    mark: Callable[[np.ndarray], None]
+    mark: Callable[[np.ndarray], None] = _not_marked
 
 
 class Plan(NamedTuple):
