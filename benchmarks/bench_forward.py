@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.cases import CELLS, SIZES, Case
+from fastrnn.bench.cases import CELLS, SIZES, Case
 from benchmarks.contenders import LIBRARIES, contender
 
 SMALL = [size for size in SIZES if size.units <= 256]

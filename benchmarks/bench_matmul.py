@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.limits import packed_product
-from benchmarks.peers import installed
+from fastrnn.bench.peers import installed
 
 SIZES = [(m, k, n) for m in (1, 16, 64) for k in (32, 128, 512, 2048) for n in (128, 512, 2048)]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import start
-from benchmarks.peers import installed
+from fastrnn.bench.peers import installed
 
 
 @pytest.mark.parametrize("state", ["cold", "warm"])

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.cases import CELLS, Case, Size
-from benchmarks.ours import fastrnn_layer, fastrnn_model
-from benchmarks.peers import Contender, installed, keras_model, onnxruntime_session, torch_layer
+from fastrnn.bench.cases import CELLS, Case, Size
+from fastrnn.bench.ours import fastrnn_layer, fastrnn_model
+from fastrnn.bench.peers import Contender, installed, keras_model, onnxruntime_session, torch_layer
 from benchmarks.report import described, table
 from benchmarks.timing import environment, time_side_by_side
 

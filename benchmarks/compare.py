@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from benchmarks.cases import CELLS, KINDS, Case, Size
+from fastrnn.bench.cases import CELLS, KINDS, Case, Size
 from benchmarks.report import table
 
 ROOT = Path(__file__).resolve().parent.parent

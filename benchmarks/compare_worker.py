@@ -1,9 +1,10 @@
 """One side of `compare`: python -P compare_worker.py BENCHMARKS TREE THREADS
 
-The cases come from the folder BENCHMARKS, fastrnn from the folder TREE. Requests are lines of JSON on the standard input,
+The cases come from fastrnn.bench of the folder BENCHMARKS, the rest of fastrnn from the folder TREE. Requests are lines of JSON on the standard input,
 replies are lines of JSON on the standard output.
 """
 
+import importlib.util
 import json
 import os
 import sys
@@ -16,13 +17,17 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
-    sys.path.insert(0, benchmarks)
-    from benchmarks.cases import Case, Size
-    from benchmarks.ours import fastrnn_contenders
-
-    assert "fastrnn" not in sys.modules
-    sys.path[0] = tree
+    sys.path.insert(0, tree)
     import fastrnn
+
+    # Both sides run the same cases, also if the tree has no fastrnn.bench.
+    folder = os.path.join(benchmarks, "fastrnn", "bench")
+    found = importlib.util.spec_from_file_location(
+        "fastrnn.bench", os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
+    )
+    sys.modules["fastrnn.bench"] = importlib.util.module_from_spec(found)
+    from fastrnn.bench.cases import Case, Size
+    from fastrnn.bench.ours import fastrnn_contenders
 
     if not os.path.abspath(fastrnn.__file__).startswith(os.path.abspath(tree) + os.sep):
         raise SystemExit(f"fastrnn was imported from {fastrnn.__file__}, not from {tree}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.cases import Case
-from benchmarks.ours import fastrnn_contenders
-from benchmarks.peers import PEERS, Contender, installed, thread_counts
+from fastrnn.bench.cases import Case
+from fastrnn.bench.ours import fastrnn_contenders
+from fastrnn.bench.peers import PEERS, Contender, installed, thread_counts
 
 LIBRARIES = [pytest.param("fastrnn", str(n), id=f"fastrnn-{n}threads") for n in thread_counts()]
 for _library, (_modules, _) in PEERS.items():

@@ -10,10 +10,9 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.colors import TwoSlopeNorm
 
-from benchmarks.cases import Case
-from benchmarks.report import OURS, TITLES, Place, geometric_mean, ratio
+from fastrnn.bench.cases import Case
+from fastrnn.bench.rows import NAMES, OURS, TITLES, Place, ratio
 
-NAMES = {"simple_rnn": "SimpleRNN", "gru": "GRU", "lstm": "LSTM"}
 MARKERS = {"simple_rnn": "o", "gru": "s", "lstm": "^"}
 COLOURS = {OURS: "tab:red", "torch": "tab:orange", "keras-jax": "tab:blue", "onnxruntime": "tab:green"}
 
@@ -64,42 +63,6 @@ def draw_ratios(best: Mapping[Case, Place], path: Path) -> None:
     bar = figure.colorbar(image, ax=axes, ticks=[-2, -1, 0, 1, 2, 3], aspect=30 * len(panels))
     bar.ax.set_yticklabels(["1/4", "1/2", "1", "2", "4", "8"])
     bar.set_label("speed of fastrnn / best peer")
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
-
-
-def draw_speed(best: Mapping[Case, Place], machine: str, path: Path) -> None:
-    """Every measured size of plain networks as a point, and the geometric mean of each cell and use."""
-    figure, ax = pyplot.subplots(figsize=(7.2, 2.9), layout="constrained")
-    names, spread = [], np.random.default_rng(0)
-    for kind in TITLES:
-        for cell, name in NAMES.items():
-            found = [
-                ratio(p)
-                for case, p in best.items()
-                if (case.kind, case.cell, case.variant) == (kind, cell, "plain")
-            ]
-            values = np.array([value for value in found if np.isfinite(value)])
-            row, colour = len(names), "#0072B2" if kind == "inference" else "#D55E00"
-            marker = "o" if kind == "inference" else "s"
-            jitter = row + spread.uniform(-0.2, 0.2, len(values))
-            ax.plot(values, jitter, marker, color=colour, alpha=0.45, markersize=4, markeredgewidth=0)
-            mean = geometric_mean(values)
-            ax.plot([mean, mean], [row - 0.38, row + 0.38], color="black", linewidth=2.5)
-            ax.annotate(
-                f"{mean:.1f}", (mean, row - 0.38), ha="center", va="bottom", fontsize=8, fontweight="bold"
-            )
-            names.append(f"{name}, {TITLES[kind].lower()}")
-    ax.axvline(1, color="0.4", linestyle="--", linewidth=1)
-    ax.set_xscale("log")
-    ax.set_xticks([1, 2, 4, 8], ["as fast", "2 times", "4 times", "8 times"])
-    ax.minorticks_off()
-    ax.set_yticks(range(len(names)), names)
-    ax.set_ylim(len(names) - 0.4, -0.75)
-    ax.grid(axis="x", alpha=0.3)
-    ax.set_title(
-        f"Speed over the best peer; a point is a size, the bar the geometric mean\n{machine}", fontsize=9
-    )
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 

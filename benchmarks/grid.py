@@ -17,14 +17,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from benchmarks.cases import CELLS, KINDS, ODD_SIZES, SIZES, VARIANTS, Case
+from fastrnn.bench.cases import CELLS, KINDS, ODD_SIZES, SIZES, VARIANTS, Case
 from benchmarks.limits import machine_limits
-from benchmarks.ours import fastrnn_contenders
-from benchmarks.peers import PEERS, Contender, peer_contenders
-from benchmarks.report import OURS, best_by_library, markdown, ratio
+from fastrnn.bench.ours import fastrnn_contenders
+from fastrnn.bench.peers import PEERS, Contender, peer_contenders
+from fastrnn.bench.rows import OURS, best_by_library, compare_outputs, new_row, outputs_of, ratio
+from benchmarks.report import markdown
 from benchmarks.timing import environment, time_side_by_side
 
 RESULTS = Path(__file__).parent / "results"
@@ -32,31 +30,7 @@ RESULTS = Path(__file__).parent / "results"
 
 def check_outputs(contenders: Sequence[Contender], case: Case) -> None:
     """Raise AssertionError if the contenders' outputs differ at valid steps; masked steps are not compared."""
-    valid = case.valid()
-
-    def outputs() -> list[NDArray]:
-        found = []
-        for contender in contenders:
-            contender.prepare()
-            found.append(contender.output() if valid is None else contender.output()[valid])
-        return found
-
-    def compare(found: list[NDArray], what: str, rtol: float, atol: float) -> None:
-        for contender, output in zip(contenders, found, strict=True):
-            message = f"{case}: {what} of {contender} against {contenders[0]}"
-            np.testing.assert_allclose(output, found[0], rtol=rtol, atol=atol, err_msg=message)
-
-    tolerance = 2e-4 if case.dtype == "float32" else 1e-6  # some peers always multiply in float32
-    before = outputs()
-    compare(before, "output", tolerance, tolerance)
-    if case.kind == "inference":
-        return
-    for contender in contenders:
-        contender.prepare()
-        contender.run()
-    changes = [after - start for after, start in zip(outputs(), before, strict=True)]
-    # In float32 a small change has few digits; a wrong gradient or a different mean differs by more than a tenth.
-    compare(changes, "change by one step", 0, 0.1 * float(np.abs(changes[0]).max()) + 1e-6)
+    compare_outputs(case, {str(contender): outputs_of(contender, case) for contender in contenders})
 
 
 def measure(case: Case, libraries: tuple[str, ...], seconds: float) -> list[dict[str, Any]]:
@@ -64,31 +38,8 @@ def measure(case: Case, libraries: tuple[str, ...], seconds: float) -> list[dict
     contenders = list(fastrnn_contenders(case)) if OURS in libraries else []
     contenders += peer_contenders(case, libraries)
     check_outputs(contenders, case)
-    rows = []
-    for contender, samples in zip(contenders, time_side_by_side(contenders, seconds=seconds), strict=True):
-        low, median, high = np.percentile(samples, [25, 50, 75])
-        rows.append(
-            {
-                "cell": case.cell,
-                "kind": case.kind,
-                "batch": case.size.batch,
-                "steps": case.size.steps,
-                "inputs": case.size.inputs,
-                "units": case.size.units,
-                "dtype": case.dtype,
-                "variant": case.variant,
-                "library": contender.library,
-                "threads": contender.threads,
-                "mode": contender.mode,
-                "median_s": float(median),
-                "quartiles_s": [float(low), float(high)],
-                "least_s": float(np.min(samples)),
-                "n_blocks": len(samples),
-                "gflops": case.flop / float(median) / 1e9,
-                "flop_per_byte": case.flop / case.bytes,
-            }
-        )
-    return rows
+    times = time_side_by_side(contenders, seconds=seconds)
+    return [new_row(case, one.library, one.threads, one.mode, t) for one, t in zip(contenders, times, strict=True)]
 
 
 def write(

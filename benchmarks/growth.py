@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cases import CELLS, GATES, KINDS, Case, Size
-from benchmarks.ours import new_layers
-from benchmarks.peers import LEARNING_RATE
+from fastrnn.bench.cases import CELLS, GATES, KINDS, Case, Size
+from fastrnn.bench.ours import new_layers
+from fastrnn.bench.peers import LEARNING_RATE
 from benchmarks.report import TITLES, described, table
-from benchmarks.timing import environment, wait
+from benchmarks.timing import environment
+from fastrnn.bench.timing import wait
 
 RESULTS = Path(__file__).parent / "results"
 STEPS_AT_ONCE, SEQUENCES_AT_ONCE = 100, 10

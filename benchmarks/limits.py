@@ -11,7 +11,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.peers import thread_counts
+from fastrnn.bench.peers import thread_counts
 from fastrnn.engine.kernels import matmul
 from fastrnn.engine.runtime.handover import share
 from fastrnn.engine.runtime.jit import jit

@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import CELLS
-from benchmarks.peers import installed
+from fastrnn.bench.cases import CELLS
+from fastrnn.bench.peers import installed
 from benchmarks.report import described, table
 from benchmarks.timing import environment
 
@@ -60,8 +60,8 @@ print(json.dumps({{"peak": resident(), "imported": imported, "data": x.nbytes + 
 STEP = """
 import json, tracemalloc
 import numpy as np
-from benchmarks.cases import Case, Size
-from benchmarks.ours import fastrnn_model
+from fastrnn.bench.cases import Case, Size
+from fastrnn.bench.ours import fastrnn_model
 from fastrnn.engine.recurrence.contract import traits
 case = Case({cell!r}, Size(*{size}), "training")
 (x, y), s = case.data(), case.size

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.cases import CELLS, KINDS, Case, Size
+from fastrnn.bench.cases import CELLS, KINDS, Case, Size
 from benchmarks.limits import micro_kernel_work
-from benchmarks.ours import fastrnn_contenders
-from benchmarks.peers import Contender, thread_counts
+from fastrnn.bench.ours import fastrnn_contenders
+from fastrnn.bench.peers import Contender, thread_counts
 from benchmarks.report import described, table
 from benchmarks.timing import environment, time_side_by_side
 
@@ -130,7 +130,7 @@ def ragged(settings: Settings) -> Iterator[Line]:
 
 def with_mask(case: Case, mask: np.ndarray) -> Contender:
     """The plain case, called with a mask."""
-    from benchmarks.ours import fastrnn_model
+    from fastrnn.bench.ours import fastrnn_model
 
     (x, y), model = case.data(), fastrnn_model(case, 1)
 

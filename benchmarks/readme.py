@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.drawing import draw_speed
-from benchmarks.report import best_by_library, readme_table, renew, size_table, stored
+from benchmarks.report import readme_table, renew, size_table, stored
+from fastrnn.bench.drawing import draw_speed
+from fastrnn.bench.rows import best_by_library
 
 
 def main() -> int:
@@ -19,7 +20,7 @@ def main() -> int:
         readme.write_text(renew(text, lines(results)), encoding="utf-8")
     rows, info = stored(results)
     machine = f"{info['cpu']}, {info['cores']} cores, {info['vector']}"
-    draw_speed(best_by_library(rows), machine, results / "speed.png")
+    draw_speed({machine: best_by_library(rows)}, results / "speed.png")
     return 0
 
 

@@ -9,56 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cases import Case, Size
-from benchmarks.peers import PEERS
+from fastrnn.bench.peers import PEERS
+from fastrnn.bench.rows import OURS, TITLES, Row, best_by_library, geometric_mean, ratio, table
 
-OURS = "fastrnn"
-TITLES = {"inference": "Inference", "training": "Training step"}
 #: Targets for the speed relative to the best peer: at every point, and as the geometric mean.
 TARGETS = {"inference": (1.05, 1.8), "training": (1.25, 2.5)}
 
 _MARKS = ("<!-- speed -->", "<!-- end of speed -->")
 
-Row = dict[str, Any]
-Place = dict[str, Row]
-
-
-def case_of(row: Row) -> Case:
-    size = Size(row["batch"], row["steps"], row["inputs"], row["units"])
-    return Case(row["cell"], size, row["kind"], row["dtype"], row.get("variant", "plain"))
-
-
-def best_by_library(rows: Sequence[Row]) -> dict[Case, Place]:
-    """The fastest row of each library (over threads and modes), for each case."""
-    best: dict[Case, Place] = {}
-    for row in rows:
-        place = best.setdefault(case_of(row), {})
-        known = place.get(row["library"])
-        if known is None or row["median_s"] < known["median_s"]:
-            place[row["library"]] = row
-    return best
-
-
-def ratio(place: Place) -> float:
-    """Speed of fastrnn over that of the best peer; NaN if either is missing."""
-    peers = [row["median_s"] for library, row in place.items() if library != OURS]
-    return min(peers) / place[OURS]["median_s"] if OURS in place and peers else float("nan")
-
-
 def described(info: dict[str, Any]) -> str:
     """Machine, date and versions in one line."""
     versions = ", ".join(f"{name} {version}" for name, version in info["versions"].items())
     return f"{info['cpu']}, {info['cores']} cores, {info['vector']}, {info['date']}; {versions}."
-
-
-def table(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> list[str]:
-    """Lines of a Markdown table."""
-    rows = ["| " + " | ".join(map(str, line)) + " |" for line in lines]
-    return ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *rows]
-
-
-def geometric_mean(values: Sequence[float]) -> float:
-    return float(np.exp(np.mean(np.log(values))))
 
 
 def summary(rows: Sequence[Row]) -> list[str]:

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import installed
+from fastrnn.bench.peers import installed
 from benchmarks.report import described, table
 from benchmarks.timing import environment
 

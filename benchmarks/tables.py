@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks.compare import checked_out
 from benchmarks.memory import RESIDENT
-from benchmarks.peers import installed
+from fastrnn.bench.peers import installed
 from benchmarks.report import described, table
 from benchmarks.timing import environment
 

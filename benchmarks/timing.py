@@ -3,68 +3,19 @@
 from __future__ import annotations
 
 import importlib.metadata
-import math
 import os
 import platform
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 
-from benchmarks.peers import Contender, thread_counts
-
-# Long compared with the clock's resolution and the cost of the loop, short compared with a time slice.
-BLOCK_SECONDS = 2e-3
-# The threads of OpenMP, ONNX Runtime and XLA spin for a while after the last call; the next contender waits until they
-# sleep. ONNX Runtime's spin for more than 30 ms, and would take one of two cores from the next contender.
-PAUSE_SECONDS = 0.06
-
-
-@numba.njit(nogil=True)
-def _busy(turns):
-    total = 0.0
-    for i in range(turns):
-        total += 1.0 / (total + i + 1.0)
-    return total
-
-
-def wait(seconds: float) -> None:
-    """Wait with all cores busy.
-
-    Cores of a virtual machine that wake up together may share one physical core for a while, at half their speed, which
-    would slow down whichever contender is next. The control in `ratios` shows whether this happened.
-    """
-    end = time.perf_counter() + seconds
-
-    def spin() -> None:
-        while time.perf_counter() < end:
-            _busy(10_000)
-
-    others = [threading.Thread(target=spin) for _ in range(thread_counts()[-1] - 1)]
-    for other in others:
-        other.start()
-    spin()
-    for other in others:
-        other.join()
-
-
-def seconds_of(run: Callable[[], Any], calls: int) -> float:
-    start = time.perf_counter()
-    for _ in range(calls):
-        run()
-    return (time.perf_counter() - start) / calls
-
-
-def calibrate(run: Callable[[], Any]) -> int:
-    """Number of calls in a block; the first calls compile and warm up."""
-    run()
-    once = min(seconds_of(run, 1) for _ in range(2))
-    return max(1, min(1000, math.ceil(BLOCK_SECONDS / max(once, 1e-9))))
+from fastrnn.bench.peers import Contender
+from fastrnn.bench.timing import PAUSE_SECONDS, calibrate, seconds_of, wait
+from fastrnn.info import cpu_name
 
 
 def time_side_by_side(
@@ -95,16 +46,6 @@ def time_side_by_side(
             samples[k].append(seconds_of(contenders[k].run, calls[k]))
         turn += 1
     return [np.array(s) for s in samples]
-
-
-def cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def environment() -> dict[str, Any]:

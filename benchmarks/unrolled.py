@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cases import CELLS
+from fastrnn.bench.cases import CELLS
 from benchmarks.report import described, table
-from benchmarks.timing import environment, seconds_of
+from benchmarks.timing import environment
+from fastrnn.bench.timing import seconds_of
 from fastrnn import Sequential, layers
 from fastrnn.engine.kernels.micro_kernel import VECTOR_BITS
 

@@ -1,4 +1,4 @@
-"""The command ``fastrnn``: ``fastrnn info`` and ``fastrnn warmup``."""
+"""The command ``fastrnn``: ``fastrnn info``, ``fastrnn warmup`` and ``fastrnn bench``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from fastrnn.info import describe, show_versions
+from fastrnn.registry import choices
 
 __all__ = ["main"]
 
@@ -41,7 +43,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     warmup.add_argument("--no-training", action="store_true", help="only the kernels of predict")
     warmup.add_argument("--quiet", action="store_true", help="no progress bar")
+    bench = commands.add_parser(
+        "bench", help="time this machine: fastrnn and the libraries that are installed of torch, keras with jax, onnxruntime"
+    )
+    bench.add_argument("--cells", nargs="+", help="simple_rnn, gru, lstm (default: all)")
+    bench.add_argument("--peers", nargs="*", help="torch, keras-jax, onnxruntime (default: those installed)")
+    bench.add_argument("--seconds", type=float, default=0.5, help="time for each library and case (default 0.5)")
+    bench.add_argument("--quick", action="store_true", help="one size only")
+    bench.add_argument("--out", type=Path, default=Path("fastrnn-bench"), help="folder of the files (fastrnn-bench)")
+    bench.add_argument("--quiet", action="store_true", help="no progress bar")
     arguments = parser.parse_args(argv)
+    if arguments.command == "bench":
+        return _bench(arguments)
     if arguments.command == "info":
         if arguments.json:
             print(json.dumps(describe(), indent=1))
@@ -63,3 +76,35 @@ def _warmup(arguments: argparse.Namespace) -> int:
         print(f"fastrnn warmup: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from fastrnn.bench.cases import CELLS
+    from fastrnn.bench.leaderboard import SIZES, Settings, described, installed_peers, run, write
+    from fastrnn.bench.peers import PEERS
+
+    here = installed_peers()
+    peers = here if arguments.peers is None else arguments.peers
+    cells = arguments.cells or CELLS
+    wrong = [f"there is no cell {name!r}; {choices(name, CELLS)}" for name in cells if name not in CELLS]
+    wrong += [f"there is no peer {name!r}; {choices(name, PEERS)}" for name in peers if name not in PEERS]
+    wrong += [
+        f"{name} is not installed: pip install {' '.join(PEERS[name][0])}"
+        for name in peers
+        if name in PEERS and name not in here
+    ]
+    if not arguments.seconds > 0:
+        wrong.append(f"--seconds {arguments.seconds}: give a number above 0")
+    if wrong:
+        print(f"fastrnn bench: {wrong[0]}", file=sys.stderr)
+        return 2
+    if not peers:
+        print('no peer to compare with: pip install "fastrnn[peers]" installs all of them', file=sys.stderr)
+    sizes = SIZES[1:2] if arguments.quick else SIZES
+    found = run(
+        Settings(cells, sizes=sizes, libraries=peers, seconds=arguments.seconds, verbose=not arguments.quiet)
+    )
+    print(described(found))
+    for file in write(found, arguments.out):
+        print(file)
+    return 1 if found["failures"] else 0

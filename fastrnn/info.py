@@ -91,7 +91,8 @@ def _versions() -> dict[str, Any]:
     return found
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor's name."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -110,8 +111,8 @@ def _processor() -> dict[str, Any]:
     present = {feature for feature, has in features.items() if has}
     return {
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
-        "name": _cpu_name(),
-        "name in LLVM": unknown if STOCK else symbols.get_host_cpu_name(),
+        "name": cpu_name(),
+        "name in LLVM": unknown if STOCK else symbols.get_hostcpu_name(),
         "features": unknown if STOCK else " ".join(name for name in _FEATURES if name in present),
         "vector width, bits": VECTOR_BITS,
     }

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import compare, epochs, growth, ratios, start
-from benchmarks.cases import Case, Size
+from fastrnn.bench.cases import Case, Size
 from fastrnn.engine.runtime.jit import DISABLED
 
 

@@ -63,10 +63,11 @@ def test_readme_is_one_screen_and_a_half():
 
 def test_picture_of_the_readme_is_drawn_from_stored_results(tmp_path):
     pytest.importorskip("matplotlib", reason="the extra 'plot' is not installed")
-    from benchmarks import drawing, report
+    from benchmarks import report
+    from fastrnn.bench import drawing
 
     rows, info = report.stored(ROOT / "benchmarks" / "results")
-    drawing.draw_speed(report.best_by_library(rows), info["cpu"], tmp_path / "speed.png")
+    drawing.draw_speed({info["cpu"]: report.best_by_library(rows)}, tmp_path / "speed.png")
     assert (tmp_path / "speed.png").stat().st_size > 10_000
 
 
@@ -90,7 +91,7 @@ def test_quickstart_reaches_its_figures_and_draws_them(tmp_path):
 def test_grid_compares_equal_networks_and_writes_its_results(tmp_path):
     pytest.importorskip("matplotlib", reason="the extra 'plot' is not installed")
     from benchmarks import grid, report
-    from benchmarks.cases import KINDS, Case, Size
+    from fastrnn.bench.cases import KINDS, Case, Size
     from benchmarks.timing import environment
 
     rows = []
@@ -115,7 +116,7 @@ def test_grid_compares_equal_networks_and_writes_its_results(tmp_path):
 
 
 def test_grid_counts_only_steps_that_are_not_masked():
-    from benchmarks.cases import VARIANTS, Case, Size
+    from fastrnn.bench.cases import VARIANTS, Case, Size
 
     size = Size(8, 40, 5, 3)
     plain, *others = (Case("gru", size, "training", variant=v) for v in VARIANTS)
@@ -133,7 +134,7 @@ def test_grid_refuses_to_race_networks_that_learn_differently():
     import dataclasses
 
     from benchmarks import grid
-    from benchmarks.cases import Case, Size
+    from fastrnn.bench.cases import Case, Size
 
     case = Case("lstm", Size(3, 4, 2, 5), "training", variant="ragged")
     one, other = (next(grid.fastrnn_contenders(case, (1,))) for _ in range(2))
@@ -185,8 +186,8 @@ def test_grid_refuses_to_race_networks_that_differ():
     import numpy as np
 
     from benchmarks import grid
-    from benchmarks.cases import Case, Size
-    from benchmarks.peers import Contender
+    from fastrnn.bench.cases import Case, Size
+    from fastrnn.bench.peers import Contender
 
     right = Contender("a", "1", lambda: None, lambda: np.zeros(3))
     wrong = Contender("b", "1", lambda: None, lambda: np.full(3, 1e-2))
@@ -198,8 +199,9 @@ def test_grid_refuses_to_race_networks_that_differ():
 def test_peers_start_from_the_same_network():
     # A process of its own: Keras keeps the backend that it was first imported with.
     script = """
-from benchmarks import grid, peers
-from benchmarks.cases import CELLS, KINDS, VARIANTS, Case, Size
+from benchmarks import grid
+from fastrnn.bench import peers
+from fastrnn.bench.cases import CELLS, KINDS, VARIANTS, Case, Size
 libraries = set()
 plain = [(cell, kind, "plain") for cell in CELLS for kind in KINDS]
 others = [(cell, kind, v) for v in VARIANTS[1:] for cell, kind in (("gru", "inference"), ("lstm", "training"))]

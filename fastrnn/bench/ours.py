@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.cases import Case
-from benchmarks.peers import LEARNING_RATE, Contender, thread_counts
+from fastrnn import layers, optimizers
+from fastrnn.bench.cases import Case
+from fastrnn.bench.peers import LEARNING_RATE, Contender, thread_counts
+from fastrnn.models import Sequential
 
 
 def layer_class(cell: str) -> Any:
-    from fastrnn import layers
-
     return {"simple_rnn": layers.SimpleRNN, "lstm": layers.LSTM, "gru": layers.GRU}[cell]
 
 
 def new_layers(case: Case, **kwargs: Any) -> list[Any]:
     """The layers of a case, without weights."""
-    from fastrnn import layers
-
     def layer() -> Any:
         arguments = {"return_sequences": True, "dtype": case.dtype, **kwargs}
         return layer_class(case.cell)(case.size.units, **arguments)
@@ -39,7 +37,7 @@ def set_weights(case: Case, given: list[Any]) -> None:
         weights = [[*weights[0], *weights[1]]]
     inputs = s.inputs
     for layer, values in zip(given, weights, strict=True):
-        layer.build((s.batch if getattr(layer, "stateful", False) else None, s.steps, inputs))
+        layer.build((s.batch if layer.stateful else None, s.steps, inputs))
         layer.set_weights(values)
         inputs = s.units
 
@@ -53,8 +51,6 @@ def fastrnn_layer(case: Case, **kwargs: Any) -> Any:
 
 def fastrnn_model(case: Case, threads: int | None = None, **kwargs: Any) -> Any:
     """A compiled Sequential of the case's layers."""
-    from fastrnn import Sequential, optimizers
-
     found = new_layers(case, **kwargs)
     set_weights(case, found)
     for layer in found:
@@ -66,7 +62,7 @@ def fastrnn_model(case: Case, threads: int | None = None, **kwargs: Any) -> Any:
 
 
 def fastrnn_contenders(
-    case: Case, threads: tuple[int, ...] | None = None, **kwargs: Any
+    case: Case, threads: Sequence[int] | None = None, **kwargs: Any
 ) -> Iterator[Contender]:
     """One contender for each number of threads; a single layer is called directly. `kwargs` are passed to the layers."""
     (x, y), mask = case.data(), case.valid()

@@ -1,4 +1,4 @@
-"""The other libraries, each in its best configuration, behind one interface.
+"""The other libraries, each in its best configuration, behind one interface: contenders.
 
 A contender runs one case with one number of threads. `prepare` is called before a block of timed calls and makes a library's
 global settings, `run` does the work once and returns when it is done, `output` gives the network's output (B, T, H) so that
@@ -10,14 +10,15 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.cases import GATES, Case
+from fastrnn.bench.cases import GATES, Case
+from fastrnn.engine.runtime.threads import available
 
 LEARNING_RATE = 0.01
 
@@ -40,10 +41,9 @@ def installed(*modules: str) -> bool:
     return all(importlib.util.find_spec(module) is not None for module in modules)
 
 
-def thread_counts() -> tuple[int, ...]:
-    """1, and 2 if two cores are free to this process."""
-    free = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return (1, 2) if free > 1 else (1,)
+def thread_counts(most: int = 2) -> tuple[int, ...]:
+    """The powers of two up to the number of cores that are free to this process, but at most `most`."""
+    return tuple(itertools.takewhile(lambda n: n <= min(available(), most), (1 << k for k in range(20))))
 
 
 def gate_blocks(array: NDArray, order: tuple[int, ...]) -> NDArray:
@@ -77,7 +77,7 @@ def torch_layer(case: Case) -> Any:
     return layer
 
 
-def torch_contenders(case: Case) -> Iterator[Contender]:
+def torch_contenders(case: Case, counts: Sequence[int]) -> Iterator[Contender]:
     """Contenders of PyTorch, which has no masks. Ragged batches run both packed and padded."""
     import torch
     from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -105,7 +105,7 @@ def torch_contenders(case: Case) -> Iterator[Contender]:
         return ((out - y).square() * share).sum()
 
     modes = {"": padded} if share is None else {"padded": padded, "packed": packed}
-    for (mode, forward), threads in itertools.product(modes.items(), thread_counts()):
+    for (mode, forward), threads in itertools.product(modes.items(), counts):
         layer = torch_layer(case)
         names, parameters = map(list, zip(*layer.named_parameters(), strict=True))
         # torch has two biases where the others have one; together they would learn twice as fast.
@@ -168,10 +168,10 @@ def keras_model(case: Case, *, masking: bool = False) -> Any:
     return model
 
 
-def keras_contenders(case: Case) -> Iterator[Contender]:
+def keras_contenders(case: Case, counts: Sequence[int]) -> Iterator[Contender]:
     """Keras with JAX: a jitted stateless call for inference, train_on_batch (jitted) for training.
 
-    XLA's number of threads is fixed when the process starts, so there is one configuration.
+    XLA's number of threads is fixed when the process starts, so there is one configuration, and `counts` is not used.
     """
     os.environ.setdefault("KERAS_BACKEND", "jax")
     import jax
@@ -280,7 +280,7 @@ def onnxruntime_session(case: Case, threads: int, *, with_state: bool = False) -
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def onnxruntime_contenders(case: Case) -> Iterator[Contender]:
+def onnxruntime_contenders(case: Case, counts: Sequence[int]) -> Iterator[Contender]:
     # It has neither training, nor doubles, nor masks with holes.
     if case.kind == "training" or case.dtype != "float32" or case.variant == "masked":
         return
@@ -288,7 +288,7 @@ def onnxruntime_contenders(case: Case) -> Iterator[Contender]:
     lengths = case.lengths()
     if lengths is not None:
         feed["lengths"] = lengths.astype(np.int32)
-    for threads in thread_counts():
+    for threads in counts:
         session = onnxruntime_session(case, threads)
 
         def run(session: Any = session) -> Any:
@@ -304,7 +304,7 @@ def onnxruntime_contenders(case: Case) -> Iterator[Contender]:
 
 # --- all of them ---------------------------------------------------------------------------------------------------
 
-PEERS: dict[str, tuple[tuple[str, ...], Callable[[Case], Iterator[Contender]]]] = {
+PEERS: dict[str, tuple[tuple[str, ...], Callable[[Case, Sequence[int]], Iterator[Contender]]]] = {
     "torch": (("torch",), torch_contenders),
     "keras-jax": (("keras", "jax"), keras_contenders),
     "onnxruntime": (("onnx", "onnxruntime"), onnxruntime_contenders),
@@ -315,4 +315,4 @@ def peer_contenders(case: Case, libraries: tuple[str, ...] | None = None) -> Ite
     """Contenders of all installed libraries that can run the case."""
     for library, (modules, contenders) in PEERS.items():
         if (libraries is None or library in libraries) and installed(*modules):
-            yield from contenders(case)
+            yield from contenders(case, thread_counts())

@@ -1,0 +1,1 @@
+"""The command ``fastrnn bench``: this machine, fastrnn against the other libraries that are installed."""
