@@ -2,8 +2,8 @@
 
 import pytest
 
-from fastrnn.bench.cases import CELLS, SIZES, Case
 from benchmarks.contenders import LIBRARIES, contender
+from fastrnn.bench.cases import CELLS, SIZES, Case
 
 SMALL = [size for size in SIZES if size.units <= 256]
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.report import described, table
+from benchmarks.timing import environment, time_side_by_side
 from fastrnn.bench.cases import CELLS, Case, Size
 from fastrnn.bench.ours import fastrnn_layer, fastrnn_model
 from fastrnn.bench.peers import Contender, installed, keras_model, onnxruntime_session, torch_layer
-from benchmarks.report import described, table
-from benchmarks.timing import environment, time_side_by_side
 
 STEP = [Size(1, 1, 32, 32), Size(1, 1, 64, 128)]
 #: Targets at the first size: most microseconds a step, and least speed relative to onnxruntime.

@@ -32,8 +32,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrnn.bench.cases import CELLS, KINDS, Case, Size
 from benchmarks.report import table
+from fastrnn.bench.cases import CELLS, KINDS, Case, Size
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKER = Path(__file__).with_name("compare_worker.py")

@@ -1,7 +1,7 @@
 """One side of `compare`: python -P compare_worker.py BENCHMARKS TREE THREADS
 
-The cases come from fastrnn.bench of the folder BENCHMARKS, the rest of fastrnn from the folder TREE. Requests are lines of JSON on the standard input,
-replies are lines of JSON on the standard output.
+The cases come from fastrnn.bench of the folder BENCHMARKS, the rest of fastrnn from the folder TREE. Requests are lines of
+JSON on the standard input, replies are lines of JSON on the standard output.
 """
 
 import importlib.util

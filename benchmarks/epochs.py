@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.bench.cases import CELLS, GATES
 from benchmarks.limits import micro_kernel_peak
-from fastrnn.bench.ours import layer_class
-from fastrnn.bench.peers import installed, thread_counts
 from benchmarks.report import described, table
 from benchmarks.timing import environment
+from fastrnn.bench.cases import CELLS, GATES
+from fastrnn.bench.ours import layer_class
+from fastrnn.bench.peers import installed, thread_counts
 from fastrnn.bench.timing import wait
 
 RESULTS = Path(__file__).parent / "results"

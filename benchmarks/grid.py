@@ -17,13 +17,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from fastrnn.bench.cases import CELLS, KINDS, ODD_SIZES, SIZES, VARIANTS, Case
 from benchmarks.limits import machine_limits
+from benchmarks.report import markdown
+from benchmarks.timing import environment, time_side_by_side
+from fastrnn.bench.cases import CELLS, KINDS, ODD_SIZES, SIZES, VARIANTS, Case
 from fastrnn.bench.ours import fastrnn_contenders
 from fastrnn.bench.peers import PEERS, Contender, peer_contenders
 from fastrnn.bench.rows import OURS, best_by_library, compare_outputs, new_row, outputs_of, ratio
-from benchmarks.report import markdown
-from benchmarks.timing import environment, time_side_by_side
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -39,7 +39,9 @@ def measure(case: Case, libraries: tuple[str, ...], seconds: float) -> list[dict
     contenders += peer_contenders(case, libraries)
     check_outputs(contenders, case)
     times = time_side_by_side(contenders, seconds=seconds)
-    return [new_row(case, one.library, one.threads, one.mode, t) for one, t in zip(contenders, times, strict=True)]
+    return [
+        new_row(case, one.library, one.threads, one.mode, t) for one, t in zip(contenders, times, strict=True)
+    ]
 
 
 def write(

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.report import TITLES, described, table
+from benchmarks.timing import environment
 from fastrnn.bench.cases import CELLS, GATES, KINDS, Case, Size
 from fastrnn.bench.ours import new_layers
 from fastrnn.bench.peers import LEARNING_RATE
-from benchmarks.report import TITLES, described, table
-from benchmarks.timing import environment
 from fastrnn.bench.timing import wait
 
 RESULTS = Path(__file__).parent / "results"

@@ -21,10 +21,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fastrnn.bench.cases import CELLS
-from fastrnn.bench.peers import installed
 from benchmarks.report import described, table
 from benchmarks.timing import environment
+from fastrnn.bench.cases import CELLS
+from fastrnn.bench.peers import installed
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).parent / "results"

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fastrnn.bench.cases import CELLS, KINDS, Case, Size
 from benchmarks.limits import micro_kernel_work
-from fastrnn.bench.ours import fastrnn_contenders
-from fastrnn.bench.peers import Contender, thread_counts
 from benchmarks.report import described, table
 from benchmarks.timing import environment, time_side_by_side
+from fastrnn.bench.cases import CELLS, KINDS, Case, Size
+from fastrnn.bench.ours import fastrnn_contenders
+from fastrnn.bench.peers import Contender, thread_counts
 
 RESULTS = Path(__file__).parent / "results"
 

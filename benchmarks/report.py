@@ -17,6 +17,7 @@ TARGETS = {"inference": (1.05, 1.8), "training": (1.25, 2.5)}
 
 _MARKS = ("<!-- speed -->", "<!-- end of speed -->")
 
+
 def described(info: dict[str, Any]) -> str:
     """Machine, date and versions in one line."""
     versions = ", ".join(f"{name} {version}" for name, version in info["versions"].items())

@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.bench.peers import installed
 from benchmarks.report import described, table
 from benchmarks.timing import environment
+from fastrnn.bench.peers import installed
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).parent / "results"

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.bench.cases import CELLS, GATES, Case, Size
-from fastrnn.bench.ours import fastrnn_layer
 from benchmarks.report import described, table
 from benchmarks.timing import environment
+from fastrnn.bench.cases import CELLS, GATES, Case, Size
+from fastrnn.bench.ours import fastrnn_layer
 from fastrnn.bench.timing import seconds_of
 from fastrnn.cells.gru import GRU
 from fastrnn.cells.lstm import LSTM

@@ -25,9 +25,9 @@ import numpy as np
 
 from benchmarks.compare import checked_out
 from benchmarks.memory import RESIDENT
-from fastrnn.bench.peers import installed
 from benchmarks.report import described, table
 from benchmarks.timing import environment
+from fastrnn.bench.peers import installed
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).parent / "results"

@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.bench.cases import CELLS
 from benchmarks.report import described, table
 from benchmarks.timing import environment
-from fastrnn.bench.timing import seconds_of
 from fastrnn import Sequential, layers
+from fastrnn.bench.cases import CELLS
+from fastrnn.bench.timing import seconds_of
 from fastrnn.engine.kernels.micro_kernel import VECTOR_BITS
 
 RESULTS = Path(__file__).parent / "results"

@@ -44,13 +44,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     warmup.add_argument("--no-training", action="store_true", help="only the kernels of predict")
     warmup.add_argument("--quiet", action="store_true", help="no progress bar")
     bench = commands.add_parser(
-        "bench", help="time this machine: fastrnn and the libraries that are installed of torch, keras with jax, onnxruntime"
+        "bench",
+        help="time this machine: fastrnn and the libraries that are installed of torch, keras with jax, onnxruntime",
     )
     bench.add_argument("--cells", nargs="+", help="simple_rnn, gru, lstm (default: all)")
     bench.add_argument("--peers", nargs="*", help="torch, keras-jax, onnxruntime (default: those installed)")
-    bench.add_argument("--seconds", type=float, default=0.5, help="time for each library and case (default 0.5)")
+    bench.add_argument(
+        "--seconds", type=float, default=0.5, help="time for each library and case (default 0.5)"
+    )
     bench.add_argument("--quick", action="store_true", help="one size only")
-    bench.add_argument("--out", type=Path, default=Path("fastrnn-bench"), help="folder of the files (fastrnn-bench)")
+    bench.add_argument(
+        "--out", type=Path, default=Path("fastrnn-bench"), help="folder of the files (fastrnn-bench)"
+    )
     bench.add_argument("--quiet", action="store_true", help="no progress bar")
     arguments = parser.parse_args(argv)
     if arguments.command == "bench":

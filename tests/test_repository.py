@@ -91,8 +91,8 @@ def test_quickstart_reaches_its_figures_and_draws_them(tmp_path):
 def test_grid_compares_equal_networks_and_writes_its_results(tmp_path):
     pytest.importorskip("matplotlib", reason="the extra 'plot' is not installed")
     from benchmarks import grid, report
-    from fastrnn.bench.cases import KINDS, Case, Size
     from benchmarks.timing import environment
+    from fastrnn.bench.cases import KINDS, Case, Size
 
     rows = []
     for kind in KINDS:

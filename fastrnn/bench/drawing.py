@@ -24,10 +24,16 @@ def draw_speed(machines: Mapping[str, Mapping[Case, Place]], path: Path) -> None
     """
     pyplot = extra("matplotlib.pyplot", "plot")
     figure, axes = pyplot.subplots(
-        len(machines), 1, squeeze=False, sharex=True, figsize=(7.2, 0.4 + 2.5 * len(machines)), layout="constrained"
+        len(machines),
+        1,
+        squeeze=False,
+        sharex=True,
+        figsize=(7.2, 0.4 + 2.5 * len(machines)),
+        layout="constrained",
     )
     for ax, (machine, best) in zip(axes[:, 0], machines.items(), strict=True):
-        names, spread = [], np.random.default_rng(0)
+        names: list[str] = []
+        spread = np.random.default_rng(0)
         for kind in TITLES:
             for cell, name in NAMES.items():
                 found = [
@@ -42,9 +48,11 @@ def draw_speed(machines: Mapping[str, Mapping[Case, Place]], path: Path) -> None
                 marker = "o" if kind == "inference" else "s"
                 jitter = row + spread.uniform(-0.2, 0.2, len(values))
                 ax.plot(values, jitter, marker, color=colour, alpha=0.45, markersize=4, markeredgewidth=0)
-                mean, top = geometric_mean(values), row - 0.38
+                mean, top = geometric_mean(list(values)), row - 0.38
                 ax.plot([mean, mean], [top, row + 0.38], color="black", linewidth=2.5)
-                ax.annotate(f"{mean:.1f}", (mean, top), ha="center", va="bottom", fontsize=8, fontweight="bold")
+                ax.annotate(
+                    f"{mean:.1f}", (mean, top), ha="center", va="bottom", fontsize=8, fontweight="bold"
+                )
                 names.append(f"{name}, {TITLES[kind].lower()}")
         ax.axvline(1, color="0.4", linestyle="--", linewidth=1)
         ax.set_xscale("log")

@@ -30,7 +30,7 @@ from fastrnn.bench.rows import (
     table,
 )
 from fastrnn.bench.timing import PAUSE_SECONDS, wait
-from fastrnn.bench.worker import LibraryFailed, Worker
+from fastrnn.bench.worker import LibraryFailed, Loaded, Worker
 from fastrnn.engine.kernels.micro_kernel import VECTOR_BITS
 from fastrnn.engine.runtime.threads import available
 from fastrnn.info import cpu_name
@@ -89,7 +89,7 @@ def run(settings: Settings) -> dict[str, Any]:
         for library in (OURS, *settings.libraries):
             workers[library] = Worker(library)
             stack.callback(workers[library].close)
-        for case in progress(settings.cases(), "bench", "case", settings.verbose):
+        for case in progress(settings.cases(), "bench", "case", settings.verbose, str):
             rows += _measure(case, workers, settings.seconds, failures)
     names = ("numpy", "numba", *(module for name in settings.libraries for module in PEERS[name][0]))
     return {
@@ -109,7 +109,7 @@ def _measure(case: Case, workers: dict[str, Worker], seconds: float, failures: l
         if workers[library].process.poll() is not None:
             del workers[library]
 
-    loaded = {}
+    loaded: dict[str, Loaded] = {}
     for library, worker in list(workers.items()):
         try:
             found = worker.load(case, available())
@@ -123,8 +123,7 @@ def _measure(case: Case, workers: dict[str, Worker], seconds: float, failures: l
     samples: dict[str, list[float]] = {library: [] for library in loaded}
     start, turn = time.perf_counter(), 0
     while samples and (
-        turn < LEAST_ROUNDS
-        or (turn < MOST_ROUNDS and time.perf_counter() - start < seconds * len(samples))
+        turn < LEAST_ROUNDS or (turn < MOST_ROUNDS and time.perf_counter() - start < seconds * len(samples))
     ):
         names = list(samples)
         for k in range(len(names)):
@@ -149,7 +148,8 @@ def described(found: dict[str, Any]) -> str:
     lines = []
     for case, place in best.items():
         times = [
-            f"{place[n]['median_s'] * 1e3:.3g} ({place[n]['threads']})" if n in place else "" for n in libraries
+            f"{place[n]['median_s'] * 1e3:.3g} ({place[n]['threads']})" if n in place else ""
+            for n in libraries
         ]
         value = ratio(place)
         last = f"{value:.2f}" if np.isfinite(value) else ""
@@ -168,7 +168,9 @@ def described(found: dict[str, Any]) -> str:
         values = [ratio(place) for case, place in best.items() if case.kind == kind]
         values = [value for value in values if np.isfinite(value)]
         if values:
-            text.append(f"{title}: geometric mean of the speeds {geometric_mean(values):.2f}, least {min(values):.2f}.")
+            text.append(
+                f"{title}: geometric mean of the speeds {geometric_mean(values):.2f}, least {min(values):.2f}."
+            )
     return "\n".join([*text, *(f"\n{failure.splitlines()[0]}" for failure in found["failures"])]) + "\n"
 
 

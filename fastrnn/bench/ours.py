@@ -20,6 +20,7 @@ def layer_class(cell: str) -> Any:
 
 def new_layers(case: Case, **kwargs: Any) -> list[Any]:
     """The layers of a case, without weights."""
+
     def layer() -> Any:
         arguments = {"return_sequences": True, "dtype": case.dtype, **kwargs}
         return layer_class(case.cell)(case.size.units, **arguments)

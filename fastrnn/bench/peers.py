@@ -12,6 +12,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,8 @@ def torch_contenders(case: Case, counts: Sequence[int]) -> Iterator[Contender]:
         return
     torch.set_flush_denormal(True)
     x, y = (torch.from_numpy(np.ascontiguousarray(a.transpose(1, 0, 2))) for a in case.data())
-    valid, lengths = case.valid(), case.lengths()
+    valid = case.valid()
+    lengths: Any = case.lengths()
     share = None
     if valid is not None:
         share = torch.from_numpy((valid.T[:, :, None] / (valid.sum() * case.outputs)).astype(case.dtype))
@@ -140,7 +142,7 @@ def torch_contenders(case: Case, counts: Sequence[int]) -> Iterator[Contender]:
 
         layer.train(case.kind == "training")
         run = infer if case.kind == "inference" else train
-        yield Contender("torch", str(threads), run, output, lambda n=threads: torch.set_num_threads(n), mode)
+        yield Contender("torch", str(threads), run, output, partial(torch.set_num_threads, threads), mode)
 
 
 # --- Keras on JAX --------------------------------------------------------------------------------------------------

@@ -109,5 +109,3 @@ def table(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> list[str]:
 
 def geometric_mean(values: Sequence[float]) -> float:
     return float(np.exp(np.mean(np.log(values))))
-
-

@@ -52,5 +52,3 @@ def calibrate(run: Callable[[], Any]) -> int:
     run()
     once = min(seconds_of(run, 1) for _ in range(2))
     return max(1, min(1000, math.ceil(BLOCK_SECONDS / max(once, 1e-9))))
-
-

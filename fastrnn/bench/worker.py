@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.bench.cases import Case
@@ -130,7 +129,7 @@ def main(library: str) -> None:
         except EOFError:
             return
         try:
-            reply = ({"load": work.load, "block": work.block}[name](*arguments), "")
+            reply = (getattr(work, name)(*arguments), "")
         except Exception as error:  # any error of another library is reported, and ends only its own part
             reply = (None, f"{type(error).__name__}: {error}")
         pickle.dump(reply, replies)

@@ -256,7 +256,7 @@ class BaseRNN(Parameters):
             validate,
             RowStates(model.layers) if self.stateful else None,
         )
-        bar = [Progress(1, type(self).__name__)] if self.verbose else []
+        bar = [Progress(int(self.verbose), type(self).__name__)] if self.verbose else []
         calls = CallbackList([rule, *bar], model, {"epochs": self.max_iter})
         outcome = run_epochs(model, task, calls)
         failure = outcome.interrupt or failure_of(outcome)

@@ -239,7 +239,7 @@ PARAMETERS = (
         than `n_iter_no_change` consecutive epochs. For a loss, `tol` is relative to its scale: the variance of the targets
         for the squared error, 1 for the cross-entropy. None: always `max_iter` epochs.
     verbose : bool or int, default=False
-        Whether to show a progress bar.
+        0 is silent; 1 shows a progress bar over the epochs, except in worker processes; 2 prints one line for each epoch.
     warm_start : bool, default=False
         Whether `fit` starts from the weights of the previous fit.
     early_stopping : bool, default=False

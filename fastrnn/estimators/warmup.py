@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from fastrnn.engine.runtime import threads
 from fastrnn.engine.runtime.jit import DISABLED
@@ -17,6 +16,7 @@ from fastrnn.estimators.network import CELLS, SOLVERS
 from fastrnn.layers import Dense, Input
 from fastrnn.models.sequential import Sequential
 from fastrnn.registry import choices
+from fastrnn.training.progress import progress
 
 __all__ = ["warmup"]
 
@@ -85,11 +85,9 @@ def warmup(
     if training:
         for kind, solver in itertools.product(kinds, SOLVERS):
             work.append((f"{solver} {kind}", _solve, (solver, names[0], kind)))
-    with tqdm(work, desc="compiling", disable=not verbose, leave=True) as bar:
-        for label, run, arguments in bar:
-            bar.set_postfix_str(label)
-            run(*arguments)
-            complete()
+    for _, run, arguments in progress(work, "compiling", "step", bool(verbose), lambda item: item[0]):
+        run(*arguments)
+        complete()
 
 
 def _distinct(argument: str, value: Any, convert: Callable[[Any], Any]) -> list[Any]:

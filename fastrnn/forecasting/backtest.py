@@ -16,6 +16,7 @@ from fastrnn.forecasting.frames import Panel, subset
 from fastrnn.forecasting.metrics import naive_scale
 from fastrnn.forecasting.uncertainty import spread_of
 from fastrnn.sequences import Ragged
+from fastrnn.training.progress import progress
 
 __all__ = ["Backtest", "BacktestSeries", "backtest"]
 
@@ -276,8 +277,6 @@ def _refitted(
     levels: tuple[float, ...],
 ) -> list[Any]:
     """Fit a clone on the steps up to each origin, the first of all series first, and forecast from there."""
-    from tqdm.auto import tqdm
-
     plan, rows, table = forecaster._plan.covariates, None, None
     if plan is not None:
         rows = read_covariates(X, panel, plan.names)[1]
@@ -285,7 +284,8 @@ def _refitted(
         table = read_static(static, panel.names, panel.columns)
     points: list[list[NDArray[Any]]] = [[] for _ in origins]
     quantiles: list[list[NDArray[Any]]] = [[] for _ in origins]
-    for turn in tqdm(range(max(map(len, origins))), desc="refit", disable=not forecaster.verbose):
+    turns = range(max(map(len, origins)))
+    for turn in progress(turns, "backtest", "refit", bool(forecaster.verbose)):
         chosen = [i for i, at in enumerate(origins) if turn < len(at)]
         ends = [int(origins[i][turn]) + 1 for i in chosen]
         part = subset(panel, chosen)
@@ -297,7 +297,7 @@ def _refitted(
                 for i, end in zip(chosen, ends, strict=True)
             ]
             known = CovariateRows(plan.names, cut)
-        again = clone(forecaster).set_params(season_length=forecaster.seasons_)
+        again = clone(forecaster).set_params(season_length=forecaster.seasons_, verbose=False)
         again._fit_panel(part, known, table)
         raw, *_ = again._raw(None, None)
         for i, values in zip(chosen, again._values(again._head.point(raw), horizon), strict=True):

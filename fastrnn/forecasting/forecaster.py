@@ -94,7 +94,7 @@ class RNNForecaster(ForecasterStates, Judging, Uncertainty, ForecasterParameters
     shuffle : bool, default=True
     random_state : int, RandomState or None, default=None
     verbose : bool or int, default=False
-        Whether to show a progress bar.
+        0 is silent; 1 shows a progress bar over the epochs, except in worker processes; 2 prints one line for each epoch.
     warm_start : bool, default=False
         Whether `fit` starts from the weights of the previous fit.
     early_stopping : bool, default=False

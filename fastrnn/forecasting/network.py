@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn import layers, optimizers
-from fastrnn.callbacks import Callback, EarlyStopping
+from fastrnn.callbacks import EarlyStopping
 from fastrnn.forecasting.distributions import Head, HorizonLoss
 from fastrnn.models import Sequential
 from fastrnn.schedules import CosineDecay
 from fastrnn.sequences import Ragged
+from fastrnn.training.progress import Progress
 
 __all__ = ["CELLS", "Span", "advance", "build", "compile_model", "n_epochs", "spans_of", "train"]
 
@@ -127,26 +128,6 @@ def compile_model(model: Sequential, p: Any, head: Head, n_updates: int) -> None
     model.compile(solver, HorizonLoss(head))
 
 
-class _Bar(Callback):
-    """One progress bar over all epochs."""
-
-    def __init__(self, n_epochs: int, title: str) -> None:
-        super().__init__()
-        self.n_epochs, self.title = n_epochs, title
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        from tqdm.auto import tqdm
-
-        self.bar = tqdm(total=self.n_epochs, desc=self.title, unit="epoch")
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.bar.set_postfix({k: f"{v:.4g}" for k, v in (logs or {}).items()}, refresh=False)
-        self.bar.update()
-
-    def on_train_end(self, logs: Any = None) -> None:
-        self.bar.close()
-
-
 def train(
     model: Sequential,
     p: Any,
@@ -175,7 +156,7 @@ def train(
         validation = (x, Ragged.from_list(held_out, dtype=p.dtype))
         calls.append(EarlyStopping(patience=p.n_iter_no_change, restore_best_weights=True))
     if p.verbose:
-        calls.append(_Bar(epochs, type(p).__name__))
+        calls.append(Progress(int(p.verbose), type(p).__name__))
     return model.fit(
         x,
         y,

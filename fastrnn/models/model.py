@@ -188,7 +188,8 @@ class Model(Network):
         epochs : int
             Number of the epoch before which to stop; epochs are counted from 0, also if `initial_epoch` is given.
         verbose : {"auto", 0, 1, 2}
-            Silent, a progress bar, or one line for each epoch.
+            0 is silent; 1 and "auto" show a progress bar for each epoch, except in worker processes; 2 prints one line for
+            each epoch.
         callbacks : list of Callback, optional
         validation_split : float
             Fraction of the samples, taken from the end, that is used for validation and not for training.

@@ -1,14 +1,86 @@
-"""The progress of training, as a bar or as lines."""
+"""The progress of long work, as a bar or as lines."""
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
+from fastrnn.engine.runtime.threads import in_worker
 from fastrnn.training.callback import Callback, Logs
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "new_bar", "progress"]
+
+#: Seconds between two refreshes of a bar: in a terminal or notebook, and where the output is a file.
+REFRESH, REFRESH_IN_FILES = 0.1, 10.0
+
+
+def new_bar(total: int | None, title: str, unit: str) -> Any:
+    """A progress bar of tqdm on the standard error stream, for terminals, notebooks and logs.
+
+    In a file, such as the log of a job, a bar is written at most every ten seconds. In worker processes of joblib and
+    multiprocessing no bar is shown, because the bars of several processes would overwrite each other.
+
+    Parameters
+    ----------
+    total : int or None
+        The number of units, if it is known.
+    title, unit : str
+        What is done, and what is counted.
+    """
+    from tqdm import TqdmWarning
+
+    with warnings.catch_warnings():
+        # A notebook without the package ipywidgets gets a bar of text.
+        warnings.simplefilter("ignore", TqdmWarning)
+        from tqdm.auto import tqdm
+    in_file = "ipykernel" not in sys.modules and not sys.stderr.isatty()
+    return tqdm(
+        total=total,
+        desc=title,
+        unit=unit,
+        leave=True,
+        disable=in_worker(),
+        mininterval=REFRESH_IN_FILES if in_file else REFRESH,
+    )
+
+
+def progress(
+    items: Collection[Any],
+    title: str,
+    unit: str,
+    shown: bool = True,
+    label: Callable[[Any], str] | None = None,
+) -> Iterator[Any]:
+    """Yield the items, with a bar that counts them.
+
+    Parameters
+    ----------
+    items : iterable with a length
+    title, unit : str
+        As in `new_bar`.
+    shown : bool
+        Whether to show the bar.
+    label : callable, optional
+        Gives the text beside the bar while an item is worked on.
+
+    Examples
+    --------
+    >>> from fastrnn.training.progress import progress
+    >>> [2 * n for n in progress(range(3), "double", "number", shown=False)]
+    [0, 2, 4]
+    """
+    if not shown:
+        yield from items
+        return
+    with new_bar(len(items), title, unit) as bar:
+        for item in items:
+            if label is not None:
+                bar.set_postfix_str(label(item))
+            yield item
+            bar.update()
 
 
 class Progress(Callback):
@@ -17,13 +89,10 @@ class Progress(Callback):
     Parameters
     ----------
     verbose : int
-        0 is silent, 1 shows a bar, 2 prints one line for each epoch.
+        0 is silent, 1 shows a bar (see `new_bar`), 2 and above prints one line for each epoch.
     title : str, optional
         If given, one bar with this title counts the epochs; otherwise each epoch has a bar that counts its batches.
     """
-
-    #: Seconds between two refreshes of the bar.
-    interval = 0.1
 
     def __init__(self, verbose: int, title: str | None = None) -> None:
         super().__init__()
@@ -33,20 +102,20 @@ class Progress(Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         if self.verbose == 1 and self.title is not None:
-            self._open(self.params.get("epochs"), self.title, "epoch")
+            self._bar = new_bar(self.params.get("epochs"), self.title, "epoch")
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self._start = time.perf_counter()
-        self._next = self._start + self.interval
+        self._next = self._start + REFRESH
         if self.shows_batches:
             title = f"Epoch {epoch + 1}/{self.params.get('epochs')}"
-            self._open(self.params.get("steps"), title, "batch")
+            self._bar = new_bar(self.params.get("steps"), title, "batch")
 
     def after_batch(self, batch: int, logs: Callable[[], Logs]) -> None:
-        """Refresh the bar after each `interval`; the running means are computed only then."""
+        """Refresh the bar after each `REFRESH` seconds; the running means are computed only then."""
         now = time.perf_counter()
         if self._bar is not None and now >= self._next:
-            self._next = now + self.interval
+            self._next = now + REFRESH
             self._show(batch + 1, logs())
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
@@ -55,17 +124,12 @@ class Progress(Callback):
             self._close()
         elif self._bar is not None:
             self._show(self._bar.n + 1, logs)
-        elif self.verbose == 2:
+        elif self.verbose > 1:
             seconds = time.perf_counter() - self._start
             print(f"Epoch {epoch + 1}/{self.params.get('epochs')} - {seconds:.1f}s - {_text(logs, ' - ')}")
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         self._close()
-
-    def _open(self, total: int | None, title: str, unit: str) -> None:
-        from tqdm.auto import tqdm
-
-        self._bar = tqdm(total=total, desc=title, unit=unit, leave=True)
 
     def _show(self, done: int, logs: Logs | None) -> None:
         self._bar.set_postfix_str(_text(logs), refresh=False)
