@@ -30,7 +30,7 @@ RESULTS = Path(__file__).parent / "results"
 
 def check_outputs(contenders: Sequence[Contender], case: Case) -> None:
     """Raise AssertionError if the contenders' outputs differ at valid steps; masked steps are not compared."""
-    compare_outputs(case, {str(contender): outputs_of(contender, case) for contender in contenders})
+    compare_outputs(case, [(str(contender), outputs_of(contender, case)) for contender in contenders])
 
 
 def measure(case: Case, libraries: tuple[str, ...], seconds: float) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +107,7 @@ class Case:
             count = 2 * count + 2 * rows * gates * h * len(self.inputs_of)
         return count * np.dtype(self.dtype).itemsize
 
-    def weights(self, layer: int = 0) -> list[NDArray]:
+    def weights(self, layer: int = 0) -> list[NDArray[Any]]:
         """Kernel, recurrent kernel and bias in Keras's layout: LSTM i f c o; GRU z r h with two rows of bias.
 
         `layer` is an index of `inputs_of`: 1 is the second layer, or the direction that reads backwards.
@@ -118,7 +119,7 @@ class Case:
         shapes = ((inputs, gates * h), (h, gates * h), bias)
         return [rng.uniform(-limit, limit, shape).astype(self.dtype) for shape in shapes]
 
-    def lengths(self) -> NDArray | None:
+    def lengths(self) -> NDArray[Any] | None:
         """Lengths of ragged sequences, the longest of T steps; None for other variants."""
         if self.variant != "ragged":
             return None
@@ -128,7 +129,7 @@ class Case:
         lengths[rng.integers(s.batch)] = s.steps
         return lengths
 
-    def valid(self) -> NDArray | None:
+    def valid(self) -> NDArray[Any] | None:
         """The mask (B, T), True at valid steps, or None if all are valid. The first step is always valid."""
         s, lengths = self.size, self.lengths()
         if lengths is not None:
@@ -139,7 +140,7 @@ class Case:
         mask[:, 0] = True
         return mask
 
-    def data(self) -> tuple[NDArray, NDArray]:
+    def data(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Inputs (B, T, I), zero at masked steps, and targets (B, T, outputs)."""
         s, valid = self.size, self.valid()
         rng = np.random.default_rng(1)

@@ -115,8 +115,7 @@ def _measure(case: Case, workers: dict[str, Worker], seconds: float, failures: l
             found = worker.load(case, available())
             if found is not None:
                 if library != OURS and OURS in loaded:
-                    both = {OURS: loaded[OURS].outputs, library: found.outputs}
-                    compare_outputs(case, both)
+                    compare_outputs(case, [(OURS, loaded[OURS].outputs), (library, found.outputs)])
                 loaded[library] = found
         except (LibraryFailed, AssertionError) as error:
             failed(library, error)

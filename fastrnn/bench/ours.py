@@ -77,7 +77,7 @@ def fastrnn_contenders(
         def train(model: Any = model) -> Any:
             return model.train_on_batch(x, y, mask=mask)
 
-        def output(model: Any = model) -> NDArray:
+        def output(model: Any = model) -> NDArray[Any]:
             return np.asarray(model.predict_on_batch(x, mask=mask))
 
         yield Contender("fastrnn", str(count), infer if case.kind == "inference" else train, output)

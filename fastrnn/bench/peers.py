@@ -29,7 +29,7 @@ class Contender:
     library: str
     threads: str
     run: Callable[[], Any]
-    output: Callable[[], NDArray]
+    output: Callable[[], NDArray[Any]]
     prepare: Callable[[], Any] = lambda: None
     #: How the library is used, if there are several ways.
     mode: str = ""
@@ -47,7 +47,7 @@ def thread_counts(most: int = 2) -> tuple[int, ...]:
     return tuple(itertools.takewhile(lambda n: n <= min(available(), most), (1 << k for k in range(20))))
 
 
-def gate_blocks(array: NDArray, order: tuple[int, ...]) -> NDArray:
+def gate_blocks(array: NDArray[Any], order: tuple[int, ...]) -> NDArray[Any]:
     """Reorder the gates, which are equal blocks of the last axis."""
     blocks = np.split(array, len(order), axis=-1)
     return np.concatenate([blocks[i] for i in order], axis=-1)
@@ -125,8 +125,8 @@ def torch_contenders(case: Case, counts: Sequence[int]) -> Iterator[Contender]:
         def train(
             layer: Any = layer,
             forward: Any = forward,
-            parameters: list = parameters,
-            learning: list = learning,
+            parameters: list[Any] = parameters,
+            learning: list[Any] = learning,
         ) -> Any:
             for p in parameters:
                 p.grad = None
@@ -137,7 +137,7 @@ def torch_contenders(case: Case, counts: Sequence[int]) -> Iterator[Contender]:
                     p.add_(p.grad, alpha=-LEARNING_RATE)
             return loss
 
-        def output(infer: Callable[[], Any] = infer) -> NDArray:
+        def output(infer: Callable[[], Any] = infer) -> NDArray[Any]:
             return infer().numpy().transpose(1, 0, 2)
 
         layer.train(case.kind == "training")
@@ -195,7 +195,7 @@ def keras_contenders(case: Case, counts: Sequence[int]) -> Iterator[Contender]:
     def forward(trainable: Any, state: Any, x: Any) -> Any:
         return model.stateless_call(trainable, state, x, mask=mask, training=False)[0]
 
-    def output() -> NDArray:
+    def output() -> NDArray[Any]:
         return np.asarray(forward([v.value for v in model.trainable_variables], state, x))
 
     if case.kind == "inference":
@@ -227,9 +227,9 @@ def onnx_model(case: Case, *, with_state: bool = False) -> Any:
     directions = 2 if case.variant == "bidirectional" else 1
     lengths = ["lengths"] if case.variant == "ragged" else []
     states = ["h", "c"][: 2 if case.cell == "lstm" else 1] if with_state else []
-    constants: dict[str, NDArray] = {}
+    constants: dict[str, NDArray[Any]] = {}
 
-    def add_weights(name: str, parts: list[list[NDArray]]) -> list[str]:
+    def add_weights(name: str, parts: list[list[NDArray[Any]]]) -> list[str]:
         """Weights of one node, with an axis for its directions."""
         kernels, recurrents, biases = zip(*parts, strict=True)
         both = [b if case.cell == "gru" else np.stack([b, np.zeros_like(b)]) for b in biases]
@@ -296,7 +296,7 @@ def onnxruntime_contenders(case: Case, counts: Sequence[int]) -> Iterator[Conten
         def run(session: Any = session) -> Any:
             return session.run(None, feed)[0]
 
-        def output(run: Callable[[], Any] = run) -> NDArray:
+        def output(run: Callable[[], Any] = run) -> NDArray[Any]:
             # (T, directions, B, H) -> (B, T, directions * H)
             y = run().transpose(2, 0, 1, 3)
             return y.reshape(*y.shape[:2], -1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ Row = dict[str, Any]
 Place = dict[str, Row]
 
 
-def outputs_of(contender: Contender, case: Case) -> list[NDArray]:
+def outputs_of(contender: Contender, case: Case) -> list[NDArray[Any]]:
     """The output at valid steps, and for training the output after one step of training too."""
     valid = case.valid()
     contender.prepare()
@@ -30,7 +30,7 @@ def outputs_of(contender: Contender, case: Case) -> list[NDArray]:
     return found if valid is None else [output[valid] for output in found]
 
 
-def compare_outputs(case: Case, outputs: Mapping[str, Sequence[NDArray]]) -> None:
+def compare_outputs(case: Case, outputs: Sequence[tuple[str, Sequence[NDArray[Any]]]]) -> None:
     """Compare what `outputs_of` returned for several contenders with that of the first.
 
     Raises
@@ -38,24 +38,25 @@ def compare_outputs(case: Case, outputs: Mapping[str, Sequence[NDArray]]) -> Non
     AssertionError
         If outputs differ, or the changes by one step of training; the message names the contender.
     """
-    names = list(outputs)
+    first_name, first = outputs[0]
     tolerance = 2e-4 if case.dtype == "float32" else 1e-6  # some peers always multiply in float32
 
-    def compare(name: str, what: str, value: NDArray, expected: NDArray, rtol: float, atol: float) -> None:
-        message = f"{case}: {what} of {name} against {names[0]}"
+    def compare(
+        name: str, what: str, value: NDArray[Any], expected: NDArray[Any], rtol: float, atol: float
+    ) -> None:
+        message = f"{case}: {what} of {name} against {first_name}"
         np.testing.assert_allclose(value, expected, rtol=rtol, atol=atol, err_msg=message)
 
-    first = outputs[names[0]]
-    for name in names[1:]:
-        compare(name, "output", outputs[name][0], first[0], tolerance, tolerance)
+    for name, found in outputs[1:]:
+        compare(name, "output", found[0], first[0], tolerance, tolerance)
         if case.kind == "training":
             # In float32 a small change has few digits; a wrong gradient or a different mean differs by more than a tenth.
-            change, expected = outputs[name][1] - outputs[name][0], first[1] - first[0]
+            change, expected = found[1] - found[0], first[1] - first[0]
             least = 0.1 * float(np.abs(expected).max()) + 1e-6
             compare(name, "change by one step", change, expected, 0, least)
 
 
-def new_row(case: Case, library: str, threads: str, mode: str, seconds: NDArray) -> Row:
+def new_row(case: Case, library: str, threads: str, mode: str, seconds: NDArray[Any]) -> Row:
     """The row of one contender, from the seconds per call of its blocks."""
     low, median, high = np.percentile(seconds, [25, 50, 75])
     return {

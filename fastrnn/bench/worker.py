@@ -1,4 +1,4 @@
-"""One library in a process of its own: ``python -m fastrnn.bench.worker LIBRARY``
+"""One library in a process of its own.
 
 Requests and replies are pickled, on the standard input and output. A request is a name of a method of `Work` and its
 arguments; a reply is a pair of what it returned and, if it failed, the error's text.
@@ -28,7 +28,7 @@ class Loaded(NamedTuple):
 
     threads: str
     mode: str
-    outputs: list[NDArray]
+    outputs: list[NDArray[Any]]
 
 
 class LibraryFailed(RuntimeError):
@@ -82,7 +82,12 @@ class Worker:
         root = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fastrnn.bench.worker", library],
+            [
+                sys.executable,
+                "-c",
+                "import sys; from fastrnn.bench.worker import main; main(sys.argv[1])",
+                library,
+            ],
             env={**os.environ, "PYTHONPATH": path, "KERAS_BACKEND": "jax"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -119,6 +124,7 @@ class Worker:
 
 
 def main(library: str) -> None:
+    """Answer requests until the standard input ends."""
     # What a library prints must not mix with the replies.
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -134,7 +140,3 @@ def main(library: str) -> None:
             reply = (None, f"{type(error).__name__}: {error}")
         pickle.dump(reply, replies)
         replies.flush()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

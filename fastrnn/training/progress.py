@@ -36,15 +36,19 @@ def new_bar(total: int | None, title: str, unit: str) -> Any:
         # A notebook without the package ipywidgets gets a bar of text.
         warnings.simplefilter("ignore", TqdmWarning)
         from tqdm.auto import tqdm
-    in_file = "ipykernel" not in sys.modules and not sys.stderr.isatty()
     return tqdm(
         total=total,
         desc=title,
         unit=unit,
         leave=True,
         disable=in_worker(),
-        mininterval=REFRESH_IN_FILES if in_file else REFRESH,
+        mininterval=REFRESH_IN_FILES if _in_file() else REFRESH,
     )
+
+
+def _in_file() -> bool:
+    """Whether bars are written neither to a notebook nor to a terminal."""
+    return "ipykernel" not in sys.modules and not sys.stderr.isatty()
 
 
 def progress(
@@ -78,7 +82,7 @@ def progress(
     with new_bar(len(items), title, unit) as bar:
         for item in items:
             if label is not None:
-                bar.set_postfix_str(label(item))
+                bar.set_postfix_str(label(item), refresh=not _in_file())
             yield item
             bar.update()
 
