@@ -112,7 +112,7 @@ def _processor() -> dict[str, Any]:
     return {
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
         "name": cpu_name(),
-        "name in LLVM": unknown if STOCK else symbols.get_hostcpu_name(),
+        "name in LLVM": unknown if STOCK else symbols.get_host_cpu_name(),
         "features": unknown if STOCK else " ".join(name for name in _FEATURES if name in present),
         "vector width, bits": VECTOR_BITS,
     }
