@@ -21,7 +21,8 @@ Which settings count, why, and how to measure.
   tried, or with ``FASTRNN_STOCK_NUMBA=1``, kernels are compiled by public functions of Numba only: the same results,
   slower, and 10 to 20 seconds of compiling in each process.
 
-The measured figures, with their commands, are in ``benchmarks/README.md`` and ``benchmarks/results``.
+The measured figures, with their commands, are in ``benchmarks/README.md`` and ``benchmarks/results``. ``fastrnn bench``
+times this machine: fastrnn and what is installed of PyTorch, Keras on JAX and ONNX Runtime, in one table and one picture.
 """
 
 # %%
@@ -33,6 +34,7 @@ import time
 import numpy as np
 
 from fastrnn import RNNRegressor, Sequential, fit_many, layers
+from fastrnn.distributed import communication
 from fastrnn.plotting.common import COLOURS, new_axes
 
 
@@ -77,3 +79,42 @@ data = [(x, x[:, -5:, 0].sum(axis=1)) for x in rng.normal(size=(20, 100, 50, 3))
 small = RNNRegressor(cell="gru", units=16, max_iter=20, tol=None, random_state=0)
 models = fit_many(small, data)
 print(f"{len(models)} models, R2 of the first {models[0].score(*data[0]):.2f}")
+
+# %%
+# More than one machine
+# ---------------------
+# Searches run on a dask cluster as they are: ``with joblib.parallel_config("dask"): GridSearchCV(...).fit(X, y)``. One
+# network is trained by a whole cluster with :mod:`fastrnn.distributed` (extra ``dask``), on data larger than one
+# memory::
+#
+#     from dask import array
+#     from distributed import Client
+#     from fastrnn.distributed import DaskRNNClassifier
+#
+#     client = Client("tcp://scheduler:8786")
+#     X = array.from_zarr("sequences.zarr")  # (n_samples, n_timesteps, n_features)
+#     model = DaskRNNClassifier(cell="gru", units=64, batch_size=65536).fit(X, y)
+#     model.predict(X).to_zarr("answers.zarr")  # block by block
+#
+# Each update sends all weights to every worker, and a gradient back. This is the global batch whose computation takes as
+# long as that. The time of a sequence is three times that of a prediction above, as the backward pass has twice the work.
+n_weights = sum(weight.size for weight in model.get_weights())
+seconds_per_sequence = 3 * took[-1] / batches[-1] / 1000
+bandwidths = {"1 Gbit/s": 1.25e8, "10 Gbit/s": 1.25e9, "100 Gbit/s": 1.25e10}
+workers = np.array([8, 16, 32, 64, 125, 250, 500, 1000])
+print(f"{n_weights} weights, {1e6 * seconds_per_sequence:.0f} us a sequence")
+print("workers   MB a step  " + "  ".join(f"{name:>11}" for name in bandwidths))
+for n in workers:
+    found = [communication(int(n), n_weights, w, seconds_per_sequence) for w in bandwidths.values()]
+    print(f"{n:7d}  {found[0].n_bytes / 1e6:10.1f}  " + "  ".join(f"{f.break_even_batch:11d}" for f in found))
+
+# %%
+ax = new_axes(figsize=(6, 3.4))
+for (name, bandwidth), colour in zip(bandwidths.items(), COLOURS, strict=False):
+    even = [
+        communication(int(n), n_weights, bandwidth, seconds_per_sequence).break_even_batch for n in workers
+    ]
+    ax.loglog(workers, even, "o-", color=colour, label=name)
+ax.set(xlabel="workers", ylabel="sequences", title="Global batch from which computation takes longer")
+ax.legend(frameon=False)
+ax.grid(alpha=0.3)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from fastrnn import cells as cells
     from fastrnn import constraints as constraints
     from fastrnn import datasets as datasets
+    from fastrnn import distributed as distributed
     from fastrnn import engine as engine
     from fastrnn import estimators as estimators
     from fastrnn import exceptions as exceptions
@@ -89,6 +90,7 @@ _MODULES = (
     "cells",
     "constraints",
     "datasets",
+    "distributed",
     "engine",
     "estimators",
     "exceptions",

@@ -1,0 +1,154 @@
+"""Training on the workers of a dask cluster."""
+
+import logging
+import os
+import signal
+import threading
+import time
+
+import joblib
+import numpy as np
+import pytest
+
+from fastrnn import RNNClassifier, RNNRegressor
+
+distributed = pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore:Creating scratch"
+)
+
+import dask.array as da  # noqa: E402
+
+from fastrnn.distributed import DaskRNNClassifier, DaskRNNRegressor, communication  # noqa: E402
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((90, 6, 3))
+Y = np.array(["low", "middle", "high"])[np.digitize(X[:, :, 0].mean(axis=1), [-0.2, 0.2])]
+OPTIONS = {"cell": "gru", "units": 5, "batch_size": 32, "max_iter": 4, "tol": None, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def client():
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0"
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+def spread(array, rows=20):
+    return da.from_array(array, chunks=(rows, *[-1] * (array.ndim - 1)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "options", [{}, {"alpha": 0.01, "clipnorm": 0.5, "class_weight": "balanced"}], ids=["plain", "all"]
+)
+def test_dask_classifier_equals_one_process_with_the_same_batch(client, dtype, options):
+    weight = RNG.random(len(X))
+    one = RNNClassifier(dtype=dtype, **OPTIONS, **options).fit(X, Y, weight)
+    many = DaskRNNClassifier(dtype=dtype, **OPTIONS, **options).fit(spread(X), spread(Y), spread(weight))
+    tolerance = 1e-5 if dtype == "float32" else 1e-11
+    for ours, theirs in zip(many.model_.get_weights(), one.model_.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(many.loss_curve_, one.loss_curve_, rtol=1e-5)
+    lazy = many.predict(spread(X))
+    assert isinstance(lazy, da.Array)
+    np.testing.assert_array_equal(lazy.compute(), one.predict(X))
+    probabilities = many.predict_proba(spread(X))
+    assert probabilities.shape == (90, 3)
+    np.testing.assert_allclose(probabilities.compute(), one.predict_proba(X), atol=1e-4)
+    assert many.score(X, Y) == one.score(X, Y)
+
+
+def test_dask_classifier_of_tokens_equals_one_process(client):
+    tokens, labels = RNG.integers(0, 30, (64, 7)), RNG.integers(0, 2, 64)
+    options = {**OPTIONS, "vocabulary_size": 30, "embedding_dim": 4}
+    one = RNNClassifier(**options).fit(tokens, labels)
+    many = DaskRNNClassifier(**options).fit(spread(tokens), labels)
+    for ours, theirs in zip(many.model_.get_weights(), one.model_.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_outputs", [1, 2])
+def test_dask_regressor_equals_one_process(client, n_outputs):
+    targets = X[:, -1, 0] if n_outputs == 1 else X[:, -1, :2]
+    one = RNNRegressor(**OPTIONS).fit(X, targets)
+    many = DaskRNNRegressor(**OPTIONS).fit(spread(X), spread(targets))
+    lazy = many.predict(spread(X))
+    assert lazy.shape == targets.shape
+    np.testing.assert_allclose(lazy.compute(), one.predict(X), atol=2e-5)
+
+
+def test_dask_training_survives_a_lost_worker(caplog):
+    """A worker's process is killed while it trains: the weights are those of an undisturbed training."""
+    caplog.set_level(logging.WARNING, "fastrnn.distributed")
+    options = {**OPTIONS, "max_iter": 60, "dtype": "float64"}
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        pids = list(client.run(os.getpid).values())
+
+        def kill():
+            time.sleep(1.0)
+            os.kill(pids[0], signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        many = DaskRNNClassifier(**options).fit(spread(X), Y, client=client)
+        killer.join()
+    one = RNNClassifier(**options).fit(X, Y)
+    assert many.n_iter_ == 60
+    for ours, theirs in zip(many.model_.get_weights(), one.model_.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
+    assert "was lost" in caplog.text
+
+
+def test_dask_bad_input_is_refused_before_any_work(client):
+    model = DaskRNNClassifier(**OPTIONS)
+    with pytest.raises(TypeError, match=r"X is ndarray.*dask.array.from_array"):
+        model.fit(X, Y)
+    with pytest.raises(ValueError, match=r"shape \(90, 3\)"):
+        model.fit(spread(X[:, 0]), Y)
+    for name, value in (
+        ("dropout", 0.1),
+        ("stateful", True),
+        ("return_sequences", True),
+        ("early_stopping", True),
+    ):
+        with pytest.raises(ValueError, match=f"{name}=.*can't be used on a cluster"):
+            DaskRNNClassifier(**OPTIONS, **{name: value}).fit(spread(X), Y)
+    with pytest.raises(ValueError, match="inconsistent"):
+        model.fit(spread(X), Y[:-1])
+    assert "model_" not in vars(model)
+    assert "_cluster" not in vars(model)
+
+
+def test_dask_cluster_without_workers_is_named(client):
+    with (
+        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster,
+        distributed.Client(cluster, set_as_default=False) as empty,
+        pytest.raises(RuntimeError, match=r"has no workers: start some with cluster.scale\(2\)"),
+    ):
+        DaskRNNClassifier(**OPTIONS).fit(spread(X), Y, client=empty)
+
+
+def test_grid_search_runs_on_a_dask_cluster(client):
+    from sklearn.model_selection import GridSearchCV
+
+    search = GridSearchCV(RNNClassifier(**OPTIONS), {"units": [3, 5]}, cv=3)
+    alone = {**search.fit(X, Y).cv_results_}
+    with joblib.parallel_config("dask"):
+        search.fit(X, Y)
+    np.testing.assert_array_equal(search.cv_results_["mean_test_score"], alone["mean_test_score"])
+
+
+def test_communication_counts_bytes_and_seconds():
+    found = communication(4, 1000, 1e6, 1e-3)
+    assert found == (32_000, 0.032, 128)
+    for bad in ((0, 1, 1.0, 1.0), (1, 1, 0.0, 1.0), (1, 1, 1.0, -1.0)):
+        with pytest.raises(ValueError):
+            communication(*bad)
