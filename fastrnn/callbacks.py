@@ -11,7 +11,6 @@ import inspect
 import math
 import os
 import string
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 from fastrnn.checks import flag, integer, number
 from fastrnn.registry import choices
 from fastrnn.schedules import LearningRateSchedule
-from fastrnn.training.callback import Callback, CallbackList, History, Logs
+from fastrnn.training.callback import Callback, CallbackList, History, Logs, TerminateOnNaN
 from fastrnn.training.monitor import Monitor
 from fastrnn.training.progress import Progress
 
@@ -174,6 +173,20 @@ class ModelCheckpoint(Monitor):
         Save after each epoch, or after each `save_freq` batches.
     initial_value_threshold : float, optional
         With `save_best_only`, the model is saved only if the value is better than this.
+
+    Examples
+    --------
+    >>> import tempfile, os
+    >>> import numpy as np
+    >>> from fastrnn import Sequential, layers
+    >>> from fastrnn.callbacks import ModelCheckpoint
+    >>> model = Sequential([layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> folder = tempfile.mkdtemp()
+    >>> saving = ModelCheckpoint(os.path.join(folder, "best-{epoch:02d}.fastrnn"), monitor="loss")
+    >>> history = model.fit(np.ones((4, 2)), np.ones((4, 1)), epochs=2, verbose=0, callbacks=[saving])
+    >>> sorted(os.listdir(folder))
+    ['best-01.fastrnn', 'best-02.fastrnn']
     """
 
     def __init__(
@@ -266,6 +279,18 @@ class ReduceLROnPlateau(Monitor):
         Number of epochs after a reduction in which epochs without an improvement are not counted.
     min_lr : float
         The rate is not lowered below it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import Sequential, layers
+    >>> from fastrnn.callbacks import ReduceLROnPlateau
+    >>> model = Sequential([layers.Dense(1, kernel_initializer="zeros")])
+    >>> model.compile("sgd", "mse")  # the targets are met from the start, so that no epoch improves
+    >>> lower = ReduceLROnPlateau("loss", factor=0.5, patience=1)
+    >>> history = model.fit(np.ones((4, 2)), np.zeros((4, 1)), epochs=3, verbose=0, callbacks=[lower])
+    >>> float(model.optimizer.learning_rate)
+    0.0025
     """
 
     def __init__(
@@ -472,16 +497,3 @@ class CSVLogger(Callback):
         if self._file is not None:
             self._file.close()
             self._file = None
-
-
-class TerminateOnNaN(Callback):
-    """Ends training without an error when the loss is NaN or infinite.
-
-    Without this callback, `fit` raises :class:`~fastrnn.exceptions.NonFiniteLossError`. In both cases the model's last
-    finite weights are restored.
-    """
-
-    def on_non_finite_loss(self, batch: int) -> None:
-        """Print a message; `fit` calls this instead of raising the error."""
-        print(f"Batch {batch}: the loss is not finite, training ends", file=sys.stderr)
-        self.model.stop_training = True

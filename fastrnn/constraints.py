@@ -26,7 +26,18 @@ _EPSILON = 1e-7
 
 
 class Constraint(Configurable):
-    """Base class: a subclass defines ``__call__(w) -> ndarray``, which returns the nearest allowed weights."""
+    """Base class: a subclass defines ``__call__(w) -> ndarray``, which returns the nearest allowed weights.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.constraints import Constraint
+    >>> class AtMostOne(Constraint):
+    ...     def __call__(self, w):
+    ...         return np.minimum(w, 1)
+    >>> AtMostOne()(np.array([0.5, 3.0]))
+    array([0.5, 1. ])
+    """
 
     def __call__(self, w: np.ndarray) -> np.ndarray:
         return w

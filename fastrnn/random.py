@@ -50,7 +50,14 @@ def check_seed(seed: Any) -> Any:
 
 
 def new_seed(seed: int | np.random.SeedSequence | None = None) -> np.random.SeedSequence:
-    """Return a seed sequence made from `seed`; None makes it from the global seed."""
+    """Return a seed sequence made from `seed`; None makes it from the global seed.
+
+    Examples
+    --------
+    >>> from fastrnn.random import new_seed
+    >>> new_seed(7).entropy
+    7
+    """
     if isinstance(seed, np.random.SeedSequence):
         return seed
     check_seed(seed)

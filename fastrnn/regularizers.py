@@ -27,7 +27,21 @@ __all__ = [
 
 
 class Regularizer(Configurable):
-    """Base class: a subclass defines ``__call__(x) -> float`` and ``gradient(x) -> ndarray`` of the shape of `x`."""
+    """Base class: a subclass defines ``__call__(x) -> float`` and ``gradient(x) -> ndarray`` of the shape of `x`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.regularizers import Regularizer
+    >>> class Squares(Regularizer):
+    ...     def __call__(self, x):
+    ...         return float((x**2).sum())
+    ...
+    ...     def gradient(self, x):
+    ...         return 2 * x
+    >>> Squares()(np.array([1.0, 2.0]))
+    5.0
+    """
 
     def __call__(self, x: np.ndarray) -> float:
         raise NotImplementedError

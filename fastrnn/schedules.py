@@ -22,7 +22,17 @@ __all__ = [
 
 
 class LearningRateSchedule(Configurable):
-    """Base class: a subclass defines ``__call__(step) -> float``, the rate of update number `step`, counted from 0."""
+    """Base class: a subclass defines ``__call__(step) -> float``, the rate of update number `step`, counted from 0.
+
+    Examples
+    --------
+    >>> from fastrnn.schedules import LearningRateSchedule
+    >>> class Halving(LearningRateSchedule):
+    ...     def __call__(self, step):
+    ...         return 0.1 * 0.5**step
+    >>> Halving()(2)
+    0.025
+    """
 
     def __call__(self, step: int) -> float:
         raise NotImplementedError

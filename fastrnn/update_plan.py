@@ -18,7 +18,15 @@ def _not_marked(rows: np.ndarray) -> None:
 
 
 class Table(NamedTuple):
-    """A weight of which an update changes only some rows."""
+    """A weight of which an update changes only some rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.optimizers import Table
+    >>> Table(0, 12, (4, 3), lambda: np.array([1])).rows()
+    array([1])
+    """
 
     start: int
     stop: int
@@ -30,7 +38,14 @@ class Table(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The slices of the flat vectors that an optimizer updates."""
+    """The slices of the flat vectors that an optimizer updates.
+
+    Examples
+    --------
+    >>> from fastrnn.optimizers import Plan
+    >>> Plan([(0, 12), (12, 15)], [(0, 15)], []).runs
+    [(0, 15)]
+    """
 
     #: Start and stop of each weight that is updated as a whole.
     variables: list[tuple[int, int]]

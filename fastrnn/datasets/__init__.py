@@ -47,7 +47,15 @@ __all__ = [
 
 
 class Series(NamedTuple):
-    """A series with equally spaced steps."""
+    """A series with equally spaced steps.
+
+    Examples
+    --------
+    >>> from fastrnn.datasets import load_airline
+    >>> series = load_airline()
+    >>> series.values.shape, series.names
+    ((144,), ('passengers',))
+    """
 
     time: NDArray[Any]
     """(n_steps,) datetime64."""
@@ -58,7 +66,16 @@ class Series(NamedTuple):
 
 
 class Vowels(NamedTuple):
-    """Ragged sequences, split as published."""
+    """Ragged sequences, split as published.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.datasets import Vowels
+    >>> data = Vowels([np.zeros((20, 12))], np.array(["1"]), [np.zeros((15, 12))], np.array(["2"]))
+    >>> data.X_test[0].shape
+    (15, 12)
+    """
 
     X_train: list[NDArray[Any]]
     """270 arrays of shape (n_timesteps_i, 12), float32."""
@@ -69,7 +86,14 @@ class Vowels(NamedTuple):
 
 
 class Federalist(NamedTuple):
-    """Texts of the papers, by the folder that they are in."""
+    """Texts of the papers, by the folder that they are in.
+
+    Examples
+    --------
+    >>> from fastrnn.datasets import Federalist
+    >>> Federalist(["by Hamilton"], ["by Madison"], ["by whom?"]).unknown
+    ['by whom?']
+    """
 
     hamilton: list[str]
     madison: list[str]
@@ -402,7 +426,7 @@ def _body(text: str) -> str:
 
 
 def federalist_head(text: str) -> tuple[int | None, tuple[str, ...]]:
-    """Read a paper's number and its author from its head.
+    r"""Read a paper's number and its author from its head.
 
     Parameters
     ----------
@@ -415,6 +439,12 @@ def federalist_head(text: str) -> tuple[int | None, tuple[str, ...]]:
         The paper's number among the 85; None if the text doesn't start with one.
     authors : tuple of str
         Lower-case names; two if the authors wrote the paper together, none if the line is missing.
+
+    Examples
+    --------
+    >>> from fastrnn.datasets import federalist_head
+    >>> federalist_head("10\n\nMADISON\n\nTo the People of the State of New York:")
+    (10, ('madison',))
     """
     number = re.match(r"\s*(\d+)\b", text)
     line = _AUTHOR_LINE.search(text)

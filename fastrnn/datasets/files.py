@@ -77,7 +77,17 @@ FETCHED_BY = {
 
 
 class DataNotFoundError(FileNotFoundError):
-    """A data set is not in the folder, or could not be downloaded."""
+    """A data set is not in the folder, or could not be downloaded.
+
+    Examples
+    --------
+    >>> from fastrnn.datasets import DataNotFoundError, load_imdb
+    >>> try:
+    ...     load_imdb(folder="/no/such/folder")
+    ... except DataNotFoundError as error:
+    ...     print("IMDB is not here")
+    IMDB is not here
+    """
 
 
 def data_folder(folder: str | os.PathLike[str] | None = None) -> Path:

@@ -225,7 +225,18 @@ def _without_padding(x: NDArray[Any]) -> NDArray[Any]:
 
 
 class LongTable(NamedTuple):
-    """Sequences of a long table, sorted by their names."""
+    r"""Sequences of a long table, sorted by their names.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from fastrnn.datasets import read_long
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "long.csv")
+    >>> _ = path.write_text("unique_id,ds,v\na,1,0.5\na,2,0.6\nb,1,7\n")
+    >>> table = read_long(path)
+    >>> [x.shape for x in table.X], table.columns
+    ([(2, 1), (1, 1)], ('v',))
+    """
 
     X: list[NDArray[Any]]
     """Arrays of shape (n_timesteps_i, n_columns)."""

@@ -62,6 +62,17 @@ class Backtest:
     horizon : int
     levels : tuple of float
         Levels of the quantiles; empty if there are none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.forecasting import RNNForecaster
+    >>> series = np.sin(np.arange(80.0))
+    >>> forecaster = RNNForecaster(horizon=4, cell="gru", units=4, season_length=6, max_iter=2, random_state=0)
+    >>> backtest = forecaster.fit(series[:60]).backtest(series, start=60)
+
+    >>> backtest.horizon, len(backtest.series)
+    (4, 1)
     """
 
     series: list[BacktestSeries]

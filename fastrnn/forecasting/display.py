@@ -40,6 +40,18 @@ class ForecastDisplay:
     figure_ : matplotlib Figure
     axes_ : ndarray of matplotlib Axes
         One for each series.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.forecasting import RNNForecaster
+    >>> series = np.sin(np.arange(80.0))
+    >>> forecaster = RNNForecaster(horizon=4, cell="gru", units=4, season_length=6, max_iter=2, random_state=0)
+    >>> backtest = forecaster.fit(series[:60]).backtest(series, start=60)
+
+    >>> from fastrnn.forecasting import ForecastDisplay
+    >>> len(ForecastDisplay.from_backtest(backtest, series).axes_)
+    1
     """
 
     backtest: Backtest
@@ -148,6 +160,18 @@ class BacktestDisplay:
     ----------
     figure_ : matplotlib Figure
     axes_ : ndarray of two matplotlib Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.forecasting import RNNForecaster
+    >>> series = np.sin(np.arange(80.0))
+    >>> forecaster = RNNForecaster(horizon=4, cell="gru", units=4, season_length=6, max_iter=2, random_state=0)
+    >>> backtest = forecaster.fit(series[:60]).backtest(series, start=60)
+
+    >>> from fastrnn.forecasting import BacktestDisplay
+    >>> len(BacktestDisplay.from_backtest(backtest).axes_)
+    2
     """
 
     backtest: Backtest

@@ -83,6 +83,12 @@ def naive_scale(y_train: ArrayLike, period: int = 1) -> float:
     """Return the mean absolute error of the seasonal naive forecast in the training data, without missing steps.
 
     If it is zero or undefined for this period, period 1 is used; NaN if that is zero or undefined too.
+
+    Examples
+    --------
+    >>> from fastrnn.forecasting import naive_scale
+    >>> naive_scale([1.0, 2.0, 4.0, 7.0])  # the mean of 1, 2 and 3
+    2.0
     """
     train = as_series(y_train, "y_train")
     for lag in (period, 1):
@@ -132,6 +138,12 @@ def pinball(y_true: ArrayLike, y_pred: ArrayLike, level: float) -> float:
     r"""Mean pinball loss of forecasts of the quantile `level`.
 
     .. math:: \operatorname{mean} \max(q (y_t - \hat y_t), (q - 1)(y_t - \hat y_t))
+
+    Examples
+    --------
+    >>> from fastrnn.forecasting import pinball
+    >>> round(pinball([1.0, 2.0], [2.0, 1.0], 0.9), 3)  # too low costs nine times as much as too high
+    0.5
     """
     if not 0 < level < 1:
         raise ValueError(f"level={level!r} must lie between 0 and 1")
@@ -141,7 +153,14 @@ def pinball(y_true: ArrayLike, y_pred: ArrayLike, level: float) -> float:
 
 
 def coverage(y_true: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> float:
-    """Fraction of true values inside the intervals, including the bounds."""
+    """Fraction of true values inside the intervals, including the bounds.
+
+    Examples
+    --------
+    >>> from fastrnn.forecasting import coverage
+    >>> coverage([1.0, 2.0, 3.0, 4.0], [0, 0, 0, 0], [3, 3, 3, 3])
+    0.75
+    """
     true, low = _pair(y_true, lower)
     high = _pair(y_true, upper)[1]
     return float(np.mean((true >= low) & (true <= high)))

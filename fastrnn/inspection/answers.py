@@ -127,7 +127,16 @@ def _cut(n: int, size: int = 256) -> list[slice]:
 
 
 class DeletionCurve(NamedTuple):
-    """The mean answer after deleting a fraction of the steps, in three orders."""
+    """The mean answer after deleting a fraction of the steps, in three orders.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.inspection import DeletionCurve
+    >>> curve = DeletionCurve(np.array([0.0, 0.5]), np.array([0.9, 0.4]), np.array([0.9, 0.7]), np.array([0.9, 0.88]))
+    >>> curve.most[1] < curve.random[1] < curve.least[1]  # the attributions name the steps that count
+    np.True_
+    """
 
     fractions: NDArray[Any]
     """(n_fractions,) fractions of the steps that are deleted."""

@@ -77,6 +77,14 @@ class Layer:
         By default the class name in snake case, numbered inside a model.
     input_shape : tuple, optional
         Shape of the input without the batch axis, for the first layer of a model.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.layers import Dense
+    >>> layer = Dense(2)
+    >>> layer(np.ones((4, 3))).shape, [w.shape for w in layer.get_weights()]
+    ((4, 2), [(3, 2), (2,)])
     """
 
     # Properties of a layer. Models, streams and training read these attributes; a subclass sets those that differ.

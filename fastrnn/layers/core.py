@@ -49,6 +49,12 @@ class InputLayer(Layer):
     sparse, ragged, input_tensor, optional
         Arguments of Keras; only their defaults are supported.
     name : str, optional
+
+    Examples
+    --------
+    >>> from fastrnn.layers import InputLayer
+    >>> InputLayer(shape=(10, 3)).batch_shape
+    (None, 10, 3)
     """
 
     unchanged = True

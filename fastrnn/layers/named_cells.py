@@ -39,6 +39,13 @@ class SimpleRNNCell(Cell):
 
     Weights: ``kernel (n_inputs, units)``, ``recurrent_kernel (units, units)``, ``bias (units,)``.
     Parameters are those of :class:`Cell`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.layers import RNN, SimpleRNNCell
+    >>> RNN(SimpleRNNCell(4), return_sequences=True)(np.ones((2, 3, 5))).shape
+    (2, 3, 4)
     """
 
     kernel_type = SimpleRNNKernel
@@ -65,6 +72,13 @@ class LSTMCell(Cell):
         Start the forget gate's bias at one.
     use_cudnn
         An argument of Keras without effect.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.layers import RNN, LSTMCell
+    >>> RNN(LSTMCell(4), return_sequences=True)(np.ones((2, 3, 5))).shape
+    (2, 3, 4)
     """
 
     kernel_type = LSTMKernel
@@ -115,6 +129,13 @@ class GRUCell(Cell):
         Whether to apply the reset gate after the recurrent product, or before it.
     use_cudnn
         An argument of Keras without effect.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.layers import RNN, GRUCell
+    >>> RNN(GRUCell(4), return_sequences=True)(np.ones((2, 3, 5))).shape
+    (2, 3, 4)
     """
 
     _activations = ("activation", "recurrent_activation")
@@ -234,6 +255,13 @@ class PeepholeLSTMCell(LSTMCell):
         As for :class:`LSTMCell`.
     peephole_initializer, peephole_regularizer, peephole_constraint
         Options of the peephole weights. With the default, zeros, the initial cell is an LSTM without peepholes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.layers import RNN, PeepholeLSTMCell
+    >>> RNN(PeepholeLSTMCell(4), return_sequences=True)(np.ones((2, 3, 5))).shape
+    (2, 3, 4)
     """
 
     kernel_type: Any = PeepholeLSTMKernel
@@ -279,6 +307,13 @@ class JANETCell(Cell):
     t_max : int, optional
         If given, the initial biases of the forget gate are logarithms of random numbers from 1 to ``t_max - 1``, so that
         the memory of a unit lasts about this number of steps (Tallec & Ollivier 2018).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.layers import RNN, JANETCell
+    >>> RNN(JANETCell(4), return_sequences=True)(np.ones((2, 3, 5))).shape
+    (2, 3, 4)
     """
 
     kernel_type = JANETKernel
@@ -326,6 +361,13 @@ class IndRNNCell(Cell):
     recurrent_initializer
         Initializer of the vector of recurrent weights; by default uniform from 0 to 1, as in the paper. For long sequences
         their absolute values should be below about ``2 ** (1 / n_steps)``, for example by `recurrent_constraint`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.layers import RNN, IndRNNCell
+    >>> RNN(IndRNNCell(4), return_sequences=True)(np.ones((2, 3, 5))).shape
+    (2, 3, 4)
     """
 
     kernel_type = IndRNNKernel

@@ -90,6 +90,19 @@ class CustomCell(Layer):
     cell : object
     **kwargs
         As for :class:`Layer`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.layers import RNN, CustomCell
+    >>> class Mean:  # of all inputs so far, with a state of sums and one of counts
+    ...     state_size = [2, 1]
+    ...
+    ...     def call(self, x_t, states):
+    ...         total, count = states[0] + x_t, states[1] + 1
+    ...         return total / count, [total, count]
+    >>> RNN(CustomCell(Mean()))(np.arange(6.0).reshape(1, 3, 2))
+    array([[2., 3.]], dtype=float32)
     """
 
     def __init__(self, cell: Any, **kwargs: Any) -> None:

@@ -57,6 +57,13 @@ class DropoutWrapper(Wrapper):
     References
     ----------
     Zaremba, W., Sutskever, I. & Vinyals, O. (2014). Recurrent neural network regularization. arXiv:1409.2329.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.layers import RNN, DropoutWrapper, GRUCell
+    >>> RNN(DropoutWrapper(GRUCell(4), input_keep_prob=0.8, seed=0))(np.ones((2, 3, 5))).shape
+    (2, 4)
     """
 
     def __init__(

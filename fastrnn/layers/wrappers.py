@@ -47,6 +47,12 @@ class Wrapper(Layer):
     ----------
     **kwargs
         As for :class:`Layer`; `dtype` is that of the children.
+
+    Examples
+    --------
+    >>> from fastrnn.layers import Dense, TimeDistributed
+    >>> isinstance(TimeDistributed(Dense(2)), Wrapper), TimeDistributed(Dense(2)).layer.units
+    (True, 2)
     """
 
     #: Arguments of the constructor that are layers.

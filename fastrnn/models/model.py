@@ -51,6 +51,13 @@ class Model(Network):
     ----------
     trainer : Trainer
         Has optimizer, loss and metrics, set by :meth:`compile`, and makes updates from batches.
+
+    Examples
+    --------
+    >>> from fastrnn import EncoderDecoder, Sequential
+    >>> from fastrnn.models import Model
+    >>> issubclass(Sequential, Model), issubclass(EncoderDecoder, Model)
+    (True, True)
     """
 
     def __init__(

@@ -73,6 +73,13 @@ class Optimizer(Configurable):
     use_ema, ema_momentum, ema_overwrite_frequency, loss_scale_factor, gradient_accumulation_steps
         Arguments of Keras; only their defaults are supported.
     name : str, optional
+
+    Examples
+    --------
+    >>> from fastrnn import optimizers
+    >>> adam = optimizers.get("adam")
+    >>> isinstance(adam, optimizers.Optimizer), float(adam.learning_rate)
+    (True, 0.001)
     """
 
     #: Whether rows of tables that a batch does not use are left as they are, though moments would move them.

@@ -133,7 +133,21 @@ def _reading(
 
 
 def save_weights(model: Any, path: _Path) -> None:
-    """Write only the weights of a model, in their order, with the layers' names."""
+    """Write only the weights of a model, in their order, with the layers' names.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import numpy as np
+    >>> from fastrnn import Sequential, layers
+    >>> from fastrnn.saving import load_weights, save_weights
+    >>> one, other = (Sequential([layers.Input((2,)), layers.Dense(1)]) for _ in range(2))
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "weights.fastrnn")
+    >>> save_weights(one, path)
+    >>> load_weights(other, path)
+    >>> bool(np.array_equal(one.get_weights()[0], other.get_weights()[0]))
+    True
+    """
     tensors = {}
     for i, layer in enumerate(model.layers):
         for name, value in layer._weights.items():
@@ -148,6 +162,19 @@ def load_weights(model: Any, path: _Path) -> None:
     ------
     ModelFileError
         If number, shapes or dtypes of the file's weights differ from the model's; the model is unchanged.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import numpy as np
+    >>> from fastrnn import Sequential, layers
+    >>> from fastrnn.saving import load_weights, save_weights
+    >>> one, other = (Sequential([layers.Input((2,)), layers.Dense(1)]) for _ in range(2))
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "weights.fastrnn")
+    >>> save_weights(one, path)
+    >>> load_weights(other, path)
+    >>> bool(np.array_equal(one.get_weights()[0], other.get_weights()[0]))
+    True
     """
     file = container.read(path)
     names = file.content.get("weights") if isinstance(file.content, dict) else None

@@ -35,7 +35,15 @@ _CONVERT = {
 
 
 class Sequences(NamedTuple):
-    """Validated sequences, and whether they were a two-dimensional table, for scikit-learn's checks of features."""
+    """Validated sequences, and whether they were a two-dimensional table, for scikit-learn's checks of features.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.sequences import Sequences
+    >>> Sequences(np.zeros((2, 3, 1)), is_table=False).data.shape
+    (2, 3, 1)
+    """
 
     data: np.ndarray | Ragged
     """(n_samples, n_timesteps, n_features), (n_samples, n_timesteps) of tokens, or Ragged."""
@@ -389,6 +397,14 @@ def as_step_values(y: Any, X: np.ndarray | Ragged, name: str = "y") -> np.ndarra
     Returns
     -------
     ndarray of shape (total_timesteps,) or (total_timesteps, n_outputs)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.sequences import Ragged, as_step_values
+    >>> X = Ragged.from_list([np.zeros((2, 1)), np.zeros((1, 1))])
+    >>> as_step_values([[1, 2], [3]], X)
+    array([1, 2, 3])
     """
     array = None if isinstance(y, Ragged) else _as_steps_array(y)
     n_samples = len(y) if array is None else len(array)
@@ -447,7 +463,16 @@ def _as_steps_array(y: Any) -> np.ndarray | None:
 
 
 def lay_out_steps(values: np.ndarray, X: np.ndarray | Ragged) -> np.ndarray:
-    """Undo :func:`as_step_values`: `values` has one row for each valid step, the result has the layout of X."""
+    """Undo :func:`as_step_values`: `values` has one row for each valid step, the result has the layout of X.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.sequences import lay_out_steps
+    >>> lay_out_steps(np.arange(4), np.zeros((2, 2, 1)))
+    array([[0, 1],
+           [2, 3]])
+    """
     if isinstance(X, Ragged):
         return X.restore(values)
     return values.reshape(*X.shape[:2], *values.shape[1:])

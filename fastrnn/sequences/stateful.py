@@ -100,6 +100,14 @@ class StatefulBatches:
     ----------
     starts : ndarray of bool, shape (n_batches, batch_size)
         True where a row begins a series in a batch: its states must be zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import stateful_batches
+    >>> batches = stateful_batches(np.arange(12.0).reshape(2, 6, 1), n_steps=3)
+    >>> [x.shape for (x,) in batches], batches.starts[:, 0].tolist()
+    ([(2, 3, 1), (2, 3, 1)], [True, False])
     """
 
     def __init__(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["Callback", "CallbackList", "History", "check_callbacks"]
+__all__ = ["Callback", "CallbackList", "History", "TerminateOnNaN", "check_callbacks"]
 
 Logs = dict[str, float]
 
@@ -19,6 +20,20 @@ class Callback:
         Set before training starts.
     params : dict
         ``verbose``, ``epochs``, ``steps``, and ``do_validation``: whether there are validation data.
+
+    Examples
+    --------
+    >>> from fastrnn.callbacks import Callback
+    >>> class Shout(Callback):
+    ...     def on_epoch_end(self, epoch, logs=None):
+    ...         print("epoch", epoch, "of", self.params["epochs"], sorted(logs))
+    >>> import numpy as np
+    >>> from fastrnn import Sequential, layers
+    >>> model = Sequential([layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> history = model.fit(np.ones((4, 2)), np.ones((4, 1)), epochs=2, verbose=0, callbacks=[Shout()])
+    epoch 0 of 2 ['loss']
+    epoch 1 of 2 ['loss']
     """
 
     #: Whether `after_batch` is called, with a function that computes the logs when they are needed.
@@ -104,7 +119,15 @@ _BATCH_HOOKS = {
 
 
 class CallbackList:
-    """Calls hooks of several callbacks; those of batches only where one overrides them."""
+    """Calls hooks of several callbacks; those of batches only where one overrides them.
+
+    Examples
+    --------
+    >>> from fastrnn.callbacks import CallbackList, LambdaCallback
+    >>> calls = CallbackList([LambdaCallback(on_train_begin=lambda logs: print("begin"))], None, {})
+    >>> calls.call("on_train_begin", {})
+    begin
+    """
 
     def __init__(self, callbacks: Sequence[Any], model: Any, params: dict[str, Any]) -> None:
         self.callbacks = check_callbacks(callbacks)
@@ -173,6 +196,16 @@ class History(Callback):
     ----------
     history : dict of str to list of float
     epoch : list of int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import Sequential, layers
+    >>> model = Sequential([layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> history = model.fit(np.ones((4, 2)), np.ones((4, 1)), epochs=2, verbose=0)
+    >>> history.epoch, len(history.history["loss"])
+    ([0, 1], 2)
     """
 
     def __init__(self) -> None:
@@ -200,3 +233,28 @@ class History(Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "model": None}
+
+
+class TerminateOnNaN(Callback):
+    """Ends training without an error when the loss is NaN or infinite.
+
+    Without this callback, `fit` raises :class:`~fastrnn.exceptions.NonFiniteLossError`. In both cases the model's last
+    finite weights are restored.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import Sequential, layers
+    >>> from fastrnn.callbacks import TerminateOnNaN
+    >>> model = Sequential([layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> targets = np.full((4, 1), np.inf)
+    >>> history = model.fit(np.ones((4, 2)), targets, epochs=9, verbose=0, callbacks=[TerminateOnNaN()])
+    >>> history.epoch
+    []
+    """
+
+    def on_non_finite_loss(self, batch: int) -> None:
+        """Print a message; `fit` calls this instead of raising the error."""
+        print(f"Batch {batch}: the loss is not finite, training ends", file=sys.stderr)
+        self.model.stop_training = True

@@ -96,6 +96,15 @@ class Progress(Callback):
         0 is silent, 1 shows a bar (see `new_bar`), 2 and above prints one line for each epoch.
     title : str, optional
         If given, one bar with this title counts the epochs; otherwise each epoch has a bar that counts its batches.
+
+    Examples
+    --------
+    >>> from fastrnn.callbacks import Progress
+    >>> lines = Progress(2)
+    >>> lines.params = {"epochs": 3}
+    >>> lines.on_epoch_begin(0)
+    >>> lines.on_epoch_end(0, {"loss": 0.25})
+    Epoch 1/3 - 0.0s - loss=0.25
     """
 
     def __init__(self, verbose: int, title: str | None = None) -> None:
