@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn.checks import choice, integer, number
-from fastrnn.random import check_seed, new_generator
+from fastrnn.random import check_seed, new_generator, truncated_normal, uniform
 from fastrnn.registry import Configurable, Registry
 
 __all__ = [
@@ -46,6 +46,16 @@ class Initializer(Configurable):
 
     An initializer with a `seed` returns the same values at every call. Without a seed it draws from `rng`, a generator that
     the layer passes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.initializers import Initializer
+    >>> class Halves(Initializer):
+    ...     def __call__(self, shape, dtype, rng):
+    ...         return np.full(shape, 0.5, dtype)
+    >>> Halves()((2,), np.float32, None)
+    array([0.5, 0.5], dtype=float32)
     """
 
     seed: int | None = None
@@ -160,7 +170,7 @@ class TruncatedNormal(RandomNormal):
     """
 
     def __call__(self, shape: Any, dtype: Any = "float32", rng: Any = None) -> np.ndarray:
-        values = _truncated(self._generator(rng), shape)
+        values = truncated_normal(self._generator(rng), shape)
         return (self.mean + self.stddev * values).astype(dtype, copy=False)
 
 
@@ -182,7 +192,7 @@ class RandomUniform(Initializer):
         self.seed = check_seed(seed)
 
     def __call__(self, shape: Any, dtype: Any = "float32", rng: Any = None) -> np.ndarray:
-        return _uniform(self._generator(rng), self.minval, self.maxval, shape, dtype)
+        return uniform(self._generator(rng), self.minval, self.maxval, shape, dtype)
 
 
 class VarianceScaling(Initializer):
@@ -235,10 +245,10 @@ class VarianceScaling(Initializer):
         rng = self._generator(rng)
         if self.distribution == "uniform":
             limit = math.sqrt(3 * variance)
-            return _uniform(rng, -limit, limit, shape, dtype)
+            return uniform(rng, -limit, limit, shape, dtype)
         if self.distribution == "untruncated_normal":
             return (math.sqrt(variance) * rng.standard_normal(shape)).astype(dtype, copy=False)
-        return (math.sqrt(variance) / _TRUNCATED_STD * _truncated(rng, shape)).astype(dtype, copy=False)
+        return (math.sqrt(variance) / _TRUNCATED_STD * truncated_normal(rng, shape)).astype(dtype, copy=False)
 
 
 class _Preset(VarianceScaling):
@@ -362,23 +372,6 @@ def _axes(value: Any, name: str) -> Any:
     if isinstance(value, (list, tuple)):
         return [integer(axis, f"{name}[{k}]", -32) for k, axis in enumerate(value)]
     return integer(value, name, -32, optional=True)
-
-
-def _uniform(rng: np.random.Generator, low: float, high: float, shape: Any, dtype: Any) -> np.ndarray:
-    dtype = np.dtype(dtype)
-    drawn = rng.random(shape, dtype=dtype)
-    drawn *= dtype.type(high - low)
-    drawn += dtype.type(low)
-    return drawn
-
-
-def _truncated(rng: np.random.Generator, shape: Any) -> np.ndarray:
-    values = rng.standard_normal(shape)
-    outside = np.abs(values) > 2
-    while outside.any():
-        values[outside] = rng.standard_normal(int(outside.sum()))
-        outside = np.abs(values) > 2
-    return values
 
 
 def _fans(shape: tuple[int, ...], input_axes: Any, output_axes: Any) -> tuple[float, float]:

@@ -74,3 +74,21 @@ def new_generator(seed: int | np.random.SeedSequence | None = None) -> np.random
     724
     """
     return np.random.Generator(np.random.SFC64(new_seed(seed)))
+
+
+def uniform(rng: np.random.Generator, low: float, high: float, shape: Any, dtype: Any) -> np.ndarray:
+    dtype = np.dtype(dtype)
+    drawn = rng.random(shape, dtype=dtype)
+    drawn *= dtype.type(high - low)
+    drawn += dtype.type(low)
+    return drawn
+
+
+def truncated_normal(rng: np.random.Generator, shape: Any) -> np.ndarray:
+    """Standard normal numbers, drawn again where they exceed two standard deviations."""
+    values = rng.standard_normal(shape)
+    outside = np.abs(values) > 2
+    while outside.any():
+        values[outside] = rng.standard_normal(int(outside.sum()))
+        outside = np.abs(values) > 2
+    return values

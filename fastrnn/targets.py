@@ -34,7 +34,15 @@ def as_predictions(y_pred: Any) -> np.ndarray:
 
 
 def align_targets(y_true: Any, y_pred: np.ndarray) -> np.ndarray:
-    """`y_true` as an array of the shape and dtype of `y_pred`; a last axis of size 1 is added or removed if needed."""
+    """`y_true` as an array of the shape and dtype of `y_pred`; a last axis of size 1 is added or removed if needed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.losses import align_targets
+    >>> align_targets([1, 2], np.zeros((2, 1))).shape
+    (2, 1)
+    """
     y_true = np.asarray(y_true)
     if y_true.dtype != y_pred.dtype:
         if y_true.dtype.kind not in "biuf":
@@ -61,6 +69,14 @@ def item_weights(
     """Product of sample weights and mask for items of `shape`, or None if there is neither.
 
     The weight of a sample is used for all its time steps.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.losses import item_weights
+    >>> item_weights((2, 2), [1.0, 3.0], np.array([[True, True], [True, False]]), "float64")
+    array([[1., 1.],
+           [3., 0.]])
     """
     weights = None
     for name, part in (("sample_weight", sample_weight), ("mask", mask)):

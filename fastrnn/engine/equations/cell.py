@@ -43,6 +43,15 @@ class EquationsCell(UnrollableCell):
         The name of each activation by parameter; None if the tuple has a field with the activation's code.
     activation_fields : tuple of str
         Names of these fields.
+
+    Examples
+    --------
+    >>> from fastrnn.cells import EquationsCell, equations, tanh
+    >>> @equations("g")
+    ... def Plain(z, prev, p):
+    ...     return tanh(z.g)
+    >>> issubclass(Plain, EquationsCell), Plain.definition.gates
+    (True, ('g',))
     """
 
     __slots__ = ()

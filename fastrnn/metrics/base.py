@@ -1,19 +1,18 @@
-"""Metrics of training and evaluation, accumulated over batches."""
+"""The base classes of metrics, and means over items."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fastrnn import losses
-from fastrnn.checks import choice, flag, integer, number
-from fastrnn.curves import area_under_curve
-from fastrnn.registry import Configurable, Registry, snake_case
+from fastrnn.checks import number
+from fastrnn.registry import Configurable, snake_case
 from fastrnn.targets import (
     align_targets,
     as_predictions,
@@ -24,7 +23,6 @@ from fastrnn.targets import (
 )
 
 __all__ = [
-    "AUC",
     "Accuracy",
     "BinaryAccuracy",
     "BinaryCrossentropy",
@@ -38,8 +36,6 @@ __all__ = [
     "RootMeanSquaredError",
     "SparseCategoricalAccuracy",
     "SparseCategoricalCrossentropy",
-    "get",
-    "resolve",
     "update",
 ]
 
@@ -56,6 +52,25 @@ class Metric(Configurable):
         Key in histories; by default the class name in snake case.
     dtype : optional
         An argument of Keras without effect: sums are kept in float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.metrics import Metric
+    >>> class Largest(Metric):
+    ...     def reset_state(self):
+    ...         self.largest = -np.inf
+    ...
+    ...     def update_state(self, y_true, y_pred, sample_weight=None):
+    ...         self.largest = max(self.largest, float(y_pred.max()))
+    ...
+    ...     def result(self):
+    ...         return self.largest
+    >>> metric = Largest()
+    >>> metric.reset_state()
+    >>> metric.update_state(np.zeros(2), np.array([1.0, 3.0]))
+    >>> metric.result()
+    3.0
     """
 
     _config_names: tuple[str, ...] = ("name",)
@@ -109,6 +124,16 @@ def update(metric: Metric, y_true: Any, y_pred: Any, sample_weight: Any = None, 
     """Add a batch to a metric, with the arguments that its `update_state` has.
 
     Parameters are those of :meth:`Metric.update_state`. Targets that do not count may be NaN; the metric gets 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import metrics
+    >>> metric = metrics.Accuracy()
+    >>> mask = np.array([[True, False]])
+    >>> metrics.update(metric, np.array([[[1], [2]]]), np.array([[[1], [0]]]), mask=mask)
+    >>> metric.result()
+    1.0
     """
     y_true, y_pred = np.asarray(y_true), as_predictions(y_pred)
     items = y_pred.shape[:-1]
@@ -132,6 +157,18 @@ class Mean(Metric):
 
     An item is a sample, or a time step of a sample if there is an output for each step. All items have equal weights, so
     the mean does not depend on how the data are cut into batches. A subclass defines ``values(y_true, y_pred)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.metrics import Mean
+    >>> class MeanOutput(Mean):
+    ...     def values(self, y_true, y_pred):
+    ...         return y_pred.mean(axis=-1)
+    >>> metric = MeanOutput()
+    >>> metric.update_state(np.zeros((2, 1)), np.array([[1.0], [2.0]]), sample_weight=[3, 1])
+    >>> metric.result()
+    1.25
     """
 
     def __init__(self, name: str | None = None, dtype: Any = None) -> None:
@@ -195,6 +232,15 @@ class MeanMetricWrapper(Mean):
         As for :class:`Metric`; the default name is that of `fn`.
     **kwargs
         Further arguments of `fn`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.metrics import MeanMetricWrapper
+    >>> metric = MeanMetricWrapper(lambda y_true, y_pred: np.abs(y_pred - y_true).max(axis=-1), "largest")
+    >>> metric.update_state(np.zeros((2, 2)), np.array([[1.0, 2.0], [4.0, 3.0]]))
+    >>> metric.result()
+    3.0
     """
 
     def __init__(
@@ -215,7 +261,17 @@ class _LibraryMean(Mean):
 
 
 class Accuracy(_LibraryMean):
-    """Fraction of the predictions that equal their targets."""
+    """Fraction of the predictions that equal their targets.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import metrics
+    >>> metric = metrics.Accuracy()
+    >>> metric.update_state(np.array([[1], [2], [3]]), np.array([[1], [2], [0]]))
+    >>> round(metric.result(), 4)
+    0.6667
+    """
 
     direction = "max"
 
@@ -231,6 +287,15 @@ class BinaryAccuracy(_LibraryMean):
     name, dtype
         As for :class:`Metric`.
     threshold : float
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import metrics
+    >>> metric = metrics.BinaryAccuracy(threshold=0.5)
+    >>> metric.update_state(np.array([[1], [0]]), np.array([[0.7], [0.6]]))
+    >>> round(metric.result(), 4)
+    0.5
     """
 
     direction = "max"
@@ -247,7 +312,17 @@ class BinaryAccuracy(_LibraryMean):
 
 
 class CategoricalAccuracy(_LibraryMean):
-    """Fraction of the items whose largest output is that of the one-hot target."""
+    """Fraction of the items whose largest output is that of the one-hot target.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import metrics
+    >>> metric = metrics.CategoricalAccuracy()
+    >>> metric.update_state(np.array([[0, 1], [1, 0]]), np.array([[0.2, 0.8], [0.4, 0.6]]))
+    >>> round(metric.result(), 4)
+    0.5
+    """
 
     direction = "max"
 
@@ -258,7 +333,17 @@ class CategoricalAccuracy(_LibraryMean):
 
 
 class SparseCategoricalAccuracy(_LibraryMean):
-    """Fraction of the items whose largest output is that of the integer target."""
+    """Fraction of the items whose largest output is that of the integer target.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import metrics
+    >>> metric = metrics.SparseCategoricalAccuracy()
+    >>> metric.update_state(np.array([1, 0]), np.array([[0.2, 0.8], [0.4, 0.6]]))
+    >>> round(metric.result(), 4)
+    0.5
+    """
 
     direction = "max"
 
@@ -286,215 +371,97 @@ class _LossMetric(_LibraryMean):
 
 
 class MeanSquaredError(_LossMetric):
-    """Mean of squared errors."""
+    """Mean of squared errors.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import metrics
+    >>> metric = metrics.MeanSquaredError()
+    >>> metric.update_state(np.array([[0.0], [1.0]]), np.array([[0.5], [3.0]]))
+    >>> round(metric.result(), 4)
+    2.125
+    """
 
     _loss = losses.MeanSquaredError
 
 
 class MeanAbsoluteError(_LossMetric):
-    """Mean of absolute errors."""
+    """Mean of absolute errors.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import metrics
+    >>> metric = metrics.MeanAbsoluteError()
+    >>> metric.update_state(np.array([[0.0], [1.0]]), np.array([[0.5], [3.0]]))
+    >>> round(metric.result(), 4)
+    1.25
+    """
 
     _loss = losses.MeanAbsoluteError
 
 
 class BinaryCrossentropy(_LossMetric):
-    """Mean binary cross-entropy."""
+    """Mean binary cross-entropy.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import metrics
+    >>> metric = metrics.BinaryCrossentropy()
+    >>> metric.update_state(np.array([[1.0], [0.0]]), np.array([[0.9], [0.2]]))
+    >>> round(metric.result(), 4)
+    0.1643
+    """
 
     _loss = losses.BinaryCrossentropy
 
 
 class CategoricalCrossentropy(_LossMetric):
-    """Mean categorical cross-entropy."""
+    """Mean categorical cross-entropy.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import metrics
+    >>> metric = metrics.CategoricalCrossentropy()
+    >>> metric.update_state(np.array([[0.0, 1.0]]), np.array([[0.2, 0.8]]))
+    >>> round(metric.result(), 4)
+    0.2231
+    """
 
     _loss = losses.CategoricalCrossentropy
 
 
 class SparseCategoricalCrossentropy(_LossMetric):
-    """Mean categorical cross-entropy of integer targets."""
+    """Mean categorical cross-entropy of integer targets.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import metrics
+    >>> metric = metrics.SparseCategoricalCrossentropy()
+    >>> metric.update_state(np.array([1]), np.array([[0.2, 0.8]]))
+    >>> round(metric.result(), 4)
+    0.2231
+    """
 
     _loss = losses.SparseCategoricalCrossentropy
 
 
 class RootMeanSquaredError(MeanSquaredError):
-    """Root of the mean of squared errors."""
+    """Root of the mean of squared errors.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import metrics
+    >>> metric = metrics.RootMeanSquaredError()
+    >>> metric.update_state(np.array([[0.0], [0.0]]), np.array([[3.0], [4.0]]))
+    >>> round(metric.result(), 4)
+    3.5355
+    """
 
     def result(self) -> float:
         return float(np.sqrt(super().result()))
-
-
-class AUC(Metric):
-    """Area under the ROC or precision-recall curve, from counts at a fixed number of thresholds.
-
-    Parameters
-    ----------
-    num_thresholds : int
-        Thresholds, spread evenly from 0 to 1.
-    curve : {"ROC", "PR"}
-    summation_method : {"interpolation", "minoring", "majoring"}
-        How the area between two points of the curve is measured.
-    name, dtype : optional
-    thresholds : sequence of float, optional
-        Between 0 and 1, in place of `num_thresholds`.
-    multi_label : bool
-        Whether to average the areas of the outputs; otherwise the values of all outputs form one curve.
-    num_labels : int, optional
-        Number of outputs, with `multi_label`.
-    label_weights : sequence of float, optional
-        Weights of the outputs.
-    from_logits : bool
-        Whether predictions are logits.
-    """
-
-    direction = "max"
-    _config_names = (
-        "num_thresholds",
-        "curve",
-        "summation_method",
-        "name",
-        "thresholds",
-        "multi_label",
-        "num_labels",
-        "label_weights",
-        "from_logits",
-    )
-
-    def __init__(
-        self,
-        num_thresholds: int = 200,
-        curve: str = "ROC",
-        summation_method: str = "interpolation",
-        name: str | None = None,
-        dtype: Any = None,
-        thresholds: Sequence[float] | None = None,
-        multi_label: bool = False,
-        num_labels: int | None = None,
-        label_weights: Any = None,
-        from_logits: bool = False,
-    ) -> None:
-        super().__init__(name or "auc", dtype)
-        choice(curve, "curve", ("ROC", "PR"))
-        choice(summation_method, "summation_method", ("interpolation", "minoring", "majoring"))
-        if thresholds is not None:
-            inner = np.sort(np.asarray(thresholds, float))
-            if inner.size and (inner[0] < 0 or inner[-1] > 1):
-                raise ValueError(f"thresholds={thresholds!r}: give numbers from 0 to 1")
-            num_thresholds = len(inner) + 2
-        else:
-            num_thresholds = integer(num_thresholds, "num_thresholds", 2)
-            inner = np.arange(1, num_thresholds - 1) / (num_thresholds - 1)
-        self.num_thresholds, self.curve, self.summation_method = num_thresholds, curve, summation_method
-        self.thresholds = None if thresholds is None else [float(value) for value in thresholds]
-        self.multi_label, self.from_logits = (
-            flag(multi_label, "multi_label"),
-            flag(from_logits, "from_logits"),
-        )
-        self.num_labels = integer(num_labels, "num_labels", optional=True)
-        self.label_weights = None if label_weights is None else np.asarray(label_weights, float)
-        # The first and last threshold are just outside [0, 1]: every prediction is above the first, none above the last.
-        self._thresholds = np.concatenate([[-losses.EPSILON], inner, [1 + losses.EPSILON]])
-        self.reset_state()
-
-    def reset_state(self) -> None:
-        #: Weights of positive and of negative items between each threshold and the next, for each output.
-        self._positives: Any = 0.0
-        self._negatives: Any = 0.0
-
-    def check(self, y_true: np.ndarray, y_pred: np.ndarray) -> None:
-        align_targets(np.nan_to_num(y_true), y_pred)
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None) -> None:
-        y_pred = as_predictions(y_pred)
-        y_true = align_targets(y_true, y_pred) != 0
-        weights = item_weights(y_pred.shape[:-1], sample_weight, mask, np.float64)
-        weights = (
-            np.ones(y_pred.shape) if weights is None else np.broadcast_to(weights[..., None], y_pred.shape)
-        )
-        if self.label_weights is not None and not self.multi_label:
-            weights = weights * self.label_weights
-        if self.from_logits:
-            from scipy import special  # takes 0.2 s to import
-
-            y_pred = special.expit(y_pred)
-        n_outputs = y_pred.shape[-1] if self.multi_label else 1
-        y_pred, y_true, weights = (a.reshape(-1, n_outputs) for a in (y_pred, y_true, weights))
-        # A prediction belongs to the last threshold that it exceeds.
-        inside = np.clip(y_pred, 0, 1)
-        if self.thresholds is None:
-            steps = y_pred.dtype.type(self.num_thresholds - 1)
-            bins = np.maximum(np.ceil(inside * steps) - 1, 0).astype(np.intp)
-        else:
-            bins = np.searchsorted(self._thresholds, inside, side="left") - 1
-        bins = bins + np.arange(n_outputs) * self.num_thresholds
-
-        def count(weights: np.ndarray) -> np.ndarray:
-            size = n_outputs * self.num_thresholds
-            return np.bincount(bins.ravel(), weights.ravel(), size).reshape(n_outputs, -1).T
-
-        self._positives = self._positives + count(weights * y_true)
-        self._negatives = self._negatives + count(weights * ~y_true)
-
-    def result(self) -> float:
-        """Return the area, or the mean area of the outputs with `multi_label`.
-
-        Outputs without a positive target (or, for ROC, without a negative one) have no curve: they are left out of the
-        mean, and the result is NaN if there are no others.
-        """
-        if np.ndim(self._positives) == 0:
-            return 0.0
-        areas = area_under_curve(self._positives, self._negatives, self.curve, self.summation_method)
-        weights = (
-            np.ones(len(areas)) if self.label_weights is None or not self.multi_label else self.label_weights
-        )
-        known = ~np.isnan(areas)
-        return float(np.average(areas[known], weights=weights[known])) if known.any() else math.nan
-
-
-_registry = Registry(
-    "metric",
-    [
-        AUC,
-        Accuracy,
-        BinaryAccuracy,
-        BinaryCrossentropy,
-        CategoricalAccuracy,
-        CategoricalCrossentropy,
-        MeanAbsoluteError,
-        MeanSquaredError,
-        RootMeanSquaredError,
-        SparseCategoricalAccuracy,
-        SparseCategoricalCrossentropy,
-    ],
-    {
-        "acc": Accuracy,
-        **dict.fromkeys(("bce", "BCE"), BinaryCrossentropy),
-        **dict.fromkeys(("mae", "MAE"), MeanAbsoluteError),
-        **dict.fromkeys(("mse", "MSE"), MeanSquaredError),
-        "rmse": RootMeanSquaredError,
-    },
-)
-
-
-def get(identifier: Any, argument: str = "metric") -> Any:
-    """Return the metric for `identifier`: a name, a config, an object, or a function, whose values are averaged."""
-    metric = _registry.get(identifier, argument)
-    if metric is None or isinstance(metric, Metric):
-        return metric
-    return MeanMetricWrapper(metric)
-
-
-def resolve(identifier: Any, y_true: np.ndarray, y_pred: np.ndarray) -> Any:
-    """As :func:`get`; ``"accuracy"`` becomes the accuracy that fits the shapes of targets and predictions.
-
-    A metric given as a string has this string as its name.
-    """
-    if isinstance(identifier, str) and identifier.lower() in ("accuracy", "acc"):
-        y_true = np.asarray(y_true)
-        if y_pred.shape[-1] == 1:
-            return BinaryAccuracy(name=identifier)
-        if y_true.ndim < y_pred.ndim or y_true.shape[-1] == 1:
-            return SparseCategoricalAccuracy(name=identifier)
-        return CategoricalAccuracy(name=identifier)
-    metric = get(identifier)
-    if isinstance(identifier, str):
-        metric.name = identifier
-    return metric
