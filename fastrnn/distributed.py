@@ -171,7 +171,7 @@ class _Cluster:
             raise RuntimeError(f"the dask cluster {client.scheduler.address} has no workers: {_ADD_WORKERS}")
         rows = -(-len(X) // len(self.workers))
         parts = X.rechunk({0: rows, **dict.fromkeys(range(1, X.ndim), -1)})
-        self.bounds = np.cumsum([0, *parts.chunks[0]])
+        self.bounds = np.cumsum([0, *parts.chunks[0]]).tolist()
         self.parts = client.persist(parts.to_delayed().ravel().tolist(), optimize_graph=True)
         self.parts = client.compute(self.parts)
         self.fixed: Any = None
@@ -184,9 +184,8 @@ class _Cluster:
         # A task and not scattered data, which would be lost with their workers.
         self.fixed = self.client.compute(delayed(tuple, pure=False)((token, delayed(model), self.n_jobs)))
 
-    def gradient(self, weights: NDArray[Any], batch: Batch) -> tuple[float, NDArray[Any]]:
-        """Loss and gradient of a global batch."""
-        rows = np.arange(self.bounds[-1])[batch.rows]
+    def gradient(self, weights: NDArray[Any], rows: NDArray[Any], batch: Batch) -> tuple[float, NDArray[Any]]:
+        """Loss and gradient of a global batch of the samples `rows`."""
         places = np.searchsorted(self.bounds, rows, side="right") - 1
         tasks = []
         for k in np.unique(places):
@@ -247,17 +246,59 @@ class _Cluster:
         self.workers = now
 
 
+class _Numbers(NamedTuple):
+    """Numbers of samples as short sequences, which the calling process trains on in place of X.
+
+    They have X's features, and no two are equal. What is done to samples before training (to leave some out, to reorder
+    them) is done to their numbers.
+    """
+
+    n_samples: int
+    vocabulary_size: int | None
+
+    def write(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        """Sequences for all samples of an X of this shape."""
+        rows = np.arange(shape[0])
+        if self.vocabulary_size is not None:
+            base = self.vocabulary_size
+            n_digits = max(math.ceil(math.log(max(shape[0], 2), max(base, 2))), 1) + 1
+            return rows[:, None] // base ** np.arange(n_digits) % base
+        found = np.zeros((shape[0], 2, shape[2]), dtype)
+        for k, (size, digit) in enumerate(
+            zip(self._sizes(), (rows % self.n_low, rows // self.n_low), strict=True)
+        ):
+            # Spread over -2 to 2, as inputs of another scale would be warned of; exact also in float32.
+            found[:, k, 0] = 4 * digit / size - 2
+        return found
+
+    def read(self, x: NDArray[Any]) -> NDArray[Any]:
+        """The numbers of the samples of a batch."""
+        if self.vocabulary_size is not None:
+            return x.astype(np.int64) @ self.vocabulary_size ** np.arange(x.shape[1])
+        low, high = ((x[:, k, 0].astype(float) + 2) * size / 4 for k, size in enumerate(self._sizes()))
+        return np.rint(low + self.n_low * high).astype(np.int64)
+
+    @property
+    def n_low(self) -> int:
+        """Values of the first digit: a power of two, at most 2**22."""
+        return min(1 << (self.n_samples - 1).bit_length(), 2**22)
+
+    def _sizes(self) -> tuple[int, int]:
+        return self.n_low, 1 << (-(-self.n_samples // self.n_low) - 1).bit_length()
+
+
 class _ClusterTrainer(Trainer):
     """A trainer whose gradients come from a cluster."""
 
-    def __init__(self, local: Trainer, cluster: _Cluster, width: int) -> None:
+    def __init__(self, local: Trainer, cluster: _Cluster, numbers: _Numbers, width: int) -> None:
         self.__dict__.update(local.__dict__)
-        self._cluster, self._width = cluster, width
+        self._cluster, self._numbers, self._width = cluster, numbers, width
 
     def _update(self, model: Any, batch: Batch) -> float:
         outputs = np.zeros((len(batch.y), self._width), model.weight_vector.dtype)
         self.objective.resolve(batch.y, outputs)
-        loss, total = self._cluster.gradient(model.weight_vector.copy(), batch)
+        rows = self._numbers.read(np.asarray(batch.x))
+        loss, total = self._cluster.gradient(model.weight_vector.copy(), rows, batch)
         if not math.isfinite(loss):
             raise NonFiniteLossError(f"the loss became {loss}; the weights were not changed. {HELP}.")
         weights, grads = model.vectors()
@@ -333,11 +374,10 @@ class _OnCluster:
         if math.isnan(len(X)):
             X = X.compute_chunk_sizes()
         cluster = _Cluster(client, X, self.n_jobs or 1)  # type: ignore[attr-defined]
-        # Training reads numbers of samples and features from it, and the values only on the workers.
-        one = np.zeros((1, 1, *X.shape[2:]), np.int64 if self.vocabulary_size is not None else self.dtype)  # type: ignore[attr-defined]
         self._cluster = cluster
+        numbers = _Numbers(len(X), self.vocabulary_size)  # type: ignore[attr-defined]
         try:
-            return super().fit(np.broadcast_to(one, (len(X), *one.shape[1:])), y, sample_weight)  # type: ignore[misc]
+            return super().fit(numbers.write(X.shape, self.dtype), y, sample_weight)  # type: ignore[attr-defined, misc]
         finally:
             vars(self).pop("_cluster", None)
 
@@ -365,13 +405,15 @@ class _OnCluster:
                 )
 
     def _many_epochs(self, data: Batches, held_out: Any, scale: float) -> Any:
-        model: Any = self.model_  # type: ignore[attr-defined]
-        cluster, local, plan = self._cluster, model.trainer, model.plan
+        me: Any = self
+        model = me.model_
+        cluster, local, plan = me._cluster, model.trainer, model.plan
         cluster.share_model(model)
         n_weights = len(model.weight_vector)
         # All rows of embedding tables are updated: those that a batch uses are known to the workers only.
         model.plan = Plan(plan.variables, [(0, n_weights)], [])
-        model.trainer = _ClusterTrainer(local, cluster, self._head()[0])  # type: ignore[attr-defined]
+        numbers = _Numbers(cluster.bounds[-1], me.vocabulary_size)
+        model.trainer = _ClusterTrainer(local, cluster, numbers, me._head()[0])
         try:
             return super()._many_epochs(data, held_out, scale)  # type: ignore[misc]
         finally:
