@@ -5,7 +5,7 @@ Movie reviews as in Keras
 The bidirectional LSTM of Keras's examples for the IMDB reviews, in the same words: only the imports differ.
 
 With the data set in the folder that ``FASTRNN_DATA`` names, the page trains on 2,000 of its reviews, or with ``--full`` on
-all 25,000 for two epochs, which takes two to three minutes on two cores. Without it, the page makes reviews of a few words,
+all 25,000 for two epochs, which takes some minutes on two cores. Without it, the page makes reviews of a few words,
 so that it runs anywhere.
 """
 

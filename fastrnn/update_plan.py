@@ -24,7 +24,7 @@ class Table(NamedTuple):
     --------
     >>> import numpy as np
     >>> from fastrnn.optimizers import Table
-    >>> Table(0, 12, (4, 3), lambda: np.array([1])).rows()
+    >>> Table(0, 12, (4, 3), lambda: np.array([1]), lambda rows: None).rows()
     array([1])
     """
 

@@ -47,9 +47,8 @@ def spread(array, rows=20):
     "options", [{}, {"alpha": 0.01, "clipnorm": 0.5, "class_weight": "balanced"}], ids=["plain", "all"]
 )
 def test_dask_classifier_equals_one_process_with_the_same_batch(client, dtype, options):
-    weight = RNG.random(len(X))
-    one = RNNClassifier(dtype=dtype, **OPTIONS, **options).fit(X, Y, weight)
-    many = DaskRNNClassifier(dtype=dtype, **OPTIONS, **options).fit(spread(X), spread(Y), spread(weight))
+    one = RNNClassifier(dtype=dtype, **OPTIONS, **options).fit(X, Y)
+    many = DaskRNNClassifier(dtype=dtype, **OPTIONS, **options).fit(spread(X), spread(Y))
     tolerance = 1e-5 if dtype == "float32" else 1e-11
     for ours, theirs in zip(many.model_.get_weights(), one.model_.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance)
@@ -61,6 +60,16 @@ def test_dask_classifier_equals_one_process_with_the_same_batch(client, dtype, o
     assert probabilities.shape == (90, 3)
     np.testing.assert_allclose(probabilities.compute(), one.predict_proba(X), atol=1e-4)
     assert many.score(X, Y) == one.score(X, Y)
+
+
+def test_dask_classifier_with_weights_equals_one_process(client):
+    """In batches of all samples, as their order may depend on what X holds if there are weights."""
+    weight = RNG.random(len(X))
+    options = {**OPTIONS, "batch_size": len(X)}
+    one = RNNClassifier(**options).fit(X, Y, weight)
+    many = DaskRNNClassifier(**options).fit(spread(X), Y, spread(weight))
+    for ours, theirs in zip(many.model_.get_weights(), one.model_.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
 
 
 def test_dask_classifier_of_tokens_equals_one_process(client):
