@@ -10,7 +10,7 @@ import numpy as np
 
 from fastrnn.engine.kernels import update
 
-__all__ = ["Plan", "Table", "clip_gradients"]
+__all__ = ["Later", "Plan", "Table", "clip_gradients"]
 
 
 def _not_marked(rows: np.ndarray) -> None:
@@ -52,6 +52,34 @@ class Plan(NamedTuple):
     #: The same, with adjacent slices joined.
     runs: list[tuple[int, int]]
     tables: list[Table]
+
+
+class Later:
+    """Updates of the rows of tables that have no gradient, which only their moments move; they are made after the others.
+
+    Parameters
+    ----------
+    starts : set of int
+        Where the tables begin of which these rows are updated later.
+    before : function
+        Called before the updates are made, unless they are made by `complete`.
+    """
+
+    def __init__(self, starts: set[int], before: Callable[[], None]) -> None:
+        self.starts, self._before = starts, before
+        self.updates: list[Callable[[], None]] = []
+
+    def settle(self) -> None:
+        """Make the updates, because the weights are needed."""
+        if self.updates:
+            self._before()
+            self.complete()
+
+    def complete(self) -> None:
+        """Make the updates."""
+        for update_rows in self.updates:
+            update_rows()
+        self.updates.clear()
 
 
 def clip_gradients(

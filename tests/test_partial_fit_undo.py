@@ -1,6 +1,7 @@
 """A call of partial_fit that fails or is interrupted leaves everything as it was, without a copy of large tables."""
 
 import copy
+import signal
 import tracemalloc
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from fastrnn import RNNClassifier, RNNRegressor, load
 from fastrnn.optimizers import SGD, Adam, RMSprop
+from fastrnn.update_plan import Later, Plan, Table
 
 VOCABULARY = 50
 SOLVERS = {
@@ -120,22 +122,117 @@ def test_weights_that_overflow_in_the_last_update_are_put_back(rng):
     np.testing.assert_equal(state_of(made)["weights"], before["weights"])
 
 
+@pytest.mark.parametrize("solver", ["adam", "amsgrad", "sgd"])
+@pytest.mark.parametrize("n", [3, 4, 12], ids=["one-short-batch", "one-batch", "batches"])
+def test_rows_without_a_gradient_move_as_if_at_once(solver, n, rng, monkeypatch):
+    later, at_once = (estimator(solver) for _ in range(2))
+    complete, done = Later.complete, []
+    monkeypatch.setattr(Later, "complete", lambda self: done.append(len(self.updates)) or complete(self))
+    for _ in range(4):
+        x, y = data(rng, n=n)
+        later.partial_fit(x, y)
+        with monkeypatch.context() as patch:
+            patch.setattr(type(later.model_.optimizer), "may_wait", lambda *_: False)
+            at_once.partial_fit(x, y)
+        np.testing.assert_equal(state_of(later), state_of(at_once))
+    assert done == [1, 1, 1]  # not in the first call, which makes the moments
+
+
+def test_interrupt_while_the_rest_is_updated_comes_after_it(rng, monkeypatch):
+    made, twin = (estimator("adam", stateful=True) for _ in range(2))
+    x, y = data(rng, n=4)
+    for either in (made, twin):
+        either.partial_fit(x, y)
+    complete = Later.complete
+
+    def interrupted(self):
+        signal.raise_signal(signal.SIGINT)
+        complete(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Later, "complete", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            made.partial_fit(x, y)
+    twin.partial_fit(x, y)
+    np.testing.assert_equal(state_of(made), state_of(twin))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("what", ["learning_rate", "epsilon", "momentum", "velocity", "gradient", "schedule"])
+def test_rows_wait_only_where_no_number_can_become_infinite(what, dtype):
+    """Whatever the weights are: the largest number, less a step, is finite."""
+    top = np.finfo(dtype).max
+    optimizer, table = Adam(0.001), Table(0, 6, (3, 2), lambda: np.array([0]))
+    p, g = np.full(6, top, dtype), np.array([1, -1, 0, 0, 0, 0], dtype)
+    assert not optimizer.may_wait(table, g)  # there are no moments yet
+    optimizer.apply(p, g.copy(), Plan([], [], [table]))
+    optimizer.apply(p, g.copy(), Plan([], [], [table._replace(rows=lambda: np.array([1]))]))
+    assert optimizer.may_wait(table, g)
+    if what == "learning_rate":
+        optimizer.learning_rate = 1e-9 * float(top)
+    elif what == "epsilon":
+        optimizer.epsilon = 1.0 / float(top)
+    elif what == "schedule":
+        optimizer.learning_rate = lambda: 0.001
+    elif what == "gradient":
+        g[1] = -np.sqrt(top)
+    else:
+        state = optimizer.get_state()
+        state["vectors"][what][3] = np.sqrt(top) if what == "momentum" else top
+        optimizer.set_state(state)
+    assert not optimizer.may_wait(table, g)
+
+
+@pytest.mark.parametrize("what", ["learning_rate", "momentum", "gradient"])
+def test_rows_of_sgd_wait_only_where_no_number_can_become_infinite(what):
+    top = float(np.finfo("float32").max)
+    optimizer, table = SGD(0.001, momentum=0.9), Table(0, 6, (3, 2), lambda: np.array([0]))
+    p, g = np.full(6, top, "float32"), np.array([1, -1, 0, 0, 0, 0], "float32")
+    optimizer.apply(p, g.copy(), Plan([], [], [table]))
+    assert optimizer.may_wait(table, g)
+    if what == "learning_rate":
+        optimizer.learning_rate = 1e-7 * top
+    elif what == "gradient":
+        g[1] = -top / 2
+    else:
+        state = optimizer.get_state()
+        state["vectors"]["momentum"][3] = 1e-7 * top
+        optimizer.set_state(state)
+    assert not optimizer.may_wait(table, g)
+
+
+def test_bound_of_momentum_grows_with_each_gradient():
+    optimizer, table = SGD(0.5, momentum=0.9), Table(0, 2, (1, 2), lambda: np.array([0]))
+    p, g = np.zeros(2), np.array([4.0, -8.0])
+    optimizer.apply(p, g, Plan([], [], [table]))
+    for t in range(5):
+        assert optimizer.may_wait(table, g)
+        optimizer.apply(p, g, Plan([], [], [table]), Later({0}, lambda: None))
+        moments = np.abs(optimizer.vectors(2)[0]).max()
+        assert moments <= optimizer._bounds[0] <= 4 * (t + 2)
+
+
 ROWS, WIDTH = 200_000, 50
 
 
+@pytest.mark.parametrize("used", ["some", "all"])
 @pytest.mark.parametrize("solver", ["adam", "adam-lazy", "rmsprop", "sgd"])
-def test_partial_fit_makes_no_copy_of_a_table(solver, rng):
+def test_partial_fit_makes_no_copy_of_a_table(solver, used, rng):
     x, y = rng.integers(0, ROWS, (32, 10)), rng.normal(size=32)
-    made = estimator(solver, vocabulary_size=ROWS, embedding_dim=WIDTH)
+    made = estimator(solver, vocabulary_size=ROWS, embedding_dim=WIDTH, batch_size="auto")
     for _ in range(2):  # everything is compiled, and the moments are there
         made.partial_fit(x, y)
+    if used == "all":
+        whole = np.arange(ROWS).reshape(-1, 10)
+        made.set_params(batch_size=len(whole)).partial_fit(whole, np.ones(len(whole)))
+        made.set_params(batch_size="auto").partial_fit(x, y)
     tracemalloc.start()
     try:
         made.partial_fit(*(x, y))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < ROWS * WIDTH * 4 / 20
+    assert peak < ROWS * WIDTH * 4 / (20 if used == "some" else 10)  # there are indices of all rows
 
 
 def test_estimators_take_a_lazy_solver(tmp_path, rng):

@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastrnn import saving
 from fastrnn.checks import flag
+from fastrnn.engine.runtime.interrupts import held
 from fastrnn.estimators import network
 from fastrnn.estimators.failures import failure_of, undo_training, undo_updates
 from fastrnn.estimators.loss import check_gradient
@@ -139,7 +140,7 @@ class BaseRNN(Parameters):
         trained = copy.copy(self)
         trained.__dict__.update(found)
         undo: list[Undo] = []
-        changes = Changes(self.model_) if known and incremental else None
+        changes = Changes(self.model_, delay=True) if known and incremental else None
         if changes is not None:
             undo = [*undo_updates(self.model_, changes), generator(self._rng)]
         else:
@@ -160,7 +161,7 @@ class BaseRNN(Parameters):
             check_gradient(loss, targets, width)
         held_out = None if validation_data is None else trained._read_held_out(*validation_data)
         failure: BaseException | None = None
-        with guard(*undo):
+        with guard(*undo) as undoing:
             if not known:
                 trained._architecture = self._network_arguments()
                 trained.model_ = network.build(trained, sequences.n_features, self._batch_size(data.n))
@@ -179,12 +180,21 @@ class BaseRNN(Parameters):
             else:
                 failure = trained._many_epochs(data, held_out, scale)
             trained._end_training()
-        self.__dict__ = trained.__dict__
-        if after is not None:
-            self._carry(after, ids)
+            if changes is not None and changes.delayed:
+                with held():  # what was left out can't be undone: it is made with all the rest, or not at all
+                    changes.complete()
+                    self._take(trained, after, ids)
+                    undoing.dismiss()
+        self._take(trained, after, ids)
         if failure is not None:
             raise failure
         return self
+
+    def _take(self, trained: Any, after: States | None, ids: list[Any] | None) -> None:
+        """Take over the fitted attributes of a copy, and the last states of series."""
+        self.__dict__ = trained.__dict__
+        if after is not None:
+            self._carry(after, ids)
 
     def _read_training(
         self,

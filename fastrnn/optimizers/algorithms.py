@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,18 @@ class SGD(Optimizer):
     @property
     def _moves_on(self) -> bool:
         return bool(self.momentum) and not self.lazy
+
+    def may_wait(self, table: Table, grads: np.ndarray) -> bool:
+        # The schedule may be a function that must not be called twice for an update.
+        if not self._moves_on or self._schedule is not None or self._size != grads.size:
+            return False
+        bound = self._bounds.get(table.start)
+        if bound is None:
+            m = self._table("momentum", table)
+            bound = _largest(m)
+        bound = self.momentum * bound + self._rate * _largest(_rows_of(grads, table))
+        self._bounds[table.start] = bound
+        return bound < _largest_safe_step(grads.dtype)
 
     def _update(self, p: np.ndarray, g: np.ndarray, start: int, stop: int, rate: float) -> None:
         if self.momentum:
@@ -265,7 +278,21 @@ class Adam(Optimizer):
         slots = (self._part(name, start, stop) for name, _ in self._slots)
         kernel(p, g, *slots, self._step_size, self.beta_1, self.beta_2, self.epsilon)
 
+    def may_wait(self, table: Table, grads: np.ndarray) -> bool:
+        # The schedule may be a function that must not be called twice for an update.
+        if self.lazy or self._schedule is not None or self.beta_1 == 1 or self._size != grads.size:
+            return False
+        bound = self._bounds.get(table.start)
+        if bound is None:
+            m, *squares = (self._table(name, table) for name, _ in self._slots)
+            bound = max(_largest(m), *(math.sqrt(np.max(v)) for v in squares))
+        bound = self._bounds[table.start] = max(bound, _largest(_rows_of(grads, table)))
+        # Means of gradients are at most as large as the largest gradient, means of squares as its square.
+        step = self._rate / (1 - self.beta_1) * bound / self.epsilon
+        return bound * bound < np.finfo(grads.dtype).max / 4 and step < _largest_safe_step(grads.dtype)
+
     def _update_rows(self, p: np.ndarray, g: np.ndarray, rows: np.ndarray, table: Table, rate: float) -> None:
+        # The step size is that of the last update, also for rows that are updated later.
         state = update.AdamTable(
             *(self._table(name, table) for name in ("momentum", "velocity", "velocity_hat"))
         )
@@ -317,6 +344,22 @@ class Adagrad(Optimizer):
 
     def _update_rows(self, p: np.ndarray, g: np.ndarray, rows: np.ndarray, table: Table, rate: float) -> None:
         update.adagrad_rows(p, g, self._table("accumulator", table), rows, rate, self.epsilon)
+
+
+def _rows_of(grads: np.ndarray, table: Table) -> np.ndarray:
+    """The rows of a table's gradient that may differ from zero."""
+    return grads[table.start : table.stop].reshape(table.shape)[table.rows()]
+
+
+def _largest(values: np.ndarray) -> float:
+    """The largest magnitude, without a copy of the values; 0 of none."""
+    return max(float(np.max(values)), -float(np.min(values))) if values.size else 0.0
+
+
+def _largest_safe_step(dtype: Any) -> float:
+    """A quarter of the distance between the largest numbers: such a step makes none of them infinite."""
+    limit = np.finfo(dtype)
+    return float(limit.max * limit.eps / 8)
 
 
 def _known(optimizer: Optimizer, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ So a model and its optimizer can be copied and pickled.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import weakref
@@ -18,7 +19,7 @@ from fastrnn import schedules
 from fastrnn.checks import is_number, number
 from fastrnn.engine.runtime.memory import aligned
 from fastrnn.registry import Configurable, serialize
-from fastrnn.update_plan import Plan, Table, clip_gradients
+from fastrnn.update_plan import Later, Plan, Table, clip_gradients
 
 __all__ = ["Optimizer"]
 
@@ -129,6 +130,8 @@ class Optimizer(Configurable):
         self._last: dict[int, np.ndarray] = {}
         #: By the same key, which rows have ever had a gradient; made anew from the state where it is missing.
         self._used: dict[int, np.ndarray] = {}
+        #: By the same key, a bound of all gradients of a table so far; made anew from the state where it is missing.
+        self._bounds: dict[int, float] = {}
         self._size = -1
         self._model: weakref.ref[Any] | None = None
 
@@ -182,7 +185,8 @@ class Optimizer(Configurable):
                 "weights. Give each model an optimizer of its own, type(optimizer).from_config(optimizer.get_config())"
             )
         if self._model is not None and other is not model:
-            self.iterations, self._size, self._state, self._last, self._used = 0, -1, {}, {}, {}
+            self.iterations, self._size = 0, -1
+            self._state, self._last, self._used, self._bounds = {}, {}, {}, {}
         self._model = weakref.ref(model)
 
     # -- learning rate
@@ -243,7 +247,7 @@ class Optimizer(Configurable):
     def build(self, size: int, dtype: Any) -> None:
         """Make the state for a vector of `size` parameters."""
         self._size = size
-        self._last, self._used, self._state = {}, {}, {}
+        self._last, self._used, self._bounds, self._state = {}, {}, {}, {}
         self._follow_slots(dtype)
 
     def _follow_slots(self, dtype: Any) -> None:
@@ -283,7 +287,7 @@ class Optimizer(Configurable):
         self._state = {k: aligned(v.shape, v.dtype) for k, v in state["vectors"].items()}
         for name, vector in state["vectors"].items():
             self._state[name][...] = vector
-        self._last, self._used = {k: v.copy() for k, v in state["last"].items()}, {}
+        self._last, self._used, self._bounds = {k: v.copy() for k, v in state["last"].items()}, {}, {}
 
     def vectors(self, size: int) -> list[np.ndarray]:
         """The state vectors for `size` parameters, which are updated in place; none before the first update."""
@@ -304,12 +308,22 @@ class Optimizer(Configurable):
         """Copy the state of `other` if it has the same moments, to continue training with the settings of this object."""
         if type(self) is type(other) and self._slots == other._slots:
             self.iterations, self._size = other.iterations, other._size
-            self._state, self._last, self._used = other._state, {} if self.lazy else other._last, {}
+            self._state, self._last = other._state, {} if self.lazy else other._last
+            self._used, self._bounds = {}, {}
 
     # -- updates
 
-    def apply(self, params: np.ndarray, grads: np.ndarray, plan: Plan) -> None:
-        """Update `params` in place; clipping changes `grads`."""
+    def apply(self, params: np.ndarray, grads: np.ndarray, plan: Plan, later: Later | None = None) -> None:
+        """Update `params` in place; clipping changes `grads`.
+
+        Parameters
+        ----------
+        params, grads : ndarray
+            Flat vectors.
+        plan : Plan
+        later : Later, optional
+            Takes the updates that are to be made later, before the next call. For its tables `may_wait` is True.
+        """
         if self._size != params.size:
             self.build(params.size, params.dtype)
         elif len(self._state) != len(self._slots):
@@ -329,7 +343,16 @@ class Optimizer(Configurable):
         for table in plan.tables:
             p = params[table.start : table.stop].reshape(table.shape)
             g = grads[table.start : table.stop].reshape(table.shape)
-            self._update_rows(p, g, self.rows(table), table, rate)
+            if later is not None and table.start in later.starts:
+                rows = table.rows()
+                others = self._ever_used(table, rows).copy()
+                others[rows] = False
+                moved = np.flatnonzero(others)
+                later.updates.append(functools.partial(self._update_rows, p, g, moved, table, rate))
+            else:
+                rows = self.rows(table)
+                self._bounds.pop(table.start, None)
+            self._update_rows(p, g, rows, table, rate)
         self.iterations += 1
 
     def _leave_tables(self, plan: Plan) -> None:
@@ -356,8 +379,10 @@ class Optimizer(Configurable):
         others are zero.
         """
         rows = table.rows()
-        if not self._moves_on:
-            return rows
+        return np.flatnonzero(self._ever_used(table, rows)) if self._moves_on else rows
+
+    def _ever_used(self, table: Table, rows: np.ndarray) -> np.ndarray:
+        """For each row of a table, whether it has ever had a gradient, as `rows` have now."""
         used = self._used.get(table.start)
         if used is None:
             used = np.zeros(table.shape[0], bool)
@@ -365,7 +390,14 @@ class Optimizer(Configurable):
                 used |= vector[table.start : table.stop].reshape(table.shape).any(axis=1)
             self._used[table.start] = used
         used[rows] = True
-        return np.flatnonzero(used)
+        return used
+
+    def may_wait(self, table: Table, grads: np.ndarray) -> bool:
+        """Whether the rows of a table without a gradient may be updated after the others, because that can't fail.
+
+        It can't if no number becomes infinite, whatever the weights are.
+        """
+        return False
 
     def _table(self, name: str, table: Table) -> np.ndarray:
         """The part of a state vector that belongs to a table, in its shape; empty if there is no such vector."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn.engine.kernels.update import all_finite
+from fastrnn.update_plan import Later
 
 __all__ = ["Changes", "Undo", "attributes", "generator", "generators", "guard", "states"]
 
@@ -32,6 +33,10 @@ class guard(contextlib.AbstractContextManager[Any]):  # noqa: N801 - used like a
 
     def __init__(self, *undo: Undo, always: bool = False) -> None:
         self._undo, self._always = undo, always
+
+    def dismiss(self) -> None:
+        """Call no function at the end, whatever happens in the rest of the block."""
+        self._undo = ()
 
     def __exit__(self, kind: Any, *exc: object) -> None:
         if kind is not None or self._always:
@@ -88,22 +93,49 @@ class Changes:
     model : Model
         A compiled model. `before_update` must be called before each update. If the model gets another optimizer before the
         first update, that may share state with the present one, which is restored.
+    delay : bool
+        Whether the first update leaves out rows of tables that have no gradient but are moved by their moments, if that
+        can't fail. The next update makes up for it, after a copy of them, or :meth:`complete`, without.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, delay: bool = False) -> None:
         self.model = model
+        self._delay = delay
+        self._later: Later | None = None
         self._undo = attributes(model.optimizer, *vars(model.optimizer))
         self._plan: Any = None
         self._copies: list[_Copy] = []
         #: For each table, by the index at which it begins, booleans: True for rows that have been copied.
         self._copied: dict[int, np.ndarray] = {}
 
-    def before_update(self) -> None:
-        """Copy the values that the next update changes, unless they were copied before."""
+    def before_update(self) -> Later | None:
+        """Copy the values that the next update changes, unless they were copied before; return what it is to leave out."""
         plan = self.model.plan
         if plan is not self._plan:
             self._begin(plan)
+        waiting = set()
+        if self._delay:
+            self._delay = False
+            optimizer, grads = self.model.optimizer, self.model.vectors()[1]
+            waiting = {table.start for table in plan.tables if optimizer.may_wait(table, grads)}
         for table in plan.tables:
+            self._copy_rows(table, table.rows() if table.start in waiting else None)
+        self._later = Later(waiting, self._copy_tables) if waiting else None
+        return self._later
+
+    @property
+    def delayed(self) -> bool:
+        """Whether a part of the last update was left out."""
+        return self._later is not None and bool(self._later.updates)
+
+    def complete(self) -> None:
+        """Make the rest of the last update, which can't be undone."""
+        if self._later is not None:
+            self._later.complete()
+            self.model.weights_changed()
+
+    def _copy_tables(self) -> None:
+        for table in self._plan.tables:
             self._copy_rows(table)
 
     def _begin(self, plan: Any) -> None:
@@ -118,9 +150,11 @@ class Changes:
             last = optimizer.decayed[start]
             self._copies.append(_Copy(last, last.copy(), slice(None)))
 
-    def _copy_rows(self, table: Any) -> None:
+    def _copy_rows(self, table: Any, rows: np.ndarray | None = None) -> None:
+        """Copy the rows that the next update changes, or these."""
         optimizer = self.model.optimizer
-        rows = optimizer.rows(table)
+        if rows is None:
+            rows = optimizer.rows(table)
         copied = self._copied.get(table.start)
         if copied is None:
             copied = self._copied[table.start] = np.zeros(table.shape[0], bool)
@@ -144,6 +178,8 @@ class Changes:
 
     def restore(self) -> None:
         """Restore weights and optimizer."""
+        if self._later is not None:
+            self._later.updates.clear()
         weights = self.model.weight_vector
         for copy in reversed(self._copies):
             target = (weights if copy.vector is None else copy.vector)[copy.part]

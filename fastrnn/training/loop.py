@@ -190,7 +190,7 @@ def run_epochs(model: Any, task: Task, calls: CallbackList) -> Outcome:
             weights.restore()
         outcome.interrupt = interrupt
     finally:
-        trainer.before_update = None
+        trainer.before_update = trainer.later = None
         # Also after Ctrl-C, so that callbacks close their files and the model can be used.
         calls.call("on_train_end", logs)
     if weights is not None:

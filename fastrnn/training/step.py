@@ -17,6 +17,7 @@ from fastrnn.training.guard import Changes, guard, states
 from fastrnn.training.objective import Objective
 from fastrnn.training.prepared import PreparedStep, prepared_step
 from fastrnn.training.truncation import carried_states, cut
+from fastrnn.update_plan import Later
 
 __all__ = ["HELP", "ForwardPass", "Trainable", "Trainer"]
 
@@ -155,8 +156,11 @@ class Trainer:
         self.optimizer: Any = None
         self.objective = Objective()
         self.stop_training = False
-        #: Called before each update, when the weights have proved to give a finite loss and gradient.
-        self.before_update: Callable[[], None] | None = None
+        #: Called before each update, when the weights have proved to give a finite loss and gradient; may return what the
+        #: update is to leave out.
+        self.before_update: Callable[[], Later | None] | None = None
+        #: What the last update has left out.
+        self.later: Later | None = None
         self.history: History | None = None
 
     def need(self, what: str) -> None:
@@ -220,6 +224,9 @@ class Trainer:
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
     def _update(self, model: Trainable, batch: Batch) -> float:
         """Make one update from a batch or a piece of one; return the loss."""
+        if self.later is not None:
+            self.later.settle()
+            self.later = None
         prepared = prepared_step(model, batch)
         if prepared is not None:
             return self._prepared_update(model, batch, prepared)
@@ -248,8 +255,8 @@ class Trainer:
             weights, grads = model.vectors()
             self._check_gradients(grads, model.plan)
             if self.before_update is not None:
-                self.before_update()
-            self.optimizer.apply(weights, grads, model.plan)
+                self.later = self.before_update()
+            self.optimizer.apply(weights, grads, model.plan, self.later)
             model.constrain()
             model.weights_changed()
             for piece, judged in judgements:
