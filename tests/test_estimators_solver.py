@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 import pytest
+from sklearn.base import BaseEstimator
 
 from fastrnn import RNNRegressor
 from fastrnn.optimizers import SGD, Adam, RMSprop
@@ -85,3 +86,35 @@ def test_the_solver_object_itself_is_not_changed_by_training(data):
     solver = Adam(0.01)
     regressor(solver).partial_fit(*data)
     assert solver.iterations == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("units", "4"), ("dropout", 2.0), ("shuffle", "no"), ("solver", "adm")]
+)
+def test_parameters_that_change_between_calls_are_checked(name, value, data):
+    model = regressor("adam").partial_fit(*data).partial_fit(*data)
+    before = model.model_.params.copy()
+    setattr(model, name, value)
+    for _ in range(2):  # what was refused is not taken for checked
+        with pytest.raises(ValueError, match=f"The '{name}' parameter of RNNRegressor must be"):
+            model.partial_fit(*data)
+    np.testing.assert_array_equal(model.model_.params, before)
+
+
+def test_parameters_that_stay_are_checked_once(data, monkeypatch):
+    model, checks = regressor("adam"), []
+    check = BaseEstimator._validate_params
+
+    def noted(made):
+        if isinstance(made, RNNRegressor):
+            checks.append(made)
+        check(made)
+
+    monkeypatch.setattr(BaseEstimator, "_validate_params", noted)
+    for _ in range(3):
+        model.partial_fit(*data)
+    assert checks == [model]
+    copied = copy.deepcopy(model)  # is checked by itself
+    copied.partial_fit(*data)
+    model.set_params(tol=0.25).partial_fit(*data)
+    assert checks == [model, copied, model]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import functools
+import operator
 import textwrap
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -30,6 +33,11 @@ class _Kernel(HasMethods):
 
     def __str__(self) -> str:
         return "a cell of the engine, such as fastrnn.cells.janet.JANET"
+
+
+@functools.cache
+def _names(cls: type[BaseEstimator]) -> list[str]:
+    return cls._get_param_names()
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -109,6 +117,17 @@ class Parameters(BaseEstimator):
         "n_jobs": [_POSITIVE, Options(Integral, {-1}), None],
     }
 
+    def _validate_params(self) -> None:
+        """Check each parameter, unless all are the objects that were checked last.
+
+        To check them takes as long as an update of a small network.
+        """
+        values = [vars(self).get(name) for name in _names(type(self))]  # type: ignore[arg-type]
+        checked = _checked.get(self)
+        if checked is None or not all(map(operator.is_, values, checked)):
+            super()._validate_params()
+            _checked[self] = values
+
     def _check_combinations(self, incremental: bool) -> None:
         units = network.units_of(self.units)
         if not units or any(isinstance(u, bool) or not isinstance(u, Integral) or u < 1 for u in units):
@@ -163,6 +182,10 @@ class Parameters(BaseEstimator):
                     f"{name}={now!r}, but the network was made with {name}={before!r}, and partial_fit and "
                     f"warm_start=True continue its training. Set {name} back, or call fit with warm_start=False."
                 )
+
+
+#: The parameters of estimators that were checked last.
+_checked: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
 
 
 def _cells() -> str:
