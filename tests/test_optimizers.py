@@ -92,7 +92,7 @@ def test_rows_match_dense(name, clip, rng):
     assert lazy.updates_rows
     rows = None
     runs = [(n * width, size)]
-    lazy_plan = Plan(runs, runs, [Table(0, n * width, (n, width), lambda: rows)])
+    lazy_plan = Plan(runs, runs, [Table(0, n * width, (n, width), lambda: rows, lambda _: None)])
     for _ in range(12):
         rows = np.unique(rng.integers(0, n, 6))
         g = np.zeros(size)
@@ -146,7 +146,7 @@ def test_lazy_updates_match_equations_on_the_rows_of_a_batch(name, dtype, rng):
     updates = list(table_gradients(rng, n, width))
     mine, optimizer = p.astype(dtype).ravel(), make(name, lazy=True)
     for rows, g in updates:
-        plan = Plan([], [], [Table(0, n * width, (n, width), lambda rows=rows: rows)])
+        plan = Plan([], [], [Table(0, n * width, (n, width), lambda rows=rows: rows, lambda _: None)])
         optimizer.apply(mine, g.astype(dtype).ravel(), plan)
     expected = lazy_oracle(name, p, updates)
     tolerance = 1e-12 if dtype == np.float64 else 2e-5
@@ -163,7 +163,7 @@ def test_lazy_adam_matches_sparse_adam_of_torch(rng):
     theirs = torch.optim.SparseAdam([weight], lr=0.05, eps=1e-7)
     mine, optimizer = p.ravel().copy(), make("adam", lazy=True)
     for rows, g in table_gradients(rng, n, width):
-        plan = Plan([], [], [Table(0, n * width, (n, width), lambda rows=rows: rows)])
+        plan = Plan([], [], [Table(0, n * width, (n, width), lambda rows=rows: rows, lambda _: None)])
         optimizer.apply(mine, g.ravel().copy(), plan)
         weight.grad = torch.sparse_coo_tensor(rows[None], g[rows], (n, width), check_invariants=True)
         theirs.step()
@@ -175,7 +175,7 @@ def test_rows_that_never_had_a_gradient_are_not_touched(name):
     """They would not change, so the time of an update depends only on rows that had one."""
     n, width = 30, 5
     mine, optimizer = np.ones(n * width), make(name)
-    plan = Plan([], [], [Table(0, n * width, (n, width), lambda: np.array([3, 7]))])
+    plan = Plan([], [], [Table(0, n * width, (n, width), lambda: np.array([3, 7]), lambda _: None)])
     g = np.zeros((n, width))
     g[[3, 7]] = 1
     optimizer.apply(mine, g.ravel(), plan)

@@ -162,7 +162,7 @@ def test_interrupt_while_the_rest_is_updated_comes_after_it(rng, monkeypatch):
 def test_rows_wait_only_where_no_number_can_become_infinite(what, dtype):
     """Whatever the weights are: the largest number, less a step, is finite."""
     top = np.finfo(dtype).max
-    optimizer, table = Adam(0.001), Table(0, 6, (3, 2), lambda: np.array([0]))
+    optimizer, table = Adam(0.001), Table(0, 6, (3, 2), lambda: np.array([0]), lambda rows: None)
     p, g = np.full(6, top, dtype), np.array([1, -1, 0, 0, 0, 0], dtype)
     assert not optimizer.may_wait(table, g)  # there are no moments yet
     optimizer.apply(p, g.copy(), Plan([], [], [table]))
@@ -186,7 +186,7 @@ def test_rows_wait_only_where_no_number_can_become_infinite(what, dtype):
 @pytest.mark.parametrize("what", ["learning_rate", "momentum", "gradient"])
 def test_rows_of_sgd_wait_only_where_no_number_can_become_infinite(what):
     top = float(np.finfo("float32").max)
-    optimizer, table = SGD(0.001, momentum=0.9), Table(0, 6, (3, 2), lambda: np.array([0]))
+    optimizer, table = SGD(0.001, momentum=0.9), Table(0, 6, (3, 2), lambda: np.array([0]), lambda rows: None)
     p, g = np.full(6, top, "float32"), np.array([1, -1, 0, 0, 0, 0], "float32")
     optimizer.apply(p, g.copy(), Plan([], [], [table]))
     assert optimizer.may_wait(table, g)
@@ -202,7 +202,7 @@ def test_rows_of_sgd_wait_only_where_no_number_can_become_infinite(what):
 
 
 def test_bound_of_momentum_grows_with_each_gradient():
-    optimizer, table = SGD(0.5, momentum=0.9), Table(0, 2, (1, 2), lambda: np.array([0]))
+    optimizer, table = SGD(0.5, momentum=0.9), Table(0, 2, (1, 2), lambda: np.array([0]), lambda rows: None)
     p, g = np.zeros(2), np.array([4.0, -8.0])
     optimizer.apply(p, g, Plan([], [], [table]))
     for t in range(5):
