@@ -22,6 +22,7 @@ from fastrnn.estimators import network
 from fastrnn.estimators.failures import failure_of, undo_training, undo_updates
 from fastrnn.estimators.loss import check_gradient
 from fastrnn.estimators.parameters import Parameters
+from fastrnn.estimators.repeats import merge_repeats
 from fastrnn.estimators.response import lay_out, row_weights, rows_of, scaled_weights, with_steps
 from fastrnn.estimators.scale import warn_of_input_scale
 from fastrnn.estimators.series import SeriesStates, keep, read_ids, states_of
@@ -63,8 +64,10 @@ class BaseRNN(Parameters):
         """Validate y; return the fitted attributes that depend on it, and "targets": one row for each sequence or step."""
 
     @abstractmethod
-    def _class_weights(self, targets: np.ndarray, found: dict[str, Any], incremental: bool) -> Any:
-        """Weights of the rows of `targets`, or None."""
+    def _class_weights(
+        self, targets: np.ndarray, weight: np.ndarray | None, found: dict[str, Any], incremental: bool
+    ) -> Any:
+        """Factors for the weights of the rows of `targets`, or None."""
 
     @abstractmethod
     def _score_outputs(self, targets: np.ndarray, out: np.ndarray, weight: np.ndarray | None) -> float:
@@ -135,8 +138,7 @@ class BaseRNN(Parameters):
         sequences, found, targets, data, ids = read
         states = self._states_for(data.n, ids) if known and incremental else None
 
-        # Work on a shallow copy, so that a failed call leaves this object unchanged; the network, which both share, is
-        # restored.
+        # On a shallow copy, so that a failed call leaves this object unchanged; the network, which both share, is restored.
         trained = copy.copy(self)
         trained.__dict__.update(found)
         undo: list[Undo] = []
@@ -224,9 +226,16 @@ class BaseRNN(Parameters):
         found = self._read_targets(y, sequences.data, known, classes)
         targets = found.pop("targets")[kept]
         weight = None if sample_weight is None else row_weights(sample_weight, sequences.data, per_step)[kept]
+        places: np.ndarray | None = None
+        if self.shuffle and not incremental and not self.stateful:
+            by_class = vars(self).get("class_weight") is not None
+            places, rows, weight = merge_repeats(x, targets, weight, per_step, by_class)
+            targets = targets[rows]
+            if per_step and places is not None:  # targets of steps have the layout of x
+                x, places = x[places], None
         weight = self._all_weights(weight, targets, found, incremental)
-        y, weight = (lay_out(rows, x, per_step) for rows in (targets, weight))
-        data = Batches(x, y, weight, self._batch_size(len(x)))
+        y, weight = lay_out(targets, x, per_step), lay_out(weight, x, per_step)
+        data = Batches(x, y, weight, self._batch_size(len(y)), places=places)
         ids = None if series is None else read_ids(series, data.n, self.stateful, self.max_series)
         return known, _Training(sequences, found, targets, data, ids)
 
@@ -427,15 +436,11 @@ class BaseRNN(Parameters):
         self, weight: np.ndarray | None, targets: np.ndarray, found: dict[str, Any], incremental: bool
     ) -> np.ndarray | None:
         """Return the product of sample weights and class weights for each row of `targets`, or None."""
-        by_class = self._class_weights(targets, found, incremental)
+        by_class = self._class_weights(targets, weight, found, incremental)
         if weight is None and by_class is None:
             return None
         if weight is None:
             weight = np.ones(len(targets))
-        if weight.min() < 0:
-            raise ValueError(
-                f"Negative values in sample_weight (minimum {weight.min()}): weights must be at least 0."
-            )
         if by_class is not None:
             weight = weight * by_class
         # Not scaled in partial_fit, where a call may contain few classes or only samples of small weight.

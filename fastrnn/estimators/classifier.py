@@ -92,7 +92,9 @@ class RNNClassifier(ClassifierMixin, BaseRNN):
         """Give the binary cross-entropy a column of zeros and ones."""
         return targets[:, None].astype(self.dtype) if n_classes == 2 else targets
 
-    def _class_weights(self, targets: np.ndarray, found: dict[str, Any], incremental: bool) -> Any:
+    def _class_weights(
+        self, targets: np.ndarray, weight: np.ndarray | None, found: dict[str, Any], incremental: bool
+    ) -> Any:
         if self.class_weight is None:
             return None
         if incremental and self.class_weight == "balanced":
@@ -105,8 +107,10 @@ class RNNClassifier(ClassifierMixin, BaseRNN):
                 number(weight, f"class_weight[{label!r}]", 0)
         classes, index = found["classes_"], targets.reshape(len(targets)).astype(np.int64)
         if self.class_weight == "balanced":
-            # Classes that are known from `classes`, or from empty sequences, may not occur in y.
-            classes, index = np.unique(index, return_inverse=True)
+            # Weighted, so that a sample of weight 2 counts as two. Classes that are known from `classes`, or from empty
+            # sequences, may not occur in y.
+            shares = np.bincount(index, weights=weight)
+            return shares.sum() / (np.count_nonzero(shares) * np.maximum(shares, np.finfo(float).tiny))[index]
         return compute_class_weight(self.class_weight, classes=classes, y=classes[index])[index]
 
     def _score_outputs(self, targets: np.ndarray, out: np.ndarray, weight: np.ndarray | None) -> float:

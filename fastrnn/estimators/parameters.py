@@ -341,9 +341,12 @@ NOTES = """X is one of
     and go into pickles and files; a series takes the memory of its states (`units` numbers for each layer, twice as many
     for "lstm") and about 0.5 kB.
 
-    The loss is a mean over samples; sample weights and class weights are scaled to a mean of 1 over all samples. If it
-    is not finite, training stops with :class:`fastrnn.exceptions.NonFiniteLossError` and keeps the weights of the last
-    epoch with a finite loss."""
+    The loss is a mean over samples; sample weights and class weights are scaled to a mean of 1 over all samples. In `fit`
+    equal samples (the same sequence and target) are merged into one with the sum of their weights, and samples of weight 0
+    left out, before batches are cut: a sample of weight 2 is trained on exactly as one that is there twice. The order of the
+    samples has no influence where weights are unequal after that. Nothing is merged with ``shuffle=False``, where the order
+    matters, with ``stateful=True`` and in `partial_fit`. If the loss is not finite, training stops with
+    :class:`fastrnn.exceptions.NonFiniteLossError` and keeps the weights of the last epoch with a finite loss."""
 
 
 def with_shared_documentation(cls: type) -> type:

@@ -87,7 +87,9 @@ class RNNRegressor(RegressorMixin, BaseRNN):
         rows = rows.astype(np.float64 if self.normalize_y else self.dtype, copy=False)
         return {"n_outputs_": n_outputs, "_y_is_flat": y.ndim == 1, "_y_dtype": dtype, "targets": rows}
 
-    def _class_weights(self, targets: np.ndarray, found: dict[str, Any], incremental: bool) -> Any:
+    def _class_weights(
+        self, targets: np.ndarray, weight: np.ndarray | None, found: dict[str, Any], incremental: bool
+    ) -> Any:
         return None
 
     def _begin_training(

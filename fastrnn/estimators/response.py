@@ -46,6 +46,11 @@ def read_labels(y: Any, x: X, per_step: bool) -> np.ndarray:
                 f"y has {y.shape[1]} labels for each time step; one is what RNNClassifier can learn."
             )
         y = y.reshape(len(y))
+    elif len(np.shape(y)) == 2 and np.shape(y)[1] > 1:
+        raise ValueError(
+            f"y should be a 1d array, got an array of shape {np.shape(y)}: several labels of a sequence are learnt by one "
+            "network each, sklearn.multioutput.MultiOutputClassifier(RNNClassifier(...))."
+        )
     labels = column_or_1d(y, warn=True)
     if labels.dtype.kind == "f":
         labels = check_array(labels, ensure_2d=False, input_name="y")
@@ -85,10 +90,21 @@ def read_numbers(y: Any, x: X, per_step: bool) -> np.ndarray:
 
 
 def row_weights(sample_weight: Any, x: X, per_step: bool) -> np.ndarray:
-    """One weight for each row, float64, from weights of samples or of time steps."""
+    """One weight for each row, float64 and at least 0, from weights of samples or of time steps."""
     refuse_masked(sample_weight, "sample_weight")
+    weight = _weights(sample_weight, x, per_step)
+    if weight.size and weight.min() < 0:
+        raise ValueError(
+            f"Negative values in sample_weight (minimum {weight.min()}): weights must be at least 0."
+        )
+    return weight
+
+
+def _weights(sample_weight: Any, x: X, per_step: bool) -> np.ndarray:
     if not per_step:
         return _check_sample_weight(sample_weight, x, dtype=np.float64)
+    if not isinstance(sample_weight, (Real, list, tuple, Ragged)):
+        sample_weight = np.asarray(sample_weight)
     if not isinstance(sample_weight, Real) and np.ndim(next(iter(sample_weight))) > 0:
         rows = as_step_values(sample_weight, x, "sample_weight")
         return check_array(rows, ensure_2d=False, dtype=np.float64, input_name="sample_weight").ravel()

@@ -81,6 +81,8 @@ class Batches:
     batch_size : int
     start, stop : int, optional
         Use only these samples.
+    places : array of int, optional
+        The samples of `x` that are used, in this order; `y` and `sample_weight` have an entry for each of them.
     """
 
     def __init__(
@@ -91,7 +93,10 @@ class Batches:
         batch_size: int | None = None,
         start: int = 0,
         stop: int | None = None,
+        *,
+        places: np.ndarray | None = None,
     ) -> None:
+        self.places = places
         self.stream = y is None and not isinstance(x, np.ndarray) and is_stream(x)
         self.x, self.y, self.sample_weight = x, y, sample_weight
         #: Mask of the valid time steps, if `x` is an array; None if all are valid.
@@ -125,6 +130,7 @@ class Batches:
         if batch_size is None:
             batch_size = 32
         self.batch_size = integer(batch_size, "batch_size")
+        n = len(x) if places is None else len(places)
         for name, part in (("y", y), ("sample_weight", check_weights(sample_weight))):
             if part is None:
                 continue
@@ -135,9 +141,9 @@ class Batches:
                         f"{name} is {part.item()!r}: give an array with an entry for each sample"
                     )
                 setattr(self, name, part)
-            if len(part) != len(x):
-                raise ValueError(f"x has {len(x)} samples, {name} has {len(part)}: the numbers must be equal")
-        self.start, self.stop = start, len(x) if stop is None else stop
+            if len(part) != n:
+                raise ValueError(f"x has {n} samples, {name} has {len(part)}: the numbers must be equal")
+        self.start, self.stop = start, n if stop is None else stop
         self.n = self.stop - self.start
         if self.n == 0:
             raise ValueError("x holds no samples")
@@ -186,7 +192,8 @@ class Batches:
         for rows in order if order is not None else self._rows(rng, shuffle):
             if divide:
                 index = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
-                groups = like_lengths(self.x.lengths[index], len(index))
+                places = index if self.places is None else self.places[index]
+                groups = like_lengths(self.x.lengths[places], len(index))
                 if len(groups) > 1:
                     parts = (self._batch(index[np.sort(group)]) for group in groups)
                     yield Batch(None, rows=rows, parts=tuple(parts))
@@ -194,7 +201,7 @@ class Batches:
             yield self._batch(rows)
 
     def _batch(self, rows: slice | np.ndarray) -> Batch:
-        x, mask = _take(self.x, rows)
+        x, mask = _take(self.x, rows if self.places is None else self.places[rows])
         mask = mask if self.mask is None else self.mask[rows]
         return Batch(x, _take(self.y, rows)[0], _take(self.sample_weight, rows)[0], mask, rows)
 
@@ -231,7 +238,8 @@ class Batches:
     def subset(self, index: np.ndarray) -> Batches:
         """Copy some samples to a new object."""
         y, weight = (None if part is None else part[index] for part in (self.y, self.sample_weight))
-        return Batches(self.x[index], y, weight, self.batch_size)
+        x = self.x[index if self.places is None else self.places[index]]
+        return Batches(x, y, weight, self.batch_size)
 
     def set_class_weights(self, class_weight: Mapping[int, float], output_shape: Sequence[Any]) -> None:
         """Weight the samples, or their time steps, by their classes; see `class_weights`."""
