@@ -253,7 +253,7 @@ def _without_padding(X: np.ndarray, name: str, missing: bool = False) -> Ragged 
         raise ValueError(
             f"{name} contains NaN inside a sequence: sample {i}, step {t}, feature(s) {features}. Only steps at the "
             "end or at the beginning in which every feature is NaN count as padding; fill gaps inside first, for "
-            "example by interpolation."
+            "example by interpolation (fastrnn.preprocessing.SequenceImputer)."
         )
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     return Ragged(X[real], offsets, starts=starts.astype(np.int64), n_timesteps=X.shape[1])
@@ -341,7 +341,7 @@ def _check_numbers(
         advice = (
             f"To mark padding with NaN pass three dimensions, {name}[:, :, None]; otherwise fill the gaps first."
             if is_table
-            else "Fill or interpolate missing values first."
+            else "Fill or interpolate missing values first, for example by fastrnn.preprocessing.SequenceImputer."
         )
         raise ValueError(f"{name} contains NaN at {where}. {advice}")
     if np.isinf(value):
