@@ -30,7 +30,11 @@ case "$*" in
         {pytest} ;;
     *"-m pip install"*" -c "*) exit {constrained} ;;
     *"-m mypy"*) exit {mypy} ;;
-    *{fails}*) exit 1 ;;
+    *"{fails}"*) exit 1 ;;
+    *"-m pip list"*) printf 'fastrnn==0.1.0\nnumpy==2.4.0\npip==23.0\ntqdm==4.0\n' ;;
+esac
+case "$*" in
+    *"-m pip_audit"*) printf '%s' '{audited}' > "${{@: -1}}"; exit {vulnerable} ;;
 esac
 """
 
@@ -54,6 +58,8 @@ def ci(tmp_path):
             "constrained": 0,
             "mypy": 0,
             "fails": "nothing",
+            "audited": '{"dependencies": []}',
+            "vulnerable": 0,
             **answers,
         }
         windows = system.startswith("MINGW")
@@ -196,12 +202,36 @@ def test_ci_runs_reliability_and_audit_where_they_are_named(ci):
     assert code == 0
     assert of_stage(commands, "/peers/bin/python -m benchmarks.reliability --short")
     assert of_stage(commands, "/audit/bin/python -m piplicenses --partial-match")
-    assert of_stage(commands, "/audit/bin/python -m pip_audit --local")
+    assert of_stage(commands, "--packages fastrnn numpy tqdm ")
+    assert of_stage(commands, "/audit/bin/python -m pip_audit --no-deps")
     assert not of_stage(commands, "-m pytest")
-    for name in ("reliability", "pip_audit"):
+    for name in ("reliability", "piplicenses"):
         code, lines, _, _ = ci("reliability", "audit", fails=name)
         assert code == 1
         assert any("failed" in line and name in line for line in lines)
+
+
+def test_ci_audit_fails_where_a_vulnerability_is_known(ci):
+    code, lines, *_ = ci("audit", vulnerable=1)
+    assert code == 1
+    assert "audit: failed: known vulnerabilities" in lines
+
+
+def test_ci_audit_names_what_it_could_not_check(ci):
+    no_records = '{"dependencies": [{"name": "numpy", "skip_reason": "?"}, {"name": "tqdm", "vulns": []}]}'
+    code, lines, *_ = ci("audit", audited=no_records)
+    assert code == 0
+    assert "audit: vulnerabilities NOT CHECKED, the package index has no records of: numpy" in lines
+    code, lines, *_ = ci("audit", audited="", vulnerable=1)
+    assert code == 0
+    assert "audit: vulnerabilities NOT CHECKED, there is no answer from the package index" in lines
+
+
+def test_ci_audit_is_not_run_without_a_package_index(ci):
+    code, lines, commands, _ = ci("audit", fails="pip download")
+    assert code == 0
+    assert any(line.startswith("audit: NOT RUN") for line in lines)
+    assert not of_stage(commands, "piplicenses")
 
 
 def test_ci_builds_a_release_and_uses_it_where_nothing_else_is_installed(ci):
@@ -214,7 +244,7 @@ def test_ci_builds_a_release_and_uses_it_where_nothing_else_is_installed(ci):
     assert of_stage(commands, "-I tests/release/installed.py")
     assert of_stage(commands, "-m mypy --strict typed_use.py")
     for name, answers in (
-        ("twine", {"fails": '"twine check"'}),
+        ("twine", {"fails": "twine check"}),
         ("installed.py", {"fails": "installed.py"}),
         ("typed_use.py", {"mypy": 1}),
     ):
