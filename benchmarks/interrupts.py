@@ -293,7 +293,7 @@ def run(
                 delay = moment * 1.2 * seconds
                 if lacks is not None and lacking is not None and lacking.cache is not None:
                     _copy_a_part(full, lacking.cache, lacks, k)
-                    server, delay = lacking, moment * 4.0
+                    server, delay = lacking, moment * 2.0
                 if k % 10 == 0:
                     with contextlib.closing(Server(server.cache)) as own:
                         return interrupted(own, name, delay, right, timeout)

@@ -1,7 +1,8 @@
-"""(e) Ctrl-C at random moments of fit, search and predict: how soon the call ends, and whether the object can be used.
+"""(e) Ctrl-C at random moments of fit, search, predict and compilation: how soon the call ends, and what works afterwards.
 
-Kernels are compiled beforehand; ``python -m benchmarks.interrupts`` tests interrupts of compilation in fresh processes.
-``python -m benchmarks.reliability.interrupts COUNT`` runs all scenes in this process.
+``python -m benchmarks.reliability.interrupts COUNT`` runs the scenes whose kernels are compiled beforehand in this process.
+Compilation is interrupted in fresh processes that lack a part of the kernels (`benchmarks.interrupts`). It finishes first,
+so that its row has no limit of time.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ import sys
 import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
+from benchmarks import interrupts as compiling
 from benchmarks.reliability.parts import Result, in_process, numbers, small_model
 from fastrnn import RNNClassifier
 
@@ -28,35 +32,66 @@ MAX_SECONDS = 0.5
 SCENES = ("model.fit", "classifier.fit", "search", "predict")
 
 
-def scenes() -> dict[str, tuple[Callable[[], Any], Callable[[], bool]]]:
-    """For each scene, the call to interrupt, and a function that says whether the object is usable."""
-    x, y = numbers(256, 40, 3), np.arange(256) % 3
-    model, classifier = small_model(units=32), RNNClassifier(cell="gru", units=16, max_iter=10_000, tol=None)
-    model.fit(x, numbers(256, 2), verbose=0)
-    RNNClassifier(cell="gru", units=16, max_iter=1, tol=None).fit(x, y)
+class Scene(NamedTuple):
+    """A call that takes long, what must hold after each interrupt of it, and what must hold after the last."""
+
+    begin: Callable[[], Any]
+    usable: Callable[[], bool]
+    works: Callable[[], bool]
+
+
+def scenes() -> dict[str, Scene]:
+    x, y, targets = numbers(256, 40, 3), np.arange(256) % 3, numbers(256, 2)
+    trained, predicting = small_model(units=32), small_model(units=32)
+    trained.fit(x, targets, verbose=0)
+    expected = predicting.predict(x, verbose=0)
+    classifier = RNNClassifier(cell="gru", units=16, max_iter=10_000, tol=None, random_state=0)
+    clone(classifier).set_params(max_iter=1).fit(x, y)
     search = GridSearchCV(
-        RNNClassifier(units=8, max_iter=40, tol=None),
+        RNNClassifier(units=8, max_iter=40, tol=None, random_state=0),
         {"cell": ["gru"], "units": list(range(4, 16))},
         n_jobs=1,
         cv=3,
     )
 
-    def usable() -> bool:
-        return bool(np.isfinite(model.predict(x[:8], verbose=0)).all() and np.isfinite(model.params).all())
+    def finite() -> bool:
+        return bool(
+            np.isfinite(trained.predict(x[:8], verbose=0)).all() and np.isfinite(trained.params).all()
+        )
+
+    def trains() -> bool:
+        before = trained.params.copy()
+        trained.fit(x, targets, verbose=0)
+        return finite() and not np.array_equal(before, trained.params)
 
     def classifies() -> bool:
         """It is fitted if an epoch was complete."""
         return not hasattr(classifier, "model_") or bool(np.isfinite(classifier.predict_proba(x[:8])).all())
 
+    def classifies_like_a_new_one() -> bool:
+        classifier.set_params(max_iter=2).fit(x, y)
+        return np.array_equal(classifier.predict_proba(x), clone(classifier).fit(x, y).predict_proba(x))
+
+    def searches_like_a_new_one() -> bool:
+        search.set_params(estimator__max_iter=1, param_grid={"units": [4, 5]}).fit(x, y)
+        found = (search, clone(search).fit(x, y))
+        mine, other = (s.cv_results_["mean_test_score"] for s in found)
+        return np.array_equal(mine, other)
+
     def predict_for_long() -> None:
         while True:
-            model.predict(x, verbose=0)
+            predicting.predict(x, verbose=0)
+
+    def predicts() -> bool:
+        return np.array_equal(predicting.predict(x, verbose=0), expected)
 
     return {
-        "model.fit": (lambda: model.fit(x, numbers(256, 2), epochs=10_000, verbose=0), usable),
-        "classifier.fit": (lambda: classifier.fit(x, y), classifies),
-        "search": (lambda: search.fit(x, y), lambda: not hasattr(search, "best_estimator_")),
-        "predict": (predict_for_long, usable),
+        "model.fit": Scene(lambda: trained.fit(x, targets, epochs=10_000, verbose=0), finite, trains),
+        "classifier.fit": Scene(lambda: classifier.fit(x, y), classifies, classifies_like_a_new_one),
+        "search": Scene(
+            lambda: search.fit(x, y), lambda: not hasattr(search, "best_estimator_"), searches_like_a_new_one
+        ),
+        "predict": Scene(predict_for_long, predicts, predicts),
     }
 
 
@@ -65,58 +100,70 @@ def work(count: int) -> dict[str, Any]:
     random.seed(0)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     found: dict[str, Any] = {}
-    for name, (begin, usable) in scenes().items():
+    for name, scene in scenes().items():
         waits, unusable, others = [], 0, []
         for _ in range(count):
             sent: list[float] = []
 
             def interrupt(sent: list[float] = sent) -> None:
-                time.sleep(0.05 + random.random() * 0.3)
+                time.sleep(random.random() * 0.35)
                 sent.append(time.perf_counter())
                 os.kill(os.getpid(), signal.SIGINT)
 
             sender = threading.Thread(target=interrupt)
             try:
                 sender.start()
-                begin()
+                scene.begin()
                 others.append("it ended without KeyboardInterrupt")
             except KeyboardInterrupt:
                 waits.append(time.perf_counter() - sent[0])
             except BaseException as error:
                 others.append(f"{type(error).__name__}: {str(error)[:80]}")
             sender.join()
-            unusable += not usable()
+            unusable += not scene.usable()
         found[name] = {
             "interrupts": count,
             "slowest answer s": round(max(waits), 3) if waits else None,
-            "not usable": unusable,
+            "not usable": unusable + (not scene.works()),
             "other ends": others[:3],
         }
         print(json.dumps(found), flush=True)  # if the process hangs later, the last line is read
     return found
 
 
-def run(count: int) -> list[Result]:
+def compilation(count: int) -> Result:
+    """Interrupt `count` processes, each while it compiles what its cache lacks."""
+    outcomes = compiling.run(count, compiling=1.0)
+    faults = [outcome for outcome in outcomes if outcome.fault]
+    figures = {
+        "interrupts": count,
+        **Counter(outcome.kind for outcome in outcomes),
+        **(
+            {"examples": [f"{fault.scenario}: {fault.detail[-150:]}" for fault in faults[:3]]}
+            if faults
+            else {}
+        ),
+    }
+    return Result(
+        "e compile",
+        "Ctrl-C while compiling: KeyboardInterrupt or right numbers; then right numbers",
+        figures,
+        not faults,
+    )
+
+
+def run(count: int, n_compilations: int) -> list[Result]:
     ended = in_process("benchmarks.reliability.interrupts", count, seconds=300 + 10 * count)
-    if not ended.found:
-        figures = {"crashed": ended.crashed, "hung": ended.hung, "stderr": ended.errors[-300:]}
-        return [Result("e", "Ctrl-C is answered", figures, False)]
-    missing = set(SCENES) - set(ended.found)
+    found = ended.found or {}
     promise = f"Ctrl-C is answered within {MAX_SECONDS} s, the object stays usable"
-    return [
-        Result(
-            f"e {name}",
-            promise,
-            figures,
-            (figures["slowest answer s"] or 0) <= MAX_SECONDS
-            and not figures["not usable"]
-            and not figures["other ends"],
-        )
-        for name, figures in ended.found.items()
-    ] + [
-        Result(f"e {name}", promise, {"hung": ended.hung, "crashed": ended.crashed}, False)
-        for name in sorted(missing)
-    ]
+    missing = {"crashed": ended.crashed, "hung": ended.hung, "stderr": ended.errors[-300:]}
+    results = []
+    for name in SCENES:
+        figures = found.get(name, missing)
+        holds = name in found and not (figures["not usable"] or figures["other ends"])
+        holds = holds and (figures["slowest answer s"] or 0) <= MAX_SECONDS
+        results.append(Result(f"e {name}", promise, figures, holds))
+    return results + ([compilation(n_compilations)] if os.name == "posix" else [])
 
 
 if __name__ == "__main__":
