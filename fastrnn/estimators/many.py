@@ -190,10 +190,10 @@ def _fit_all(
             results[i] = error
         return i
 
-    pool = ThreadPool(n_threads) if n_threads > 1 else None
+    # Also for one thread: in a worker thread, networks of any size get one thread each unless their own n_jobs says more.
+    pool = ThreadPool(n_threads)
     try:
-        ended = map(fit, range(len(items))) if pool is None else _as_they_end(pool, fit, len(items))
-        for i in _shown(ended, len(items), verbose):
+        for i in _shown(_as_they_end(pool, fit, len(items)), len(items), verbose):
             result = results[i]
             if isinstance(result, BaseException) and not (keep_errors and isinstance(result, Exception)):
                 raise result
@@ -203,8 +203,7 @@ def _fit_all(
         error.fitted = finished  # type: ignore[attr-defined]
         raise
     finally:
-        if pool is not None:
-            pool.terminate()
+        pool.terminate()
     return [results[i] for i in range(len(items))]
 
 
