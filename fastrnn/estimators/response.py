@@ -46,9 +46,9 @@ def read_labels(y: Any, x: X, per_step: bool) -> np.ndarray:
                 f"y has {y.shape[1]} labels for each time step; one is what RNNClassifier can learn."
             )
         y = y.reshape(len(y))
-    elif len(np.shape(y)) == 2 and np.shape(y)[1] > 1:
+    elif len(shape := np.asarray(y).shape) == 2 and shape[1] > 1:
         raise ValueError(
-            f"y should be a 1d array, got an array of shape {np.shape(y)}: several labels of a sequence are learnt by one "
+            f"y should be a 1d array, got an array of shape {shape}: several labels of a sequence are learnt by one "
             "network each, sklearn.multioutput.MultiOutputClassifier(RNNClassifier(...))."
         )
     labels = column_or_1d(y, warn=True)
