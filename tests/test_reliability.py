@@ -85,4 +85,4 @@ def test_damaged_cache_case_changes_the_files_that_it_should(home, case):
 def test_reliability_table_states_the_time_of_all_parts():
     kept = json.loads(command.RESULTS.read_text("utf-8"))
     minutes = sum(part["seconds"] for part in kept["parts"].values()) / 60
-    assert command.table(kept).endswith(f"All parts together took {minutes:.0f} minutes.")
+    assert command.table(kept).endswith(f"All parts together took {minutes:.0f} minutes with these counts.")

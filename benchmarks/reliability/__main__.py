@@ -58,7 +58,9 @@ def table(kept: dict[str, Any]) -> str:
     """All kept results, in the order of their parts."""
     results = [Result(**r) for name in PARTS for r in kept["parts"].get(name, {}).get("results", [])]
     minutes = sum(part["seconds"] for part in kept["parts"].values()) / 60
-    return "\n".join([HEAD, *map(line, results), "", f"All parts together took {minutes:.0f} minutes."])
+    return "\n".join(
+        [HEAD, *map(line, results), "", f"All parts together took {minutes:.0f} minutes with these counts."]
+    )
 
 
 def write(kept: dict[str, Any]) -> None:
