@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fastrnn import RNNClassifier, RNNRegressor, Sequential, layers
+from fastrnn.forecasting import RNNForecaster, coverage, make_windows, mase
 from fastrnn.sequences import Ragged, as_sequences
 
 X = np.random.default_rng(0).normal(size=(8, 4, 2)).astype("float32")
@@ -13,6 +14,8 @@ Y = X.sum((1, 2))
 MASKED_X = np.ma.array(X, mask=np.zeros(X.shape, bool))
 MASKED_X[6, 3, 1] = np.ma.masked
 MASKED_Y = np.ma.array(Y, mask=[0] * 7 + [1])
+SERIES = 5 + np.sin(np.arange(30.0))
+MASKED_SERIES = np.ma.array(SERIES, mask=np.arange(30) == 7)
 TOKENS = np.ma.array([[1, 2, 3], [3, 2, 1]], mask=[[0, 0, 0], [0, 0, 1]])
 
 
@@ -20,6 +23,10 @@ def model():
     made = Sequential([layers.Input((4, 2)), layers.GRU(3), layers.Dense(1)], seed=0)
     made.compile("sgd", "mse")
     return made
+
+
+def forecaster():
+    return RNNForecaster(2, units=2, max_iter=1)
 
 
 CALLS = {
@@ -42,6 +49,17 @@ CALLS = {
     ),
     "classifier y": lambda: RNNClassifier(units=2, max_iter=1, tol=None).fit(X, MASKED_Y > 0),
     "as_sequences": lambda: as_sequences(MASKED_X),
+    "forecaster y": lambda: forecaster().fit(MASKED_SERIES),
+    "forecaster list": lambda: forecaster().fit([SERIES, MASKED_SERIES]),
+    "forecaster matrix": lambda: forecaster().fit(MASKED_SERIES[:, None]),
+    "forecaster update": lambda: forecaster().fit(SERIES).update(MASKED_SERIES),
+    "forecaster backtest": lambda: forecaster().fit(SERIES).backtest(MASKED_SERIES),
+    "forecaster x": lambda: forecaster().fit(SERIES, MASKED_SERIES[:, None]),
+    "forecaster x of each": lambda: forecaster().fit([SERIES], [MASKED_SERIES[:, None]]),
+    "forecaster static": lambda: forecaster().fit([SERIES] * 30, static=MASKED_SERIES),
+    "windows": lambda: make_windows(MASKED_SERIES, 3),
+    "mase": lambda: mase(MASKED_SERIES, SERIES, SERIES),
+    "coverage": lambda: coverage(SERIES, MASKED_SERIES, SERIES),
     "Ragged": lambda: Ragged.from_list(list(MASKED_X)),
 }
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn.checks import refuse_masked
 from fastrnn.extras import extra
 from fastrnn.forecasting.axes import StampAxis, check_order
 from fastrnn.forecasting.frames import Columns, Panel, stamps_of
@@ -155,6 +156,7 @@ def read_static(static: Any, names: Sequence[Any], columns: Columns) -> dict[Any
         frame = static.set_index(columns.id) if columns.id in static.columns else static
         static = frame.to_dict(orient="index")
     elif not isinstance(static, Mapping):
+        refuse_masked(static, "static")
         array = np.asarray(static)
         array = array[:, None] if array.ndim == 1 else array
         if array.ndim != 2 or len(array) != len(names):
@@ -237,6 +239,7 @@ def read_covariates(
 
 
 def _table(part: Any, name: Any) -> NDArray[Any]:
+    refuse_masked(part, f"X of series {name!r}")
     array = np.asarray(part)
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or array.dtype.kind not in "fiub":

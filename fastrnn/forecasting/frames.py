@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn.checks import refuse_masked
 from fastrnn.extras import extra
 from fastrnn.forecasting.axes import RangeAxis, StampAxis, check_order, read_axis
 
@@ -76,6 +77,7 @@ def _module(y: Any) -> str:
 
 
 def _numbers(values: Any, series: str) -> NDArray[Any]:
+    refuse_masked(values, f"series {series}")
     array = np.asarray(values)
     if array.dtype.kind == "O":
         try:
@@ -141,6 +143,7 @@ def read_panel(
     if isinstance(y, (list, tuple)) and y and not np.isscalar(y[0]) and y[0] is not None:
         values = [_one_dimensional(item, i) for i, item in enumerate(y)]
         return _plain("list", values, known)
+    refuse_masked(y, "y")
     array = np.asarray(y)
     if array.ndim == 1 and array.size:
         return _plain("array", [_numbers(array, "0")], known)

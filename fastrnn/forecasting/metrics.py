@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastrnn.checks import refuse_masked
 from fastrnn.forecasting.windows import as_series
 
 __all__ = ["coverage", "interval_width", "mase", "naive_scale", "pinball", "rmsse", "smape"]
 
 
 def _pair(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+    refuse_masked(y_true, "y_true")
+    refuse_masked(y_pred, "y_pred")
     true, pred = np.asarray(y_true, dtype=float), np.asarray(y_pred, dtype=float)
     if true.shape != pred.shape:
         raise ValueError(f"y_true has shape {true.shape}, y_pred {pred.shape}; they must be the same")

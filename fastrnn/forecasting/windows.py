@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastrnn.checks import refuse_masked
+
 __all__ = ["as_series", "make_windows", "seasonal_naive"]
 
 
 def as_series(values: ArrayLike, name: str) -> NDArray[Any]:
+    refuse_masked(values, name)
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name} has dtype {array.dtype}; pass numbers")
