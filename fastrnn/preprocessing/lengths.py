@@ -38,7 +38,7 @@ class SequencePadder(SequenceTransformer):
 
     Notes
     -----
-    Accepts what the estimators accept, see :class:`StandardScaler3D`; the result is an array (n_samples, n_timesteps_,
+    Accepts what the estimators accept, see :class:`StandardScaler3D`; the result is an array (n_samples, ``n_timesteps_``,
     n_features), for a table without NaN a table. `inverse_transform` takes padding off again and gives a list; it exists
     for ``value=nan``. Steps that were cut off do not come back.
 
