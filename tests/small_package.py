@@ -63,8 +63,12 @@ def make(tmp_path: Path) -> Path:
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "__init__.py").touch()
     ours = Path(jit_module.__file__).parents[1]
-    for path in [*(ours / "numba_private").glob("*.py"), *(ours / "runtime").glob("*.py")]:
-        if path.parent.name == "numba_private" or path.stem in ("jit", "cache", "interrupts"):
+    for path in [
+        ours / "tuning.py",
+        *(ours / "numba_private").glob("*.py"),
+        *(ours / "runtime").glob("*.py"),
+    ]:
+        if path.parent.name == "numba_private" or path.stem in ("jit", "cache", "interrupts", "tuning"):
             text = path.read_text("utf-8").replace("fastrnn.engine", "pkg.engine")
             (tmp_path / "pkg" / path.relative_to(ours.parent)).write_text(text, "utf-8")
     (tmp_path / "pkg/engine/driver.py").write_text(DRIVER)

@@ -22,6 +22,7 @@ OTHERS = {
     "numba_private/services.py": {"FIRST_UNTRIED": "a version of Numba"},
     "recurrence/both_directions.py": {"_CONCAT _SUM _AVE _MUL": "codes"},
     "recurrence/call_list.py": {"_BLOCK_BYTES": "a capacity: arguments must fit"},
+    "recurrence/training.py": {"SQUARED BINARY SOFTMAX": "codes"},
     "recurrence/plans.py": {"_NO_SCHEDULE": "an empty array"},
     "runtime/cache.py": {"_ENGINE": "a path", "_DAY": "seconds"},
     "runtime/denormals.py": {"_FLUSH": "bits of a register of the processor"},

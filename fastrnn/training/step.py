@@ -152,6 +152,9 @@ class Trainer:
         History of the last `fit`.
     """
 
+    #: What the last update has left out. On the class, because pickles of trainers do not hold it.
+    later: Later | None = None
+
     def __init__(self) -> None:
         self.optimizer: Any = None
         self.objective = Objective()
@@ -159,8 +162,6 @@ class Trainer:
         #: Called before each update, when the weights have proved to give a finite loss and gradient; may return what the
         #: update is to leave out.
         self.before_update: Callable[[], Later | None] | None = None
-        #: What the last update has left out.
-        self.later: Later | None = None
         self.history: History | None = None
 
     def need(self, what: str) -> None:
