@@ -440,9 +440,9 @@ class DaskRNNClassifier(_OnCluster, RNNClassifier):  # type: ignore[misc]
 
     Parameters and attributes are those of :class:`~fastrnn.RNNClassifier`. `n_jobs` is the number of threads of each
     worker's task, by default one, and `batch_size` that of the global batch, which all workers share. Weights are those of
-    one process with the same `random_state` and `batch_size`, up to rounding; with sample weights the order of the samples
-    may differ. If workers are lost, the others take over their sequences, and the step is computed again; the logger
-    ``fastrnn.distributed`` says so. Predictions for dask arrays are dask arrays.
+    one process with the same `random_state` and `batch_size`, up to rounding; with weights of samples or classes the
+    samples may come in another order. If workers are lost, the others take over their sequences, and the step is computed
+    again; the logger ``fastrnn.distributed`` says so. Predictions for dask arrays are dask arrays.
 
     Stateful training, early stopping, dropout, truncated backpropagation and ``return_sequences=True`` are refused.
 

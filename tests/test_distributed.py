@@ -44,11 +44,18 @@ def spread(array, rows=20):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    "options", [{}, {"alpha": 0.01, "clipnorm": 0.5, "class_weight": "balanced"}], ids=["plain", "all"]
+    "options",
+    # With weights of classes in batches of all samples, as in the next test.
+    [
+        {},
+        {"alpha": 0.01, "clipnorm": 0.5},
+        {"alpha": 0.01, "class_weight": "balanced", "batch_size": 90},
+    ],
+    ids=["plain", "clipped", "classes"],
 )
 def test_dask_classifier_equals_one_process_with_the_same_batch(client, dtype, options):
-    one = RNNClassifier(dtype=dtype, **OPTIONS, **options).fit(X, Y)
-    many = DaskRNNClassifier(dtype=dtype, **OPTIONS, **options).fit(spread(X), spread(Y))
+    one = RNNClassifier(dtype=dtype, **{**OPTIONS, **options}).fit(X, Y)
+    many = DaskRNNClassifier(dtype=dtype, **{**OPTIONS, **options}).fit(spread(X), spread(Y))
     tolerance = 1e-5 if dtype == "float32" else 1e-11
     for ours, theirs in zip(many.model_.get_weights(), one.model_.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance)
