@@ -191,7 +191,7 @@ def keras_contenders(case: Case, counts: Sequence[int]) -> Iterator[Contender]:
     mask = None if masking else valid
     state = [v.value for v in model.non_trainable_variables]
 
-    @jax.jit
+    @jax.jit  # type: ignore[untyped-decorator]
     def forward(trainable: Any, state: Any, x: Any) -> Any:
         return model.stateless_call(trainable, state, x, mask=mask, training=False)[0]
 
