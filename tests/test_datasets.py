@@ -323,6 +323,11 @@ def test_patterns_over_texts_take_time_in_proportion(pattern, filling):
     assert seconds(200_000) < 30 * max(seconds(20_000), 1e-3)
 
 
+def test_federalist_head_of_a_text_of_digits_has_no_number():
+    """Python refuses to make an int from thousands of digits."""
+    assert datasets.federalist_head("1" * 5000) == (None, ())
+
+
 UNIVARIATE = """@relation r
 % a comment
 @attribute t0 numeric

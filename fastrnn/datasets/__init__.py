@@ -371,6 +371,7 @@ _AUTHOR_LINE = re.compile(
 )
 _SALUTATION = re.compile(r"To the People of the State of New York\s*[:.]")
 _SIGNATURE = re.compile(r"\bPUBLIUS\b")
+_PAPER_NUMBER = re.compile(r"\A\s*(\d{1,9})\b")
 
 
 def load_federalist(
@@ -446,7 +447,7 @@ def federalist_head(text: str) -> tuple[int | None, tuple[str, ...]]:
     >>> federalist_head("10\n\nMADISON\n\nTo the People of the State of New York:")
     (10, ('madison',))
     """
-    number = re.match(r"\s*(\d+)\b", text)
+    number = _PAPER_NUMBER.match(text)
     line = _AUTHOR_LINE.search(text)
     names = re.findall("HAMILTON|MADISON|JAY", line.group()) if line else []
     return (int(number.group(1)) if number else None), tuple(name.lower() for name in names)
