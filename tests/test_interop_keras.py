@@ -252,6 +252,19 @@ def test_damaged_files_raise_our_errors_only(where, keras, tmp_path, monkeypatch
                 interop.from_keras(path, model if "weights" in path.name else None)
 
 
+@pytest.mark.parametrize("method", [12, 14, 93, 99])
+def test_archives_with_other_compressions_are_refused(method, keras, tmp_path):
+    """Each raises an error of its own in zipfile: bzip2, LZMA, Zstandard and an unknown one."""
+    path = small_files(tmp_path, keras)[0]
+    raw = bytearray(path.read_bytes())
+    entry = raw.rindex(b"model.weights.h5") - 46  # of the archive's list of members
+    assert raw[entry : entry + 4] == b"PK\1\2"
+    raw[entry + 10] = method
+    path.write_bytes(raw)
+    with pytest.raises(ModelFileError, match="compressed in a way"):
+        interop.from_keras(path)
+
+
 BAD_CHILDREN = {
     "crashes": ("import os; os.abort()", r"m\.h5.*HDF5's library crashed"),
     "hangs": ("import time; time.sleep(100)", r"m\.h5.*took more than"),

@@ -276,12 +276,14 @@ def _base_class(source: Any) -> str:
 
 def _from_archive(path: str) -> Sequential:
     with zipfile.ZipFile(path) as archive:
-        sizes = {info.filename: info.file_size for info in archive.infolist()}
+        members = {info.filename: info for info in archive.infolist()}
         for needed in ("config.json", _WEIGHTS):
-            if needed not in sizes:
+            if needed not in members:
                 raise ModelFileError(f"it has no {needed}: give a .keras file of model.save")
+            if members[needed].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ModelFileError(f"its {needed} is compressed in a way that Keras does not use")
         # A damaged archive may state any size, so limit it by _LARGEST and by the best compression ratio.
-        if sum(sizes.values()) > min(_LARGEST, 1100 * os.path.getsize(path)):
+        if sum(info.file_size for info in members.values()) > min(_LARGEST, 1100 * os.path.getsize(path)):
             raise ModelFileError("its uncompressed size is too large for an archive of this size")
         config = json.loads(archive.read("config.json"))
         size = len(archive.read(_WEIGHTS))  # checks its checksum before another process is started
