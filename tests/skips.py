@@ -26,7 +26,7 @@ ALLOWED = [
     r"root may write everywhere",
     r"no C compiler",
     r"this system lets no user mount a file system",
-    r"only Linux limits the memory of a process",
+    r"only Linux limits memory and CPU time here",
     r"needs fork, signals and limits of POSIX",
     r"SCIPY_ARRAY_API is not set",  # a check of scikit-learn, for estimators that take arrays of other libraries
     r"NUMBA_DISABLE_JIT",

@@ -8,6 +8,7 @@ where the system forbids it), the file is read directly.
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 import subprocess
@@ -24,8 +25,8 @@ from fastrnn.interop import hdf5_child
 __all__ = ["Group", "read_hdf5"]
 
 _SCRIPT = Path(hdf5_child.__file__)
-#: Time limit: seconds for any file, and for each byte.
-_SECONDS, _SECONDS_PER_BYTE = 60.0, 2e-7
+#: Time limit: seconds for any file, and for each byte; and seconds of CPU time for any file, where the system limits that.
+_SECONDS, _SECONDS_PER_BYTE, _CPU_SECONDS = 60.0, 2e-7, 10
 #: Memory limit of the child beyond what the interpreter takes: bytes for any file, and for each byte. Only Linux has one.
 _MEMORY, _MEMORY_PER_BYTE = 1 << 28, 8
 
@@ -88,12 +89,12 @@ def _run_child(path: str, member: str, size: int) -> bytes | None:
         f"import sys; sys.path[:] = {folders!r}; import runpy; "
         f"runpy.run_path({str(_SCRIPT)!r}, run_name='__main__')"
     )
-    memory = _MEMORY + _MEMORY_PER_BYTE * size
+    limits = [_MEMORY + _MEMORY_PER_BYTE * size, _CPU_SECONDS + math.ceil(_SECONDS_PER_BYTE * size)]
     # One thread starts fastest. HDF5 can load filters from libraries, which a file must not cause.
     environment = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "HDF5_PLUGIN_PRELOAD": "::"}
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code, path, member, str(size), str(memory)],
+            [sys.executable, "-c", code, path, member, *map(str, [size, *limits])],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -111,7 +112,8 @@ def _run_child(path: str, member: str, size: int) -> bytes | None:
         return None
     if done.returncode:
         raise ModelFileError(
-            f"HDF5's library crashed on it (in a process of its own, exit code {done.returncode}), so the file is damaged"
+            f"HDF5's library crashed on it, or took too long (in a process of its own, exit code {done.returncode}), so the "
+            "file is damaged"
         )
     return done.stdout[len(hdf5_child.READY) :]
 

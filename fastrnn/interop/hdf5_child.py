@@ -100,12 +100,16 @@ def read(h5py: Any, path: str, member: str, size: int) -> tuple[dict[str, Any], 
         return reader.group(file, names and [n for n in names if n in file]), reader.arrays
 
 
-def _limit_memory(extra: int) -> None:
-    """Let this process take `extra` bytes more, where the system can limit that; no core is written if it crashes."""
+def _limit(extra: int, seconds: int) -> None:
+    """Let this process take `extra` bytes and `seconds` of CPU time, where the system can limit that.
+
+    No core is written if it crashes.
+    """
     try:
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
         with open("/proc/self/statm", encoding="ascii") as file:
             n_bytes = int(file.read().split()[0]) * resource.getpagesize() + extra
         soft, hard = resource.getrlimit(resource.RLIMIT_AS)
@@ -115,14 +119,14 @@ def _limit_memory(extra: int) -> None:
         return
 
 
-def main(path: str, member: str, size: int, memory: int) -> None:
+def main(path: str, member: str, size: int, memory: int, seconds: int) -> None:
     """Write the tree as JSON with its length before it, then the arrays' bytes."""
     import h5py
 
     out = sys.stdout.buffer
     out.write(READY)
     out.flush()
-    _limit_memory(memory)
+    _limit(memory, seconds)
     try:
         tree, arrays = read(h5py, path, member, size)
         text = json.dumps({"root": tree}).encode()
@@ -135,4 +139,4 @@ def main(path: str, member: str, size: int, memory: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:]))
