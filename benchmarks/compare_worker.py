@@ -4,6 +4,7 @@ The cases come from fastrnn.bench of the folder BENCHMARKS, the rest of fastrnn 
 JSON on the standard input, replies are lines of JSON on the standard output.
 """
 
+import importlib
 import importlib.util
 import json
 import os
@@ -26,6 +27,9 @@ def main() -> None:
         "fastrnn.bench", os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
     )
     sys.modules["fastrnn.bench"] = importlib.util.module_from_spec(found)
+    # Where the number of free cores was in older commits.
+    if importlib.util.find_spec("fastrnn.engine.threads"):
+        sys.modules["fastrnn.engine.runtime.threads"] = importlib.import_module("fastrnn.engine.threads")
     from fastrnn.bench.cases import Case, Size
     from fastrnn.bench.ours import fastrnn_contenders
 
