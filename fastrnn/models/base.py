@@ -64,7 +64,7 @@ class Network:
         self.name = name or snake_case(type(self).__name__)
         self._trainable = flag(trainable, "trainable")
         #: Value of `Layer.trainable_changes` when the updates were planned.
-        self._planned_at: tuple[int, bool] | None = None
+        self._planned_at: tuple[int, bool, bool] | None = None
         self._seed = new_seed(seed)
         self._rng = np.random.Generator(np.random.SFC64(self._seed.spawn(1)[0]))
         self.layers: list[Any] = []
@@ -247,12 +247,18 @@ class Network:
 
     def refresh_plan(self) -> None:
         """Plan the updates again if ``trainable`` of any layer, or a setting of the optimizer, has changed the plan."""
-        if self._planned_at != (Layer.trainable_changes, self._updates_rows):
+        planned = self._planned_at
+        if (
+            planned is None
+            or planned[0] != Layer.trainable_changes
+            or (planned[2] and planned[1] != self._updates_rows)
+        ):
             self.plan_updates()
 
     def plan_updates(self) -> None:
         """Find which weights training changes, and at which layer backward passes may end."""
-        self._planned_at = Layer.trainable_changes, self._updates_rows
+        tables_exist = any(layer.sparse_tables for layer in self.layers)
+        self._planned_at = Layer.trainable_changes, self._updates_rows, tables_exist
         if self._params is None:
             if self.built:
                 self._pack()

@@ -275,7 +275,7 @@ class Adam(Optimizer):
 
     def _update(self, p: np.ndarray, g: np.ndarray, start: int, stop: int, rate: float) -> None:
         kernel = update.amsgrad if self.amsgrad else update.adam
-        slots = (self._part(name, start, stop) for name, _ in self._slots)
+        slots = (self._part(name, start, stop) for name in self._state)
         kernel(p, g, *slots, self._step_size, self.beta_1, self.beta_2, self.epsilon)
 
     def may_wait(self, table: Table, grads: np.ndarray) -> bool:

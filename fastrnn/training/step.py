@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -231,28 +231,20 @@ class Trainer:
         prepared = prepared_step(model, batch)
         if prepared is not None:
             return self._prepared_update(model, batch, prepared)
-        if batch.parts:
-            model.refresh_plan()
-        sums = _Sum(model) if batch.parts else None
-        judgements: list[tuple[Batch, _Judged]] = []
-        loss = 0.0
+        judgements: Sequence[tuple[Batch, _Judged]] = ()
         with guard(*states(model.layers)):
-            for piece in batch.pieces:
-                judged = self.judge(model, piece, training=True)
-                _check_loss(judged.loss)
+            if batch.parts:
+                loss, judgements = self._sum_of_parts(model, batch.parts)
+            else:
+                judged = self.judge(model, batch, training=True)
                 loss = judged.loss
-                if _nothing_counts(piece, judged.mask):
-                    continue
-                model.back(judged.grad, judged.caches, judged.from_logits)
-                if sums is not None:
-                    items = self.objective.loss.batch_weight(piece.y, judged.y, piece.weight, judged.mask)
-                    sums.add(loss, items)
-                judgements.append((piece, judged._replace(grad=None, caches=None)))
+                _check_loss(loss)
+                if not _nothing_counts(batch, judged.mask):
+                    model.back(judged.grad, judged.caches, judged.from_logits)
+                    judgements = ((batch, judged),)
             if not judgements:
                 # Skip the update: the gradient is zero, but the optimizer's moments would change the weights.
                 return loss
-            if sums is not None:
-                loss = sums.finish()
             weights, grads = model.vectors()
             self._check_gradients(grads, model.plan)
             if self.before_update is not None:
@@ -276,6 +268,24 @@ class Trainer:
         model.weights_changed()
         self.objective.add(loss, batch.y, step.program.y, batch.weight, None)
         return loss
+
+    def _sum_of_parts(
+        self, model: Trainable, parts: Sequence[Batch]
+    ) -> tuple[float, list[tuple[Batch, _Judged]]]:
+        """Write the gradient of a batch that is given in parts; return its loss, and the parts that count."""
+        model.refresh_plan()
+        sums, found, loss = _Sum(model), [], 0.0
+        for part in parts:
+            judged = self.judge(model, part, training=True)
+            loss = judged.loss
+            _check_loss(loss)
+            if _nothing_counts(part, judged.mask):
+                continue
+            model.back(judged.grad, judged.caches, judged.from_logits)
+            sums.add(loss, self.objective.loss.batch_weight(part.y, judged.y, part.weight, judged.mask))
+            # What the backward pass needed can be large.
+            found.append((part, judged._replace(grad=None, caches=None)))
+        return (sums.finish() if found else loss), found
 
     @staticmethod
     def _check_gradients(grads: np.ndarray, plan: optimizers.Plan) -> None:

@@ -40,8 +40,12 @@ def schedules(bits: int, rowwise: bool, vector_bits: int = VECTOR_BITS) -> Sched
     costs = tuning.LOOP_COSTS[measured]
 
     def cheapest(place: int) -> Schedule:
-        functions, at_once = min(costs.forward, key=lambda cut: costs.forward[cut][place])
-        return Schedule(functions or ALL, at_once=at_once)
+        # Of ways that take the same time, that with the fewest functions in a loop, which needs the fewest registers.
+        least = min(times[place] for times in costs.forward.values())
+        functions, at_once = min(
+            ((cut[0] or ALL, cut[1]) for cut, times in costs.forward.items() if times[place] <= 1.01 * least),
+        )
+        return Schedule(functions, at_once=at_once)
 
     def at_once(place: int) -> int:
         return min(costs.backward, key=lambda n: costs.backward[n][place])
