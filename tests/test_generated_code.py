@@ -165,8 +165,8 @@ def test_inner_loops_and_what_they_spill_are_read_from_assembly():
 def test_loops_of_cells_keep_vectors_in_registers(cell, direction):
     """Loops store few vectors on the stack: one for eight operations at most.
 
-    On AVX2 the loop for rows narrower than four vectors has all functions of a step and spills more, as it always did: with
-    a loop for each function, layers of 8 and 16 units took up to 1.2 times as long.
+    On AVX2 the loop for rows narrower than four vectors has all functions of a step and spills more, as it always did:
+    ``python -m benchmarks.loop_costs`` shows that a loop for each function takes longer there.
     """
     loops = inner_loops(code(KERNELS[direction], cell))
     operations = [sum(count_packed("\n".join(loop)).values()) for loop in loops]

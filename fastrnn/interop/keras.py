@@ -194,7 +194,7 @@ def from_keras(source: Any, model: Sequential | None = None, *, verbose: bool = 
     Notes
     -----
     A process of its own reads HDF5, so that a file on which HDF5's library crashes or hangs raises an error here. It takes
-    .1 to .3 s to start, at most 10 s of CPU time and 60 s in all (both plus .2 s for each MB of the file), and on Linux
+    at most 10 s of CPU time and 60 s in all (both plus .2 s for each MB of the file), and on Linux
     256 MB plus 8 times the size of the file. With ``verbose=True`` Keras reads the file in this process, once it was read
     without an error.
 

@@ -303,8 +303,7 @@ def forward_text(
         words = {word for line in kept for word in re.findall(r"\w+", line)}
         rows = [f"{row} = {place}" for row, place in saved.items() if row in words]
         if not late and n_once + len(rows) <= w.scratch_limit:
-            # The same loops, which take less time to compile than two sets: scratch memory is in place of `saved`. The
-            # additional stores took no time that could be measured.
+            # The same loops, which take less time to compile than two sets: scratch memory is in place of `saved`.
             places = [_ROWS["scratch"].format(n_once + k) for k in range(len(rows))]
             spare = [f"{row.split(' = ')[0]} = {place}" for row, place in zip(rows, places, strict=True)]
             return ["if step.save:", *_indented(rows), "else:", *_indented(spare), *kept] if rows else kept

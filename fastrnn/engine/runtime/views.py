@@ -34,7 +34,7 @@ __all__ = [
 
 @inlined
 def smaller(a, b):
-    """The smaller of two integers; Numba's own `min` takes 3 ms of compilation at each use."""
+    """The smaller of two integers; Numba's own `min` takes longer to compile at each use."""
     return a if a < b else b
 
 
