@@ -98,7 +98,7 @@ def _for_each_unit(typingctx: Any, body: Any, at_once: Any, n: Any, outs: Any, i
             start = end
         if VECTOR_BITS < 512 or interleave == 1 or constant:
             # Masked loads and stores are slow without AVX-512; with it, the loop for the rest takes whole vectors too, and
-            # a cell has a third less code to compile.
+            # a cell has fewer loops to compile.
             end = builder.and_(count, count.type(-lanes))
             loop(start, end, interleave_count=number(1), **width)
             start = end
