@@ -164,8 +164,8 @@ class LoopCosts(NamedTuple):
 #: By bits of a vector register and of a number. An elementary function is a chain of operations that wait for one another,
 #: so several vectors at once keep the units busy, as long as the registers hold what they need; a loop for each function
 #: needs the fewest, but has its costs in narrow rows. ``python -m benchmarks.loop_costs`` measures such a table, in
-#: batches of 16. With 16 registers, four vectors at once keep some on the stack, and are faster all the same, most of all for
-#: single sequences.
+#: batches of 16. With 16 registers, four vectors at once keep some on the stack, and are faster all the same, most of
+#: all for single sequences.
 LOOP_COSTS = {
     (512, 32): LoopCosts(
         {(0, 2): (2.10, 4.05), (1, 2): (2.56, 4.07), (1, 4): (2.56, 4.05), (2, 2): (2.36, 4.06)},
