@@ -263,7 +263,7 @@ def test_failed_fit_names_its_data_and_keeps_the_finished_models(n_jobs, rng):
     with pytest.raises(NonFiniteLossError, match=r"data\[3\]: the loss") as caught:
         fit_many(estimators, data, n_jobs=n_jobs)
     finished = caught.value.fitted
-    assert set(finished) >= {0, 1}
+    assert len({0, 1, 2} & set(finished)) >= 2  # with two threads, one may still run when data[3] fails
     assert 3 not in finished
     for i, model in finished.items():
         assert_same(model, regressor().fit(*data[i]))

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn import Sequential, layers, optimizers
+from fastrnn import layers, optimizers
 from fastrnn.bench.cases import Case
 from fastrnn.bench.peers import LEARNING_RATE, Contender, thread_counts
+from fastrnn.models import Sequential
 
 
 def layer_class(cell: str) -> Any:
