@@ -11,7 +11,7 @@ private, may change in any release, and are imported only in this folder, which 
 `pipeline`     one round of optimisation instead of two, fewer passes, code that is only linked (Compiler, JITCodeLibrary,
                Flags, CPUTargetOptions, pass classes, cpu_target)
 `front_end`    less work before LLVM (Lower, NativeLowering, register_pass, analysis, ir)
-`storage`      compiled functions as bytes (CompileResult, serialize.dumps)
+`storage`      compiled functions as bytes (CompileResult, NumbaPickler, rtsys)
 `templates`    types of calls (AbstractTemplate, infer, infer_global, signature)
 `emit`         helpers of intrinsics (cgutils, populate_array)
 `symbols`      LLVM's linker and the host's features (llvmlite.binding)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from numba.core.compiler import CompileResult
+from numba.core.runtime import rtsys
 from numba.core.serialize import NumbaPickler
 
-__all__ = ["cachable", "code_key", "declared_names", "dumps", "rebuilt", "reduced"]
+from fastrnn.engine.numba_private.symbols import address_of_symbol
+
+__all__ = ["cachable", "code_key", "declared_names", "dumps", "make_known", "rebuilt", "reduced"]
 
 
 class _Pickler(NumbaPickler):
@@ -59,4 +62,17 @@ def code_key(function: Callable, signature: Any, codegen: Any) -> tuple:
 def declared_names(result: Any) -> list[str]:
     """Names of the functions and variables that the machine code refers to and does not contain."""
     module = result.library._final_module
-    return [x.name for x in itertools.chain(module.functions, module.global_variables) if x.is_declaration]
+    names = [x.name for x in itertools.chain(module.functions, module.global_variables) if x.is_declaration]
+    return [name for name in names if not name.startswith("llvm.")]  # intrinsics, which become instructions
+
+
+def make_known(context: Any, names: Iterable[str]) -> None:
+    """Make the linker know the names that loaded code refers to.
+
+    Most code refers to names that are known from the start. Code that makes arrays refers to Numba's runtime. Other names
+    come with a refresh of the context, which imports what the compiler needs, so it takes longer than all the rest.
+    """
+    for prepare in (lambda: rtsys.initialize(context), context.refresh):
+        if all(address_of_symbol(name) is not None for name in names):
+            return
+        prepare()

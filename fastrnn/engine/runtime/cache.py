@@ -275,19 +275,19 @@ class Cache:
 
     def load_overload(self, signature: Any, context: Any) -> Any:
         """The compiled function for a tuple of argument types, or None if it has to be compiled."""
-        context.refresh()
         name = self._name(signature, context.codegen())
         for folder in self._folders:
             content = _read(folder / name) if _usable(folder) else None
             if content is None:
                 continue
             try:
-                symbols, data = _Unpickler(content, signature).load()
+                symbols, names, data = _Unpickler(content, signature).load()
             except (ImportError, AttributeError, KeyError):  # the file names classes that were moved
                 continue
             if all(external in EXTERNALS for external, _ in symbols):
                 for external, arguments in symbols:
                     EXTERNALS[external](arguments)
+                storage.make_known(context, names)
                 return storage.rebuilt(context, data)
         return None
 
@@ -295,11 +295,11 @@ class Cache:
         """Keep a compiled function, in the first folder that can be written to."""
         if not storage.cachable(result):
             return
-        externals = [
-            EXTERNAL_SYMBOLS[name] for name in storage.declared_names(result) if name in EXTERNAL_SYMBOLS
-        ]
-        names = {cls: _class_key(cls) for cls in _cell_classes(signature)}
-        content = storage.dumps((externals, storage.reduced(result)), names)
+        declared = storage.declared_names(result)
+        externals = [EXTERNAL_SYMBOLS[name] for name in declared if name in EXTERNAL_SYMBOLS]
+        others = [name for name in declared if name not in EXTERNAL_SYMBOLS]
+        classes = {cls: _class_key(cls) for cls in _cell_classes(signature)}
+        content = storage.dumps((externals, others, storage.reduced(result)), classes)
         name = self._name(signature, result.codegen)
         problem: Any = "they have no source file"
         for folder in self._folders:
