@@ -279,3 +279,29 @@ def test_garbage_is_collected_while_code_is_compiled(monkeypatch: pytest.MonkeyP
         assert gc.get_threshold() == (901, 9, 9)
     finally:
         gc.set_threshold(*before)
+
+
+@needs_jit
+def test_compiling_leaves_nothing_to_look_through_and_frozen_objects_frozen() -> None:
+    """What the compiler has made is in the oldest generation; objects that the user has frozen stay so."""
+
+    @jit(allocates=True)
+    def twice(x):
+        return 2 * x
+
+    young = []
+    gc.callbacks.append(lambda phase, _: young.append(len(gc.get_objects(0))) if phase == "start" else None)
+    try:
+        twice(3)
+        made = [[] for _ in range(2000)]  # causes a collection, of these alone
+    finally:
+        gc.callbacks.pop()
+    assert young
+    assert max(young) <= len(made) + 1000
+    gc.freeze()
+    try:
+        frozen = gc.get_freeze_count()
+        twice(3.0)
+        assert gc.get_freeze_count() > frozen / 2  # some have died
+    finally:
+        gc.unfreeze()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import CPUDispatcher
+
+from fastrnn.engine import tuning
 
 __all__ = ["Dispatcher", "address_of_code", "compiler_lock"]
 
@@ -25,6 +28,30 @@ if hasattr(os, "register_at_fork"):
     )
 
 
+@contextlib.contextmanager
+def _garbage_left() -> Iterator[None]:
+    """Collect garbage less often, because the compiler makes millions of objects and keeps them.
+
+    Collection is not turned off, for the other threads of the process. The compiler's lock is held, so only one thread is in
+    this block; a threshold that another thread sets in the meantime is kept.
+    """
+    before = gc.get_threshold()
+    raised = (max(before[0], tuning.COLLECT_EVERY), *before[1:])
+    if before[0] == 0 or raised == before:  # turned off by the user, or raised by an outer call
+        yield
+        return
+    gc.set_threshold(*raised)
+    try:
+        yield
+    finally:
+        if gc.get_threshold() == raised:
+            if gc.get_count()[0] > before[0] and gc.get_freeze_count() == 0:
+                # The next new object would cause the compiler's objects to be looked through. Make them old ones instead.
+                gc.freeze()
+                gc.unfreeze()
+            gc.set_threshold(*before)
+
+
 class Dispatcher(CPUDispatcher):
     """A function that is compiled for each tuple of argument types at the first call with them.
 
@@ -39,7 +66,7 @@ class Dispatcher(CPUDispatcher):
     def compile(self, sig: Any) -> Any:
         """Compile or load the code for a tuple of argument types; it is kept in `overloads`."""
         # Numba takes its lock after registering listeners, which two threads must not do at the same time.
-        with self.guard(), compiler_lock:
+        with self.guard(), compiler_lock, _garbage_left():
             return super().compile(sig)
 
     def _compile_for_args(self, *args: Any, **kws: Any) -> Any:

@@ -1,15 +1,13 @@
 """Numba's compiler without the parts that kernels do not need; ``python -m benchmarks.start`` times a first call.
 
 Numba optimises each function separately and again together with the functions that it calls; it also makes wrappers for
-other callers, counts references, and collects garbage often. Here code is optimised once, after all functions that a kernel
+other callers, and counts references. Here code is optimised once, after all functions that a kernel
 calls are inlined.
 """
 
 from __future__ import annotations
 
-import contextlib
-import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -22,7 +20,6 @@ from numba.core.typed_passes import InlineOverloads, NativeLowering, NopythonRew
 from numba.core.untyped_passes import InlineClosureLikes, InlineInlinables
 from numba.extending import lower_builtin
 
-from fastrnn.engine import tuning
 from fastrnn.engine.numba_private.dispatcher import compiler_lock
 from fastrnn.engine.numba_private.front_end import Lowering, fewer_questions
 from fastrnn.engine.numba_private.redirect import Redirect
@@ -103,28 +100,8 @@ class Pipeline(Compiler):
 
     def compile_extra(self, func: Callable) -> Any:
         """Compile a function."""
-        with _garbage_left(), fewer_questions():
+        with fewer_questions():
             return super().compile_extra(func)
-
-
-@contextlib.contextmanager
-def _garbage_left() -> Iterator[None]:
-    """Collect garbage less often, because the compiler makes millions of objects and keeps them.
-
-    Collection is not turned off, for the other threads of the process. The compiler's lock is held, so only one thread is in
-    this block; a threshold that another thread sets in the meantime is kept.
-    """
-    before = gc.get_threshold()
-    raised = (max(before[0], tuning.COLLECT_EVERY), *before[1:])
-    if before[0] == 0 or raised == before:  # turned off by the user, or raised by an outer call
-        yield
-        return
-    gc.set_threshold(*raised)
-    try:
-        yield
-    finally:
-        if gc.get_threshold() == raised:
-            gc.set_threshold(*before)
 
 
 #: For each function that kernels know, a function that compiles it for argument types, or returns None.
