@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 
 import numpy as np
@@ -98,3 +99,49 @@ def test_fit_takes_memory_in_proportion_to_the_valid_steps(batch_size):
         tracemalloc.stop()
     # Saved gates and states, inputs and masks of a step: (4 + 2) * 8 + 4 numbers and their copies.
     assert (taken[60_000] - taken[20_000]) / 40_000 < 4 * ((4 + 2) * 8 + 4) * 2
+
+
+def test_ragged_batches_of_a_fit_are_divided_by_length_and_drawn_from_all_lengths(monkeypatch):
+    """The lengths of a batch say nothing of its place in the epoch, nor those of a sequence of its place."""
+    monkeypatch.setattr(tuning, "MAX_UNDIVIDED_STEPS", 1)
+    n, size, epochs = 48, 8, 40
+    lengths = np.repeat([1, 2, 3, 5, 20, 60], 8)
+    rng = np.random.default_rng(0)
+    epochs_of: list[list] = []
+    plain = Batches.epoch
+
+    def noted(self, *arguments, **options):
+        epochs_of.append([])
+        for batch in plain(self, *arguments, **options):
+            epochs_of[-1].append(batch)
+            yield batch
+
+    monkeypatch.setattr(Batches, "epoch", noted)
+    made = RNNClassifier(units=2, max_iter=epochs, batch_size=size, tol=None, random_state=0)
+    made.fit([rng.normal(size=(k, 1)) for k in lengths], np.arange(n) % 2)
+    orders = np.array([np.concatenate([batch.rows for batch in batches]) for batches in epochs_of])
+
+    assert orders.shape == (epochs, n)
+    np.testing.assert_array_equal(np.sort(orders, axis=1), np.tile(np.arange(n), (epochs, 1)))
+    assert len(np.unique(orders, axis=0)) == epochs
+    divided = 0
+    for batch in (batch for batches in epochs_of for batch in batches):
+        if batch.parts:
+            divided += 1
+            spans = sorted((lengths[part.rows].min(), lengths[part.rows].max()) for part in batch.parts)
+            assert all(one[1] <= other[0] for one, other in itertools.pairwise(spans))
+            assert sorted(np.concatenate([part.rows for part in batch.parts])) == sorted(batch.rows)
+    assert divided > epochs
+
+    places = np.argsort(orders, axis=1)  # of each sequence in each epoch
+    by_length = places.reshape(epochs, 6, 8)
+    # Without a relation, a mean of 8 * 40 places is within 4 standard errors of the middle.
+    error = n / np.sqrt(12) / np.sqrt(8 * epochs)
+    assert np.abs(by_length.mean(axis=(0, 2)) - (n - 1) / 2).max() < 4 * error
+    # Each length comes in each batch of the epoch, and each batch has several lengths.
+    assert all(len(np.unique(by_length[:, k] // size)) == n // size for k in range(6))
+    assert min(len(np.unique(lengths[batch.rows])) for batches in epochs_of for batch in batches) > 1
+    # Two sequences of one batch have equal lengths as often as any two have.
+    together = (places[:, :, None] // size == places[:, None, :] // size) & ~np.eye(n, dtype=bool)
+    alike = together & (lengths[:, None] == lengths[None, :])
+    assert abs(alike.sum() / together.sum() - 7 / 47) < 0.03
