@@ -319,6 +319,8 @@ NOTES = """X is one of
       columns must be the same in `predict` as in `fit`; for ``X[:, :, None]`` it may differ;
     - a list, or an object array, of arrays of shape (n_timesteps_i, n_features) or, for one variable,
       (n_timesteps_i,), which may be empty; :func:`fastrnn.sequences.as_object_array` makes such an array;
+    - an awkward array of type ``n * var * n_features * float`` or ``n * var * float``, or a pyarrow column of lists of lists
+      or of numbers;
     - with `vocabulary_size`, integer tokens: an array of shape (n_samples, n_timesteps) or a list of arrays of
       shape (n_timesteps_i,).
 

@@ -15,6 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 
 from fastrnn.checks import refuse_masked
 from fastrnn.sequences import Ragged, as_step_values
+from fastrnn.sequences.columnar import read_columnar
 
 __all__ = [
     "lay_out",
@@ -103,6 +104,7 @@ def row_weights(sample_weight: Any, x: X, per_step: bool) -> np.ndarray:
 def _weights(sample_weight: Any, x: X, per_step: bool) -> np.ndarray:
     if not per_step:
         return _check_sample_weight(sample_weight, x, dtype=np.float64)
+    sample_weight = read_columnar(sample_weight, "sample_weight")
     if not isinstance(sample_weight, (Real, list, tuple, Ragged)):
         sample_weight = np.asarray(sample_weight)
     if not isinstance(sample_weight, Real) and np.ndim(next(iter(sample_weight))) > 0:

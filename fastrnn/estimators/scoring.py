@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastrnn.estimators.response import row_weights
 from fastrnn.sequences import Ragged, as_step_values
+from fastrnn.sequences.columnar import read_columnar
 
 __all__ = ["PerStepScorer", "cross_val_predict", "per_step", "refuse_scorers_of_rows"]
 
@@ -268,6 +269,7 @@ def cross_val_predict(estimator: Any, X: Any, y: Any, *, method: str = "predict"
     """
     if method not in ("predict", *_FILL):
         raise ValueError(f"method={method!r}: give one of {', '.join(map(repr, ('predict', *_FILL)))}")
+    y = read_columnar(y, "y")
     first = next(iter(y))
     if method == "predict" or np.ndim(first) == 0:
         return model_selection.cross_val_predict(estimator, X, y, method=method, **options)

@@ -385,12 +385,12 @@ class Model(Network):
             For a Ragged input with an output for each step, padding is zero.
         """
         check_verbose(verbose)
-        longest = int(x.lengths.max()) if isinstance(x, Ragged) and len(x) else None
 
         def compute(x: Any, mask: Any) -> np.ndarray:
             return self.run(Batch(x, None, None, mask), False).y
 
         data, calls = self._prediction_data(x, batch_size, callbacks, mask)
+        longest = int(data.x.lengths.max()) if isinstance(data.x, Ragged) else None
         return predict(self, data, compute, calls, integer(steps, "steps", optional=True), longest)
 
     def _prediction_data(

@@ -13,15 +13,17 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from fastrnn.preprocessing.features import check_features
 from fastrnn.sequences import Ragged, Sequences, as_object_array, read_sequences
+from fastrnn.sequences.columnar import read_columnar
 from fastrnn.sequences.containers import frames_of
 
 __all__ = ["SequenceTransformer", "as_ragged", "begins_of", "positions_of", "with_forms"]
 
 FORMS = """Accepts what the estimators accept: (n_samples, n_timesteps, n_features), padded with NaN or not; (n_samples,
-    n_timesteps) for one variable; a list or an object array of (n_timesteps_i, n_features) arrays or data frames; Ragged.
-    The result has the form and the floating dtype of the input, and the result for each sequence is that for the sequence
-    alone. ``set_output(transform="pandas")`` gives a data frame for a table, a list of data frames for a list, and an error
-    for three dimensions."""
+    n_timesteps) for one variable; a list or an object array of (n_timesteps_i, n_features) arrays or data frames; Ragged;
+    awkward arrays and pyarrow columns of lists, for which the result is Ragged. Otherwise the result has the form of the
+    input. It has its floating dtype, and the result for each sequence is that for the sequence alone.
+    ``set_output(transform="pandas")`` gives a data frame for a table, a list of data frames for a list, and an error for
+    three dimensions."""
 
 
 def with_forms(cls: type) -> type:
@@ -61,6 +63,7 @@ class _Transforming:
             In the form of X, or with ``set_output`` data frames.
         """
         check_is_fitted(self)
+        X = self._plain(X)  # type: ignore[attr-defined]
         sequences = self._read(X, reset=False)  # type: ignore[attr-defined]
         out = self._write(self._convert(as_ragged(sequences.data)), X, sequences.is_table)  # type: ignore[attr-defined]
         return self._in_frames(out, X)  # type: ignore[attr-defined]
@@ -80,6 +83,7 @@ class _Transforming:
         ndarray, list or Ragged
             In the form of X, or with ``set_output`` data frames.
         """
+        X = self._plain(X)  # type: ignore[attr-defined]
         return self.fit(X, y).transform(X)  # type: ignore[attr-defined]
 
 
@@ -144,7 +148,12 @@ class SequenceTransformer(_Transforming, TransformerMixin, BaseEstimator):
         self.__dict__ = fitted.__dict__
         return self
 
+    def _plain(self, X: Any) -> Any:
+        """X, or Ragged if it is of another library's ragged types."""
+        return read_columnar(X, "X", missing=self._takes_missing)
+
     def _read(self, X: Any, reset: bool) -> Sequences:
+        X = self._plain(X)
         sequences = read_sequences(self._numbers(X), missing=self._takes_missing)
         check_features(self, X, sequences, reset=reset)
         return sequences
@@ -152,6 +161,7 @@ class SequenceTransformer(_Transforming, TransformerMixin, BaseEstimator):
     def _inverted(self, X: Any, invert: Callable[[Ragged], Ragged], n_features: int | None = None) -> Any:
         """Apply a function of Ragged to `X`, which has the features of `fit`, or `n_features` in each step."""
         check_is_fitted(self)
+        X = self._plain(X)
         if n_features is None:
             sequences = self._read(X, reset=False)
         else:

@@ -132,6 +132,14 @@ class Ragged:
     def __iter__(self) -> Iterator[np.ndarray]:
         return (self.values[a:b] for a, b in zip(self.offsets[:-1], self.offsets[1:], strict=True))
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """An object array of the sequences, as scikit-learn's splitters ask for it."""
+        if dtype is not None and np.dtype(dtype) != object:
+            raise ValueError(
+                f"sequences of unequal length are no array of {np.dtype(dtype)}: use their `values`, or `take` to pad them"
+            )
+        return as_object_array(self)
+
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, (int, np.integer)):
             i = range(len(self))[key]

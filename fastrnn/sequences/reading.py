@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn.checks import refuse_masked
+from fastrnn.sequences.columnar import read_columnar
 from fastrnn.sequences.containers import (
     frames_of,
     numbers_of_objects,
@@ -77,6 +78,8 @@ def as_sequences(
         - a list or an object array of arrays of shape (n_timesteps_i, n_features) or (n_timesteps_i,), of which
           some may be empty, ``[]`` or of shape (0, n_features);
         - a :class:`Ragged`;
+        - an awkward array of type ``n * var * float`` or ``n * var * n_features * float``, or a pyarrow column of lists
+          of numbers or of lists;
         - with `vocabulary_size`, tokens: integers in an array of shape (n_samples, n_timesteps), where NaN at
           the end or at the beginning is padding, or a list of arrays of shape (n_timesteps_i,).
     vocabulary_size : int, optional
@@ -90,7 +93,7 @@ def as_sequences(
     Returns
     -------
     ndarray of shape (n_samples, n_timesteps, n_features) or, for tokens, (n_samples, n_timesteps); or Ragged
-        Ragged for lists and for arrays with padding.
+        Ragged for lists, for arrays with padding, and for columns of lists.
 
     Raises
     ------
@@ -136,8 +139,10 @@ def read_sequences(
         raise TypeError(
             f"{name} is a sparse matrix, and sparse input is not supported: use {name}.toarray()."
         )
+    X = read_columnar(X, name, missing=missing)
     if isinstance(X, Ragged):
         ragged = X
+        _check_kind(X.values, name)
     else:
         refuse_other_containers(X, name)
         frames_of(X, name)
@@ -174,13 +179,17 @@ def _as_one_array(X: Any, name: str) -> np.ndarray | None:
         if X.ndim == 1 and len(X) and all(np.ndim(item) > 0 or isinstance(item, list) for item in X):
             return None
         X = numbers_of_objects(X, name)
+    _check_kind(X, name)
+    return X
+
+
+def _check_kind(X: np.ndarray, name: str) -> None:
     if X.dtype.kind == "c":
         raise ValueError(f"Complex data not supported: {name} has dtype {X.dtype}.")
     if X.dtype.kind not in "fbiu":
         raise ValueError(
             f"{name} must hold numbers, got dtype {X.dtype}. {_CONVERT.get(X.dtype.kind, _TOKENS)}"
         )
-    return X
 
 
 def _read_array(
@@ -389,7 +398,8 @@ def as_step_values(y: Any, X: np.ndarray | Ragged, name: str = "y") -> np.ndarra
     ----------
     y : array-like
         Shape (n_samples, n_timesteps) or (n_samples, n_timesteps, n_outputs) as X or as the padded array that X
-        came from, or a list of arrays of shape (n_timesteps_i,) or (n_timesteps_i, n_outputs).
+        came from, or a list of arrays of shape (n_timesteps_i,) or (n_timesteps_i, n_outputs), or what
+        :func:`as_sequences` takes in place of a list.
         Values at padded steps are not read.
     X : ndarray or Ragged
         The validated sequences.
@@ -406,6 +416,7 @@ def as_step_values(y: Any, X: np.ndarray | Ragged, name: str = "y") -> np.ndarra
     >>> as_step_values([[1, 2], [3]], X)
     array([1, 2, 3])
     """
+    y = read_columnar(y, name)
     array = None if isinstance(y, Ragged) else _as_steps_array(y)
     n_samples = len(y) if array is None else len(array)
     if n_samples != len(X):

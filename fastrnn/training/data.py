@@ -11,6 +11,7 @@ import numpy as np
 
 from fastrnn.checks import as_array, integer, real_array
 from fastrnn.engine import tuning
+from fastrnn.sequences.columnar import read_columnar
 from fastrnn.sequences.ragged import Ragged
 from fastrnn.training.checks import check_weights
 
@@ -74,7 +75,7 @@ class Batches:
 
     Parameters
     ----------
-    x : ndarray, Ragged, or iterable of batches
+    x : ndarray, Ragged, awkward array or pyarrow column of lists, or iterable of batches
         An iterable gives tuples ``(x, y)`` or ``(x, y, sample_weight)`` of arrays or Ragged, and is iterated again in
         each epoch.
     y, sample_weight : array_like, optional
@@ -96,6 +97,9 @@ class Batches:
         *,
         places: np.ndarray | None = None,
     ) -> None:
+        x, y, sample_weight = (
+            read_columnar(part, name) for part, name in ((x, "x"), (y, "y"), (sample_weight, "sample_weight"))
+        )
         self.places = places
         self.stream = y is None and not isinstance(x, np.ndarray) and is_stream(x)
         self.x, self.y, self.sample_weight = x, y, sample_weight
