@@ -58,6 +58,7 @@ if TYPE_CHECKING:  # what the names below are, for type checkers and editors
     from fastrnn.saving import load as load
     from fastrnn.saving import save as save
     from fastrnn.sequences import Ragged as Ragged
+    from fastrnn.sequences import from_long_frame as from_long_frame
     from fastrnn.sequences import stateful_batches as stateful_batches
 
 __version__ = "0.1.0"
@@ -75,6 +76,7 @@ _NAMES = {
     "Sequential": "models",
     "StandardScaler3D": "preprocessing",
     "fit_many": "estimators",
+    "from_long_frame": "sequences",
     "load": "saving",
     "load_model": "models",
     "per_step": "estimators",

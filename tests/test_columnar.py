@@ -168,18 +168,38 @@ def test_columnar_missing_and_unequal_parts_are_refused(name, library):
             made.fit(given, np.zeros(len(data)))
 
 
-def test_columnar_records_and_tables_are_refused_with_the_remedy():
+def test_columnar_records_are_features_with_names():
     ak = pytest.importorskip("awkward", reason="needs awkward")
     pa = pytest.importorskip("pyarrow", reason="needs pyarrow")
-    records = ak.Array([[{"load": 1.0, "heat": 2.0}], [{"load": 3.0, "heat": 4.0}] * 2])
-    with pytest.raises(TypeError, match=r"records with the fields \['load', 'heat'\].*ak.concatenate"):
-        as_sequences(records)
-    joined = ak.concatenate([records[field][..., np.newaxis] for field in ["load", "heat"]], axis=-1)
-    np.testing.assert_array_equal(as_sequences(joined).values, [[1, 2], [3, 4], [3, 4]])
+    data = [[{"load": 1.0, "heat": 2}], [], [{"load": 3.0, "heat": 4}] * 2]
+    turned = [[{"heat": 2, "load": 1.0}], [], [{"heat": 4, "load": 3.0}] * 2]
+    for made in (
+        ak.Array,
+        pa.array,
+        lambda items: list(ak.Array(items)),
+        lambda items: list(pa.array(items)),
+    ):
+        got = as_sequences(made(data))
+        np.testing.assert_array_equal(got.values, [[1, 2], [3, 4], [3, 4]])
+        np.testing.assert_array_equal(got.lengths, [1, 0, 2])
+        scaler = StandardScaler3D().fit(made(data))
+        assert scaler.feature_names_in_.tolist() == ["load", "heat"]
+        with pytest.raises(ValueError, match=r"X has the features \['heat', 'load'\]"):
+            scaler.transform(made(turned))
+        with pytest.raises(ValueError, match=r"X\[1\], step 0, has a missing value"):
+            as_sequences(made([[], [{"load": None, "heat": 4}], [{"load": 3.0, "heat": 4}]]))
+    for made in (ak.Array, pa.array):
+        with pytest.raises(TypeError, match="field 'a' is no number"):
+            as_sequences(made([[{"a": [1.0], "b": 2.0}], []]))
+
+
+def test_columnar_unions_and_tables_are_refused_with_the_remedy():
+    ak = pytest.importorskip("awkward", reason="needs awkward")
+    pa = pytest.importorskip("pyarrow", reason="needs pyarrow")
     with pytest.raises(TypeError, match=r"type union"):
         as_sequences(ak.Array([[1, "a"], [2]]))
-    with pytest.raises(TypeError, match=r"steps of type struct"):
-        as_sequences(pa.array([[{"load": 1.0}]]))
+    with pytest.raises(TypeError, match=r"steps of type decimal128"):
+        as_sequences(pa.array([[1]], pa.list_(pa.decimal128(3))))
     with pytest.raises(TypeError, match=r"Table, whose column 'x' holds lists.*X.column\('x'\)"):
         as_sequences(pa.table({"id": [1], "x": [[1.0]]}))
 

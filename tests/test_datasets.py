@@ -464,10 +464,10 @@ def test_long_tables_name_the_column_that_is_wrong(tmp_path):
         return path
 
     for kwargs, columns, message in (
-        ({"id_col": "series"}, {}, r"has no column 'series'; it has \['unique_id', 'ds', 'load'\]"),
-        ({"columns": ["price"]}, {}, "has no column 'price'"),
-        ({}, {"kind": list("xyxyy")}, "column 'kind' .* holds String, no numbers"),
-        ({}, {"ds": [2, 1, 1, 1, 2]}, "two rows of one sequence with the same 'ds'"),
+        ({"id_col": "series"}, {}, r"no column 'series'; its columns are \['unique_id', 'ds', 'load'\]"),
+        ({"columns": ["price"]}, {}, "no column 'price'"),
+        ({}, {"kind": list("xyxyy")}, "long.csv: column 'kind' holds String.* no numbers"),
+        ({}, {"ds": [2, 1, 1, 1, 2]}, "'a' has more than one row of ds = 1"),
         ({"target_col": "kind"}, {"kind": list("xyzyy")}, "sequence 'b' .* several values of 'kind'"),
     ):
         with pytest.raises(ValueError, match=message):

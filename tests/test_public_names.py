@@ -12,10 +12,10 @@ import fastrnn
 PUBLIC = {
     "fastrnn": """
         __version__ ConversionError EncoderDecoder Input ModelFileError NonFiniteLossError RNNClassifier RNNRegressor Ragged
-        Sequential StandardScaler3D fit_many load load_model per_step save set_random_seed stateful_batches warmup
-        batches callbacks cells constraints datasets engine estimators exceptions forecasting initializers interop layers
-        losses metrics model optimizers plotting preprocessing random regularizers saving schedules seq2seq sequences testing
-        text""",
+        Sequential StandardScaler3D fit_many from_long_frame load load_model per_step save set_random_seed stateful_batches
+        warmup batches callbacks cells constraints datasets engine estimators exceptions forecasting initializers interop
+        layers losses metrics model optimizers plotting preprocessing random regularizers saving schedules seq2seq sequences
+        testing text""",
     "fastrnn.batches": "StatefulBatches stateful_batches",
     "fastrnn.callbacks": """
         CSVLogger Callback CallbackList EarlyStopping History LambdaCallback LearningRateScheduler ModelCheckpoint
@@ -62,7 +62,7 @@ PUBLIC = {
         CosineDecay CosineDecayRestarts ExponentialDecay InverseTimeDecay LearningRateSchedule PiecewiseConstantDecay
         PolynomialDecay get""",
     "fastrnn.seq2seq": "EncoderDecoder",
-    "fastrnn.sequences": "Ragged StatefulBatches stateful_batches",
+    "fastrnn.sequences": "Ragged StatefulBatches from_long_frame stateful_batches",
     "fastrnn.streaming": "Stream",
     "fastrnn.testing": "check_cell",
     "fastrnn.text": "FILTERS Tokenizer pad_sequences text_to_word_sequence text_windows",

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastrnn.extras import extra
+from fastrnn.sequences import Ragged, from_long_frame
 
 __all__ = ["LongTable", "read_arff", "read_long", "read_ts"]
 
@@ -298,37 +299,32 @@ def read_long(
     found = _existing(path)
     name = found.name.lower()
     if name.endswith((".csv", ".csv.gz")):
-        frame = pl.read_csv(found)
+        frame = pl.read_csv(found, try_parse_dates=True)
     elif name.endswith((".parquet", ".pq")):
         frame = pl.read_parquet(found)
     else:
         raise ValueError(f"{os.fspath(path)!r} ends in neither .csv, .csv.gz, .parquet nor .pq")
-    keys = [id_col, time_col, *([] if target_col is None else [target_col])]
-    wanted = [c for c in frame.columns if c not in keys] if columns is None else list(columns)
-    missing = [c for c in [*keys, *wanted] if c not in frame.columns]
-    if missing:
-        raise ValueError(f"{os.fspath(path)} has no column {missing[0]!r}; it has {frame.columns}")
+    given = [id_col, time_col, *([] if target_col is None else [target_col])]
+    wanted = [c for c in frame.columns if c not in given] if columns is None else list(columns)
     if not wanted:
-        raise ValueError(f"{os.fspath(path)} has no column of values besides {keys}")
-    text = [c for c in wanted if not frame[c].dtype.is_numeric() and frame[c].dtype != pl.Boolean]
-    if text:
-        raise ValueError(
-            f"column {text[0]!r} of {os.fspath(path)} holds {frame[text[0]].dtype}, no numbers: leave it out of columns="
-        )
-    frame = frame.sort(id_col, time_col)
-    if frame.select(id_col, time_col).is_duplicated().any():
-        raise ValueError(f"{os.fspath(path)} has two rows of one sequence with the same {time_col!r}")
-    ids = frame[id_col].to_numpy()
-    starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]]) if len(ids) else np.zeros(0, np.int64)
-    values = frame.select(pl.col(wanted).cast(pl.Float64)).to_numpy().astype(dtype)
+        raise ValueError(f"{os.fspath(path)} has no column of values besides {given}")
+
+    def read(channels: list[str] | str) -> tuple[Ragged, NDArray[Any]]:
+        try:
+            return from_long_frame(frame, series=id_col, time=time_col, channels=channels)
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)}: {error}") from None
+
+    steps, names = read(wanted)
     y = None
     if target_col is not None:
-        y = frame[target_col].to_numpy()
-        several = np.flatnonzero((y[1:] != y[:-1]) & (ids[1:] == ids[:-1]))
-        if len(several):
+        targets, _ = read(target_col)
+        several = [i for i, of_steps in enumerate(targets) if (of_steps != of_steps[0]).any()]
+        if several:
             raise ValueError(
-                f"sequence {ids[several[0]]!r} of {os.fspath(path)} has several values of {target_col!r}: a sequence has one"
+                f"sequence {names[several[0]]!r} of {os.fspath(path)} has several values of {target_col!r}: a sequence has "
+                "one"
             )
-        y = y[starts]
-    X = np.split(values, starts[1:]) if len(starts) else []
-    return LongTable(X, y, ids[starts], tuple(wanted))
+        y = targets.values[targets.offsets[:-1]]
+    X = list(steps.with_values(steps.values.astype(dtype)))
+    return LongTable(X, y, names, tuple(wanted))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
+import numpy as np
 from sklearn.utils.validation import _check_feature_names
 
-from fastrnn.sequences import Sequences
+from fastrnn.sequences import Ragged, Sequences
 from fastrnn.sequences.containers import frames_of
 
 __all__ = ["check_features"]
@@ -20,12 +22,18 @@ def check_features(estimator: Any, X: Any, sequences: Sequences, reset: bool, to
     """
     frame = frames_of(X)
     named = X if frame is None else frame
+    columns = sequences.data.columns if isinstance(sequences.data, Ragged) else None
     if reset:
         _check_feature_names(estimator, named, reset=True)
+        if columns is not None:
+            estimator.feature_names_in_ = np.array(columns, dtype=object)
         estimator.n_features_in_ = sequences.n_columns
         estimator._table = sequences.is_table
         return
-    _check_feature_names(estimator, named, reset=False)
+    if columns is None:
+        _check_feature_names(estimator, named, reset=False)
+    else:
+        _check_columns(estimator, columns)
     if tokens:
         return
     if estimator._table and sequences.is_table:
@@ -41,4 +49,20 @@ def check_features(estimator: Any, X: Any, sequences: Sequences, reset: bool, to
     if expected != got:
         raise ValueError(
             f"X has {got} features, but {type(estimator).__name__} is expecting {expected} features as input.{hint}"
+        )
+
+
+def _check_columns(estimator: Any, columns: tuple[str, ...]) -> None:
+    """Compare the names that a Ragged has with those of `fit`."""
+    fitted = vars(estimator).get("feature_names_in_")
+    name = type(estimator).__name__
+    if fitted is None:
+        warnings.warn(
+            f"X has features with the names {list(columns)}, but {name} was fitted without names.",
+            stacklevel=2,
+        )
+    elif list(fitted) != list(columns):
+        raise ValueError(
+            f"X has the features {list(columns)}, but {name} was fitted with {list(fitted)}: pass the same features in the "
+            "same order."
         )

@@ -22,9 +22,9 @@ def read_columnar(X: Any, name: str, *, missing: bool = False) -> Any:
     ----------
     X : object
         Converted are awkward arrays of type ``n * var * float`` and ``n * var * n_features * float``, where the features may
-        be declared ``var``; pyarrow arrays and chunked arrays of lists of numbers and of lists of lists, of any of Arrow's
-        list types; series of lists of polars; and lists of such items, one for each
-        sequence. An awkward array without ``var`` becomes an ndarray.
+        be declared ``var`` or are the fields of records; pyarrow arrays and chunked arrays of lists of numbers, of lists of
+        lists, of any of Arrow's list types, and of lists of structs; series of lists of polars; and lists of such items, one
+        for each sequence. An awkward array without ``var`` becomes an ndarray.
     name : str
         Name of X in messages.
     missing : bool
@@ -39,7 +39,7 @@ def read_columnar(X: Any, name: str, *, missing: bool = False) -> Any:
     ValueError
         If a sequence, a step or, without `missing`, a number is missing; if steps differ in their number of features.
     TypeError
-        For records, for types without numbers, and for tables that hold a list column.
+        For steps of a type without numbers, and for tables that hold a list column.
     """
     if isinstance(X, (np.ndarray, Ragged)):
         return X
@@ -53,7 +53,8 @@ def read_columnar(X: Any, name: str, *, missing: bool = False) -> Any:
             return _of_awkward(ak, X, name, missing)
         if isinstance(first, ak.Array) and all(isinstance(item, ak.Array) and item.ndim < 3 for item in X):
             lengths = np.array([len(item) for item in X])
-            return _laid_out(_awkward_steps(ak, ak.concatenate(list(X)), lengths, name, missing), lengths)
+            joined = ak.concatenate(list(X))
+            return _laid_out(_awkward_steps(ak, joined, lengths, name, missing), lengths, joined.fields)
     if pa is not None:
         if isinstance(X, (pa.Table, pa.RecordBatch)):
             _refuse_list_columns(pa, X, name)
@@ -65,12 +66,22 @@ def read_columnar(X: Any, name: str, *, missing: bool = False) -> Any:
             items = [item.values if isinstance(item, pa.ListScalar) else item for item in X]
             _refuse_missing(np.array([item is None for item in items]), name)
             lengths = np.array([len(item) for item in items])
-            return _laid_out(_arrow_steps(pa, pa.concat_arrays(items), lengths, name, missing), lengths)
+            return _arrow_ragged(pa, pa.concat_arrays(items), lengths, name, missing)
     return X
 
 
-def _laid_out(steps: np.ndarray, lengths: np.ndarray) -> Ragged:
-    return Ragged(steps, np.concatenate([[0], np.cumsum(lengths)]))
+def _laid_out(steps: np.ndarray, lengths: np.ndarray, columns: list[str] | None = None) -> Ragged:
+    return Ragged(steps, np.concatenate([[0], np.cumsum(lengths)]), columns=columns or None)
+
+
+def _of_fields(parts: dict[str, np.ndarray], name: str) -> np.ndarray:
+    """The fields of records as features."""
+    for field, values in parts.items():
+        if values.ndim != 1:
+            raise TypeError(
+                f"{name} has records whose field {field!r} is no number: pass records of numbers only."
+            )
+    return np.stack(list(parts.values()), axis=1)
 
 
 def _place(step: int, lengths: np.ndarray, name: str) -> str:
@@ -128,29 +139,32 @@ def _numbers(
 
 
 def _of_awkward(ak: Any, X: Any, name: str, missing: bool) -> Any:
-    if X.fields:
-        raise TypeError(
-            f"{name} is an awkward array of records with the fields {X.fields}: join them to features, "
-            f"ak.concatenate([{name}[field][..., np.newaxis] for field in {X.fields}], axis=-1)."
-        )
     if X.ndim not in (2, 3):
         return X
-    _refuse_missing(np.asarray(ak.is_none(X)), name)
-    if X.layout.purelist_isregular:
+    _refuse_missing(_absent(ak, X), name)
+    if X.layout.purelist_isregular and not X.fields:
         values = ak.to_numpy(X)
         lengths = np.full(len(values), values.shape[1])
         rows = values.reshape(-1, *values.shape[2:])
         return _masked_numbers(rows, lengths, name, missing).reshape(values.shape)
     lengths = ak.to_numpy(ak.num(X, axis=1))
-    return _laid_out(_awkward_steps(ak, ak.flatten(X, axis=1), lengths, name, missing), lengths)
+    steps = _awkward_steps(ak, ak.flatten(X, axis=1), lengths, name, missing)
+    return _laid_out(steps, lengths, X.fields)
+
+
+def _absent(ak: Any, X: Any) -> np.ndarray:
+    return np.asarray(ak.is_none(X[X.fields[0]] if X.fields else X))
 
 
 def _awkward_steps(ak: Any, steps: Any, lengths: np.ndarray, name: str, missing: bool) -> np.ndarray:
     """The steps of all sequences, a row for each."""
+    if steps.fields:
+        parts = {field: _awkward_steps(ak, steps[field], lengths, name, missing) for field in steps.fields}
+        return _of_fields(parts, name)
     try:
         if steps.ndim == 1:
             return _masked_numbers(ak.to_numpy(steps), lengths, name, missing)
-        _refuse_missing_step(np.asarray(ak.is_none(steps)), lengths, name)
+        _refuse_missing_step(_absent(ak, steps), lengths, name)
         width = _width(ak.to_numpy(ak.num(steps, axis=1)), lengths, name)
         values = ak.to_numpy(ak.flatten(steps, axis=1)).reshape(len(steps), width)
     except TypeError as error:  # of a union
@@ -193,12 +207,21 @@ def _of_arrow(pa: Any, X: Any, name: str, missing: bool) -> Any:
     column = X.combine_chunks() if isinstance(X, pa.ChunkedArray) else X
     _refuse_missing(_nulls(column), name)
     lengths = _numpy(column.value_lengths()).astype(np.int64)
-    return _laid_out(_arrow_steps(pa, column.flatten(), lengths, name, missing), lengths)
+    return _arrow_ragged(pa, column.flatten(), lengths, name, missing)
+
+
+def _arrow_ragged(pa: Any, steps: Any, lengths: np.ndarray, name: str, missing: bool) -> Ragged:
+    fields = [field.name for field in steps.type] if pa.types.is_struct(steps.type) else None
+    return _laid_out(_arrow_steps(pa, steps, lengths, name, missing), lengths, fields)
 
 
 def _arrow_steps(pa: Any, steps: Any, lengths: np.ndarray, name: str, missing: bool) -> np.ndarray:
     """The steps of all sequences, a row for each."""
     width: int | None = None
+    if pa.types.is_struct(steps.type):
+        parts = zip(steps.type, steps.flatten(), strict=True)
+        columns = {field.name: _arrow_steps(pa, part, lengths, name, missing) for field, part in parts}
+        return _of_fields(columns, name)
     if _is_list(pa, steps.type):
         _refuse_missing_step(_nulls(steps), lengths, name)
         width = _width(_numpy(steps.value_lengths()), lengths, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,11 +51,14 @@ class Ragged:
         If the sequences were cut from a padded array: the step of the array at which each sequence begins.
     n_timesteps : int, optional
         The number of steps of the padded array.
+    columns : sequence of str, optional
+        Names of the features, which estimators and transformers compare with those of `fit`.
 
     Notes
     -----
     Holds ``sum(lengths)`` steps; a padded array of the same data holds ``n_samples * max(lengths)``.
     An integer index gives one sequence; a slice, an integer array or a mask gives another Ragged.
+    ``np.asarray`` makes an object array of the sequences.
 
     Examples
     --------
@@ -66,6 +69,8 @@ class Ragged:
     ((2, None, 3), [2, 4], (4, 3))
     """
 
+    columns: tuple[str, ...] | None = None
+
     def __init__(
         self,
         values: np.ndarray,
@@ -73,6 +78,7 @@ class Ragged:
         *,
         starts: np.ndarray | None = None,
         n_timesteps: int | None = None,
+        columns: Sequence[str] | None = None,
     ) -> None:
         values, offsets = np.asarray(values), np.asarray(offsets, dtype=np.int64)
         if offsets.ndim != 1 or offsets.size == 0 or offsets[0] != 0 or offsets[-1] != len(values):
@@ -86,6 +92,13 @@ class Ragged:
         self.offsets = offsets
         self.starts = starts
         self.n_timesteps = n_timesteps
+        if columns is not None:
+            self.columns = tuple(columns)
+            if values.ndim != 2 or len(self.columns) != values.shape[1]:
+                raise ValueError(
+                    f"columns has {len(self.columns)} names, but values has shape {values.shape}: give one for each "
+                    "feature"
+                )
 
     @classmethod
     def from_list(cls, sequences: Iterable[Any], dtype: Any = None) -> Ragged:
@@ -101,7 +114,11 @@ class Ragged:
         filled = self.lengths > 0
         offsets = np.concatenate([[0], self.offsets[1:][filled]])
         starts = None if self.starts is None else self.starts[filled]
-        return Ragged(self.values, offsets, starts=starts, n_timesteps=self.n_timesteps)
+        return self._derived(self.values, offsets, starts)
+
+    def _derived(self, values: np.ndarray, offsets: np.ndarray, starts: np.ndarray | None) -> Ragged:
+        columns = self.columns if values.shape[1:] == self.values.shape[1:] else None
+        return Ragged(values, offsets, starts=starts, n_timesteps=self.n_timesteps, columns=columns)
 
     @property
     def lengths(self) -> np.ndarray:
@@ -147,7 +164,7 @@ class Ragged:
         index = np.arange(len(self))[key]
         steps, offsets = self.steps_of(index)
         starts = None if self.starts is None else self.starts[index]
-        return Ragged(self.values[steps], offsets, starts=starts, n_timesteps=self.n_timesteps)
+        return self._derived(self.values[steps], offsets, starts)
 
     def steps_of(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows of `values` that belong to the sequences in `index`, and their new offsets."""
@@ -193,7 +210,7 @@ class Ragged:
 
     def with_values(self, values: np.ndarray) -> Ragged:
         """Return a Ragged with these values and the lengths and layout of this one."""
-        return Ragged(values, self.offsets, starts=self.starts, n_timesteps=self.n_timesteps)
+        return self._derived(values, self.offsets, self.starts)
 
     def padded_mask(self) -> np.ndarray:
         """Mask (n_samples, n_timesteps), True at the valid steps of the padded array from which this was made."""
