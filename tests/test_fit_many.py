@@ -2,6 +2,8 @@
 
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 import warnings
 
@@ -10,14 +12,16 @@ import pytest
 import sklearn
 from joblib import parallel_config
 from sklearn.base import BaseEstimator, clone, is_regressor
+from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LinearRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 
 from fastrnn import NonFiniteLossError, RNNClassifier, RNNRegressor, fit_many
 from fastrnn.engine.runtime.jit import PLAIN
 from fastrnn.optimizers import Adam
 from fastrnn.preprocessing import StandardScaler3D
+from fastrnn.training import prepared
 from fastrnn.training.step import Trainer
 
 
@@ -301,15 +305,76 @@ def test_interrupt_is_raised_with_the_finished_models(n_jobs, rng):
 # -- searches
 
 
-def test_search_with_threads_equals_search_without(rng):
+def prepared_steps(monkeypatch):
+    """The list in which the preparations of steps will be noted, by thread."""
+    made, plain = [], prepared._prepare
+
+    def noted(model, batch):
+        step = plain(model, batch)
+        if step is not None:
+            made.append(threading.current_thread())
+        return step
+
+    monkeypatch.setattr(prepared, "_prepare", noted)
+    return made
+
+
+@pytest.mark.parametrize("backend", ["threading", "fastrnn"])
+def test_search_with_threads_equals_search_without(backend, rng, monkeypatch):
+    made = prepared_steps(monkeypatch)
     X, y = dense(rng, 1, 60)[0]
     grid = {"rnnregressor__units": [2, 5], "rnnregressor__cell": ["gru", "lstm"]}
-    pipeline = make_pipeline(StandardScaler3D(), regressor())
+    pipeline = make_pipeline(StandardScaler3D(), regressor(alpha=0))
     alone = GridSearchCV(pipeline, grid, cv=3, n_jobs=1).fit(X, y)
-    with parallel_config(backend="threading"):
+    assert not made
+    with parallel_config(backend=backend):
         shared = GridSearchCV(pipeline, grid, cv=3, n_jobs=2).fit(X, y)
     for key, values in alone.cv_results_.items():
-        if "time" not in key:
+        if "test_score" in key and "rank" not in key:
+            # A prepared step has the same numbers but for rounding.
+            np.testing.assert_allclose(
+                shared.cv_results_[key], values, rtol=1e-5 if backend == "fastrnn" else 0, atol=1e-6
+            )
+        elif "time" not in key:
             np.testing.assert_array_equal(shared.cv_results_[key], values)
     assert shared.best_params_ == alone.best_params_
     assert_same(shared.best_estimator_[-1], alone.best_estimator_[-1])
+    if backend == "threading" or PLAIN:
+        assert not made
+    else:
+        assert (
+            len(made) >= 12
+        )  # each of the fits in folds, and none in this thread, where the best one is fitted again
+        assert threading.current_thread() not in made
+
+
+def test_search_of_ragged_sequences_with_the_backend_equals_search_without(rng):
+    X, y = ragged(rng, 1)[0]
+    searches = [GridSearchCV(regressor(), {"units": [2, 4]}, cv=3) for _ in range(2)]
+    alone = searches[0].fit(X, y)
+    with parallel_config(backend="fastrnn", n_jobs=2):
+        shared = searches[1].fit(X, y)
+    np.testing.assert_array_equal(shared.cv_results_["mean_test_score"], alone.cv_results_["mean_test_score"])
+    with parallel_config(backend="fastrnn", n_jobs=2):
+        again = cross_val_score(regressor(), X, y, cv=3)
+    np.testing.assert_array_equal(again, cross_val_score(regressor(), X, y, cv=3))
+
+
+@pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite")
+def test_search_with_the_backend_reports_failed_fits_as_usual(rng):
+    X, y = dense(rng, 1, 30)[0]
+    grid = {"units": [2, -1]}
+    with parallel_config(backend="fastrnn", n_jobs=2), pytest.warns(FitFailedWarning, match="units"):
+        search = GridSearchCV(regressor(), grid, cv=3).fit(X, y)
+    assert np.isnan(search.cv_results_["mean_test_score"]).tolist() == [False, True]
+    with parallel_config(backend="fastrnn", n_jobs=2), pytest.raises(ValueError, match="units"):
+        GridSearchCV(regressor(), grid, cv=3, error_score="raise").fit(X, y)
+
+
+def test_backend_is_known_once_the_estimators_are_imported():
+    code = (
+        "import joblib, fastrnn.estimators\nwith joblib.parallel_config(backend='fastrnn', n_jobs=2):\n"
+        "    print(joblib.Parallel()(joblib.delayed(abs)(-i) for i in range(3)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[0, 1, 2]"

@@ -8,5 +8,6 @@ from fastrnn.estimators.classifier import RNNClassifier
 from fastrnn.estimators.many import fit_many
 from fastrnn.estimators.regressor import RNNRegressor
 from fastrnn.estimators.scoring import cross_val_predict, per_step
+from fastrnn.estimators.search import FastRNNBackend  # registered with joblib
 
-__all__ = ["RNNClassifier", "RNNRegressor", "cross_val_predict", "fit_many", "per_step"]
+__all__ = ["FastRNNBackend", "RNNClassifier", "RNNRegressor", "cross_val_predict", "fit_many", "per_step"]

@@ -85,10 +85,11 @@ def fit_many(
     Give the estimator an integer as `random_state`. With None, all models draw from the one global generator of NumPy, in an
     order that varies between calls.
 
-    A search over folds and candidates shares its threads in the same way with joblib's threads in place of processes::
+    Searches and cross-validation of scikit-learn train their models in this way with a backend of joblib, see
+    :class:`fastrnn.estimators.FastRNNBackend`::
 
-        with joblib.parallel_config(backend="threading"):
-            GridSearchCV(RNNRegressor(), grid, n_jobs=2).fit(X, y)
+        with joblib.parallel_config(backend="fastrnn", n_jobs=2):
+            GridSearchCV(RNNRegressor(), grid).fit(X, y)
 
     Examples
     --------

@@ -25,7 +25,7 @@ from fastrnn.optimizers import Adam
 from fastrnn.targets import item_factors
 from fastrnn.training.data import Batch
 
-__all__ = ["PreparedStep", "prepared_step", "preparing"]
+__all__ = ["PreparedStep", "prepare_in_thread", "prepared_step", "preparing"]
 
 
 class _Steps(threading.local):
@@ -35,6 +35,11 @@ class _Steps(threading.local):
 
 
 _steps = _Steps()
+
+
+def prepare_in_thread() -> None:
+    """From now on, this thread prepares the training steps of small networks."""
+    _steps.by_model = weakref.WeakKeyDictionary()
 
 
 @contextmanager
