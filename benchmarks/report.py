@@ -21,7 +21,9 @@ _MARKS = ("<!-- speed -->", "<!-- end of speed -->")
 def described(info: dict[str, Any]) -> str:
     """Machine, date and versions in one line."""
     versions = ", ".join(f"{name} {version}" for name, version in info["versions"].items())
-    return f"{info['cpu']}, {info['cores']} cores, {info['vector']}, {info['date']}; {versions}."
+    # The width that the compiled code uses; results of earlier versions do not have it.
+    bits = f" (fastrnn: {info['vector_bits']} bits)" if "vector_bits" in info else ""
+    return f"{info['cpu']}, {info['cores']} cores, {info['vector']}{bits}, {info['date']}; {versions}."
 
 
 def summary(rows: Sequence[Row]) -> list[str]:

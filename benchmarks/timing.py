@@ -15,6 +15,7 @@ import numpy as np
 
 from fastrnn.bench.peers import Contender
 from fastrnn.bench.timing import PAUSE_SECONDS, calibrate, seconds_of, wait
+from fastrnn.engine.kernels.micro_kernel import VECTOR_BITS
 from fastrnn.info import cpu_name
 
 
@@ -46,6 +47,12 @@ def time_side_by_side(
             samples[k].append(seconds_of(contenders[k].run, calls[k]))
         turn += 1
     return [np.array(s) for s in samples]
+
+
+def suffix() -> str:
+    """What the names of results end in: the width of the vectors, if code is generated for another processor."""
+    named = os.environ.get("NUMBA_CPU_NAME") or os.environ.get("FASTRNN_VECTOR_BITS")
+    return f"_{VECTOR_BITS}" if named else ""
 
 
 def environment() -> dict[str, Any]:
@@ -80,6 +87,7 @@ def environment() -> dict[str, Any]:
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "vector": vector,
+        "vector_bits": VECTOR_BITS,
         "system": f"{platform.system()} {platform.machine()}",
         "date": time.strftime("%Y-%m-%d"),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,

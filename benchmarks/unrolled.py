@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.report import described, table
-from benchmarks.timing import environment
+from benchmarks.timing import environment, suffix
 from fastrnn import Sequential, layers
 from fastrnn.bench.cases import CELLS
 from fastrnn.bench.timing import seconds_of
@@ -130,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("\n".join(notes))
     heads = ["cell", "units", *(f"{name}: looped / unrolled in us, and the ratio" for name in names)]
     kept = {"environment": environment(), "bits": VECTOR_BITS, "compile_seconds": compiled, "rows": rows}
-    name = "unrolled" if "NUMBA_CPU_FEATURES" not in os.environ else f"unrolled_{VECTOR_BITS}"
+    name = f"unrolled{suffix()}"
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / f"{name}.md").write_text("\n\n".join(notes) + "\n\n" + "\n".join(table(heads, lines)) + "\n")
     (args.out / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n")

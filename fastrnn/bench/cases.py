@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,3 +149,34 @@ class Case:
         if valid is not None:
             x[~valid] = 0
         return x, rng.standard_normal((s.batch, s.steps, self.outputs)).astype(self.dtype)
+
+
+_NAME = re.compile(
+    rf"({'|'.join(CELLS)})-({'|'.join(KINDS)})-B(\d+)xT(\d+)xI(\d+)xH(\d+)(?:-(float32|float64))?(?:-({'|'.join(VARIANTS)}))?"
+)
+
+
+def case_named(name: str) -> Case:
+    """The case whose `str` is `name`; "float32" and "plain" may be left out.
+
+    Raises
+    ------
+    ValueError
+        If it is no name of a case.
+
+    Examples
+    --------
+    >>> case_named("lstm-inference-B1xT100xI32xH32").size.units
+    32
+    """
+    found = _NAME.fullmatch(name)
+    if found is None:
+        raise ValueError(
+            f"{name!r} is no name of a case: write it as lstm-inference-B1xT100xI32xH32, with one of the cells "
+            f"{', '.join(CELLS)} and one of {', '.join(KINDS)}"
+        )
+    cell, kind, *numbers, dtype, variant = found.groups()
+    size = Size(*map(int, numbers))
+    if min(numbers_of := (size.batch, size.steps, size.inputs, size.units)) < 1:
+        raise ValueError(f"{name!r}: batch, steps, inputs and units must be at least 1, got {numbers_of}")
+    return Case(cell, size, kind, dtype or "float32", variant or "plain")

@@ -1,0 +1,106 @@
+"""The tool that divides a pass into parts. No times are tested."""
+
+import json
+
+import pytest
+
+from benchmarks import breakdown, laps
+from benchmarks.instrumented import RULES, Rule, copy_with_laps, with_laps
+from fastrnn.bench.cases import CELLS, KINDS, ODD_SIZES, VARIANTS, Case, case_named
+
+needs_counter = pytest.mark.skipif(not laps.SUPPORTED, reason="the host is not x86-64, or NUMBA_DISABLE_JIT")
+
+
+def row(ratio):
+    parts = dict.fromkeys(laps.PARTS, 1e-6)
+    others = {**parts, "hand-over": 4e-6}
+    return breakdown.Row("gru-inference-B1xT1xI1xH1-float32", 2, 1e-5, 1e-5, ratio, parts, others, {})
+
+
+def test_breakdown_case_is_named_as_it_is_shown():
+    for cell in CELLS:
+        for kind in KINDS:
+            for variant in VARIANTS:
+                case = Case(cell, ODD_SIZES[0], kind, "float64", variant)
+                assert case_named(str(case)) == case
+    assert case_named("gru-training-B2xT3xI4xH5").dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("gruu-inference-B1xT1xI1xH1", "no name of a case: write it as lstm-inference-B1xT100xI32xH32"),
+        ("gru-inference-B1xT1xI1", "one of inference, training"),
+        ("gru-inference-B1xT0xI1xH1", "must be at least 1, got (1, 0, 1, 1)"),
+    ],
+)
+def test_breakdown_refuses_what_is_no_case(name, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(breakdown, "SUPPORTED", True)
+    with pytest.raises(SystemExit):
+        breakdown.main([name, "--out", str(tmp_path / "out")])
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_breakdown_says_where_the_sum_is_not_the_whole():
+    info = {"cpu": "", "cores": 2, "vector": "AVX2", "vector_bits": 256, "date": "", "versions": {}}
+    text = breakdown.markdown([row(1.09), row(1.11), row(0.89)], info)
+    assert text.count("**NO**") == 2
+    assert "within 10% of the whole in 1 of 3 rows" in text
+    assert "(fastrnn: 256 bits)" in text
+    assert row(1.0).busy == pytest.approx(0.9)
+
+
+def test_breakdown_laps_are_around_the_calls_that_are_named():
+    source = """'About.'
+from __future__ import annotations
+
+def f(x):
+    'Text.'
+    y = x
+    g(y)
+    for i in y:
+        h(i)
+    return y
+"""
+    made = with_laps(source, {"f": Rule({"g": 1, "h": 5}, piece=True, last=9)}, "f.py")
+    lines = [line.strip() for line in made.splitlines()]
+    assert lines[lines.index("lap_row = own_row()") :] == [
+        "lap_row = own_row()",
+        "lap(lap_row, 8)",
+        "y = x",
+        "lap(lap_row, 9)",
+        "g(y)",
+        "lap(lap_row, 1)",
+        "for i in y:",
+        "h(i)",
+        "lap(lap_row, 5)",
+        "lap_result = y",
+        "lap(lap_row, 9)",
+        "return lap_result",
+    ]
+    with pytest.raises(ValueError, match="f.py has no function g"):
+        with_laps(source, {"g": Rule()}, "f.py")
+    with pytest.raises(ValueError, match=r"does not call \['k'\]"):
+        with_laps(source, {"f": Rule({"g": 1, "k": 5})}, "f.py")
+
+
+def test_breakdown_rules_fit_the_engine(tmp_path):
+    copy_with_laps(tmp_path)
+    for file in RULES:
+        text = (tmp_path / "fastrnn/engine" / file).read_text("utf-8")
+        compile(text, file, "exec")
+        assert "lap(" in text
+    assert "lap(" not in (tmp_path / "fastrnn/engine/kernels/matmul.py").read_text("utf-8")
+
+
+@needs_counter
+def test_breakdown_counts_what_a_training_step_does(tmp_path, capsys):
+    name = "simple_rnn-training-B4xT30xI8xH8"
+    breakdown.main([name, "--threads", "1", "--rounds", "2", "--out", str(tmp_path)])
+    (found,) = json.loads((tmp_path / f"breakdown{breakdown.suffix()}.json").read_text())["rows"]
+    for part in laps.PARTS:
+        assert found["parts"][part] > 0, part
+    assert sum(found["parts"].values()) == pytest.approx(found["total"])
+    assert set(found["others"].values()) == {0}
+    assert name in capsys.readouterr().out
