@@ -352,10 +352,68 @@ def test_bad_calls_are_refused_and_nothing_changes(case):
     check_refused(f, lambda: call(f, X), message)
 
 
-def test_a_horizon_of_0_is_refused_by_fit():
+@pytest.mark.parametrize(
+    ("horizon", "message"),
+    [
+        (0, r"'horizon' parameter .* range \[1, inf\)\. Got 0"),
+        (True, "horizon=True: give a positive integer"),
+    ],
+)
+def test_a_horizon_of_0_is_refused_by_fit(horizon, message):
     f = forecaster().fit(hours())
-    f.horizon = 0
-    check_refused(f, lambda: f.fit(hours()), r"'horizon' parameter .* range \[1, inf\)\. Got 0")
+    f.horizon = horizon
+    check_refused(f, lambda: f.fit(hours()), message)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"freq": "hourlyy"}, r"freq='hourlyy' is not a frequency of pandas; give one such as 'h'"),
+        ({"freq": "D"}, r"'load': the stamp 2001-03-22 01:00:00 is not on the grid of frequency 'D'"),
+        ({"season_length": N}, r"season_length=72 is not shorter than the longest series, which has 72"),
+        ({"horizon": N}, r"horizon=72 is not shorter than the longest series, which has 72"),
+        ({"lags": (24, N)}, r"lags=\(24, 72\): a lag must be shorter than the longest series, .* 72"),
+    ],
+)
+def test_frequencies_and_lengths_that_do_not_fit_are_refused(parameters, message):
+    f = forecaster().fit(hours())
+    f.set_params(**parameters)
+    check_refused(f, lambda: f.fit(hours()), message)
+
+
+def test_a_frequency_of_integer_stamps_is_an_integer():
+    y = pd.Series(wave(), index=np.arange(0, 2 * N, 2), name="load")
+    assert len(forecaster(freq=1).fit(y)._series[0].history) == 2 * N - 1
+    with pytest.raises(ValueError, match=r"freq='h': the stamps of series 'load' are integers"):
+        forecaster(freq="h").fit(y)
+
+
+def test_a_long_frame_of_stamps_with_and_without_a_zone_is_refused():
+    parts = [
+        pd.DataFrame({"unique_id": name, "ds": hours(tz=zone).index, "y": wave()})
+        for name, zone in (("a", None), ("b", "UTC"))
+    ]
+    f = forecaster().fit(parts[0])
+    for method in METHODS.values():
+        check_refused(
+            f,
+            lambda method=method: method(f, pd.concat(parts)),
+            r"the column 'ds' has stamps of several time zones \(None, UTC\); .*tz_localize",
+        )
+
+
+def test_lazy_frames_of_polars_are_refused():
+    pl = pytest.importorskip("polars")
+    y = pl.DataFrame({"unique_id": ["a"] * N, "ds": hours().index.to_numpy(), "y": wave()})
+    X = y.rename({"y": "x"})
+    static = pl.DataFrame({"unique_id": ["a"], "size": [1.0]})
+    f = forecaster().fit(y, X, static)
+    for name, call in {
+        "y": lambda: f.fit(y.lazy(), X, static),
+        "X": lambda: f.fit(y, X.lazy(), static),
+        "static": lambda: f.fit(y, X, static.lazy()),
+    }.items():
+        check_refused(f, call, rf"{name} is a LazyFrame of polars: call its collect\(\) first", TypeError)
 
 
 def test_periods_of_another_frequency_are_refused():
@@ -379,6 +437,44 @@ def test_categories_not_seen_in_fit_are_refused():
     )
     for method in (f.update, f.partial_fit, f.backtest):
         check_refused(f, lambda method=method: method(new, static={"c": {"kind": "farm"}}), message)
+
+
+def test_static_columns_that_do_not_fit_are_refused():
+    frame = pd.concat(
+        [pd.DataFrame({"unique_id": n, "ds": hours().index, "y": wave(seed=i)}) for i, n in enumerate("ab")]
+    )
+    good = {"a": {"kind": "home", "size": 1.0}, "b": {"kind": "shop", "size": 2.0}}
+    f = forecaster().fit(frame, static=good)
+    for row, message in (
+        (
+            {"kind": "shop"},
+            r"static of series 'b' has no column 'size'; give the same columns of each series",
+        ),
+        (
+            {"kind": "shop", "size": np.inf},
+            r"series 'b' has size=inf in static, .*finite number|'size' holds",
+        ),
+        (
+            {"kind": "shop", "size": "big"},
+            r"series 'b' has size='big' in static, where fit had numbers",
+        ),
+    ):
+        bad = good | {"b": row}
+        check_refused(f, lambda bad=bad: f.backtest(frame, static=bad), message)
+        if "big" not in row.values():  # in fit, such a column is one of categories
+            check_refused(f, lambda bad=bad: f.fit(frame, static=bad), message)
+
+
+def test_static_columns_not_in_fit_are_refused_later():
+    frame = pd.DataFrame({"unique_id": "a", "ds": hours().index, "y": wave()})
+    f = forecaster().fit(frame)
+    after = frame.assign(ds=later().index)
+    for method in (f.update, f.partial_fit, f.backtest):
+        check_refused(
+            f,
+            lambda method=method: method(after, static={"a": {"size": 1.0}}),
+            "static is given, but the forecaster was fitted without static columns",
+        )
 
 
 @pytest.mark.parametrize(

@@ -247,14 +247,7 @@ def read_axis(index: Any, freq: Any, series: str) -> RangeAxis | StampAxis:
     pd = extra("pandas", "frames")
 
     index = pd.Index(index)
-    zones = (
-        {str(stamp.tzinfo) for stamp in index if isinstance(stamp, datetime)} if index.dtype == object else ()
-    )
-    if len(zones) > 1:
-        raise ValueError(
-            f"series {series} has stamps of several time zones ({', '.join(sorted(zones))}); bring them to one: "
-            "pandas.to_datetime(..., utc=True)"
-        )
+    check_zones(index, f"series {series}")
     if isinstance(index, pd.MultiIndex) or (index.dtype.kind not in "iuM" and not _has_stamps(index)):
         raise ValueError(
             f"series {series} has an index of dtype {index.dtype}: give a DatetimeIndex, PeriodIndex or RangeIndex "
@@ -266,6 +259,10 @@ def read_axis(index: Any, freq: Any, series: str) -> RangeAxis | StampAxis:
         )
     check_order(index, series)
     if index.dtype.kind in "iu":
+        if freq is not None and not isinstance(freq, (int, np.integer)):
+            raise ValueError(
+                f"freq={freq!r}: the stamps of series {series} are integers; give the integer step between them"
+            )
         steps = np.diff(index.to_numpy())
         step = int(freq) if freq is not None else int(np.gcd.reduce(steps)) if len(steps) else 1
         if freq is None and len(steps) and _most_common(steps) != step:
@@ -277,7 +274,12 @@ def read_axis(index: Any, freq: Any, series: str) -> RangeAxis | StampAxis:
     if isinstance(index, pd.PeriodIndex):
         return StampAxis(index[0], index.freq, index.name)
     if freq is not None:
-        frequency = pd.tseries.frequencies.to_offset(freq)
+        try:
+            frequency = pd.tseries.frequencies.to_offset(freq)
+        except ValueError as error:
+            raise ValueError(
+                f"freq={freq!r} is not a frequency of pandas; give one such as 'h', 'D' or 'MS'"
+            ) from error
     else:
         frequency = index.freq if isinstance(index, pd.DatetimeIndex) and index.freq else _infer(index)
     if frequency is None:
@@ -292,6 +294,18 @@ def _has_stamps(index: Any) -> bool:
     pd = extra("pandas", "frames")
 
     return isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex))
+
+
+def check_zones(index: Any, what: str) -> None:
+    """Raise if stamps are of several time zones, or some have none."""
+    if index.dtype != object:
+        return
+    zones = {str(stamp.tzinfo) for stamp in index if isinstance(stamp, datetime)}
+    if len(zones) > 1:
+        raise ValueError(
+            f"{what} has stamps of several time zones ({', '.join(sorted(zones))}); bring them to one: "
+            "pandas.to_datetime(..., utc=True), and tz_localize those without a zone (None) first"
+        )
 
 
 def check_order(index: Any, series: str) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastrnn.checks import refuse_masked
 from fastrnn.extras import extra
 from fastrnn.forecasting.axes import StampAxis, check_order
-from fastrnn.forecasting.frames import Columns, Panel, stamps_of
+from fastrnn.forecasting.frames import Columns, Panel, refuse_lazy, stamps_of
 
 __all__ = ["CovariatePlan", "CovariateRows", "StaticEncoder", "calendar_features", "read_covariates"]
 
@@ -109,6 +109,10 @@ class CovariateRows(NamedTuple):
     rows: list[tuple[int, NDArray[Any]]]
 
 
+#: Types of static columns that are numbers; all others are categories.
+_NUMBERS = (int, float, np.integer, np.floating)
+
+
 class StaticEncoder:
     """Converts static numbers and categories to features: scaled numbers and one-hot categories."""
 
@@ -119,8 +123,11 @@ class StaticEncoder:
         self.categories: dict[Any, list[Any]] = {}
         self.scales: dict[Any, tuple[float, float]] = {}
         for column in self.columns:
+            lacking = [name for name, row in table.items() if column not in row]
+            if lacking:
+                raise _column_missing(lacking[0], column, self.columns)
             values = [row[column] for row in rows]
-            if all(isinstance(v, (int, float, np.integer, np.floating)) for v in values):
+            if all(isinstance(v, _NUMBERS) for v in values):
                 numbers = np.asarray(values, np.float64)
                 if not np.isfinite(numbers).all():
                     raise ValueError(f"the static column {column!r} holds NaN or infinity; fill it first")
@@ -133,8 +140,14 @@ class StaticEncoder:
         """Features of one series."""
         out: list[float] = []
         for column in self.columns:
+            if column not in row:
+                raise _column_missing(name, column, self.columns)
             value = row[column]
             if column in self.scales:
+                if not isinstance(value, _NUMBERS) or not np.isfinite(value):
+                    raise ValueError(
+                        f"series {name!r} has {column}={value!r} in static, where fit had numbers; give a finite number"
+                    )
                 mean, spread = self.scales[column]
                 out.append((float(value) - mean) / spread)
             else:
@@ -148,8 +161,15 @@ class StaticEncoder:
         return np.asarray(out)
 
 
+def _column_missing(name: Any, column: Any, columns: list[Any]) -> ValueError:
+    return ValueError(
+        f"static of series {name!r} has no column {column!r}; give the same columns of each series: {columns}"
+    )
+
+
 def read_static(static: Any, names: Sequence[Any], columns: Columns) -> dict[Any, dict[Any, Any]]:
     """Return ``{series: {column: value}}`` from a frame with the ids as index or column, a dict, or an array."""
+    refuse_lazy(static, "static")
     if type(static).__module__.startswith("polars"):
         static = {row.pop(columns.id): row for row in static.to_dicts()}
     elif type(static).__module__.startswith("pandas"):
@@ -197,6 +217,7 @@ def read_covariates(
     columns = panel.columns
     if module == "polars":
         pd = extra("pandas", "frames")
+        refuse_lazy(X, "X")
         X = pd.DataFrame({c: stamps_of(X[c]) if c == columns.time else X[c].to_numpy() for c in X.columns})
         module = "pandas"
     if module != "pandas":

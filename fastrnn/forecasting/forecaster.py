@@ -105,8 +105,8 @@ class RNNForecaster(ForecasterStates, Judging, Uncertainty, ForecasterParameters
     n_iter_no_change : int, default=10
         Number of epochs without improvement after which early stopping ends training.
     clipnorm : float or None, default=1.0
-    freq : str, optional
-        Frequency of the stamps; by default it is inferred.
+    freq : str or int, optional
+        Frequency of the stamps, an integer if they are integers; by default it is inferred.
     id_col, time_col, target_col : str
         Columns of long frames.
     dtype : {"float32", "float64"}, default="float32"
@@ -172,6 +172,10 @@ class RNNForecaster(ForecasterStates, Judging, Uncertainty, ForecasterParameters
             raise ValueError(
                 f"horizon={self.horizon} is not shorter than the longest series, which has {longest} steps; give longer "
                 "series or a smaller horizon"
+            )
+        if self.lags and max(self.lags) >= longest:
+            raise ValueError(
+                f"lags={self.lags!r}: a lag must be shorter than the longest series, which has {longest} steps"
             )
         new = copy.copy(self)
         new.seasons_ = self._seasons(panel, longest)

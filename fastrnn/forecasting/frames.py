@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastrnn.checks import refuse_masked
 from fastrnn.extras import extra
-from fastrnn.forecasting.axes import RangeAxis, StampAxis, check_order, read_axis
+from fastrnn.forecasting.axes import RangeAxis, StampAxis, check_order, check_zones, read_axis
 
 __all__ = ["Columns", "Panel", "read_panel", "stamps_of", "subset", "write_panel"]
 
@@ -237,6 +237,7 @@ def _of_long(
     order = np.argsort(codes, kind="stable")
     bounds = np.searchsorted(codes[order], np.arange(len(names) + 1))
     index = pd.Index(times)
+    check_zones(index, f"the column {columns.time!r}")
     values = np.asarray(target)
     panel = Panel(kind, list(names), [], [], columns)
     for i, name in enumerate(names):
@@ -273,6 +274,7 @@ def _check_one_frequency(panel: Panel) -> None:
 def _read_polars(y: Any, freq: Any, columns: Columns, known: dict[Any, Axis]) -> Panel:
     pl = extra("polars", "frames")
 
+    refuse_lazy(y, "y")
     if isinstance(y, pl.Series):
         return _plain("array", [_numbers(y.to_numpy(), "0")], known)
     missing = [c for c in (columns.id, columns.time, columns.target) if c not in y.columns]
@@ -299,6 +301,12 @@ def _read_polars(y: Any, freq: Any, columns: Columns, known: dict[Any, Axis]) ->
         kind.time_zone if clock else None,
     )
     return panel
+
+
+def refuse_lazy(frame: Any, name: str) -> None:
+    """Raise if a polars frame is lazy."""
+    if type(frame).__name__ == "LazyFrame":
+        raise TypeError(f"{name} is a LazyFrame of polars: call its collect() first")
 
 
 def stamps_of(times: Any) -> Any:

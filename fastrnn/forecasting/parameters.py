@@ -115,8 +115,10 @@ class ForecasterParameters(BaseEstimator):
                 raise ValueError(
                     f"quantiles={self.quantiles!r}: give them in ascending order, without duplicates"
                 )
-        for name in ("units", "season_length", "lags"):
+        for name in ("horizon", "units", "season_length", "lags"):
             value = getattr(self, name)
+            if isinstance(value, (bool, np.bool_)):
+                raise ValueError(f"{name}={value!r}: give a positive integer")
             if isinstance(value, (tuple, list)) and (
                 not value or not all(_is_positive_int(v) for v in value)
             ):

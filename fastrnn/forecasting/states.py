@@ -63,6 +63,10 @@ class ForecasterStates:
             if static is None:
                 raise ValueError("static is missing: the forecaster was fitted with static columns")
             table = read_static(static, panel.names, panel.columns)
+        elif static is not None:
+            raise ValueError(
+                "static is given, but the forecaster was fitted without static columns; fit it with static"
+            )
         out = []
         for name, axis, values, row in zip(panel.names, panel.axes, panel.values, rows, strict=True):
             self._check_values(values, 0, axis, name)
@@ -150,6 +154,8 @@ class ForecasterStates:
             panel.starts = [len(s.history) for s in self._series]
             panel.names = list(self._panel.names)
             panel.axes = list(self._panel.axes)
+        if static is not None and self._encoder is None:
+            raise ValueError("static is given, but the forecaster was fitted without static columns")
         by_name = {s.name: s for s in self._series}
         old = [i for i, name in enumerate(panel.names) if name in by_name]
         new = [i for i, name in enumerate(panel.names) if name not in by_name]
