@@ -2,11 +2,12 @@
 
 import io
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from fastrnn import RNNClassifier, Sequential, layers
+from fastrnn import Ragged, RNNClassifier, Sequential, layers
 from fastrnn.forecasting import RNNForecaster
 from fastrnn.training import progress as module
 from fastrnn.training.progress import progress
@@ -75,3 +76,69 @@ def test_progress_is_silent_in_worker_processes(capfd):
     assert "3/3" not in capfd.readouterr().err
     list(progress(range(2), "count", "number", shown=False))
     assert capfd.readouterr().err == ""
+
+
+def model_of_batches():
+    model = Sequential([layers.SimpleRNN(3), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.build((None, 4, 2))
+    return model
+
+
+def test_verbose_of_predict_and_evaluate_is_silence_a_bar_and_a_line(capsys):
+    model, y = model_of_batches(), X[:, 0, :1]
+    calls = {
+        "predict": lambda verbose: model.predict(X, batch_size=3, verbose=verbose),
+        "evaluate": lambda verbose: model.evaluate(X, y, batch_size=3, verbose=verbose),
+    }
+    for title, call in calls.items():
+        for silent in (0, "auto"):
+            call(silent)
+            assert tuple(capsys.readouterr()) == ("", "")
+        call(1)
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert f"{title}: 100%" in err
+        assert "3/3" in err
+        assert ("loss=" in err) == (title == "evaluate")
+        call(2)
+        out, err = capsys.readouterr()
+        assert err == ""
+        assert out.startswith(f"{title} - ")
+        assert out.count("\n") == 1
+        assert ("loss=" in out) == (title == "evaluate")
+
+
+def test_bar_of_predict_counts_the_batches_that_are_computed(capsys):
+    model = model_of_batches()
+    model.predict(X, batch_size=2, steps=3, verbose=1)
+    assert "3/3" in capsys.readouterr().err
+    model.predict(((X[i : i + 2],) for i in (0, 2)), verbose=1)  # the number of batches is not known
+    err = capsys.readouterr().err
+    assert "predict: 2batch" in err
+    # Ragged batches are of similar lengths, so there can be more than samples / batch_size.
+    ragged = Ragged.from_list([*3 * [np.ones((1, 2))], np.ones((100_000, 2))])
+    model.predict(ragged, batch_size=4, verbose=1)
+    assert "2/2" in capsys.readouterr().err
+
+
+def test_bar_of_predict_is_closed_after_an_error(monkeypatch):
+    closed = []
+    monkeypatch.setattr(module, "new_bar", lambda *_: SimpleNamespace(close=lambda: closed.append(True)))
+
+    def batches():
+        yield (X,)
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        model_of_batches().predict(batches(), verbose=1)
+    assert closed == [True]
+
+
+def test_validation_in_fit_shows_no_bar_of_its_own(capsys):
+    model, y = model_of_batches(), X[:, 0, :1]
+    model.fit(X, y, validation_data=(X, y), verbose=1)
+    err = capsys.readouterr().err
+    assert "evaluate" not in err
+    assert "Epoch 1/1: 100%" in err
+    assert "val_loss=" in err

@@ -445,8 +445,7 @@ class EncoderDecoder(Model):
         if tokens and not self.classes:
             raise ValueError("tokens=True: the outputs of this model are numbers")
         write = self._tokens if tokens else self._outputs
-        data, calls = self._prediction_data(x, batch_size, callbacks, mask)
-        steps = integer(steps, "steps", optional=True)
+        data, calls = self._prediction_data(x, batch_size, verbose, steps, callbacks, mask)
         return predict(self, data, lambda x, mask: write(x, mask, n_steps), calls, steps)
 
     def _outputs(self, x: Any, mask: Any, n_steps: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn import losses, optimizers
+from fastrnn import optimizers
 from fastrnn.checks import as_array, flag, integer, real_array
 from fastrnn.exceptions import NonFiniteLossError
 from fastrnn.layers.arrays import check_mask
@@ -17,9 +17,9 @@ from fastrnn.sequences.stateful import StatefulBatches
 from fastrnn.training.callback import CallbackList, History, check_callbacks
 from fastrnn.training.checks import (
     check_class_weight,
+    check_data,
     check_schedule_of_fit,
     check_stateful,
-    check_targets,
     check_verbose,
     check_weights,
 )
@@ -27,7 +27,7 @@ from fastrnn.training.data import Batch, Batches, class_weights, is_stream, trai
 from fastrnn.training.guard import guard, states
 from fastrnn.training.loop import Schedule, Task, evaluate, predict, run_epochs
 from fastrnn.training.objective import Objective, by_position
-from fastrnn.training.progress import Progress
+from fastrnn.training.progress import Progress, shown
 from fastrnn.training.step import HELP, Trainer
 from fastrnn.training.truncation import check_pieces
 
@@ -304,24 +304,12 @@ class Model(Network):
         """Check the data for training and validation, and create the weights."""
         given = [data for data in parts if data is not None]
         for data in given:
-            self._check_data(data)
+            check_data(self, data)
         for data in given:
             check_stateful(self.layers, data, shuffle and data is given[0])
         self._ensure_ready(given[0].shape)
         for data in given:
             self.attach(data)
-
-    def _check_data(self, data: Batches) -> None:
-        """Raise errors that the first batch would raise."""
-        _, y, weight, *_ = data.first
-        if y is None:
-            raise ValueError("y is missing: training and evaluation need targets")
-        shape = self.expected_output(data.shape)
-        if shape is not None and isinstance(self.loss, losses.Loss):
-            if not isinstance(y, Ragged):
-                y = as_array(y, "y")
-            masked = any(layer.mask_zero or layer.mask_value is not None for layer in self.layers)
-            check_targets(self.loss, y, check_weights(weight), shape, self.layers[0].dtype, masked)
 
     def attach(self, data: Batches) -> None:
         """Give this model to stateful batches, which reset its states where a series starts."""
@@ -341,6 +329,14 @@ class Model(Network):
     ) -> Any:
         """Compute loss and metrics.
 
+        Parameters
+        ----------
+        x, y, batch_size, sample_weight, steps, callbacks
+            As in :meth:`fit`; `steps` is the number of batches to use.
+        verbose : {"auto", 0, 1, 2}
+            0 and "auto" are silent, 1 shows a progress bar, and 2 prints one line.
+        return_dict : bool
+
         Returns
         -------
         float, list of float, or dict
@@ -352,11 +348,9 @@ class Model(Network):
         integer(steps, "steps", optional=True)
         data = Batches(x, y, sample_weight, batch_size)
         self._start(data)
-        calls = CallbackList(check_callbacks(callbacks), self, {"verbose": 0, "steps": data.n_batches})
-        with guard(*states(self.layers)):
+        calls = shown(callbacks, self, verbose, steps or data.n_batches, "evaluate")
+        with guard(*states(self.layers)), calls:
             logs = evaluate(self, data, calls, steps)
-        if verbose not in (0, "auto"):
-            print(", ".join(f"{key}={value:.4g}" for key, value in logs.items()))
         return logs if return_dict else by_position(logs)
 
     def predict(
@@ -376,7 +370,7 @@ class Model(Network):
         batch_size : int, optional
             By default 32 in stateful models, 256 otherwise; results don't depend on it.
         verbose, steps, callbacks
-            As in :meth:`fit`; ``"auto"`` is silent.
+            As in :meth:`evaluate`.
         mask : array of bool of shape (samples, time), optional
 
         Returns
@@ -384,21 +378,21 @@ class Model(Network):
         ndarray
             For a Ragged input with an output for each step, padding is zero.
         """
-        check_verbose(verbose)
 
         def compute(x: Any, mask: Any) -> np.ndarray:
             return self.run(Batch(x, None, None, mask), False).y
 
-        data, calls = self._prediction_data(x, batch_size, callbacks, mask)
+        data, calls = self._prediction_data(x, batch_size, verbose, steps, callbacks, mask)
         longest = int(data.x.lengths.max()) if isinstance(data.x, Ragged) else None
-        return predict(self, data, compute, calls, integer(steps, "steps", optional=True), longest)
+        return predict(self, data, compute, calls, steps, longest)
 
     def _prediction_data(
-        self, x: Any, batch_size: int | None, callbacks: Any, mask: Any
+        self, x: Any, batch_size: int | None, verbose: Any, steps: Any, callbacks: Any, mask: Any
     ) -> tuple[Batches, CallbackList]:
         """Check the arguments of :meth:`predict`; return the batches and the callbacks."""
         self._need_layers()
-        callbacks = check_callbacks(callbacks)
+        integer(steps, "steps", optional=True)
+        verbose, callbacks = check_verbose(verbose), check_callbacks(callbacks)
         if mask is not None:
             if is_stream(x) or isinstance(x, Ragged):
                 raise ValueError(
@@ -413,7 +407,7 @@ class Model(Network):
         self.expected_output(data.shape)
         self._ensure_ready(data.shape)
         self.attach(data)
-        return data, CallbackList(callbacks, self, {"verbose": 0, "steps": data.n_batches})
+        return data, shown(callbacks, self, verbose, steps or data.n_batches, "predict")
 
     # -- single batches
 

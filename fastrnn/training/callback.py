@@ -36,15 +36,19 @@ class Callback:
     epoch 1 of 2 ['loss']
     """
 
-    #: Whether `after_batch` is called, with a function that computes the logs when they are needed.
-    shows_batches = False
+    #: Batches after which `after_batch` is called, with a function that computes the logs when they are needed:
+    #: "train_end", "test_end", "predict_end" or None.
+    shown_batches: str | None = None
 
     def __init__(self) -> None:
         self.params: dict[str, Any] = {}
         self.model: Any = None
 
     def after_batch(self, batch: int, logs: Callable[[], Logs]) -> None:
-        """Show the progress after a training batch, if `shows_batches`."""
+        """Show the progress after one of `shown_batches`."""
+
+    def close(self) -> None:
+        """Remove what `after_batch` shows, when the work ends or fails."""
 
     def set_params(self, params: dict[str, Any]) -> None:
         """Set the parameters of the call of `fit`."""
@@ -130,7 +134,7 @@ class CallbackList:
     """
 
     def __init__(self, callbacks: Sequence[Any], model: Any, params: dict[str, Any]) -> None:
-        self.callbacks = check_callbacks(callbacks)
+        self.callbacks, self.params = check_callbacks(callbacks), params
         for callback in self.callbacks:
             callback.set_model(model)
             callback.set_params(params)
@@ -138,12 +142,20 @@ class CallbackList:
             when: [getattr(c, names[0]) for c in self.callbacks if any(_overrides(c, n) for n in names)]
             for when, names in _BATCH_HOOKS.items()
         }
-        self._bars = [c for c in self.callbacks if isinstance(c, Callback) and c.shows_batches]
+        self._bars = [c for c in self.callbacks if isinstance(c, Callback) and c.shown_batches]
 
     def call(self, hook: str, *args: Any) -> None:
         """Call `hook` of each callback."""
         for callback in self.callbacks:
             getattr(callback, hook)(*args)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        """Close the bars, also after an error."""
+        for bar in self._bars:
+            bar.close()
 
     def non_finite_loss(self, batch: int) -> bool:
         """Call the callbacks that override `on_non_finite_loss`; return whether there are any."""
@@ -154,8 +166,8 @@ class CallbackList:
 
     def batch(self, when: str, batch: int, logs: Callable[[], Logs]) -> None:
         """Call a batch hook; `logs` is called only if a callback overrides the hook."""
-        if when == "train_end":
-            for bar in self._bars:
+        for bar in self._bars:
+            if bar.shown_batches == when:
                 bar.after_batch(batch, logs)
         listeners = self._listeners[when]
         if listeners:

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from fastrnn import losses
-from fastrnn.checks import choice, flag, integer, is_number, number, real_array
+from fastrnn.checks import as_array, choice, flag, integer, is_number, number, real_array
 from fastrnn.sequences.ragged import Ragged
 from fastrnn.targets import fill_missing, item_weights, missing_items
 
 __all__ = [
     "check_class_weight",
+    "check_data",
     "check_schedule_of_fit",
     "check_stateful",
     "check_targets",
@@ -180,3 +181,16 @@ def check_stateful(layers: Sequence[Any], data: Any, shuffle: Any = False) -> No
             f"{data.n} samples in batches of {data.batch_size} leave a last batch of {rest}, but layer {name!r} is "
             f"stateful, so all batches must have the same number of rows: give a batch_size that divides {data.n}"
         )
+
+
+def check_data(model: Any, data: Any) -> None:
+    """Raise the errors that the first of the batches `data` would raise in training or evaluation of `model`."""
+    _, y, weight, *_ = data.first
+    if y is None:
+        raise ValueError("y is missing: training and evaluation need targets")
+    shape = model.expected_output(data.shape)
+    if shape is not None and isinstance(model.loss, losses.Loss):
+        if not isinstance(y, Ragged):
+            y = as_array(y, "y")
+        masked = any(layer.mask_zero or layer.mask_value is not None for layer in model.layers)
+        check_targets(model.loss, y, check_weights(weight), shape, model.layers[0].dtype, masked)

@@ -306,10 +306,11 @@ def predict(
     longest: int | None = None,
 ) -> np.ndarray:
     """Join the results of `compute` for all batches; `longest` is the number of time steps of the joined outputs."""
-    with guard(*states(model.layers)):
+    with guard(*states(model.layers)), calls:
         order = None
         if isinstance(data.x, Ragged) and steps is None and not any(layer.stateful for layer in model.layers):
             order = like_lengths(data.x.lengths, data.batch_size)
+            calls.params["steps"] = len(order)
         found = outputs(model, data, compute, calls, order=order, steps=steps)
         if data.stream or steps is not None:
             return _joined([np.array(y) for _, y in found])

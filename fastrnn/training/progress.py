@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from fastrnn.engine.runtime.threads import in_worker
-from fastrnn.training.callback import Callback, Logs
+from fastrnn.training.callback import Callback, CallbackList, Logs, check_callbacks
 
-__all__ = ["Progress", "new_bar", "progress"]
+__all__ = ["BatchProgress", "Progress", "new_bar", "progress", "shown"]
 
 #: Seconds between two refreshes of a bar: in a terminal or notebook, and where the output is a file.
 REFRESH, REFRESH_IN_FILES = 0.1, 10.0
@@ -87,7 +87,95 @@ def progress(
             bar.update()
 
 
-class Progress(Callback):
+class _Bar(Callback):
+    """A bar that is refreshed after each `REFRESH` seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar: Any = None
+        #: Batches since the bar was opened, also those after its last refresh.
+        self._done = 0
+
+    def _open(self, total: int | None, title: str, unit: str) -> None:
+        self._bar, self._done = new_bar(total, title, unit), 0
+
+    def _start_clock(self) -> None:
+        self._start = time.perf_counter()
+        self._next = self._start + REFRESH
+
+    def after_batch(self, batch: int, logs: Callable[[], Logs]) -> None:
+        """Refresh the bar after each `REFRESH` seconds; the running means are computed only then."""
+        now, self._done = time.perf_counter(), batch + 1
+        if self._bar is not None and now >= self._next:
+            self._next = now + REFRESH
+            self._show(self._done, logs())
+
+    def _show(self, done: int, logs: Logs | None) -> None:
+        self._bar.set_postfix_str(_text(logs), refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class BatchProgress(_Bar):
+    """The progress bar and the line of ``evaluate`` and ``predict``.
+
+    Parameters
+    ----------
+    verbose : int
+        0 is silent, 1 shows a bar that counts the batches, 2 prints one line at the end.
+    title : {"evaluate", "predict"}
+
+    Examples
+    --------
+    >>> from fastrnn.training.progress import BatchProgress
+    >>> line = BatchProgress(2, "evaluate")
+    >>> line.on_test_begin()
+    >>> line.on_test_end({"loss": 0.25})
+    evaluate - 0.0s - loss=0.25
+    """
+
+    def __init__(self, verbose: int, title: str) -> None:
+        super().__init__()
+        self.verbose, self.title = verbose, title
+        if verbose == 1:
+            self.shown_batches = "test_end" if title == "evaluate" else "predict_end"
+
+    def on_test_begin(self, logs: Logs | None = None) -> None:
+        self._start_clock()
+        if self.verbose == 1:
+            self._open(self.params.get("steps"), self.title, "batch")
+
+    def on_test_end(self, logs: Logs | None = None) -> None:
+        if self._bar is not None:
+            self._show(self._done, logs)
+            self.close()
+        elif self.verbose == 2:
+            seconds = time.perf_counter() - self._start
+            print(" - ".join(filter(None, (self.title, f"{seconds:.1f}s", _text(logs, " - ")))))
+
+    on_predict_begin, on_predict_end = on_test_begin, on_test_end
+
+
+def shown(callbacks: Any, model: Any, verbose: Any, steps: int | None, title: str) -> CallbackList:
+    """The callbacks of ``evaluate`` or ``predict``, with what `verbose` shows; "auto" shows nothing.
+
+    Examples
+    --------
+    >>> from fastrnn.training.progress import shown
+    >>> len(shown(None, None, 1, 8, "predict").callbacks)
+    1
+    """
+    level = 0 if verbose == "auto" else int(verbose)
+    bar = [BatchProgress(level, title)] if level else []
+    return CallbackList([*check_callbacks(callbacks), *bar], model, {"verbose": level, "steps": steps})
+
+
+class Progress(_Bar):
     """The progress bar and the lines of ``verbose=1`` and ``verbose=2``.
 
     Parameters
@@ -110,31 +198,21 @@ class Progress(Callback):
     def __init__(self, verbose: int, title: str | None = None) -> None:
         super().__init__()
         self.verbose, self.title = verbose, title
-        self.shows_batches = verbose == 1 and title is None
-        self._bar: Any = None
+        self.shown_batches = "train_end" if verbose == 1 and title is None else None
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         if self.verbose == 1 and self.title is not None:
-            self._bar = new_bar(self.params.get("epochs"), self.title, "epoch")
+            self._open(self.params.get("epochs"), self.title, "epoch")
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        self._start = time.perf_counter()
-        self._next = self._start + REFRESH
-        if self.shows_batches:
-            title = f"Epoch {epoch + 1}/{self.params.get('epochs')}"
-            self._bar = new_bar(self.params.get("steps"), title, "batch")
-
-    def after_batch(self, batch: int, logs: Callable[[], Logs]) -> None:
-        """Refresh the bar after each `REFRESH` seconds; the running means are computed only then."""
-        now = time.perf_counter()
-        if self._bar is not None and now >= self._next:
-            self._next = now + REFRESH
-            self._show(batch + 1, logs())
+        self._start_clock()
+        if self.shown_batches:
+            self._open(self.params.get("steps"), f"Epoch {epoch + 1}/{self.params.get('epochs')}", "batch")
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        if self.shows_batches and self._bar is not None:
-            self._show(self.params.get("steps") or self._bar.n, logs)
-            self._close()
+        if self.shown_batches and self._bar is not None:
+            self._show(self._done, logs)
+            self.close()
         elif self._bar is not None:
             self._show(self._bar.n + 1, logs)
         elif self.verbose > 1:
@@ -142,16 +220,7 @@ class Progress(Callback):
             print(f"Epoch {epoch + 1}/{self.params.get('epochs')} - {seconds:.1f}s - {_text(logs, ' - ')}")
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        self._close()
-
-    def _show(self, done: int, logs: Logs | None) -> None:
-        self._bar.set_postfix_str(_text(logs), refresh=False)
-        self._bar.update(done - self._bar.n)
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        self.close()
 
 
 def _text(logs: Logs | None, separator: str = ", ") -> str:
