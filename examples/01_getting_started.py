@@ -22,6 +22,7 @@ from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 
 from fastrnn import RNNClassifier, StandardScaler3D, load, save
+from fastrnn.estimators import search_progress
 from fastrnn.plotting import LossCurveDisplay
 
 X, y = load_digits(return_X_y=True)
@@ -43,10 +44,12 @@ LossCurveDisplay.from_estimator(model)
 # %%
 # Tune
 # ----
-# Parameters are searched as those of any estimator.
+# Parameters are searched as those of any estimator. ``search_progress`` shows a bar that counts the fits.
 short = make_pipeline(StandardScaler3D(), RNNClassifier(max_iter=5, tol=None, random_state=0))
 grid = {"rnnclassifier__cell": ["simple_rnn", "gru"], "rnnclassifier__learning_rate_init": [0.001, 0.01]}
-search = GridSearchCV(short, grid, cv=2).fit(X_train[:600], y_train[:600])
+search = GridSearchCV(short, grid, cv=2)
+with search_progress(search):
+    search.fit(X_train[:600], y_train[:600])
 print(search.best_params_)
 
 # %%
