@@ -23,7 +23,14 @@ GRID = {"units": [2, 3], "batch_size": [4, 12]}
 
 
 @pytest.mark.parametrize(
-    "options", [{"n_jobs": 1}, {"n_jobs": 2}, {"n_jobs": 2, "backend": "threading"}], ids=str
+    "options",
+    [
+        {"n_jobs": 1},
+        {"n_jobs": 2},
+        {"n_jobs": 2, "backend": "threading"},
+        {"n_jobs": 2, "backend": "fastrnn"},
+    ],
+    ids=str,
 )
 def test_bar_counts_the_fits_of_a_search(options, capsys):
     search = GridSearchCV(MODEL, GRID, cv=3)
