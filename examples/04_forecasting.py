@@ -38,7 +38,9 @@ with open(folder / "passengers.csv", newline="") as file:
 # Forecast
 # --------
 # With pandas installed, ``pd.read_csv("passengers.csv", index_col="month", parse_dates=True)["passengers"]`` is
-# as good, and what comes back is a frame with the index of the future.
+# as good, and what comes back is a frame with the index of the future. A CSV with a row for each series and step is a long
+# frame, ``pd.read_csv("sales.csv", parse_dates=["date"])``, whose columns are named to the forecaster:
+# ``RNNForecaster(horizon=14, id_col="shop", time_col="date", target_col="sales")``.
 forecaster = RNNForecaster(horizon=12, season_length=12, quantiles=(0.1, 0.5, 0.9), random_state=0)
 forecaster.fit(values[:120])
 print(forecaster.predict().round()[:3])

@@ -513,3 +513,16 @@ def test_a_file_with_stamps_names_the_extra_where_pandas_is_missing(tmp_path, mo
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(fastrnn.ModelFileError, match=r'pip install "fastrnn\[frames\]"'):
         fastrnn.load(tmp_path / "f")
+
+
+@pytest.mark.parametrize("parsed", [False, True], ids=["text", "stamps"])
+def test_frame_of_a_csv_with_its_stamps_in_a_column_says_what_to_write(parsed):
+    days = pd.date_range("2024-01-01", periods=N)
+    frame = pd.DataFrame({"date": days if parsed else days.astype(str), "sales": wave()})
+    with pytest.raises(
+        ValueError,
+        match=r"column 'date' of y has no numbers but '2024-01-01.*y\.set_index\('date'\).*id_col=, time_col=, target_col=",
+    ):
+        forecaster().fit(frame)
+    found = forecaster().fit(frame.assign(date=days).set_index("date")).predict()
+    assert found.index[0] == days[-1] + pd.Timedelta(days=1)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -597,3 +598,14 @@ def test_loading_imports_nothing_that_runs_code():
                 assert not names & {"pickle", "marshal", "shelve", "joblib", "dill", "subprocess"}, path
             if isinstance(node, ast.Name):
                 assert node.id not in ("eval", "exec", "compile", "__import__"), path
+
+
+def test_search_is_refused_with_the_name_of_what_can_be_saved(tmp_path):
+    X = np.random.default_rng(0).normal(size=(12, 4, 2))
+    search = GridSearchCV(RNNClassifier(max_iter=1, tol=None, random_state=0), {"units": [2, 3]}, cv=2)
+    search.fit(X, np.arange(12) % 2)
+    with pytest.raises(TypeError, match="object is a search, GridSearchCV.*save its best_estimator_"):
+        fastrnn.save(search, tmp_path / "search")
+    assert not list(tmp_path.iterdir())
+    fastrnn.save(search.best_estimator_, tmp_path / "best")
+    np.testing.assert_array_equal(fastrnn.load(tmp_path / "best").predict(X), search.predict(X))

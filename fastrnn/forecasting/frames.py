@@ -138,6 +138,13 @@ def read_panel(
                 twice = y.columns[y.columns.duplicated()][0]
                 raise ValueError(f"y has the column {twice!r} more than once; each column is one series")
             values = [y[name].to_numpy() for name in y.columns]
+            for name, part in zip(y.columns, values, strict=True):
+                if part.dtype.kind not in "fiub" and part.size and isinstance(part[0], (str, np.datetime64)):
+                    raise ValueError(
+                        f"column {name!r} of y has no numbers but {str(part[0])!r}: a wide frame has its stamps as index, "
+                        f"y.set_index({name!r}), and a series in each column; a long frame has the columns {columns.id!r}, "
+                        f"{columns.time!r} and {columns.target!r}: name others with id_col=, time_col=, target_col="
+                    )
             return _of_index("wide", list(y.columns), y.index, values, freq, columns, known)
         raise TypeError(f"y is a {type(y).__name__}: pass a Series or a DataFrame")
     if isinstance(y, (list, tuple)) and y and not np.isscalar(y[0]) and y[0] is not None:

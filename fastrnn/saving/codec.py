@@ -95,6 +95,10 @@ class Encoder:
         for kind in _KINDS.values():
             if kind.accepts(value):
                 return self._tagged(kind, value, path)
+        if "BaseSearchCV" in {base.__name__ for base in type(value).__mro__}:
+            raise TypeError(
+                f"{path} is a search, {type(value).__name__}, which can't be written to a file: save its best_estimator_"
+            )
         raise TypeError(
             f"{path}: {value!r} ({type(value).__name__}) can't be written to a file: use plain data, arrays, objects of "
             "fastrnn, or objects with get_config()"
