@@ -35,7 +35,7 @@ from benchmarks.instrumented import ROOT, copy_with_laps
 from benchmarks.laps import HANDOVER, PARTS, SUPPORTED
 from benchmarks.report import described, table
 from benchmarks.timing import environment, suffix
-from fastrnn.bench.cases import KINDS, Case, Size, case_named
+from fastrnn.bench.cases import CLOSE_SIZES, KINDS, SIZES, Case, Size, case_named
 from fastrnn.bench.peers import thread_counts
 from fastrnn.bench.timing import PAUSE_SECONDS, wait
 
@@ -43,16 +43,14 @@ RESULTS = Path(__file__).parent / "results"
 #: The sum of the parts may differ from the whole by this share of it.
 MOST_OFF = 0.1
 
-_SIZES = (
-    ("lstm", Size(1, 100, 32, 32)),
-    ("lstm", Size(3, 200, 1, 50)),
-    ("lstm", Size(32, 100, 64, 128)),
-    ("lstm", Size(64, 50, 128, 256)),
-    ("lstm", Size(128, 50, 256, 512)),
-    ("lstm", Size(128, 20, 9, 200)),
-    ("gru", Size(33, 80, 300, 72)),
+_WIDE = Size(33, 80, 300, 72)
+_SIZES = (Size(1, 100, 32, 32), *(size for size in SIZES + CLOSE_SIZES if size.units > 32 and size != _WIDE))
+CASES = tuple(
+    Case(cell, size, kind)
+    for kind in KINDS
+    for cell, sizes in (("lstm", _SIZES), ("gru", (_WIDE,)))
+    for size in sizes
 )
-CASES = tuple(Case(cell, size, kind) for kind in KINDS for cell, size in _SIZES)
 EVENTS = ("cycles", "instructions", "cache-misses", "context-switches", "page-faults")
 
 

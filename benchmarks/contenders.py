@@ -8,12 +8,13 @@ from fastrnn.bench.cases import Case
 from fastrnn.bench.ours import fastrnn_contenders
 from fastrnn.bench.peers import PEERS, Contender, installed, thread_counts
 
+INFERENCE_ONLY = ("onnxruntime", "openvino")
 LIBRARIES = [pytest.param("fastrnn", str(n), id=f"fastrnn-{n}threads") for n in thread_counts()]
 for _library, (_modules, _) in PEERS.items():
     _marks = (
         [] if installed(*_modules) else [pytest.mark.skip(reason=f"{' and '.join(_modules)} not installed")]
     )
-    _counts = ("all",) if _library == "keras-jax" else tuple(map(str, thread_counts()))
+    _counts = ("all",) if _library in ("keras-jax", "jax") else tuple(map(str, thread_counts()))
     LIBRARIES += [pytest.param(_library, n, id=f"{_library}-{n}threads", marks=_marks) for n in _counts]
 
 

@@ -14,7 +14,14 @@ from fastrnn.bench.cases import Case
 from fastrnn.bench.rows import NAMES, OURS, TITLES, Place, ratio
 
 MARKERS = {"simple_rnn": "o", "gru": "s", "lstm": "^"}
-COLOURS = {OURS: "tab:red", "torch": "tab:orange", "keras-jax": "tab:blue", "onnxruntime": "tab:green"}
+COLOURS = {
+    OURS: "tab:red",
+    "torch": "tab:orange",
+    "keras-jax": "tab:blue",
+    "jax": "tab:cyan",
+    "onnxruntime": "tab:green",
+    "openvino": "tab:purple",
+}
 
 
 def draw_ratios(best: Mapping[Case, Place], path: Path) -> None:

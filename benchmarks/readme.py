@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.report import readme_table, renew, size_table, stored
+from benchmarks.report import machine, readme_table, renew, size_table, stored
 from fastrnn.bench.drawing import draw_speed
 from fastrnn.bench.rows import best_by_library
 
@@ -19,8 +19,7 @@ def main() -> int:
         text = readme.read_text(encoding="utf-8")
         readme.write_text(renew(text, lines(results)), encoding="utf-8")
     rows, info = stored(results)
-    machine = f"{info['cpu']}, {info['cores']} cores, {info['vector']}"
-    draw_speed({machine: best_by_library(rows)}, results / "speed.png")
+    draw_speed({machine(info): best_by_library(rows)}, results / "speed.png")
     return 0
 
 

@@ -15,15 +15,23 @@ from fastrnn.bench.rows import OURS, TITLES, Row, best_by_library, geometric_mea
 #: Targets for the speed relative to the best peer: at every point, and as the geometric mean.
 TARGETS = {"inference": (1.05, 1.8), "training": (1.25, 2.5)}
 
+#: Where the libraries ran; results of earlier versions are all from one process.
+PLACES = {"own": "each in a process of its own", "one": "all in one process"}
+
 _MARKS = ("<!-- speed -->", "<!-- end of speed -->")
+
+
+def machine(info: dict[str, Any]) -> str:
+    """Processor, cores, and vectors: those of the processor, and those that fastrnn's code uses."""
+    # Results of earlier versions do not have the width.
+    bits = f", vectors of {info['vector_bits']} bits in fastrnn" if "vector_bits" in info else ""
+    return f"{info['cpu']}, {info['cores']} cores, {info['vector']}{bits}"
 
 
 def described(info: dict[str, Any]) -> str:
     """Machine, date and versions in one line."""
     versions = ", ".join(f"{name} {version}" for name, version in info["versions"].items())
-    # The width that the compiled code uses; results of earlier versions do not have it.
-    bits = f" (fastrnn: {info['vector_bits']} bits)" if "vector_bits" in info else ""
-    return f"{info['cpu']}, {info['cores']} cores, {info['vector']}{bits}, {info['date']}; {versions}."
+    return f"{machine(info)}, {info['date']}; {versions}."
 
 
 def summary(rows: Sequence[Row]) -> list[str]:
@@ -74,9 +82,15 @@ def stored(results: Path) -> tuple[list[Row], dict[str, Any]]:
 
 
 def readme_table(results: Path) -> list[str]:
-    """The summaries of all runs."""
+    """The summaries of all runs, and that of all libraries in one process."""
     rows, info = stored(results)
-    return [*summary(rows), "", f"{info['cpu']}, {info['cores']} cores, {info['vector']}."]
+    lines = [*summary(rows), "", f"{machine(info)}; libraries {PLACES[info.get('processes', 'one')]}."]
+    together = results / "grid_one_process.json"
+    if together.exists():
+        found = json.loads(together.read_text(encoding="utf-8"))
+        text = f"The main sizes with all libraries in one process, as in a notebook ({machine(found['environment'])}):"
+        lines += ["", text, "", *summary(found["rows"])]
+    return lines
 
 
 def size_table(results: Path) -> list[str]:
@@ -97,7 +111,8 @@ def markdown(rows: Sequence[Row], info: dict[str, Any]) -> str:
     lines = [
         described(info),
         "",
-        "Median milliseconds; all libraries took turns in one run, each with the better of one and two threads. B batch, "
+        f"Median milliseconds; all libraries took turns, {PLACES[info.get('processes', 'one')]}, each with the better of "
+        "one and two threads and in its best way of use. B batch, "
         "T time steps, I inputs, H units, all outputs returned. A training step is forward, backward and SGD. `ratio` is "
         "the speed of fastrnn over that of the best peer.",
         "",

@@ -67,6 +67,7 @@ def environment() -> dict[str, Any]:
         "keras",
         "jax",
         "onnxruntime",
+        "openvino",
     )
     versions = {"python": platform.python_version()}
     for package in packages:

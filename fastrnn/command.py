@@ -45,10 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     warmup.add_argument("--quiet", action="store_true", help="no progress bar")
     bench = commands.add_parser(
         "bench",
-        help="time this machine: fastrnn and the libraries that are installed of torch, keras with jax, onnxruntime",
+        help="time this machine: fastrnn and those that are installed of torch, keras with jax, jax, onnxruntime, openvino",
     )
     bench.add_argument("--cells", nargs="+", help="simple_rnn, gru, lstm (default: all)")
-    bench.add_argument("--peers", nargs="*", help="torch, keras-jax, onnxruntime (default: those installed)")
+    bench.add_argument(
+        "--peers", nargs="*", help="torch, keras-jax, jax, onnxruntime, openvino (default: those installed)"
+    )
     bench.add_argument(
         "--seconds", type=float, default=0.5, help="time for each library and case (default 0.5)"
     )

@@ -22,6 +22,7 @@ _OPTIONAL = (
     "jax",
     "onnx",
     "onnxruntime",
+    "openvino",
     "h5py",
     "safetensors",
 )

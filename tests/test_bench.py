@@ -111,7 +111,7 @@ def test_bench_command_compares_with_what_is_installed(tmp_path, monkeypatch, ca
     best = best_by_library(found["rows"])
     assert {case.kind for case in best} == {"inference", "training"}
     for case, place in best.items():
-        expected = set(peers) - ({"onnxruntime"} if case.kind == "training" else set())
+        expected = set(peers) - ({"onnxruntime", "openvino"} if case.kind == "training" else set())
         assert set(place) == {"fastrnn", *expected}
         assert ratio(place) > 0
     assert (tmp_path / "bench.md").read_text() in capsys.readouterr().out
@@ -122,7 +122,7 @@ def test_bench_command_refuses_what_it_does_not_know(monkeypatch, capsys, tmp_pa
     monkeypatch.setattr(leaderboard, "installed_peers", list)
     for bad, words in (
         (["--cells", "gruu"], "did you mean 'gru'"),
-        (["--peers", "tensorflow"], "known are 'keras-jax', 'onnxruntime', 'torch'"),
+        (["--peers", "tensorflow"], "known are 'jax', 'keras-jax', 'onnxruntime', 'openvino', 'torch'"),
         (["--peers", "torch"], "torch is not installed: pip install torch"),
         (["--seconds", "0"], "--seconds 0.0: give a number above 0"),
     ):

@@ -54,6 +54,8 @@ ODD_SIZES = (
     Size(9, 40, 77, 511),
     Size(1, 50, 64, 512),
 )
+# Sizes at which a peer was close or ahead with vectors of 256 bits.
+CLOSE_SIZES = (Size(3, 200, 1, 50), Size(33, 80, 300, 72), Size(128, 20, 9, 200))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +90,7 @@ def run(settings: Settings) -> dict[str, Any]:
             workers[library] = Worker(library)
             stack.callback(workers[library].close)
         for case in progress(settings.cases(), "bench", "case", settings.verbose, str):
-            rows += _measure(case, workers, settings.seconds, failures)
+            rows += measure(case, workers, settings.seconds, failures)
     names = ("numpy", "numba", *(module for name in settings.libraries for module in PEERS[name][0]))
     return {
         "machine": f"{cpu_name()}, {available()} cores, vectors of {VECTOR_BITS} bits",
@@ -101,8 +101,19 @@ def run(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _measure(case: Case, workers: dict[str, Worker], seconds: float, failures: list[str]) -> Iterable[Row]:
-    """Rows of one case; libraries whose process ended are taken out of `workers`."""
+def measure(case: Case, workers: dict[str, Worker], seconds: float, failures: list[str]) -> list[Row]:
+    """Rows of one case, one for each library, from processes that take turns.
+
+    Parameters
+    ----------
+    case : Case
+    workers : dict of str to Worker
+        The process of each library; those that end are taken out.
+    seconds : float
+        Time for each library.
+    failures : list of str
+        What libraries left out, and why, is appended.
+    """
 
     def failed(library: str, error: Exception) -> None:
         failures.append(f"{case}: {library} is left out: {error}")

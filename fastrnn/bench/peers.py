@@ -10,8 +10,9 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -212,6 +213,96 @@ def keras_contenders(case: Case, counts: Sequence[int]) -> Iterator[Contender]:
     yield Contender("keras-jax", "all", run, output, lambda: jax.config.update("jax_enable_x64", x64))
 
 
+# --- JAX -----------------------------------------------------------------------------------------------------------
+
+#: Time steps of which XLA makes one iteration of the loop.
+JAX_UNROLL = 8
+
+
+def _jax_layer(cell: str, weights: Sequence[Any], x: Any, mask: Any, reverse: bool) -> Any:
+    """Outputs (T, B, H) of a layer for x (T, B, I), whose input product is computed before the loop over time."""
+    import jax
+    from jax.nn import sigmoid
+    from jax.numpy import split, tanh, where, zeros
+
+    kernel, recurrent, bias = weights
+    gru, units = cell == "gru", recurrent.shape[0]
+    z = x @ kernel + (bias[0] if gru else bias)
+
+    def step(states: Any, inputs: Any) -> Any:
+        h, c = states
+        z, valid = inputs
+        hu = h @ recurrent + bias[1] if gru else h @ recurrent
+        if cell == "simple_rnn":
+            new = (tanh(z + hu), c)
+        elif gru:
+            (update, reset, candidate), (hu_update, hu_reset, hu_candidate) = split(z, 3, 1), split(hu, 3, 1)
+            update = sigmoid(update + hu_update)
+            candidate = tanh(candidate + sigmoid(reset + hu_reset) * hu_candidate)
+            new = (update * h + (1 - update) * candidate, c)
+        else:
+            i, f, g, o = split(z + hu, 4, 1)
+            c_new = sigmoid(f) * c + sigmoid(i) * tanh(g)
+            new = (sigmoid(o) * tanh(c_new), c_new)
+        if valid is not None:
+            new = (where(valid, new[0], h), where(valid, new[1], c))
+        return new, new[0]
+
+    start = zeros((x.shape[1], units), x.dtype)
+    return jax.lax.scan(step, (start, start), (z, mask), reverse=reverse, unroll=min(JAX_UNROLL, len(x)))[1]
+
+
+def jax_contenders(case: Case, counts: Sequence[int]) -> Iterator[Contender]:
+    """JAX without Keras: jitted functions of time-major arrays that stay in JAX.
+
+    XLA's number of threads is fixed when the process starts, so there is one configuration, and `counts` is not used.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    x64 = case.dtype == "float64"
+    jax.config.update("jax_enable_x64", x64)
+    x, y = (jnp.asarray(np.ascontiguousarray(a.transpose(1, 0, 2))) for a in case.data())
+    valid = case.valid()
+    share = mask = None
+    if valid is not None:
+        mask = jnp.asarray(valid.T[:, :, None])
+        share = jnp.asarray((valid.T[:, :, None] / (valid.sum() * case.outputs)).astype(case.dtype))
+
+    def forward(weights: Any, x: Any) -> Any:
+        if case.variant == "bidirectional":
+            both = [_jax_layer(case.cell, w, x, mask, k == 1) for k, w in enumerate(weights)]
+            return jnp.concatenate(both, axis=2)
+        for layer in weights:
+            x = _jax_layer(case.cell, layer, x, mask, False)
+        return x
+
+    def loss(weights: Any, x: Any, y: Any) -> Any:
+        squares = (forward(weights, x) - y) ** 2
+        return squares.mean() if share is None else (squares * share).sum()
+
+    def update(weights: Any, x: Any, y: Any) -> Any:
+        value, gradients = jax.value_and_grad(loss)(weights, x, y)
+        return jax.tree.map(lambda w, g: w - LEARNING_RATE * g, weights, gradients), value
+
+    infer, train = jax.jit(forward), jax.jit(update)
+    weights = [[jnp.asarray(w) for w in case.weights(k)] for k in range(len(case.inputs_of))]
+
+    def run_inference() -> Any:
+        return infer(weights, x).block_until_ready()
+
+    def run_training() -> Any:
+        nonlocal weights
+        weights, value = train(weights, x, y)
+        return jax.block_until_ready((weights, value))
+
+    def output() -> NDArray[Any]:
+        return np.asarray(infer(weights, x)).transpose(1, 0, 2)
+
+    run = run_inference if case.kind == "inference" else run_training
+    yield Contender("jax", "all", run, output, lambda: jax.config.update("jax_enable_x64", x64))
+
+
 # --- ONNX Runtime --------------------------------------------------------------------------------------------------
 
 
@@ -304,12 +395,66 @@ def onnxruntime_contenders(case: Case, counts: Sequence[int]) -> Iterator[Conten
         yield Contender("onnxruntime", str(threads), run, output)
 
 
+# --- OpenVINO -----------------------------------------------------------------------------------------------------
+
+
+def _openvino_requests(case: Case, hint: str, threads: int, n_requests: int) -> list[Any]:
+    """Requests that may run at the same time, each for an equal part of the sequences."""
+    # Without this module, OpenVINO does not send statistics of its use, for which it would fork a process with threads.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    part = replace(case, size=replace(case.size, batch=case.size.batch // n_requests))
+    model = openvino.Core().read_model(onnx_model(part).SerializeToString())
+    options = {
+        "PERFORMANCE_HINT": hint,
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": n_requests,
+    }
+    compiled = openvino.compile_model(model, "CPU", options)
+    return [compiled.create_infer_request() for _ in range(n_requests)]
+
+
+def openvino_contenders(case: Case, counts: Sequence[int]) -> Iterator[Contender]:
+    """OpenVINO with the hint for latency, and with that for throughput: then requests of equal parts of the sequences run at
+    the same time, one for each thread, if the sequences can be divided so.
+    """
+    # The model is made for one length of all sequences.
+    if case.kind == "training" or case.dtype != "float32" or case.variant in ("masked", "ragged"):
+        return
+    x = case.data()[0].transpose(1, 0, 2)
+    for threads, hint in itertools.product(counts, ("LATENCY", "THROUGHPUT")):
+        n_requests = threads if hint == "THROUGHPUT" and case.size.batch % threads == 0 else 1
+        requests = _openvino_requests(case, hint, threads, n_requests)
+        feeds = [{0: np.ascontiguousarray(part)} for part in np.split(x, n_requests, axis=1)]
+
+        def run(requests: list[Any] = requests, feeds: list[Any] = feeds) -> Any:
+            if len(requests) == 1:
+                requests[0].infer(feeds[0], share_inputs=True, share_outputs=True)
+                return requests
+            for request, feed in zip(requests, feeds, strict=True):
+                request.start_async(feed, share_inputs=True)
+            for request in requests:
+                request.wait()
+            return requests
+
+        def output(run: Callable[[], Any] = run) -> NDArray[Any]:
+            found = [np.array(request.get_output_tensor(0).data) for request in run()]
+            y = np.concatenate(found, axis=2).transpose(2, 0, 1, 3)  # from (T, directions, B, H)
+            return y.reshape(*y.shape[:2], -1)
+
+        yield Contender("openvino", str(threads), run, output, mode=hint.lower())
+
+
 # --- all of them ---------------------------------------------------------------------------------------------------
 
 PEERS: dict[str, tuple[tuple[str, ...], Callable[[Case, Sequence[int]], Iterator[Contender]]]] = {
     "torch": (("torch",), torch_contenders),
     "keras-jax": (("keras", "jax"), keras_contenders),
+    "jax": (("jax",), jax_contenders),
     "onnxruntime": (("onnx", "onnxruntime"), onnxruntime_contenders),
+    "openvino": (("onnx", "openvino"), openvino_contenders),
 }
 
 
