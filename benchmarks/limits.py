@@ -1,23 +1,51 @@
-"""Speed limits of the machine: the micro-kernel, the fastest library's matrix product, a copy."""
+"""Speed limits of the machine, and how near to them a pass comes: python -m benchmarks.limits [CASE ...]
+
+The limit of a pass is the time of its matrix products at the micro-kernel's best speed, plus the time of its pointwise
+functions at the speed that they have on a few rows in the innermost cache. Without a CASE (written as in
+fastrnn.bench.cases), these are the points of the stored grid at which fastrnn is below its target, and the cases of
+`breakdown`. The products of the limit and the pass take turns.
+
+Written to benchmarks/results/: limits.json and limits.md, with the width of the vectors in their names where code is
+generated for another processor.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.bench.peers import thread_counts
+from benchmarks.breakdown import CASES
+from benchmarks.report import below_target, described, stored, table
+from benchmarks.step_parts import KERNEL_CELLS, filled, pointwise_steps
+from benchmarks.timing import environment, suffix, time_side_by_side
+from fastrnn.bench.cases import GATES, Case, case_named
+from fastrnn.bench.ours import fastrnn_contenders
+from fastrnn.bench.peers import Contender, thread_counts
+from fastrnn.bench.timing import seconds_of
 from fastrnn.engine.kernels import matmul
+from fastrnn.engine.recurrence.contract import Backward, step_backward, traits
+from fastrnn.engine.runtime.denormals import flush_denormals, restore_denormals
 from fastrnn.engine.runtime.handover import share
 from fastrnn.engine.runtime.jit import jit
 from fastrnn.engine.runtime.linking import address, fetch, spill
 from fastrnn.engine.runtime.threads import parallel_region
-from fastrnn.engine.runtime.views import planes
+from fastrnn.engine.runtime.views import block, planes, segment, slab
+
+RESULTS = Path(__file__).parent / "results"
+#: Share of the limit's speed that a pass should reach where a peer can't be beaten by the target.
+NEAR = 0.85
+#: Numbers of a step of which the pointwise speed is measured.
+_POINTWISE_NUMBERS = 2048
 
 
 @numba.njit(nogil=True)
@@ -116,3 +144,144 @@ def machine_limits() -> dict[str, float]:
     target = np.empty_like(source)
     bandwidth = 2 * source.nbytes / fastest(lambda: np.copyto(target, source), 7) / 1e9
     return {"gflops": max(blas, ours), "gbytes_per_s": bandwidth}
+
+
+@jit
+def _steps_back(cell, n, arrays, times):
+    ds, states, saved, dz, extra, scratch = arrays
+    before, u = flush_denormals(), cell.n_units
+    for _ in range(times):
+        step = Backward(
+            ds=slab(ds, ds.shape[0], 0, n, u),
+            previous=slab(states, states.shape[0], 0, n, u),
+            states=slab(states, states.shape[0], n, n, u),
+            saved=block(saved, 0, n, 0, saved.shape[1]),
+            dz=block(dz, 0, n, 0, dz.shape[1]),
+            du=block(dz, n, n, 0, dz.shape[1]),
+            d_operand=scratch,
+            extra=segment(extra, 0, 0),
+            d_extra=segment(extra, 0, 0),
+            scratch=scratch,
+        )
+        step_backward(cell, 0, step)
+    restore_denormals(before)
+
+
+def pointwise_seconds(cell: str, units: int, *, training: bool) -> float:
+    """Seconds for each unit, sequence and time step on one core; forward and backward together for training."""
+    kernel = KERNEL_CELLS[cell](units)
+    sizes, width = traits(kernel), GATES[cell] * units
+    n = max(1, _POINTWISE_NUMBERS // units)
+    states, scratch = filled(sizes.n_states, 2 * n, units), filled(GATES[cell] + 4, units)
+    saved = filled(n, sizes.n_saved * units) if training else np.empty((0, 0), np.float32)
+    z, hu, dz, ds = filled(n, width), filled(n, width), filled(2 * n, width), filled(sizes.n_states, n, units)
+    back = (ds, states, saved, dz, np.zeros(1, np.float32), scratch)
+    times = 50
+
+    def forward() -> None:
+        pointwise_steps(kernel, n, z, hu, states, saved, scratch, times)
+
+    def backward() -> None:
+        _steps_back(kernel, n, back, times)
+
+    total = 0.0
+    for run in (forward, backward) if training else (forward,):
+        run()
+        total += min(seconds_of(run, 1) for _ in range(60))
+    return total / (times * n * units)
+
+
+def product_flop(case: Case) -> int:
+    """Operations of the products that one plain layer needs: no gradient of the inputs."""
+    s = case.size
+    forward, back = s.inputs + s.units, s.units + s.inputs + s.units
+    return 2 * GATES[case.cell] * s.units * case.rows * (forward + (back if case.kind == "training" else 0))
+
+
+@dataclass
+class Near:
+    """Seconds of a pass, and of what it consists of at the limit."""
+
+    case: str
+    threads: int
+    products: float
+    pointwise: float
+    measured: float
+
+    @property
+    def share(self) -> float:
+        """The limit's time over that of the pass."""
+        return (self.products + self.pointwise) / self.measured
+
+
+def nearness(case: Case, threads: int, seconds: float) -> Near:
+    """How near a pass of `threads` threads comes to the limit."""
+    work = micro_kernel_work(product_flop(case), threads)
+    (ours,) = fastrnn_contenders(case, (threads,))
+    times = time_side_by_side([Contender("limit", str(threads), work, work), ours], seconds=seconds)
+    # The best of the products, because it is a limit.
+    per_number = pointwise_seconds(case.cell, case.size.units, training=case.kind == "training")
+    pointwise = per_number * case.rows * case.size.units / threads
+    return Near(str(case), threads, float(np.min(times[0])), pointwise, float(np.median(times[1])))
+
+
+def markdown(found: Sequence[Near], info: dict[str, Any]) -> str:
+    lines = [
+        [
+            one.case.removesuffix("-float32"),
+            one.threads,
+            *(f"{value * 1e3:.3g}" for value in (one.products, one.pointwise, one.measured)),
+            f"{one.share:.2f}" + ("" if one.share >= NEAR else " **below**"),
+        ]
+        for one in found
+    ]
+    head = [
+        "case",
+        "threads",
+        "products at their best, ms",
+        "pointwise at its best, ms",
+        "measured, ms",
+        "limit / measured",
+    ]
+    text = [
+        described(info),
+        "",
+        "The limit is the sum of the two: no load of weights, no move of rows, no hand-over, no Python.",
+        "",
+        *table(head, lines),
+        "",
+        f"{sum(one.share >= NEAR for one in found)} of {len(found)} are at {NEAR:.0%} of the limit's speed or above.",
+    ]
+    return "\n".join(text) + "\n"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.limits", description=__doc__.split("\n\n")[0])
+    parser.add_argument("cases", nargs="*", metavar="CASE")
+    parser.add_argument("--threads", type=int, nargs="+", default=thread_counts())
+    parser.add_argument("--seconds", type=float, default=1.0, help="time for each side of a case (default 1)")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    args = parser.parse_args(argv)
+    try:
+        cases = [case_named(name) for name in args.cases]
+    except ValueError as error:
+        parser.error(str(error))
+    if any(case.variant != "plain" for case in cases):
+        parser.error("the limits are those of plain networks: one layer on full sequences")
+    below = [case for case in below_target(stored(RESULTS)[0]) if case.variant == "plain"]
+    info, found = environment(), []
+    args.out.mkdir(parents=True, exist_ok=True)
+    for case in cases or dict.fromkeys([*below, *CASES]):
+        for threads in args.threads:
+            found.append(nearness(case, threads, args.seconds))
+            print(f"{case}, {threads} threads: {found[-1].share:.2f} of the limit's speed", flush=True)
+    stem = args.out / f"limits{suffix()}"
+    content = {"environment": info, "rows": [asdict(one) for one in found]}
+    stem.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
+    stem.with_suffix(".md").write_text(markdown(found, info))
+    print(markdown(found, info))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

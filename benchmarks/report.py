@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn.bench.cases import Case
 from fastrnn.bench.peers import PEERS
 from fastrnn.bench.rows import OURS, TITLES, Row, best_by_library, geometric_mean, ratio, table
 
@@ -72,6 +73,12 @@ def overview(rows: Sequence[Row]) -> list[str]:
         lines.append([size.batch, size.steps, size.inputs, size.units, *ratios])
     heads = [cell + (", training" if kind == "training" else "") for kind, cell in columns]
     return table(["B", "T", "I", "H", *heads], lines)
+
+
+def below_target(rows: Sequence[Row]) -> list[Case]:
+    """The points at which fastrnn is slower, relative to the best peer, than the target of every point."""
+    found = {case: ratio(place) for case, place in best_by_library(rows).items()}
+    return [case for case, value in found.items() if value < TARGETS[case.kind][0]]
 
 
 def stored(results: Path) -> tuple[list[Row], dict[str, Any]]:

@@ -44,7 +44,8 @@ def _products(a, packed, n, c, times):
 
 
 @jit
-def _steps(cell, n, z, hu, states, saved, scratch, times):
+def pointwise_steps(cell, n, z, hu, states, saved, scratch, times):
+    """Compute the pointwise part of a step of `n` rows several times; without saving if `saved` has no elements."""
     before, width = flush_denormals(), z.shape[1]
     for _ in range(times):
         step = Forward(
@@ -56,7 +57,7 @@ def _steps(cell, n, z, hu, states, saved, scratch, times):
             operand=scratch,
             extra=segment(scratch[0], 0, cell.n_units),
             scratch=scratch,
-            save=0,
+            save=1 if saved.size > 0 else 0,
         )
         step_forward(cell, 0, step)
     restore_denormals(before)
@@ -68,16 +69,16 @@ def least(run: Callable[[int], Any], times: int) -> float:
     return min(seconds_of(lambda: run(times), 1) for _ in range(60)) / times
 
 
+def filled(*shape: int) -> np.ndarray:
+    """An aligned array of small random numbers."""
+    array = aligned(shape, np.dtype("float32"))
+    array[...] = np.random.default_rng(0).standard_normal(shape) * 0.1
+    return array
+
+
 def parts(cell: str, batch: int, units: int) -> dict[str, float]:
     """Seconds of a time step and of its parts."""
     kernel, width = KERNEL_CELLS[cell](units), GATES[cell] * units
-    rng = np.random.default_rng(0)
-
-    def filled(*shape: int) -> np.ndarray:
-        array = aligned(shape, np.dtype("float32"))
-        array[...] = rng.standard_normal(shape) * 0.1
-        return array
-
     packed = filled(packed_size(units, width, "float32"))
     pack(filled(units, width), packed, 0, width, False, 0, 1)
     x, z, h, hu = (
@@ -92,7 +93,7 @@ def parts(cell: str, batch: int, units: int) -> dict[str, float]:
     times_of = {
         "input product": least(lambda n: _products(x, packed, width, z, n), max(1, times // LONG)) / LONG,
         "recurrent product": least(lambda n: _products(h, packed, width, hu, n), times),
-        "pointwise": least(lambda n: _steps(kernel, batch, z, hu, states, saved, scratch, n), times),
+        "pointwise": least(lambda n: pointwise_steps(kernel, batch, z, hu, states, saved, scratch, n), times),
     }
     took = []
     for steps in (SHORT, LONG):

@@ -1,12 +1,16 @@
 """The tool that divides a pass into parts. No times are tested."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from benchmarks import breakdown, laps
 from benchmarks.instrumented import RULES, Rule, copy_with_laps, with_laps
-from fastrnn.bench.cases import CELLS, KINDS, ODD_SIZES, VARIANTS, Case, case_named
+from benchmarks.report import below_target
+from fastrnn.bench.cases import CELLS, KINDS, ODD_SIZES, VARIANTS, Case, Size, case_named
+from fastrnn.bench.rows import new_row
 
 needs_counter = pytest.mark.skipif(not laps.SUPPORTED, reason="the host is not x86-64, or NUMBA_DISABLE_JIT")
 
@@ -104,3 +108,42 @@ def test_breakdown_counts_what_a_training_step_does(tmp_path, capsys):
     assert sum(found["parts"].values()) == pytest.approx(found["total"])
     assert set(found["others"].values()) == {0}
     assert name in capsys.readouterr().out
+
+
+# --- limits ------------------------------------------------------------------------------------------------------------
+
+
+def test_limits_count_only_the_products_that_a_layer_needs():
+    from benchmarks.limits import product_flop
+
+    b, t, i, h = 3, 5, 7, 11
+    case = Case("gru", Size(b, t, i, h))
+    assert product_flop(case) == case.flop
+    # Forward, gradients of the weights, and gradients of the states but not of the inputs.
+    products = [(i, 3 * h), (h, 3 * h), (i, 3 * h), (h, 3 * h), (3 * h, h)]
+    assert product_flop(replace(case, kind="training")) == 2 * b * t * sum(k * n for k, n in products)
+
+
+def test_limits_take_the_points_below_target():
+    size, rows = Size(2, 3, 4, 5), []
+    for kind, peer in (("inference", 1.04e-3), ("training", 1.26e-3)):
+        for library, seconds in (("fastrnn", 1e-3), ("torch", peer)):
+            rows.append(new_row(Case("lstm", size, kind), library, "1", "", np.array([seconds])))
+    assert below_target(rows) == [Case("lstm", size)]
+
+
+def test_limits_hold_a_pass_against_products_and_functions(tmp_path, capsys):
+    from benchmarks import limits
+
+    cases = [f"{cell}-training-B2xT3xI4xH5" for cell in ("lstm", "gru")]
+    assert limits.main([*cases, "--threads", "1", "--seconds", "0", "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / f"limits{breakdown.suffix()}.json").read_text())["rows"]
+    assert [row["case"] for row in found] == [f"{case}-float32" for case in cases]
+    assert all(0 < row["pointwise"] < row["measured"] for row in found)
+    near = limits.Near("lstm-inference-B1xT1xI1xH1-float32", 1, 0.5, 0.35, 1.0)
+    assert near.share == pytest.approx(0.85)
+    info = {"cpu": "", "cores": 2, "vector": "AVX2", "date": "", "versions": {}}
+    assert "1 of 2 are at 85%" in limits.markdown([near, replace(near, measured=1.01)], info)
+    with pytest.raises(SystemExit):
+        limits.main([f"{cases[0]}-float32-masked"])
+    assert "plain networks" in capsys.readouterr().err
