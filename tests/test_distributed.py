@@ -19,7 +19,8 @@ pytestmark = pytest.mark.filterwarnings(
 
 import dask.array as da  # noqa: E402
 
-from fastrnn.distributed import DaskRNNClassifier, DaskRNNRegressor, _Numbers, communication  # noqa: E402
+from fastrnn.distributed import DaskRNNClassifier, DaskRNNRegressor, communication  # noqa: E402
+from fastrnn.distributed.cluster import Numbers  # noqa: E402
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((90, 6, 3))
@@ -165,7 +166,7 @@ def test_grid_search_runs_on_a_dask_cluster(client):
 @pytest.mark.parametrize("size", [None, 2, 30])
 def test_numbers_of_samples_are_read_as_they_were_written(size):
     for n in (1, 5000, 2**22 + 5 if size is None else 90):
-        numbers = _Numbers(n, size)
+        numbers = Numbers(n, size)
         written = numbers.write((n, 9, 1), np.float32)
         np.testing.assert_array_equal(numbers.read(written), np.arange(n))
 
