@@ -96,6 +96,9 @@ print(f"{len(models)} models, R2 of the first {models[0].score(*data[0]):.2f}")
 #     model = DaskRNNClassifier(cell="gru", units=64, batch_size=65536).fit(X, y)
 #     model.predict(X).to_zarr("answers.zarr")  # block by block
 #
+# One process trains on data larger than its memory from any iterable of batches, or from the blocks of dask arrays:
+# ``model.fit(DaskBatches(X, y, batch_size=256, shuffle=True))``, see :class:`fastrnn.distributed.DaskBatches`.
+#
 # Each update sends all weights to every worker, and a gradient back. This is the global batch whose computation takes as
 # long as that. The time of a sequence is three times that of a prediction above, as the backward pass has twice the work.
 n_weights = sum(weight.size for weight in model.get_weights())

@@ -18,7 +18,8 @@ Both take equally long at a global batch of
 sequences, and larger batches use the workers better. :func:`communication` gives these figures.
 """
 
+from fastrnn.distributed.batches import DaskBatches
 from fastrnn.distributed.communication import Communication, communication
 from fastrnn.distributed.estimators import DaskRNNClassifier, DaskRNNRegressor
 
-__all__ = ["Communication", "DaskRNNClassifier", "DaskRNNRegressor", "communication"]
+__all__ = ["Communication", "DaskBatches", "DaskRNNClassifier", "DaskRNNRegressor", "communication"]
