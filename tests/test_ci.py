@@ -279,6 +279,16 @@ def test_links_that_lead_nowhere_are_found(tmp_path):
     assert done.stdout.splitlines() == ["c.html: deep/b.html#z", "c.html: no.png"]
 
 
+def test_parts_of_pages_that_need_the_network_are_found(tmp_path):
+    check = [sys.executable, str(ROOT / ".ci" / "links.py"), str(tmp_path)]
+    (tmp_path / "a.html").write_text(
+        '<script src="https://cdn.org/m.js"></script><img src="data:image/png;base64,AA==">'
+    )
+    done = subprocess.run(check, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == ["a.html: https://cdn.org/m.js is taken from the network"]
+
+
 def test_ci_runs_all_tests_of_the_stock_path_in_the_environment_of_the_tests(ci):
     assert of_stage(ci()[2], "tests/test_stock_path.py")
     code, _, commands, _ = ci("stock")

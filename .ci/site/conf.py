@@ -18,6 +18,7 @@ release = version = fastrnn.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",  # MathJax beside the pages, so that equations need no network
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_gallery.gen_gallery",
@@ -26,7 +27,7 @@ html_theme = "furo"
 html_title = f"fastrnn {release}"
 html_show_sphinx = False
 default_role = "code"
-exclude_patterns = ["sg_execution_times.rst"]
+exclude_patterns = ["sg_execution_times.rst", "guide/sg_execution_times.rst"]
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = False
