@@ -10,7 +10,7 @@ import joblib
 import numpy as np
 import pytest
 
-from fastrnn import RNNClassifier, RNNRegressor
+from fastrnn import RNNClassifier, RNNRegressor, load
 
 distributed = pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
 pytestmark = pytest.mark.filterwarnings(
@@ -97,6 +97,16 @@ def test_dask_regressor_equals_one_process(client, n_outputs):
     lazy = many.predict(spread(X))
     assert lazy.shape == targets.shape
     np.testing.assert_allclose(lazy.compute(), one.predict(X), atol=2e-5)
+
+
+@pytest.mark.parametrize("kind", [DaskRNNClassifier, DaskRNNRegressor])
+def test_dask_estimators_are_saved(client, kind, tmp_path):
+    targets = Y if kind is DaskRNNClassifier else X[:, -1, 0]
+    many = kind(**{**OPTIONS, "max_iter": 1}).fit(spread(X), targets)
+    many.save(tmp_path / "model")
+    again = load(tmp_path / "model")
+    assert type(again) is kind
+    np.testing.assert_array_equal(again.predict(X), many.predict(X))
 
 
 def test_dask_training_survives_a_lost_worker(caplog):

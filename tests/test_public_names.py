@@ -26,7 +26,7 @@ PUBLIC = {
         DataNotFoundError Federalist LongTable Series Vowels data_folder federalist_head fetch_etth1 fetch_japanese_vowels
         fetch_vic_elec load_airline load_etth1 load_federalist load_imdb load_japanese_vowels load_sms_spam load_vic_elec
         read_arff read_long read_ts""",
-    "fastrnn.distributed": "Communication DaskBatches DaskRNNClassifier DaskRNNRegressor communication",
+    "fastrnn.distributed": "Communication DaskBatches DaskRNNClassifier DaskRNNForecaster DaskRNNRegressor communication",
     "fastrnn.estimators": "FastRNNBackend RNNClassifier RNNRegressor cross_val_predict fit_many per_step search_progress",
     "fastrnn.exceptions": "ConversionError ModelFileError NonFiniteLossError NotBuiltError NotCompiledError",
     "fastrnn.forecasting": "make_windows mase seasonal_naive smape",

@@ -21,5 +21,13 @@ sequences, and larger batches use the workers better. :func:`communication` give
 from fastrnn.distributed.batches import DaskBatches
 from fastrnn.distributed.communication import Communication, communication
 from fastrnn.distributed.estimators import DaskRNNClassifier, DaskRNNRegressor
+from fastrnn.distributed.series import DaskRNNForecaster
 
-__all__ = ["Communication", "DaskBatches", "DaskRNNClassifier", "DaskRNNRegressor", "communication"]
+__all__ = [
+    "Communication",
+    "DaskBatches",
+    "DaskRNNClassifier",
+    "DaskRNNForecaster",
+    "DaskRNNRegressor",
+    "communication",
+]

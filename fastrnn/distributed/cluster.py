@@ -7,6 +7,7 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from fastrnn.extras import extra
 from fastrnn.training.data import Batch
 from fastrnn.training.step import HELP, Trainer
 
-__all__ = ["Cluster", "ClusterTrainer", "Numbers"]
+__all__ = ["Cluster", "ClusterTrainer", "Numbers", "Workers", "default_client", "own_model", "update"]
 
 logger = logging.getLogger("fastrnn.distributed")
 
@@ -38,7 +39,7 @@ _ADD_WORKERS = (
 _copies = threading.local()
 
 
-def _own(token: str, model: Any, n_jobs: int) -> Any:
+def own_model(token: str, model: Any, n_jobs: int) -> Any:
     """Return the copy of a fit's model for this thread, as dask hands one object to all tasks of a worker."""
     if vars(_copies).get("token") != token:
         _copies.token, _copies.model = token, copy.deepcopy(model)
@@ -59,7 +60,7 @@ def _gradient(
     `fixed` is the same in all steps of a fit: its name, the model, and the number of threads. `rest` are targets and
     weights.
     """
-    model = _own(*fixed)
+    model = own_model(*fixed)
     model.params = weights
     model.bind_weights()
     grads = model.vectors()[1]
@@ -73,28 +74,35 @@ def _gradient(
 # ---- in the calling process
 
 
-class Cluster:
-    """The parts of X on the workers, and the gradients of global batches.
+def default_client(client: Any) -> Any:
+    """`client`, or the one that was made last."""
+    distributed = extra("distributed", "dask")
+    if client is not None:
+        return client
+    try:
+        return distributed.default_client()
+    except ValueError:
+        raise ValueError(
+            "there is no dask client: make one, client = distributed.Client(address), or "
+            "distributed.Client(distributed.LocalCluster()) on this machine"
+        ) from None
+
+
+class Workers:
+    """The workers of a cluster, which compute parts of each step of a fit.
 
     Parameters
     ----------
     client : distributed.Client
-    X : dask.array.Array
-        Divided anew into as many parts as there are workers.
     n_jobs : int
         Threads of a task.
     """
 
-    def __init__(self, client: Any, X: Any, n_jobs: int) -> None:
+    def __init__(self, client: Any, n_jobs: int) -> None:
         self.client, self.n_jobs = client, n_jobs
         self.workers = self._now()
         if not self.workers:
             raise RuntimeError(f"the dask cluster {client.scheduler.address} has no workers: {_ADD_WORKERS}")
-        rows = -(-len(X) // len(self.workers))
-        parts = X.rechunk({0: rows, **dict.fromkeys(range(1, X.ndim), -1)})
-        self.bounds = np.cumsum([0, *parts.chunks[0]]).tolist()
-        self.parts = client.persist(parts.to_delayed().ravel().tolist(), optimize_graph=True)
-        self.parts = client.compute(self.parts)
         self.fixed: Any = None
         self._looked = time.monotonic()
 
@@ -105,31 +113,13 @@ class Cluster:
         # A task and not scattered data, which would be lost with their workers.
         self.fixed = self.client.compute(delayed(tuple, pure=False)((token, delayed(model), self.n_jobs)))
 
-    def gradient(self, weights: NDArray[Any], rows: NDArray[Any], batch: Batch) -> tuple[float, NDArray[Any]]:
-        """Loss and gradient of a global batch of the samples `rows`."""
-        places = np.searchsorted(self.bounds, rows, side="right") - 1
-        tasks = []
-        for k in np.unique(places):
-            here = places == k
-            rest = tuple(None if values is None else values[here] for values in (batch.y, batch.weight))
-            share = float(np.mean(here))
-            tasks.append(
-                self.client.submit(
-                    _gradient,
-                    self.fixed,
-                    weights,
-                    self.parts[k],
-                    rows[here] - self.bounds[k],
-                    rest,
-                    share,
-                    pure=False,
-                    retries=RETRIES,
-                )
-            )
+    def compute(self, function: Callable[..., Any], arguments: list[tuple[Any, ...]]) -> list[Any]:
+        """The results of ``function(fixed, *each)`` for each of `arguments`, in their order."""
+        tasks = [
+            self.client.submit(function, self.fixed, *each, pure=False, retries=RETRIES) for each in arguments
+        ]
         self._wait(tasks)
-        losses, grads = zip(*self.client.gather(tasks), strict=True)
-        # In the order of the parts, so that the sum does not depend on which worker is ready first.
-        return float(sum(losses)), np.sum(grads, axis=0)
+        return self.client.gather(tasks)
 
     def _now(self) -> set[str]:
         return set(self.client.scheduler_info(n_workers=-1)["workers"])
@@ -165,6 +155,40 @@ class Cluster:
         for address in sorted(now - self.workers):
             logger.info("worker %s has come", address)
         self.workers = now
+
+
+class Cluster(Workers):
+    """The parts of X on the workers, and the gradients of global batches.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    X : dask.array.Array
+        Divided anew into as many parts as there are workers.
+    n_jobs : int
+        Threads of a task.
+    """
+
+    def __init__(self, client: Any, X: Any, n_jobs: int) -> None:
+        super().__init__(client, n_jobs)
+        rows = -(-len(X) // len(self.workers))
+        parts = X.rechunk({0: rows, **dict.fromkeys(range(1, X.ndim), -1)})
+        self.bounds = np.cumsum([0, *parts.chunks[0]]).tolist()
+        self.parts = client.persist(parts.to_delayed().ravel().tolist(), optimize_graph=True)
+        self.parts = client.compute(self.parts)
+
+    def gradient(self, weights: NDArray[Any], rows: NDArray[Any], batch: Batch) -> tuple[float, NDArray[Any]]:
+        """Loss and gradient of a global batch of the samples `rows`."""
+        places = np.searchsorted(self.bounds, rows, side="right") - 1
+        arguments = []
+        for k in np.unique(places):
+            here = places == k
+            rest = tuple(None if values is None else values[here] for values in (batch.y, batch.weight))
+            share = float(np.mean(here))
+            arguments.append((weights, self.parts[k], rows[here] - self.bounds[k], rest, share))
+        losses, grads = zip(*self.compute(_gradient, arguments), strict=True)
+        # In the order of the parts, so that the sum does not depend on which worker is ready first.
+        return float(sum(losses)), np.sum(grads, axis=0)
 
 
 class Numbers(NamedTuple):
@@ -208,6 +232,20 @@ class Numbers(NamedTuple):
         return self.n_low, 1 << (-(-self.n_samples // self.n_low) - 1).bit_length()
 
 
+def update(trainer: Trainer, model: Any, loss: float, gradient: NDArray[Any]) -> None:
+    """Make one update from a loss and a gradient that the workers have computed."""
+    if not math.isfinite(loss):
+        raise NonFiniteLossError(f"the loss became {loss}; the weights were not changed. {HELP}.")
+    weights, grads = model.vectors()
+    grads[:] = gradient
+    trainer._check_gradients(grads, model.plan)
+    if trainer.before_update is not None:
+        trainer.before_update()
+    trainer.optimizer.apply(weights, grads, model.plan)
+    model.constrain()
+    model.weights_changed()
+
+
 class ClusterTrainer(Trainer):
     """A trainer whose gradients come from a cluster."""
 
@@ -220,15 +258,6 @@ class ClusterTrainer(Trainer):
         self.objective.resolve(batch.y, outputs)
         rows = self._numbers.read(np.asarray(batch.x))
         loss, total = self._cluster.gradient(model.weight_vector.copy(), rows, batch)
-        if not math.isfinite(loss):
-            raise NonFiniteLossError(f"the loss became {loss}; the weights were not changed. {HELP}.")
-        weights, grads = model.vectors()
-        grads[:] = total
-        self._check_gradients(grads, model.plan)
-        if self.before_update is not None:
-            self.before_update()
-        self.optimizer.apply(weights, grads, model.plan)
-        model.constrain()
-        model.weights_changed()
+        update(self, model, loss, total)
         self.objective.add(loss, batch.y, outputs, batch.weight, None)
         return loss

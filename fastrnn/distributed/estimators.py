@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.distributed.cluster import Cluster, ClusterTrainer, Numbers
+from fastrnn.distributed.cluster import Cluster, ClusterTrainer, Numbers, default_client
 from fastrnn.estimators import RNNClassifier, RNNRegressor
 from fastrnn.extras import extra
 from fastrnn.optimizers import Plan
@@ -60,16 +60,9 @@ class _OnCluster:
         RuntimeError
             If the cluster has no workers, or has lost all of them for half a minute.
         """
-        distributed, array = extra("distributed", "dask"), extra("dask.array", "dask")
+        array = extra("dask.array", "dask")
         self._check(X, array)
-        if client is None:
-            try:
-                client = distributed.default_client()
-            except ValueError:
-                raise ValueError(
-                    "there is no dask client: make one, client = distributed.Client(address), or "
-                    "distributed.Client(distributed.LocalCluster()) on this machine"
-                ) from None
+        client = default_client(client)
         y, sample_weight = (
             values.compute() if isinstance(values, array.Array) else values for values in (y, sample_weight)
         )

@@ -303,10 +303,20 @@ class RNNForecaster(ForecasterStates, Judging, Uncertainty, ForecasterParameters
         if fresh or since is None or self.learning_rate == "cosine":
             # A new optimizer, because the learning rate decreased to zero in the previous fit.
             network.compile_model(self.model_, self, self._head, epochs * updates)
-        history = network.train(self.model_, self, (raw, y), held_out, epochs, callbacks)
+        history = self._fit_network((raw, y), held_out, epochs, callbacks)
         self.loss_curve_ += [float(v) for v in history.history["loss"]]
         self.validation_curve_ = [float(v) for v in history.history.get("val_loss", [])] or None
         self.n_iter_ = len(self.loss_curve_)
+
+    def _fit_network(
+        self,
+        sequences: tuple[list[NDArray[Any]], list[NDArray[Any]]],
+        held_out: list[NDArray[Any]] | None,
+        epochs: int,
+        callbacks: Any,
+    ) -> Any:
+        """Train `model_`; see `network.train`."""
+        return network.train(self.model_, self, sequences, held_out, epochs, callbacks)
 
     def _targets(self, spans: list[network.Span]) -> tuple[list[NDArray[Any]], list[NDArray[Any]] | None]:
         """Targets of each span for training and for validation."""

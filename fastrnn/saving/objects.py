@@ -36,6 +36,10 @@ _ESTIMATORS = {
     "RNNRegressor": "fastrnn.estimators",
     "RNNForecaster": "fastrnn.forecasting",
     **dict.fromkeys(
+        ("DaskRNNClassifier", "DaskRNNForecaster", "DaskRNNRegressor"),
+        "fastrnn.distributed",
+    ),
+    **dict.fromkeys(
         (
             "CalendarFeatures",
             "LagFeatures",
