@@ -27,9 +27,11 @@ def main() -> None:
         "fastrnn.bench", os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
     )
     sys.modules["fastrnn.bench"] = importlib.util.module_from_spec(found)
-    # Where the number of free cores was in older commits.
+    # Where the number of free cores and the models were in older commits.
     if importlib.util.find_spec("fastrnn.engine.threads"):
         sys.modules["fastrnn.engine.runtime.threads"] = importlib.import_module("fastrnn.engine.threads")
+    if not importlib.util.find_spec("fastrnn.models"):
+        sys.modules["fastrnn.models"] = fastrnn
     from fastrnn.bench.cases import Case, Size
     from fastrnn.bench.ours import fastrnn_contenders
 

@@ -436,6 +436,31 @@ def test_workers_sleep_and_wake() -> None:
     assert not worker.thread.is_alive()
 
 
+IDLE = """
+import time
+for _ in range(3):
+    assert work() == 2
+start = time.process_time()
+time.sleep(0.5)
+print(time.process_time() - start)
+"""
+
+
+@needs_two
+@pytest.mark.parametrize(("given", "least", "most"), [("0", 0, 0.01), ("", 0, 0.02), ("200000", 0.02, 0.4)])
+def test_idle_threads_wait_actively_for_the_time_that_is_set(
+    tmp_path: Path, given: str, least: float, most: float
+) -> None:
+    """CPU seconds of the process in half a second after the last call."""
+    assert least <= float(run(tmp_path, IDLE, FASTRNN_SPIN_US=given)) <= most
+
+
+@pytest.mark.parametrize("given", ["-1", "2e6", "nan", "fast"])
+def test_waiting_time_that_makes_no_sense_is_refused(given: str) -> None:
+    with pytest.raises(ValueError, match=rf"FASTRNN_SPIN_US='{given}' must be a number of microseconds"):
+        threads._spin_us(given)
+
+
 @needs_jit
 def test_region_costs_little() -> None:
     with parallel_region(2):

@@ -104,9 +104,11 @@ UNROLLED_COLUMN_SUMS = 4
 
 #: Spins. The caller waits for the last piece for about 20 us before it yields its core to other threads.
 SPINS_BEFORE_YIELD = 2_000
-#: Spins. A thread waits for work for about 0.5 ms before it sleeps, longer than the time between two passes of a training
-#: step.
-SPINS_BEFORE_SLEEP = 30_000
+#: Microseconds. A thread waits actively for work before it sleeps, longer than the time between two passes of a training
+#: step; FASTRNN_SPIN_US sets another time. The least is longer than the time from the waking of a thread to its work.
+SPIN_US, LEAST_SPIN_US = 500, 50
+#: Spins. Their time is measured when the team starts, because it differs between processors by a factor of 4.
+TIMED_SPINS = 2_000
 #: Nanoseconds, and a fraction of the call. If a call waited longer than both for its last piece, it is late: other processes
 #: use the cores.
 LATE_NS, LATE_FRACTION = 500_000, 0.4
