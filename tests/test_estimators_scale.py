@@ -11,14 +11,16 @@ from sklearn import datasets
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import fastrnn
-from fastrnn import RNNClassifier, RNNRegressor
+from fastrnn import Ragged, RNNClassifier, RNNRegressor
 from fastrnn.exceptions import NonFiniteLossError
 from fastrnn.losses import Huber, Loss
 from fastrnn.preprocessing import StandardScaler3D
 from fastrnn.sequences import as_object_array
+from fastrnn.text import Tokenizer
 
 GOLDEN = Path(__file__).parent / "golden" / "regressor_v1.fastrnn"
 QUICK = {"cell": "gru", "units": 6, "tol": None, "random_state": 0}
@@ -404,3 +406,27 @@ def test_convergence_is_warned_of_with_the_default_tol(data):
     with pytest.warns(ConvergenceWarning):
         model = RNNRegressor(cell="gru", units=6, max_iter=2, random_state=0).fit(X, y)
     assert math.isfinite(model.loss_)
+
+
+def test_tokens_without_a_vocabulary_are_warned_of(rng):
+    tokens = [rng.integers(1, 5, n) for n in rng.integers(2, 6, 30)]
+    y = np.arange(30) % 2
+    for given in (tokens, as_object_array(tokens), Ragged.from_list(tokens)):
+        with pytest.warns(
+            UserWarning, match="If they are tokens, set vocabulary_size; if not, pass floats"
+        ) as told:
+            RNNClassifier(**QUICK, max_iter=1).fit(given, y)
+        assert len(told) == 1
+        assert told[0].filename == __file__
+    RNNClassifier(**QUICK, max_iter=1, vocabulary_size=5).fit(tokens, y)
+    RNNClassifier(**QUICK, max_iter=1).fit([part.astype(float) for part in tokens], y)
+    with pytest.warns(
+        UserWarning, match=r"far from unit scale: whole numbers from \d+ to \d+.*set vocabulary_size"
+    ):
+        RNNClassifier(**QUICK, max_iter=1).fit(rng.integers(0, 900, (30, 6)), y)
+
+
+def test_tokenizer_before_an_estimator_without_a_vocabulary_is_warned_of():
+    pipeline = make_pipeline(Tokenizer(), RNNClassifier(**QUICK, max_iter=1))
+    with pytest.warns(UserWarning, match="set vocabulary_size"):
+        pipeline.fit(["good film", "bad film"] * 4, ["p", "n"] * 4)

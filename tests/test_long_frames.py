@@ -237,3 +237,10 @@ def test_ragged_columns_stay_with_their_values():
     assert X.with_values(np.zeros((5, 3))).columns is None
     with pytest.raises(ValueError, match="columns has 1 names"):
         Ragged(np.ones((5, 2)), [0, 5], columns=["a"])
+
+
+def test_long_frame_as_x_names_the_function_that_reads_it(made):
+    with pytest.raises(
+        (TypeError, ValueError), match=r"row for each time step of each series is read by fastrnn.from_long"
+    ):
+        RNNRegressor().fit(made(columns()), np.zeros(23))

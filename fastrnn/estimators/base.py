@@ -24,7 +24,7 @@ from fastrnn.estimators.loss import check_gradient
 from fastrnn.estimators.parameters import Parameters
 from fastrnn.estimators.repeats import merge_repeats
 from fastrnn.estimators.response import lay_out, row_weights, rows_of, scaled_weights, with_steps
-from fastrnn.estimators.scale import warn_of_input_scale
+from fastrnn.estimators.scale import warn_of_input
 from fastrnn.estimators.series import SeriesStates, keep, read_ids, states_of
 from fastrnn.estimators.stopping import SCORE, StoppingRule
 from fastrnn.estimators.streaming import EstimatorStream
@@ -153,7 +153,7 @@ class BaseRNN(Parameters):
             check_features(trained, X, sequences, reset=True)
             trained.loss_curve_, trained.best_loss_ = [], None
         if self.vocabulary_size is None and not (known and incremental):
-            warn_of_input_scale(sequences.data, vars(trained).get("feature_names_in_"), stacklevel=4)
+            warn_of_input(X, sequences.data, vars(trained).get("feature_names_in_"), stacklevel=4)
         if self.stateful and ids is None:
             trained._set_states(None)
         if self.stateful and not (known and incremental):

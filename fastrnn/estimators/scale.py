@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from fastrnn import losses
 from fastrnn.losses import Loss
 from fastrnn.sequences import Ragged
+from fastrnn.sequences.columnar import read_columnar
 from fastrnn.targets import align_targets
 from fastrnn.training.objective import Objective
 
@@ -29,7 +30,7 @@ __all__ = [
     "to_standard_units",
     "to_units_of_targets",
     "training_objective",
-    "warn_of_input_scale",
+    "warn_of_input",
 ]
 
 #: A channel is far from unit scale if its root mean square exceeds LARGE, or its standard deviation is below SMALL.
@@ -233,16 +234,42 @@ def _blocks(X: np.ndarray | Ragged) -> Iterator[np.ndarray]:
     yield from (X[i : i + n].reshape(-1, X.shape[2]) for i in range(0, len(X), n))
 
 
-def warn_of_input_scale(X: np.ndarray | Ragged, names: Any, stacklevel: int) -> None:
-    """Warn about the channel that is farthest from unit scale, if there is one outside the limits.
+def _are_integers(X: Any) -> bool:
+    """Whether X is a collection of sequences of integers, as `Tokenizer` gives it."""
+    X = read_columnar(X, "X")
+    if isinstance(X, Ragged):
+        some = X.values
+    elif isinstance(X, (list, tuple)) or (isinstance(X, np.ndarray) and X.dtype == object):
+        some = next((item for item in X if isinstance(item, np.ndarray) and item.size), np.zeros(0))
+    else:
+        return False
+    return some.ndim == 1 and some.dtype.kind in "iu"
+
+
+def _whole(X: np.ndarray | Ragged, low: np.ndarray, n_features: int) -> bool:
+    """Whether X may be tokens: whole numbers of one variable, from 0 on."""
+    return n_features == 1 and low[0] >= 0 and all(np.all(steps == np.rint(steps)) for steps in _blocks(X))
+
+
+def warn_of_input(given: Any, X: np.ndarray | Ragged, names: Any, stacklevel: int) -> None:
+    """Warn about the channel that is farthest from unit scale, if there is one outside the limits, and of tokens.
 
     Parameters
     ----------
+    given : array-like
+        As the user passed it.
     X : ndarray of shape (n_samples, n_timesteps, n_features), or Ragged
     names : array-like of str, optional
         Names of the channels.
     stacklevel : int
     """
+    if _are_integers(given):
+        warnings.warn(
+            "X holds sequences of integers, which are read as values of one variable. If they are tokens, set "
+            "vocabulary_size; if not, pass floats.",
+            stacklevel=stacklevel,
+        )
+        return
     low: Any = 0.0
     high: Any = 0.0
     mean: Any = 0.0
@@ -265,6 +292,14 @@ def warn_of_input_scale(X: np.ndarray | Ragged, names: Any, stacklevel: int) -> 
         distance = np.maximum(rms / LARGE, np.where(extent > 0, SMALL / extent, 0.0))
     worst = int(distance.argmax())
     if not distance[worst] > 1:
+        return
+    if _whole(X, low, len(mean)):
+        warnings.warn(
+            f"X is far from unit scale: whole numbers from {low[0]:.0f} to {high[0]:.0f}, one for each time step, are read "
+            "as values of one variable. If they are tokens, set vocabulary_size; if not, standardise X first: "
+            "make_pipeline(StandardScaler3D(), estimator), from fastrnn.preprocessing.",
+            stacklevel=stacklevel,
+        )
         return
     which = f"channel {worst}" if names is None else f"channel {names[worst]!r}"
     warnings.warn(

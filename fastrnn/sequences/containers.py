@@ -55,8 +55,8 @@ def refuse_item(item: Any, place: str) -> None:
         )
 
 
-def numbers_of_objects(X: np.ndarray, name: str) -> np.ndarray:
-    """The numbers in an object array, float64.
+def numbers_of_objects(X: np.ndarray, name: str, is_frame: bool = False) -> np.ndarray:
+    """The numbers in an object array, float64; `is_frame` says that it was a data frame.
 
     Raises
     ------
@@ -71,6 +71,12 @@ def numbers_of_objects(X: np.ndarray, name: str) -> np.ndarray:
                 np.asarray(value, np.float64).reshape(())
             except (TypeError, ValueError):
                 where = ", ".join(map(str, place))
+                if is_frame:
+                    raise type(error)(
+                        f"{name}[{where}] is {_short(value)}, which is no number. A data frame is a table of one variable "
+                        "with a column for each time step; one with a row for each time step of each series is read by "
+                        f"fastrnn.from_long_frame(...) ({error})."
+                    ) from None
                 raise type(error)(
                     f"{name}[{where}] is {_short(value)}, which is no number. Sequences of several variables are an array "
                     "of shape (n_samples, n_timesteps, n_features), or a list of arrays of shape (n_timesteps, n_features); "

@@ -13,6 +13,7 @@ import numpy as np
 from fastrnn.checks import refuse_masked
 from fastrnn.sequences.columnar import read_columnar
 from fastrnn.sequences.containers import (
+    column_names,
     frames_of,
     numbers_of_objects,
     refuse_item,
@@ -165,6 +166,7 @@ def read_sequences(
 def _as_one_array(X: Any, name: str) -> np.ndarray | None:
     """X as one array, or None if it is a collection of sequences."""
     refuse_masked(X, name)
+    is_frame = column_names(X) is not None
     if not isinstance(X, np.ndarray):
         if isinstance(X, (list, tuple)):
             if any(isinstance(item, np.ndarray) and item.ndim for item in X):
@@ -178,7 +180,7 @@ def _as_one_array(X: Any, name: str) -> np.ndarray | None:
     if X.dtype.kind == "O":
         if X.ndim == 1 and len(X) and all(np.ndim(item) > 0 or isinstance(item, list) for item in X):
             return None
-        X = numbers_of_objects(X, name)
+        X = numbers_of_objects(X, name, is_frame)
     _check_kind(X, name)
     return X
 
