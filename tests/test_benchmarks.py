@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import compare, epochs, growth, ratios, start
+from benchmarks import compare, epochs, growth, ratios, search, start
 from fastrnn.bench.cases import Case, Size
 from fastrnn.engine.runtime.jit import DISABLED
 
@@ -242,3 +242,30 @@ def test_readme_shows_the_speed_that_was_measured():
         assert readme == report.renew(readme, lines(root / "benchmarks" / "results"))
     with pytest.raises(ValueError, match="README"):
         report.renew("no marks", [])
+
+
+# --- search ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(DISABLED, reason="NUMBA_DISABLE_JIT")
+def test_search_writes_times_and_accuracies_of_each_library(tmp_path):
+    assert search.main(["--quick", "--out", str(tmp_path)]) == 0
+    stored = json.loads((tmp_path / "search.json").read_text())
+    page = (tmp_path / "search.md").read_text()
+    libraries = [row["library"] for row in stored["rows"]]
+    assert libraries == (["fastrnn", "skorch"] if search.installed("skorch", "torch") else ["fastrnn"])
+    assert stored["environment"]["vector"] in page
+    for row in stored["rows"]:
+        assert row["seconds"] > 0
+        assert 0 <= row["mean_cv_accuracy"] <= row["best_cv_accuracy"] <= 1
+        assert f"{row['test_accuracy']:.3f}" in page
+    ways = {row["way"]: row for row in stored["small"]}
+    assert set(ways) == {way for way in search.SMALL_WAYS if "processes" not in way}
+    assert all(row["largest_difference_of_scores"] < 1e-4 for row in ways.values())
+
+
+def test_search_has_24_candidates_of_each_library():
+    names = {"cell": "cell", "units": "units", "rate": "lr", "batch": "batch_size"}
+    found = search.candidates(names, 1)
+    assert len(found) == len({json.dumps(one) for one in found}) == 24
+    assert search.candidates(names, 12) == found[::12]
