@@ -17,6 +17,7 @@ There is one target for each sequence, or for each time step with ``return_seque
 import tempfile
 from pathlib import Path
 
+import joblib
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
@@ -44,11 +45,12 @@ LossCurveDisplay.from_estimator(model)
 # %%
 # Tune
 # ----
-# Parameters are searched as those of any estimator. ``search_progress`` shows a bar that counts the fits.
+# Parameters are searched as those of any estimator. joblib's backend "fastrnn" trains two models at a time in this process,
+# each with one thread; ``search_progress`` shows a bar that counts the fits.
 short = make_pipeline(StandardScaler3D(), RNNClassifier(max_iter=5, tol=None, random_state=0))
 grid = {"rnnclassifier__cell": ["simple_rnn", "gru"], "rnnclassifier__learning_rate_init": [0.001, 0.01]}
 search = GridSearchCV(short, grid, cv=2)
-with search_progress(search):
+with joblib.parallel_config(backend="fastrnn", n_jobs=2), search_progress(search):
     search.fit(X_train[:600], y_train[:600])
 print(search.best_params_)
 

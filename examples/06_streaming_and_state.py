@@ -2,7 +2,7 @@
 Streaming and state
 ===================
 
-One time step at a time, long series in pieces, and states that go on from call to call.
+One time step at a time, long series in pieces, and states that go on from call to call, also by the names of series.
 """
 
 # %%
@@ -12,7 +12,7 @@ One time step at a time, long series in pieces, and states that go on from call 
 # own.
 import numpy as np
 
-from fastrnn import RNNRegressor, Sequential, layers, stateful_batches
+from fastrnn import RNNClassifier, RNNRegressor, Sequential, layers, stateful_batches
 from fastrnn.plotting import plot_forecast
 
 model = Sequential([layers.Input((None, 3)), layers.GRU(32), layers.Dense(1)], seed=0)
@@ -20,6 +20,23 @@ x = np.random.default_rng(0).normal(size=(1, 50, 3)).astype("float32")
 stream = model.stream(batch_size=1)
 outputs = [stream.step(x[:, t]).copy() for t in range(50)]
 print(np.abs(outputs[-1] - model.predict(x, verbose=0)).max())
+
+# %%
+# A stream of an estimator
+# ------------------------
+# It answers after each sample as ``predict`` or ``predict_proba`` would for the sequence so far, in the user's labels and
+# units. Several series advance together; ``where`` leaves out those without a sample, and ``missing="skip"`` those whose
+# sample is not finite. ``examples/sensor_stream.py`` shows its latency.
+recordings = np.random.default_rng(0).normal(size=(200, 30, 2))
+states = np.where(recordings[..., 0].cumsum(axis=1) > 0, "up", "down")[:, -1]
+classifier = RNNClassifier(units=16, learning_rate_init=0.01, max_iter=20, tol=None, random_state=0)
+classifier.fit(recordings, states)
+live = classifier.stream(n_series=3, method="predict_proba", missing="skip")
+for t in range(30):
+    answers = live.step(recordings[:3, t])
+print(np.abs(answers - classifier.predict_proba(recordings[:3])).max())
+live.reset(rows=[1])
+print(live.step(recordings[:3, 0], where=[False, True, False]).round(2))
 
 # %%
 # A long series in pieces
@@ -39,6 +56,26 @@ for _ in range(15):
 model.reset_states()
 ahead = model.predict(series[None, :-1, None])[0].ravel()
 plot_forecast(series[-200:], {"one step ahead": ahead[-199:]}, ylabel="value")
+
+# %%
+# States by series
+# ----------------
+# Machines report when they can, each by its name. ``partial_fit`` and ``predict`` go on from the states of the series that
+# are named; ``predict`` changes them with ``advance=True`` only. ``max_series`` bounds how many are kept, and ``save`` keeps
+# them with the estimator.
+by_name = RNNRegressor(
+    units=8, stateful=True, return_sequences=True, learning_rate_init=0.01, max_series=1000, random_state=0
+)
+machines = {name: np.sin(np.arange(401) / (10 + 3 * i)) for i, name in enumerate(["press", "saw", "drill"])}
+for _ in range(10):
+    by_name.reset_states()
+    for start in range(0, 360, 20):
+        present = [name for name in machines if (start // 20 + len(name)) % 4]  # a machine is silent at times
+        pieces = np.stack([machines[name][start : start + 21, None] for name in present])
+        by_name.partial_fit(pieces[:, :-1], pieces[:, 1:], series=present)
+now = np.stack([machines[name][360:380, None] for name in ["drill", "press"]])
+print("next:", by_name.predict(now, series=["drill", "press"], advance=True)[:, -1].ravel().round(2))
+print("came:", [round(float(machines[name][380]), 2) for name in ["drill", "press"]])
 
 # %%
 # Truncated backpropagation through time

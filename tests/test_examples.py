@@ -16,6 +16,9 @@ SCRIPTS = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 PAGES = [path for path in SCRIPTS if path.name[:2].isdigit()]
 EXAMPLES = [path for path in SCRIPTS if path not in PAGES]
 
+#: What pages need besides matplotlib.
+NEEDED = {"13_ragged_data": "pandas"}
+
 #: Those with a short run that needs no data and draws pictures.
 QUICK = [
     path
@@ -51,6 +54,8 @@ def test_pages_of_the_guide_are_numbered_without_a_gap():
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 def test_page_of_the_guide_runs_to_a_picture(page, tmp_path):
     pytest.importorskip("matplotlib")
+    if page.stem in NEEDED:
+        pytest.importorskip(NEEDED[page.stem], reason=f"needs {NEEDED[page.stem]}")
     # Run where files may be written, and look at the figures that are open at the end.
     code = (
         "import runpy, sys; runpy.run_path(sys.argv[1]); from matplotlib import pyplot; "
