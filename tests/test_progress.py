@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fastrnn import Ragged, RNNClassifier, Sequential, layers
+from fastrnn import NonFiniteLossError, Ragged, RNNClassifier, RNNRegressor, Sequential, fit_many, layers
 from fastrnn.forecasting import RNNForecaster
 from fastrnn.training import progress as module
 from fastrnn.training.progress import progress
@@ -142,3 +142,46 @@ def test_validation_in_fit_shows_no_bar_of_its_own(capsys):
     assert "evaluate" not in err
     assert "Epoch 1/1: 100%" in err
     assert "val_loss=" in err
+
+
+def many(verbose, n=40):
+    model = RNNClassifier(cell="simple_rnn", units=2, max_iter=1, tol=None, random_state=0)
+    return fit_many(model, n * [(X, Y)], verbose=verbose)
+
+
+def test_bar_of_fit_many_is_written_seldom_in_files(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    many(True)
+    assert "40/40" in sys.stderr.getvalue()
+    assert sys.stderr.getvalue().count("fit_many:") < 5
+
+
+def test_bar_of_fit_many_is_silent_in_worker_processes_and_without_verbose(capfd):
+    from joblib import Parallel, delayed
+
+    Parallel(n_jobs=2)(delayed(many)(True, 3) for _ in range(2))
+    many(False, 3)
+    assert "fit_many" not in capfd.readouterr().err
+
+
+def test_bar_of_fit_many_is_closed_after_an_error(monkeypatch):
+    events = []
+
+    class Bar:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            events.append("closed")
+
+        def update(self):
+            events.append("one")
+
+    monkeypatch.setattr("fastrnn.estimators.many.new_bar", lambda *_: Bar())
+    model = RNNRegressor(
+        cell="simple_rnn", units=2, solver="sgd", learning_rate_init=1e30, max_iter=9, tol=None
+    )
+    with pytest.raises(NonFiniteLossError) as caught:
+        fit_many(model, 2 * [(X, X[:, 0, 0])], n_jobs=1, verbose=True)
+    assert events == ["closed"]
+    assert caught.value.fitted == {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from multiprocessing import TimeoutError
 from multiprocessing.pool import ThreadPool
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from fastrnn.checks import choice, flag
 from fastrnn.engine.runtime import threads
 from fastrnn.estimators.base import BaseRNN
 from fastrnn.training.prepared import preparing
+from fastrnn.training.progress import new_bar
 
 __all__ = ["fit_many"]
 
@@ -194,10 +195,11 @@ def _fit_all(
     # Also for one thread: in a worker thread, networks of any size get one thread each unless their own n_jobs says more.
     pool = ThreadPool(n_threads)
     try:
-        for i in _shown(_as_they_end(pool, fit, len(items)), len(items), verbose):
-            result = results[i]
-            if isinstance(result, BaseException) and not (keep_errors and isinstance(result, Exception)):
-                raise result
+        with contextlib.closing(_shown(_as_they_end(pool, fit, len(items)), len(items), verbose)) as ended:
+            for i in ended:
+                result = results[i]
+                if isinstance(result, BaseException) and not (keep_errors and isinstance(result, Exception)):
+                    raise result
     except BaseException as error:
         stopped = True
         finished = {i: one for i, one in sorted(results.items()) if not isinstance(one, BaseException)}
@@ -219,11 +221,12 @@ def _as_they_end(pool: ThreadPool, fit: Callable[[int], int], n: int) -> Iterato
                 break
 
 
-def _shown(ended: Iterable[int], n: int, verbose: bool) -> Iterable[int]:
+def _shown(ended: Iterable[int], n: int, verbose: bool) -> Generator[int, None, None]:
     """The numbers of the fits that ended, counted by a progress bar if `verbose`."""
     if not verbose:
-        return ended
-    from tqdm.auto import tqdm
-
-    bar: Iterable[int] = tqdm(ended, total=n, desc="fit_many", unit="model")
-    return bar
+        yield from ended
+        return
+    with new_bar(n, "fit_many", "model") as bar:
+        for i in ended:
+            yield i
+            bar.update()
