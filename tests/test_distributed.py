@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fastrnn import RNNClassifier, RNNRegressor, load
+from fastrnn.estimators import search_progress
 
 distributed = pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
 pytestmark = pytest.mark.filterwarnings(
@@ -163,14 +164,15 @@ def test_dask_cluster_without_workers_is_named(client):
         DaskRNNClassifier(**OPTIONS).fit(spread(X), Y, client=empty)
 
 
-def test_grid_search_runs_on_a_dask_cluster(client):
+def test_grid_search_runs_on_a_dask_cluster_with_a_progress_bar(client, capsys):
     from sklearn.model_selection import GridSearchCV
 
     search = GridSearchCV(RNNClassifier(**OPTIONS), {"units": [3, 5]}, cv=3)
     alone = {**search.fit(X, Y).cv_results_}
-    with joblib.parallel_config("dask"):
+    with joblib.parallel_config("dask"), search_progress(search):
         search.fit(X, Y)
     np.testing.assert_array_equal(search.cv_results_["mean_test_score"], alone["mean_test_score"])
+    assert "6/6" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("size", [None, 2, 30])
