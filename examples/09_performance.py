@@ -99,6 +99,8 @@ print(f"{len(models)} models, R2 of the first {models[0].score(*data[0]):.2f}")
 #     model = DaskRNNClassifier(cell="gru", units=64, batch_size=65536).fit(X, y)
 #     model.predict(X).to_zarr("answers.zarr")  # block by block
 #
+# :class:`fastrnn.distributed.DaskRNNForecaster` does the same for many series, which the workers hold.
+#
 # One process trains on data larger than its memory from any iterable of batches, or from the blocks of dask arrays:
 # ``model.fit(DaskBatches(X, y, batch_size=256, shuffle=True))``, see :class:`fastrnn.distributed.DaskBatches`.
 #

@@ -16,6 +16,8 @@ Both take equally long at a global batch of
 .. math:: B = \frac{2 K^2 P s}{w c}
 
 sequences, and larger batches use the workers better. :func:`communication` gives these figures.
+
+In one process, :class:`DaskBatches` gives models the blocks of dask arrays that are larger than its memory.
 """
 
 from fastrnn.distributed.batches import DaskBatches
