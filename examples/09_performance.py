@@ -84,8 +84,11 @@ models = fit_many(small, data)
 print(f"{len(models)} models, R2 of the first {models[0].score(*data[0]):.2f}")
 
 # %%
-# More than one machine
-# ---------------------
+# More than one memory, and more than one machine
+# -----------------------------------------------
+# One process trains on data larger than its memory from any iterable of batches, or from the blocks of dask arrays:
+# ``model.fit(DaskBatches(X, y, batch_size=256, shuffle=True))``, see :class:`fastrnn.distributed.DaskBatches`.
+#
 # Searches run on a dask cluster as they are: ``with joblib.parallel_config("dask"): GridSearchCV(...).fit(X, y)``. One
 # network is trained by a whole cluster with :mod:`fastrnn.distributed` (extra ``dask``), on data larger than one
 # memory::
@@ -100,9 +103,6 @@ print(f"{len(models)} models, R2 of the first {models[0].score(*data[0]):.2f}")
 #     model.predict(X).to_zarr("answers.zarr")  # block by block
 #
 # :class:`fastrnn.distributed.DaskRNNForecaster` does the same for many series, which the workers hold.
-#
-# One process trains on data larger than its memory from any iterable of batches, or from the blocks of dask arrays:
-# ``model.fit(DaskBatches(X, y, batch_size=256, shuffle=True))``, see :class:`fastrnn.distributed.DaskBatches`.
 #
 # Each update sends all weights to every worker, and a gradient back. This is the global batch whose computation takes as
 # long as that. The time of a sequence is three times that of a prediction above, as the backward pass has twice the work.
