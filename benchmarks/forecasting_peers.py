@@ -5,10 +5,12 @@ from __future__ import annotations
 import datetime
 import importlib.util
 import logging
+import multiprocessing
 import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -51,6 +53,12 @@ def quiet() -> Iterator[None]:
         yield
 
 
+def alone(measure: Callable[..., list[Row]], *arguments: Any) -> list[Row]:
+    """Rows of a peer that is measured in a process of its own, where our threads and kernels are not."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure, *arguments).result()
+
+
 def long_frame(series: list[Any]) -> Any:
     """Series as a long frame whose time is counted by integers."""
     import pandas as pd
@@ -74,11 +82,18 @@ def statistical(name: str, train: list[Any], horizon: int, season: int, errors: 
     return [{"data": name, "model": "statsforecast Theta", "fit_s": seconds} | errors(values)]
 
 
-def recurrent(name: str, train: list[Any], horizon: int, seconds: float, errors: Callable) -> list[Row]:
-    """LSTM and GRU of neuralforecast with its defaults: two layers of 128 units and 1000 updates.
+#: Settings of the recurrent networks of neuralforecast. Its defaults are two layers of 128 units (LSTM) or 200 (GRU) that
+#: read 144 steps; the others read a week and need less time for an update.
+RECURRENT: list[Row] = [
+    {},
+    {"input_size": 168, "encoder_n_layers": 1, "encoder_hidden_size": 64},
+]
 
-    Training ends after `seconds` if the updates are not done by then.
-    """
+
+def recurrent(
+    name: str, train: list[Any], horizon: int, seconds: float, errors: Callable, settings: Row
+) -> list[Row]:
+    """LSTM and GRU of neuralforecast, at most 1000 updates, which end after `seconds` if they are not done by then."""
     if not installed("neuralforecast"):
         return []
     from neuralforecast import NeuralForecast
@@ -88,13 +103,14 @@ def recurrent(name: str, train: list[Any], horizon: int, seconds: float, errors:
     for model in (LSTM, GRU):
         with quiet():
             limit = datetime.timedelta(seconds=seconds)
-            peer = NeuralForecast(models=[model(h=horizon, max_time=limit, **_QUIET)], freq=1)
+            peer = NeuralForecast(models=[model(h=horizon, max_time=limit, **settings, **_QUIET)], freq=1)
             cpu = time.process_time()
             _, fit_s = timed(lambda peer=peer: peer.fit(df=frame))
             cpu, updates = time.process_time() - cpu, len(peer.models[0].train_trajectories)
             out, predict_s = timed(peer.predict)
         values = out[model.__name__].to_numpy().reshape(-1, horizon)
-        row = {"data": name, "model": f"neuralforecast {model.__name__}, defaults", "updates": updates}
+        words = ", ".join(f"{key}={value!r}" for key, value in settings.items()) or "defaults"
+        row = {"data": name, "model": f"neuralforecast {model.__name__}, {words}", "updates": updates}
         rows.append(row | {"fit_s": fit_s, "fit_cpu_s": cpu, "predict_s": predict_s} | errors(values))
     return rows
 
