@@ -141,7 +141,8 @@ def as_array(value: Any, name: str = "x") -> np.ndarray:
     try:
         return np.asarray(value)
     except ValueError as error:
-        if "inhomogeneous" not in str(error):
+        # NumPy's words, and those of an awkward array.
+        if "inhomogeneous" not in str(error) and "not regular" not in str(error):
             raise
         raise ValueError(
             f"{name} holds sequences of unequal shapes: pad them and pass a mask of the valid steps, or give a "

@@ -23,6 +23,7 @@ from fastrnn import (
     layers,
     per_step,
     set_random_seed,
+    stateful_batches,
 )
 from fastrnn.preprocessing import SequenceImputer
 from fastrnn.sequences import as_sequences, as_step_values, read_sequences
@@ -301,6 +302,23 @@ def test_columnar_data_of_models_equal_ragged(name):
         models.append((history.history["loss"], model.predict(x), model.evaluate(x, Y, verbose=0)))
     for one, other in zip(*models, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_columnar_series_are_cut_into_stateful_batches_as_the_list(name):
+    options = {"n_steps": 2, "batch_size": 3}
+    for one, other in zip(
+        stateful_batches(FORMS[name](X), FORMS[name](X), **options),
+        stateful_batches(X, X, **options),
+        strict=True,
+    ):
+        for left, right in zip(one, other, strict=True):
+            same(list(left), list(right))
+
+
+def test_layers_say_that_an_awkward_array_has_unequal_lengths():
+    with pytest.raises(ValueError, match="sequences of unequal shapes.*Ragged.from_list"):
+        Sequential([layers.GRU(3)])(awkward_var(X))
 
 
 def test_ragged_labels_of_steps_pass_an_integer_cv():

@@ -20,8 +20,8 @@ class FastRNNBackend(ThreadingBackend):
     models side by side in one process, each with one thread, by the same code as :func:`fastrnn.fit_many`: no data are
     pickled and no processes are started. With ``n_jobs=1``, joblib uses no backend, and fits are the usual ones.
 
-    Steps that can't be prepared, such as those of ragged sequences (see :func:`fastrnn.fit_many`), hold Python's lock between
-    kernels. For them joblib's processes are faster where a search takes much longer than their start;
+    Steps that can't be prepared, such as those of ragged sequences (see :func:`fastrnn.fit_many`), hold Python's lock
+    between kernels. For them joblib's processes are faster where a search takes much longer than their start;
     ``python -m benchmarks.search`` shows both.
 
     Examples

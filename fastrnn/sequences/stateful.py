@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn.checks import integer
+from fastrnn.sequences.columnar import read_columnar
 from fastrnn.sequences.ragged import Ragged
 
 __all__ = ["StatefulBatches", "stateful_batches"]
@@ -38,7 +39,8 @@ def stateful_batches(
     ----------
     x : array of shape (n_time,), (n_time, n_features) or (n_series, n_time, n_features), list of arrays, or Ragged
         One long series is cut into `batch_size` pieces of equal length, which become the rows. Several series of unequal
-        length are a list (or a Ragged) of arrays of shape (n_time_i, n_features) or (n_time_i,).
+        length are a list (or a Ragged) of arrays of shape (n_time_i, n_features) or (n_time_i,), or an awkward array or a
+        pyarrow column of lists.
     y : array_like, optional
         Targets of every time step, with the time axes of `x`: ``(n_time,)`` or ``(n_time, n_outputs)`` for one series,
         ``(n_series, n_time, ...)`` for several, a list for a list.
@@ -85,6 +87,9 @@ def stateful_batches(
     >>> [np.shape(x) for (x,) in batches], batches.starts.tolist()
     ([(2, 2, 1), (2, None, 1), (2, 2, 1), (2, None, 1)], [[True, True], [False, False], [True, False], [False, False]])
     """
+    x, y, sample_weight = (
+        read_columnar(part, name) for part, name in ((x, "x"), (y, "y"), (sample_weight, "sample_weight"))
+    )
     return StatefulBatches(
         x, y, sample_weight, n_steps, batch_size, return_sequences, keep_rest, tokens, model
     )
