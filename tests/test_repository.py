@@ -96,7 +96,7 @@ def test_grid_compares_equal_networks_and_writes_its_results(tmp_path):
 
     rows = []
     for kind in KINDS:
-        rows += grid.measure(Case("gru", Size(2, 3, 4, 5), kind), ("fastrnn",), seconds=0.01)
+        rows += grid.measure_together(Case("gru", Size(2, 3, 4, 5), kind), ("fastrnn",), seconds=0.01)
     # A peer of known speed: the ratio and the best of two thread counts are arithmetic.
     for row in list(rows):
         for threads, factor in (("1", 3.0), ("2", 2.0)):
