@@ -6,6 +6,7 @@ A wrong value and a wrong type are both a ValueError, since many arguments take 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,6 +19,7 @@ __all__ = [
     "flag",
     "integer",
     "is_number",
+    "loaded",
     "number",
     "real_array",
     "refuse_masked",
@@ -27,6 +29,15 @@ __all__ = [
 def is_number(value: Any) -> bool:
     """Whether `value` is a real number; True and False are not."""
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def loaded(library: str, name: str) -> Any:
+    """A library that this process has imported, or None: objects of its classes can't come from anywhere else.
+
+    While another thread imports it, it is in `sys.modules` without its classes; `name` is one that is used.
+    """
+    module = sys.modules.get(library)
+    return module if module is not None and name in vars(module) else None
 
 
 def _span(low: float | None, high: float | None, above: bool, below: bool) -> str:

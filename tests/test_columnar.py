@@ -6,6 +6,7 @@ The libraries are imported by fixtures, because awkward makes the first compilat
 import pickle
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -345,3 +346,12 @@ def test_columnar_libraries_are_not_imported():
         "assert not {'awkward', 'pyarrow', 'pandas', 'polars'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("library", ["awkward", "pyarrow", "polars", "pandas", "scipy.sparse"])
+def test_library_that_another_thread_is_importing_is_no_error(library, monkeypatch):
+    """It is in `sys.modules` already, without its classes: Numba imports awkward when it compiles."""
+    monkeypatch.setitem(sys.modules, library, types.ModuleType(library))
+    X = [np.zeros((3, 2)), np.zeros((1, 2))]
+    assert as_sequences(X).lengths.tolist() == [3, 1]
+    assert len(as_sequences(np.zeros((2, 3, 1)))) == 2

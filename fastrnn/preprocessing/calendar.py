@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from fastrnn.checks import choice, integer
+from fastrnn.checks import choice, integer, loaded
 from fastrnn.preprocessing.base import SequenceTransformer, with_forms
 from fastrnn.sequences import Ragged, as_object_array
 from fastrnn.sequences.containers import column_names
@@ -188,8 +187,9 @@ def _with_seconds(X: Any) -> Any:
 def _column(frame: Any, name: Any) -> np.ndarray:
     """The values of a column, local times where it has a time zone."""
     column = frame[name]
-    if "pandas" in sys.modules and isinstance(frame, sys.modules["pandas"].DataFrame):
-        if isinstance(column.dtype, sys.modules["pandas"].DatetimeTZDtype):
+    pd = loaded("pandas", "DataFrame")
+    if pd is not None and isinstance(frame, pd.DataFrame):
+        if isinstance(column.dtype, pd.DatetimeTZDtype):
             column = column.dt.tz_localize(None)
     elif str(column.dtype).startswith("Datetime"):  # polars
         column = column.dt.replace_time_zone(None)

@@ -5,11 +5,11 @@ Neither library is imported here: objects of a library can only come from a proc
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
 
+from fastrnn.checks import loaded
 from fastrnn.sequences.ragged import Ragged
 
 __all__ = ["read_columnar"]
@@ -44,10 +44,10 @@ def read_columnar(X: Any, name: str, *, missing: bool = False) -> Any:
     if isinstance(X, (np.ndarray, Ragged)):
         return X
     first = X[0] if isinstance(X, (list, tuple)) and len(X) else None
-    pl = sys.modules.get("polars")
+    pl = loaded("polars", "Series")
     if pl is not None and isinstance(X, pl.Series) and isinstance(X.dtype, (pl.List, pl.Array)):
         X = X.to_arrow()  # by pyarrow, which polars imports
-    ak, pa = sys.modules.get("awkward"), sys.modules.get("pyarrow")
+    ak, pa = loaded("awkward", "Array"), loaded("pyarrow", "ListScalar")
     if ak is not None:
         if isinstance(X, ak.Array):
             return _of_awkward(ak, X, name, missing)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any
 
 import numpy as np
+
+from fastrnn.checks import loaded
 
 __all__ = ["column_names", "frames_of", "numbers_of_objects", "refuse_item", "refuse_other_containers"]
 
@@ -95,8 +96,8 @@ def _short(value: Any) -> str:
 def column_names(item: Any) -> list[Any] | None:
     """Names of the columns of a pandas or polars data frame; None for anything else."""
     for library in ("pandas", "polars"):
-        # A data frame can only come from a process that has imported its library.
-        if library in sys.modules and isinstance(item, sys.modules[library].DataFrame):
+        module = loaded(library, "DataFrame")
+        if module is not None and isinstance(item, module.DataFrame):
             return list(item.columns)
     return None
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn.checks import loaded
 from fastrnn.sequences.containers import column_names
 from fastrnn.sequences.ragged import Ragged
 
@@ -131,7 +132,7 @@ def _wanted(
 
 
 def _is_pandas(frame: Any) -> bool:
-    pd = sys.modules.get("pandas")
+    pd = loaded("pandas", "DataFrame")
     return pd is not None and isinstance(frame, pd.DataFrame)
 
 

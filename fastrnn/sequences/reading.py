@@ -5,12 +5,11 @@ Used by models, estimators and transformers; does not need scikit-learn.
 
 from __future__ import annotations
 
-import sys
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrnn.checks import refuse_masked
+from fastrnn.checks import loaded, refuse_masked
 from fastrnn.sequences.columnar import read_columnar
 from fastrnn.sequences.containers import (
     column_names,
@@ -136,7 +135,8 @@ def read_sequences(
     if X is None:
         raise ValueError(f"Expected array-like (array or non-string sequence), got None for {name}.")
     # If scipy.sparse is not imported, X is not a sparse matrix.
-    if "scipy.sparse" in sys.modules and sys.modules["scipy.sparse"].issparse(X):
+    sparse = loaded("scipy.sparse", "issparse")
+    if sparse is not None and sparse.issparse(X):
         raise TypeError(
             f"{name} is a sparse matrix, and sparse input is not supported: use {name}.toarray()."
         )
