@@ -82,37 +82,33 @@ def statistical(name: str, train: list[Any], horizon: int, season: int, errors: 
     return [{"data": name, "model": "statsforecast Theta", "fit_s": seconds} | errors(values)]
 
 
-#: Settings of the recurrent networks of neuralforecast. Its defaults are two layers of 128 units (LSTM) or 200 (GRU) that
-#: read 144 steps; the others read a week and need less time for an update.
-RECURRENT: list[Row] = [
-    {},
-    {"input_size": 168, "encoder_n_layers": 1, "encoder_hidden_size": 64},
-]
+#: Recurrent networks of neuralforecast. The defaults are two layers of 128 units that read 144 steps; the others read a week
+#: and need less time for an update.
+_SMALL: Row = {"input_size": 168, "encoder_n_layers": 1, "encoder_hidden_size": 64}
+RECURRENT: list[tuple[str, Row]] = [("LSTM", {}), ("LSTM", _SMALL), ("GRU", _SMALL)]
 
 
 def recurrent(
-    name: str, train: list[Any], horizon: int, seconds: float, errors: Callable, settings: Row
+    name: str, train: list[Any], horizon: int, seconds: float, errors: Callable, model: str, settings: Row
 ) -> list[Row]:
-    """LSTM and GRU of neuralforecast, at most 1000 updates, which end after `seconds` if they are not done by then."""
+    """A recurrent network of neuralforecast after at most 1000 updates, or `seconds` if they are not done by then."""
     if not installed("neuralforecast"):
         return []
-    from neuralforecast import NeuralForecast
-    from neuralforecast.models import GRU, LSTM
+    from neuralforecast import NeuralForecast, models
 
-    frame, rows = long_frame(train), []
-    for model in (LSTM, GRU):
-        with quiet():
-            limit = datetime.timedelta(seconds=seconds)
-            peer = NeuralForecast(models=[model(h=horizon, max_time=limit, **settings, **_QUIET)], freq=1)
-            cpu = time.process_time()
-            _, fit_s = timed(lambda peer=peer: peer.fit(df=frame))
-            cpu, updates = time.process_time() - cpu, len(peer.models[0].train_trajectories)
-            out, predict_s = timed(peer.predict)
-        values = out[model.__name__].to_numpy().reshape(-1, horizon)
-        words = ", ".join(f"{key}={value!r}" for key, value in settings.items()) or "defaults"
-        row = {"data": name, "model": f"neuralforecast {model.__name__}, {words}", "updates": updates}
-        rows.append(row | {"fit_s": fit_s, "fit_cpu_s": cpu, "predict_s": predict_s} | errors(values))
-    return rows
+    frame = long_frame(train)
+    with quiet():
+        limit = datetime.timedelta(seconds=seconds)
+        network = getattr(models, model)(h=horizon, max_time=limit, **settings, **_QUIET)
+        peer = NeuralForecast(models=[network], freq=1)
+        cpu = time.process_time()
+        _, fit_s = timed(lambda: peer.fit(df=frame))
+        cpu, updates = time.process_time() - cpu, len(peer.models[0].train_trajectories)
+        out, predict_s = timed(peer.predict)
+    values = out[model].to_numpy().reshape(-1, horizon)
+    words = ", ".join(f"{key}={value!r}" for key, value in settings.items()) or "defaults"
+    row = {"data": name, "model": f"neuralforecast {model}, {words}", "updates": updates}
+    return [row | {"fit_s": fit_s, "fit_cpu_s": cpu, "predict_s": predict_s} | errors(values)]
 
 
 def nlinear(y: Any, horizon: int, n_train: int, n_validation: int, n_test: int) -> list[Row]:
