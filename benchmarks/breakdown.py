@@ -190,7 +190,7 @@ def markdown(rows: Sequence[Row], info: dict[str, Any]) -> str:
         *table(head, lines),
         "",
         f"The sum of the parts is within {MOST_OFF:.0%} of the whole in {held} of {len(rows)} rows; "
-        f"{sum(row.tries > 1 for row in rows)} were measured more than once, at most {TRIES} times, until it was.",
+        f"{sum(row.tries > 1 for row in rows)} were measured more than once (`tries` in the JSON file).",
     ]
     counted = [row for row in rows if row.counters]
     names = [name for name in EVENTS if any(name in row.counters for row in counted)]
