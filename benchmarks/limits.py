@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -46,6 +47,8 @@ RESULTS = Path(__file__).parent / "results"
 NEAR = 0.85
 #: Numbers of a step of which the pointwise speed is measured.
 _POINTWISE_NUMBERS = 2048
+#: Rows, depth and columns of a product that fits the caches; repetitions by which its speed is measured, on each thread.
+_WORK, _REPEATS = (64, 256, 512), 30
 
 
 @numba.njit(nogil=True)
@@ -112,7 +115,7 @@ def _products(state, parts, *args):
 
 def micro_kernel_work(flop: float, threads: int = 1) -> Callable[[], Any]:
     """A function that runs `flop` operations of the micro-kernel on `threads` threads, at a size that fits the caches."""
-    m, k, n = 64, 256, 512
+    m, k, n = _WORK
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal(shape).astype("float32") for shape in ((m, k), (k, n)))
     packed = np.zeros(matmul.packed_size(k, n, b.dtype), b.dtype)
@@ -216,13 +219,16 @@ class Near:
 
 def nearness(case: Case, threads: int, seconds: float) -> Near:
     """How near a pass of `threads` threads comes to the limit."""
-    work = micro_kernel_work(product_flop(case), threads)
+    # Whole repetitions of one product, because that of a small case would take less time than a hand-over.
+    flop = _REPEATS * threads * 2.0 * math.prod(_WORK)
+    work = micro_kernel_work(flop, threads)
     (ours,) = fastrnn_contenders(case, (threads,))
     times = time_side_by_side([Contender("limit", str(threads), work, work), ours], seconds=seconds)
     # The best of the products, because it is a limit.
     per_number = pointwise_seconds(case.cell, case.size.units, training=case.kind == "training")
     pointwise = per_number * case.rows * case.size.units / threads
-    return Near(str(case), threads, float(np.min(times[0])), pointwise, float(np.median(times[1])))
+    products = float(np.min(times[0])) * product_flop(case) / flop
+    return Near(str(case), threads, products, pointwise, float(np.median(times[1])))
 
 
 def markdown(found: Sequence[Near], info: dict[str, Any]) -> str:

@@ -153,6 +153,7 @@ def test_limits_hold_a_pass_against_products_and_functions(tmp_path, capsys):
     found = json.loads((tmp_path / f"limits{breakdown.suffix()}.json").read_text())["rows"]
     assert [row["case"] for row in found] == [f"{case}-float32" for case in cases]
     assert all(0 < row["pointwise"] < row["measured"] for row in found)
+    assert all(0 < row["products"] < row["measured"] for row in found)  # of a few thousand operations
     near = limits.Near("lstm-inference-B1xT1xI1xH1-float32", 1, 0.5, 0.35, 1.0)
     assert near.share == pytest.approx(0.85)
     info = {"cpu": "", "cores": 2, "vector": "AVX2", "date": "", "versions": {}}
