@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastrnn.forecasting.distributions import DISTRIBUTIONS, HorizonLoss, make_head
-from fastrnn.forecasting.linear import _GROWTHS, _PENALTIES, LinearForecast, fit_linear
+from fastrnn.forecasting.linear import LinearForecast, fit_linear
 from fastrnn.forecasting.targets import Reference, SeriesHistory, TargetPlan, references_for
 
 
@@ -170,56 +170,6 @@ def test_fit_linear_finds_the_weights_of_a_series_that_follows_them():
     with_gap = fit_linear([np.array(values) for values in y], 8, 3)
     np.testing.assert_allclose(with_gap.weights, linear.weights, atol=0.01)
     assert np.isfinite(with_gap.weights).all()
-
-
-@pytest.mark.parametrize("lengths", [(150, 90), (20,)], ids=["judged", "too short to judge"])
-def test_fit_linear_matches_least_squares_by_rows_and_cross_validation(lengths):
-    """Rows of windows, a stacked least-squares problem for each penalty, and a loop over the parts that judge."""
-    window, horizon, season = 12, 3, 4
-    rng = np.random.default_rng(0)
-    series = [np.cumsum(rng.normal(size=n)) + 3 * np.sin(np.arange(n) * np.pi / 2) for n in lengths]
-    rows = [[[], []] for _ in range(4)]  # of each part: those in the gap at its start, and the others
-    for s in series:
-        least = 0.0025 * s.var()
-        for part, origins in zip(
-            rows, np.array_split(np.arange(window - 1, len(s) - horizon), 4), strict=True
-        ):
-            for at, t in enumerate(origins):
-                x = s[t - window + 1 : t] - s[t]
-                size = np.sqrt(x.var() + least)
-                part[at >= horizon].append((x / size, (s[t + 1 : t + 1 + horizon] - s[t]) / size))
-    simple = np.zeros((window, horizon))
-    simple[-season:] += 0.5 / season
-    for k in range(horizon):
-        for i in range(window // season):
-            at = window - 1 + (k + 1 - season) - season * i  # the same step, i + 1 seasons before
-            simple[at, k] += 0.5 * 0.7**i / sum(0.7**j for j in range(window // season))
-    simple = simple[:-1]
-
-    def fitted(pairs, penalty, growth, prior):
-        x, y = (np.array(part) for part in zip(*pairs, strict=True))
-        lags = np.arange(window - 1, 0, -1)
-        weight = np.sqrt(penalty * (1 + lags / season) ** growth * np.mean((x * x).sum(axis=0)))
-        design = np.concatenate([x, np.diag(weight)])
-        return np.linalg.lstsq(design, np.concatenate([y, weight[:, None] * prior]), rcond=None)[0]
-
-    solutions = []
-    for growth in _GROWTHS:
-        for prior in (np.zeros_like(simple), simple):
-            errors = {}
-            for penalty in _PENALTIES:
-                errors[penalty] = 0.0
-                if not all(later for _, later in rows):
-                    errors[penalty] = -penalty  # the largest
-                    continue
-                for i in range(4):
-                    w = fitted([p for j in range(4) if j != i for p in rows[j][1]], penalty, growth, prior)
-                    errors[penalty] += sum(np.sum((x @ w - y) ** 2) for x, y in rows[i][1])
-            best = min(errors, key=errors.get)
-            whole = [p for part in rows for pairs in part for p in pairs]
-            solutions.append(fitted(whole, best, growth, prior))
-    weights = fit_linear(series, window, horizon, season).weights
-    np.testing.assert_allclose(weights, np.mean(solutions, axis=0), atol=1e-8)
 
 
 def test_fit_linear_of_what_holds_no_window_is_none():

@@ -259,7 +259,7 @@ class RNNForecaster(ForecasterStates, Judging, Uncertainty, ForecasterParameters
             self._effect = fit_effect(plan, panel, rows, self.seasons_, self.log_)
         if targets.references[-1].kind == "linear":
             known = values_without_effect(self._effect, panel, rows if plan else None, self.log_)
-            linear = fit_linear(known, targets.references[-1].lag, self.horizon, self.seasons_[0])
+            linear = fit_linear(known, targets.references[-1].lag, self.horizon)
             left = targets.references if linear else targets.references[:-1]
             targets = targets._replace(linear=linear, references=left)
         self._encoder = None
