@@ -44,8 +44,9 @@ def test_examples_in_docstrings_run(module, monkeypatch, tmp_path):
                 pytest.importorskip("matplotlib", reason="the extra 'plot' is not installed").use("Agg")
             if "LocalCluster" in text:
                 pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
-            if "read_long" in text:
-                pytest.importorskip("polars", reason="the extra 'frames' is not installed")
+            for library in ("pandas", "polars"):
+                if f"import {library}" in text or ("read_long" in text and library == "polars"):
+                    pytest.importorskip(library, reason="the extra 'frames' is not installed")
             names = dict(vars(sys.modules[value.__module__]))
             runner.run(parser.get_doctest(text, names, f"{module}.{name}{part}", None, None), out=said.append)
     assert not runner.failures, "".join(said)

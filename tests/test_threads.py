@@ -447,7 +447,7 @@ print(time.process_time() - start)
 
 
 @needs_two
-@pytest.mark.parametrize(("given", "least", "most"), [("0", 0, 0.01), ("", 0, 0.02), ("200000", 0.02, 0.4)])
+@pytest.mark.parametrize(("given", "least", "most"), [("0", 0, 0.01), ("", 0, 0.02), ("100000", 0.02, 0.4)])
 def test_idle_threads_wait_actively_for_the_time_that_is_set(
     tmp_path: Path, given: str, least: float, most: float
 ) -> None:

@@ -109,6 +109,10 @@ class Wrapper(Layer):
         for child in self._children.values():
             child.weights_version += 1
 
+    def weights_changed(self) -> None:
+        for child in self._children.values():
+            child.weights_changed()
+
     def inner_layers(self) -> list[Layer]:
         return list(self._children.values())
 

@@ -304,7 +304,7 @@ class Network:
     def weights_changed(self) -> None:
         """Notify all layers that their weights have changed."""
         for layer in self.layers:
-            layer.weights_version += 1
+            layer.weights_changed()
 
     def constrain(self) -> None:
         """Project the weights onto what their constraints allow."""

@@ -336,7 +336,9 @@ class Optimizer(Configurable):
         rate = self.learning_rate
         self._begin(rate)
         for start, stop in plan.runs:
-            p, g = params[start:stop], grads[start:stop]
+            p, g = params, grads
+            if stop - start < params.size:
+                p, g = params[start:stop], grads[start:stop]
             if self.weight_decay:
                 p -= p * p.dtype.type(self.weight_decay * rate)
             self._update(p, g, start, stop, rate)

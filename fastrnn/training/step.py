@@ -291,7 +291,7 @@ class Trainer:
     def _check_gradients(grads: np.ndarray, plan: optimizers.Plan) -> None:
         finite = True
         for start, stop in plan.runs:
-            finite = finite and all_finite(grads[start:stop])
+            finite = finite and all_finite(grads if stop - start == grads.size else grads[start:stop])
         for table in plan.tables:
             rows = grads[table.start : table.stop].reshape(table.shape)[table.rows()]
             finite = finite and all_finite(rows.ravel())

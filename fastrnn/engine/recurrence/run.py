@@ -6,7 +6,6 @@ between calls. Repeated inference with one shape uses `inference`.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -223,8 +222,6 @@ def forward(
 #: The kernels of a pass: for threads with their own sequences, and for threads that split each step.
 _FORWARD = forward_pass, split_forward_pass
 _BACKWARD = backward_pass, split_backward_pass
-#: The context for one thread. A parallel region of one thread takes twice as long to enter.
-_NO_TEAM = contextlib.nullcontext()
 
 
 def _launch(
@@ -238,14 +235,18 @@ def _launch(
     if blocks.long and threads.in_main():
         _launch_interruptibly(entries, arguments, blocks, needed, to_pack)
         return
-    region = threads.parallel_region(blocks.n_threads, blocks.light) if blocks.n_threads > 1 else _NO_TEAM
-    with region as team:
+    # Without a region for one thread, which would take a microsecond to enter and leave.
+    region = threads.parallel_region(blocks.n_threads, blocks.light) if blocks.n_threads > 1 else None
+    team = None if region is None else region.__enter__()
+    try:
         state = ALONE if team is None else team
         if to_pack is not None:
             pack_rows(state, *to_pack)
-        item_size = arguments[3].dtype.itemsize  # of the inputs
-        with launching(needed, item_size):
+        with launching(needed, arguments[3].dtype.itemsize):  # of the inputs
             entries[blocks.n_slices > 1](state, *arguments)
+    finally:
+        if region is not None:
+            region.__exit__()
 
 
 def _launch_interruptibly(entries: Any, arguments: tuple[Any, ...], *how: Any) -> None:
