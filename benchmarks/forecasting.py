@@ -275,7 +275,7 @@ def draw(rows: list[Row], path: Path) -> None:
     ):
         bars = axes.barh([row["model"] for row in shown], [row.get(key, np.nan) for row in shown])
         axes.bar_label(bars, [f"{row[key]:.3g}" if key in row else "" for row in shown], padding=3)
-        axes.margins(x=0.2)
+        axes.margins(x=0.35)
         axes.set_xlabel(label)
     panels[0].invert_yaxis()
     figure.suptitle("M4 Hourly, 48 hours ahead")
