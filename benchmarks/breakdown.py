@@ -34,6 +34,7 @@ import numpy as np
 
 from benchmarks.instrumented import ROOT, copy_with_laps
 from benchmarks.laps import HANDOVER, PARTS, SUPPORTED
+from benchmarks.processes import JsonProcess
 from benchmarks.report import described, table
 from benchmarks.timing import environment, suffix
 from fastrnn.bench.cases import CLOSE_SIZES, KINDS, SIZES, Case, Size, case_named
@@ -83,32 +84,16 @@ class Row:
         return (sum(self.others.values()) - waiting) / self.total
 
 
-class Side:
+class Side(JsonProcess):
     """A process that runs cases with the package of a folder."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         variables = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
-        self.process = subprocess.Popen(
+        super().__init__(
             [sys.executable, "-m", "benchmarks.breakdown_worker", *arguments],
-            env={**(variables if arguments else os.environ), "PYTHONPATH": str(folder)},
-            cwd=folder,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+            {**(variables if arguments else os.environ), "PYTHONPATH": str(folder)},
+            folder,
         )
-
-    def ask(self, **request: Any) -> Any:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        print(json.dumps(request), file=self.process.stdin, flush=True)
-        reply = self.process.stdout.readline()
-        if not reply:
-            raise RuntimeError(f"the process that measures ended with exit code {self.process.wait()}")
-        return json.loads(reply)
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.communicate()
 
 
 def counters(side: Side, calls: int) -> dict[str, float]:

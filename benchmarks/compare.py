@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from benchmarks.processes import JsonProcess
 from benchmarks.report import table
 from fastrnn.bench.cases import CELLS, KINDS, Case, Size
 
@@ -135,28 +136,13 @@ def decide(pairs: Sequence[tuple[ArrayLike, ArrayLike]], bound: float) -> Verdic
 # --- workers ---------------------------------------------------------------------------------------------------------
 
 
-class Worker:
+class Worker(JsonProcess):
     """A process that imports fastrnn of one commit, and runs blocks of calls on request."""
 
     def __init__(self, tree: Path, cache: Path, threads: int) -> None:
         variables = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
         variables.pop("PYTHONPATH", None)
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", str(WORKER), str(ROOT), str(tree), str(threads)],
-            env=variables,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def ask(self, **request: Any) -> Any:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        print(json.dumps(request), file=self.process.stdin, flush=True)
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the worker of {self.process.args[3]} ended: see its message above")  # type: ignore[index]
-        return json.loads(line)
+        super().__init__([sys.executable, "-P", str(WORKER), str(ROOT), str(tree), str(threads)], variables)
 
     def load(self, number: int, case: Case) -> float:
         """Prepare and compile a case; return the seconds of one call."""
@@ -168,16 +154,6 @@ class Worker:
     def time(self, number: int, calls: int) -> float:
         """Seconds per call."""
         return self.ask(run=number, calls=calls)
-
-    def close(self) -> None:
-        if self.process.stdin is not None:
-            self.process.stdin.close()
-        try:
-            self.process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
 
 
 @dataclass(frozen=True)

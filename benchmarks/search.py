@@ -22,7 +22,6 @@ import argparse
 import itertools
 import json
 import os
-import subprocess
 import sys
 import time
 import warnings
@@ -37,6 +36,7 @@ from joblib.externals.loky import get_reusable_executor
 from numpy.typing import NDArray
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
+from benchmarks.processes import JsonProcess
 from benchmarks.report import described, table
 from benchmarks.timing import environment, wait
 from fastrnn.bench.peers import installed, thread_counts
@@ -204,35 +204,25 @@ def serve() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     for line in sys.stdin:
-        library, task, way = json.loads(line)
-        print(json.dumps(run(library, Task(*task), way)), file=answers, flush=True)
+        request = json.loads(line)
+        found = run(request["library"], Task(*request["task"]), request["way"])
+        print(json.dumps(found), file=answers, flush=True)
 
 
-class Process:
+class Process(JsonProcess):
     """A process in which one library searches."""
 
     def __init__(self, library: str) -> None:
         self.library = library
-        self.process = subprocess.Popen(
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        super().__init__(
             [sys.executable, "-c", "from benchmarks.search import serve; serve()"],
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
-            },
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+            {**os.environ, "PYTHONPATH": path},
+            ROOT,
         )
 
     def run(self, task: Task, way: str) -> dict[str, Any]:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        print(json.dumps([self.library, task, way]), file=self.process.stdin, flush=True)
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the process of {self.library} ended with exit code {self.process.wait()}")
-        answer: dict[str, Any] = json.loads(line)
+        answer: dict[str, Any] = self.ask(library=self.library, task=task, way=way)
         return answer
 
     def best_way(self, task: Task, first: bool) -> tuple[str, dict[str, float]]:
@@ -248,9 +238,6 @@ class Process:
             taken = self.run(some, way)["seconds"]
             seconds[way] = min(taken, seconds.get(way, taken))
         return min(seconds, key=seconds.__getitem__), seconds
-
-    def close(self) -> None:
-        self.process.communicate()  # the end of its input ends it
 
 
 def compare(task: Task, rounds: int, quick: bool = False) -> list[dict[str, Any]]:
