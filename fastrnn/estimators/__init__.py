@@ -5,11 +5,11 @@ This package is called by users, and by the modules above it (forecasting, warmu
 """
 
 from fastrnn.estimators.classifier import RNNClassifier
-from fastrnn.estimators.fit_counter import search_progress
+from fastrnn.estimators.joblib_backend import FastRNNBackend  # registered with joblib
 from fastrnn.estimators.many import fit_many
 from fastrnn.estimators.regressor import RNNRegressor
 from fastrnn.estimators.scoring import cross_val_predict, per_step
-from fastrnn.estimators.search import FastRNNBackend  # registered with joblib
+from fastrnn.estimators.search_bar import search_progress
 
 __all__ = [
     "FastRNNBackend",
