@@ -21,8 +21,8 @@ Which settings count, why, and how to measure.
   tried, or with ``FASTRNN_STOCK_NUMBA=1``, kernels are compiled by public functions of Numba only: the same results,
   slower, and 10 to 20 seconds of compiling in each process.
 - **Idle threads wait actively for the next call,** for 0.5 ms, because waking a thread takes longer than a small call.
-  ``FASTRNN_SPIN_US`` sets another time in microseconds. With 0 they sleep at once, for servers and laptops; then small
-  calls that follow each other closely are slower.
+  ``FASTRNN_SPIN_US`` sets another time in microseconds. With 0 they sleep soon after each call, for servers and laptops;
+  then small calls that follow each other closely are slower.
 
 The measured figures, with their commands, are in ``benchmarks/README.md`` and ``benchmarks/results``. ``fastrnn bench``
 times this machine: fastrnn and what is installed of PyTorch, Keras on JAX and ONNX Runtime, in one table and one picture.

@@ -107,7 +107,7 @@ SPINS_BEFORE_YIELD = 2_000
 #: Microseconds. A thread waits actively for work before it sleeps, longer than the time between two passes of a training
 #: step; FASTRNN_SPIN_US sets another time. The least is longer than the time from the waking of a thread to its work.
 SPIN_US, LEAST_SPIN_US = 500, 50
-#: Spins. Their time is measured when the team starts, because it differs between processors by a factor of 4.
+#: Spins. Their time is measured when the team starts, because it differs between processors.
 TIMED_SPINS = 2_000
 #: Nanoseconds, and a fraction of the call. If a call waited longer than both for its last piece, it is late: other processes
 #: use the cores.
@@ -186,5 +186,7 @@ LOOP_COSTS = {
         {1: (15.08, 8.97), 2: (14.15, 9.04), 4: (16.14, 9.49)},
     ),
 }
+#: Ratio. Ways whose costs differ by less take the same time. Chosen, not measured.
+SAME_COST = 1.01
 #: Vectors. Rows of at least this many are wide: with four, a loop for each function begins to gain.
 WIDE_ROW_VECTORS = 4

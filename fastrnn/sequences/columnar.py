@@ -1,6 +1,6 @@
 """Ragged sequences from awkward arrays and from list columns of pyarrow and polars, by their own buffers.
 
-Neither library is imported here: objects of a library can only come from a process that has imported it.
+These libraries are not imported here: objects of a library can only come from a process that has imported it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["read_columnar"]
 
 
 def read_columnar(X: Any, name: str, *, missing: bool = False) -> Any:
-    """Convert an awkward array or a pyarrow column of lists to Ragged; return anything else as it is.
+    """Convert an awkward array or a column of lists (pyarrow, polars) to Ragged; return anything else as it is.
 
     Parameters
     ----------

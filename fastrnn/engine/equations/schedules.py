@@ -43,7 +43,11 @@ def schedules(bits: int, rowwise: bool, vector_bits: int = VECTOR_BITS) -> Sched
         # Of ways that take the same time, that with the fewest functions in a loop, which needs the fewest registers.
         least = min(times[place] for times in costs.forward.values())
         functions, at_once = min(
-            ((cut[0] or ALL, cut[1]) for cut, times in costs.forward.items() if times[place] <= 1.01 * least),
+            (
+                (cut[0] or ALL, cut[1])
+                for cut, times in costs.forward.items()
+                if times[place] <= tuning.SAME_COST * least
+            ),
         )
         return Schedule(functions, at_once=at_once)
 

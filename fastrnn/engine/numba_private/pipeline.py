@@ -1,8 +1,7 @@
 """Numba's compiler without the parts that kernels do not need; ``python -m benchmarks.start`` times a first call.
 
 Numba optimises each function separately and again together with the functions that it calls; it also makes wrappers for
-other callers, and counts references. Here code is optimised once, after all functions that a kernel
-calls are inlined.
+other callers, and counts references. Here code is optimised once, after all functions that a kernel calls are inlined.
 """
 
 from __future__ import annotations

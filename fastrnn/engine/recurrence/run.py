@@ -235,7 +235,7 @@ def _launch(
     if blocks.long and threads.in_main():
         _launch_interruptibly(entries, arguments, blocks, needed, to_pack)
         return
-    # Without a region for one thread, which would take a microsecond to enter and leave.
+    # One thread has no other to share with. A context that does nothing would show in the times of small layers.
     region = threads.parallel_region(blocks.n_threads, blocks.light) if blocks.n_threads > 1 else None
     team = None if region is None else region.__enter__()
     try:

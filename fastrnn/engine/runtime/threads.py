@@ -5,8 +5,9 @@ a parallel kernel, and gives it the team with which it shares its work. The thre
 pools end the process in a forked child or when two threads use them at the same time, wait for all threads at barriers, and
 add a second of compile time to each kernel.
 
-Idle threads wait actively for the next call, for 0.5 ms, and then sleep: waking one takes some 50 us. The environment
-variable FASTRNN_SPIN_US sets another time in microseconds; with 0, they sleep as soon as a call has ended.
+Idle threads wait actively for the next call and then sleep, because waking a thread takes longer than a small call. The
+environment variable FASTRNN_SPIN_US sets for how many microseconds (see `tuning.SPIN_US`); with 0, they sleep soon after
+each call.
 """
 
 from __future__ import annotations
