@@ -2,7 +2,7 @@
 
 Both fit the same network to the same data with the same global batches. They take turns, fit by fit. The time of an epoch is
 the difference of a long and a short fit, divided by their difference in epochs: compiling and moving the data don't count.
-The target is 75% of the speed of one process. With --out: cluster.json and cluster.md.
+The target is 75% of the speed of one process. Writes benchmarks/results/cluster.json and cluster.md.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from benchmarks.timing import environment
 from fastrnn import RNNClassifier
 from fastrnn.bench.rows import table
 
+RESULTS = Path(__file__).parent / "results"
 TARGET = 0.75
 #: Epochs of the short fit.
 SHORT = 2
@@ -92,15 +93,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("units", 64), ("inputs", 16), ("steps", 50), ("samples", 16384), ("batch", 4096), ("epochs", 4), ("rounds", 3),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=value, help=f"(default {value})")
-    parser.add_argument("--out", type=Path, default=None, help="folder to write to")
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS, help="folder to write to (default benchmarks/results)"
+    )
     args = parser.parse_args(argv)
     info, found = environment(), measure(args)
     text = "\n".join([described(info), "", *lines(found)]) + "\n"
     print(text)
-    if args.out is not None:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "cluster.json").write_text(json.dumps({"environment": info, **found}, indent=1) + "\n")
-        (args.out / "cluster.md").write_text(text)
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "cluster.json").write_text(json.dumps({"environment": info, **found}, indent=1) + "\n")
+    (args.out / "cluster.md").write_text(text)
     return 0
 
 

@@ -20,8 +20,13 @@ pytestmark = pytest.mark.filterwarnings(
 
 import dask.array as da  # noqa: E402
 
-from fastrnn.distributed import DaskRNNClassifier, DaskRNNRegressor, communication  # noqa: E402
-from fastrnn.distributed.cluster import Numbers  # noqa: E402
+from fastrnn.distributed import (  # noqa: E402
+    DaskRNNClassifier,
+    DaskRNNRegressor,
+    communication,
+    workers,  # noqa: E402
+)
+from fastrnn.distributed.cluster import Cluster, Numbers, _Gradients  # noqa: E402
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((90, 6, 3))
@@ -133,6 +138,65 @@ def test_dask_training_survives_a_lost_worker(caplog):
     for ours, theirs in zip(many.model_.get_weights(), one.model_.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
     assert "was lost" in caplog.text
+
+
+def handlers_of_fits(client):
+    """Names under which workers pass requests on to tasks of fits."""
+
+    def names(dask_worker):
+        return [name for name in dask_worker.handlers if str(name).startswith("fastrnn-")]
+
+    return [name for found in client.run(names).values() for name in found]
+
+
+def test_dask_training_through_the_scheduler_equals_direct_training(client, monkeypatch):
+    """Where the calling process can't connect to the workers, the scheduler passes messages on."""
+    direct = DaskRNNClassifier(**OPTIONS).fit(spread(X), Y)
+    asked = []
+
+    async def unreachable(self, address):
+        asked.append(address)
+        return False
+
+    monkeypatch.setattr(workers.Workers, "_reachable", unreachable)
+    passed_on = DaskRNNClassifier(**OPTIONS).fit(spread(X), Y)
+    assert len(set(asked)) == 2
+    for ours, theirs in zip(passed_on.model_.get_weights(), direct.model_.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_dask_training_starts_tasks_again_that_have_ended(client, monkeypatch, caplog):
+    """They end if the calling process is silent for long, as it may be gone."""
+    gradient = Cluster.gradient
+
+    def slow(self, *arguments):
+        time.sleep(0.3)
+        return gradient(self, *arguments)
+
+    monkeypatch.setattr(workers, "SILENCE_SECONDS", 0.1)
+    monkeypatch.setattr(Cluster, "gradient", slow)
+    options = {**OPTIONS, "max_iter": 1}
+    one = DaskRNNClassifier(**options).fit(spread(X), Y)
+    monkeypatch.undo()
+    again = DaskRNNClassifier(**options).fit(spread(X), Y)
+    assert "no request for" in caplog.text
+    for ours, theirs in zip(again.model_.get_weights(), one.model_.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_dask_training_raises_the_error_of_a_worker_and_ends_its_tasks(client, monkeypatch):
+    def fails(self, *arguments):
+        raise FileNotFoundError("no such block")
+
+    model = DaskRNNClassifier(**OPTIONS)
+    with monkeypatch.context() as patch:
+        patch.setattr(_Gradients, "__call__", fails)
+        with pytest.raises(FileNotFoundError, match="no such block"):
+            model.fit(spread(X), Y)
+    assert "model_" not in vars(model)
+    assert handlers_of_fits(client) == []
+    model.fit(spread(X), Y)
+    assert handlers_of_fits(client) == []
 
 
 def test_dask_bad_input_is_refused_before_any_work(client):

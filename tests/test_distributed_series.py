@@ -70,9 +70,9 @@ def test_dask_forecaster_keeps_the_series_on_the_workers_and_sends_them_once(cli
     seen = []
     compute = module._Series.compute
 
-    def watched(self, function, arguments):
+    def watched(self, arguments):
         seen.append((self, arguments))
-        return compute(self, function, arguments)
+        return compute(self, arguments)
 
     monkeypatch.setattr(module._Series, "compute", watched)
     DaskRNNForecaster(**OPTIONS).fit(SERIES)
@@ -84,7 +84,7 @@ def test_dask_forecaster_keeps_the_series_on_the_workers_and_sends_them_once(cli
     assert sorted(np.concatenate([lengths for *_, lengths in held])) == sorted(LENGTHS)
     states = 4 * OPTIONS["units"] * OPTIONS["batch_size"] * 2
     for _, arguments in seen:
-        for weights, _, rows, _, _ in arguments:
+        for weights, rows, *_ in arguments.values():
             assert rows.nbytes <= 8 * OPTIONS["batch_size"]
             assert weights.nbytes < 4000 + states
 

@@ -1,8 +1,8 @@
 r"""Training on several machines, with dask (extra ``dask``): each update is computed by all workers of a cluster together.
 
 A global batch of B sequences is divided by where its sequences lie. Each worker computes the gradient of its share and sends
-it to the process that calls `fit`. There the gradients are added up, one update is made, and the new weights are sent to all
-workers with the next batch:
+it to the process that calls `fit`, directly where that process can connect to it, and through the scheduler otherwise. There
+the gradients are added up, one update is made, and the new weights are sent to all workers with the next batch:
 
 .. math:: g = \sum_k \frac{B_k}{B} g_k
 
@@ -15,7 +15,9 @@ Both take equally long at a global batch of
 
 .. math:: B = \frac{2 K^2 P s}{w c}
 
-sequences, and larger batches use the workers better. :func:`communication` gives these figures.
+sequences, and larger batches use the workers better. :func:`communication` gives these figures. A message takes a few
+milliseconds more, whatever it holds. ``python -m benchmarks.cluster`` measures two workers of one thread beside one process
+with two threads; its results are in benchmarks/results/cluster.md of the repository.
 
 In one process, :class:`DaskBatches` gives models the blocks of dask arrays that are larger than its memory.
 """

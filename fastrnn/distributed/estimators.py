@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.distributed.cluster import Cluster, ClusterTrainer, Numbers, default_client
+from fastrnn.distributed.cluster import Cluster, ClusterTrainer, Numbers
+from fastrnn.distributed.workers import default_client
 from fastrnn.estimators import RNNClassifier, RNNRegressor
 from fastrnn.extras import extra
 from fastrnn.optimizers import Plan
@@ -103,16 +104,15 @@ class _OnCluster:
         me: Any = self
         model = me.model_
         cluster, local, plan = me._cluster, model.trainer, model.plan
-        cluster.share_model(model)
         n_weights = len(model.weight_vector)
         # All rows of embedding tables are updated: those that a batch uses are known to the workers only.
         model.plan = Plan(plan.variables, [(0, n_weights)], [])
         numbers = Numbers(cluster.bounds[-1], me.vocabulary_size)
-        model.trainer = ClusterTrainer(local, cluster, numbers, me._head()[0])
         try:
-            return super()._many_epochs(data, held_out, scale)  # type: ignore[misc]
+            with cluster.training(model):
+                model.trainer = ClusterTrainer(local, cluster, numbers, me._head()[0])
+                return super()._many_epochs(data, held_out, scale)  # type: ignore[misc]
         finally:
-            cluster.look()
             model.trainer, model.plan = local, plan
 
     def _lazily(self, method: str, X: Any, dtype: Any, n_columns: int | None) -> Any:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.distributed.cluster import Workers, default_client, own_model, update
+from fastrnn.distributed.cluster import update
+from fastrnn.distributed.workers import Workers, default_client
 from fastrnn.forecasting import RNNForecaster
 from fastrnn.training.data import Batch
 from fastrnn.training.step import Trainer
@@ -49,33 +50,34 @@ def _padded(parts: list[NDArray[Any]], start: int, stop: int) -> NDArray[Any]:
     return found
 
 
-def _piece(
-    fixed: tuple[str, Any, int],
-    weights: NDArray[Any],
-    held: tuple[Any, ...],
-    rows: NDArray[Any],
-    steps: tuple[int, int],
-    states: States,
-) -> _Share:
-    """Loss and gradient of a piece of the sequences `rows` that this worker holds."""
-    x, y, lengths = held
-    mask = np.arange(*steps) < lengths[rows][:, None]
-    if not mask.any():
-        return _Share(0.0, 0.0, None, states)
-    model = own_model(*fixed)
-    model.params = weights
-    model.bind_weights()
-    recurrent = [layer for layer in model.layers if layer.has_states]
-    for k, layer in enumerate(recurrent):
-        layer.stateful, layer.states = True, None if states is None else states[k]
-    inputs, targets = (_padded([values[i] for i in rows], *steps) for values in (x, y))
-    batch = Batch(model.layers[0].as_input(inputs), targets, None, None if mask.all() else mask)
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        judged = model.trainer.judge(model, batch, training=True)
-        model.back(judged.grad, judged.caches, judged.from_logits)
-    n_steps = model.loss.batch_weight(targets, judged.y, None, judged.mask)
-    grads = model.vectors()[1]
-    return _Share(n_steps * judged.loss, n_steps, n_steps * grads, [layer.states for layer in recurrent])
+class _Pieces:
+    """Losses and gradients of the network for pieces of the sequences that a worker holds."""
+
+    def __init__(self, model: Any, held: tuple[Any, ...]) -> None:
+        self.model, self.held = model, held
+
+    def __call__(
+        self, weights: NDArray[Any], rows: NDArray[Any], steps: tuple[int, int], states: States
+    ) -> _Share:
+        """What the sequences `rows` contribute to a piece."""
+        x, y, lengths = self.held
+        mask = np.arange(*steps) < lengths[rows][:, None]
+        if not mask.any():
+            return _Share(0.0, 0.0, None, states)
+        model = self.model
+        model.params = weights
+        model.bind_weights()
+        recurrent = [layer for layer in model.layers if layer.has_states]
+        for k, layer in enumerate(recurrent):
+            layer.stateful, layer.states = True, None if states is None else states[k]
+        inputs, targets = (_padded([values[i] for i in rows], *steps) for values in (x, y))
+        batch = Batch(model.layers[0].as_input(inputs), targets, None, None if mask.all() else mask)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            judged = model.trainer.judge(model, batch, training=True)
+            model.back(judged.grad, judged.caches, judged.from_logits)
+        n_steps = model.loss.batch_weight(targets, judged.y, None, judged.mask)
+        grads = model.vectors()[1]
+        return _Share(n_steps * judged.loss, n_steps, n_steps * grads, [layer.states for layer in recurrent])
 
 
 # ---- in the calling process
@@ -111,25 +113,19 @@ class _Series(Workers):
                 warnings.filterwarnings("ignore", message="Sending large graph")
                 self.held.append(client.submit(_hold, None, x, y, pure=False))
 
+    def training(self, model: Any) -> Any:
+        """A context in which the workers compute gradients of the network."""
+        return self.computing(model, _Pieces, self.held)
+
     def gradient(
         self, weights: NDArray[Any], rows: NDArray[Any], steps: tuple[int, int], states: dict[int, States]
     ) -> tuple[float, NDArray[Any] | None]:
         """Loss and gradient of some steps of the sequences `rows`; `states` are replaced."""
-        here = np.unique(self.places[rows])
+        here = np.unique(self.places[rows]).tolist()
         found: list[_Share] = self.compute(
-            _piece,
-            [
-                (
-                    weights,
-                    self.held[k],
-                    self.numbers[rows[self.places[rows] == k]],
-                    steps,
-                    states.get(int(k)),
-                )
-                for k in here
-            ],
+            {k: (weights, self.numbers[rows[self.places[rows] == k]], steps, states.get(k)) for k in here}
         )
-        states.update(zip(map(int, here), (share.states for share in found), strict=True))
+        states.update(zip(here, (share.states for share in found), strict=True))
         n_steps = sum(share.n_steps for share in found)
         grads = [share.gradient for share in found if share.gradient is not None]
         if not grads:
@@ -243,10 +239,9 @@ class DaskRNNForecaster(RNNForecaster):
         model = self.model_
         local = model.trainer
         series = _Series(self._client, sequences, self.dtype, self.n_jobs or 1)
-        series.share_model(model)
-        model.trainer = _SeriesTrainer(local, series, model.layers[-1].units)
         try:
-            return super()._fit_network(sequences, held_out, epochs, callbacks)
+            with series.training(model):
+                model.trainer = _SeriesTrainer(local, series, model.layers[-1].units)
+                return super()._fit_network(sequences, held_out, epochs, callbacks)
         finally:
-            series.look()
             model.trainer = local
