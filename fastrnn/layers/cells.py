@@ -15,6 +15,7 @@ from fastrnn.checks import flag, number
 from fastrnn.engine.recurrence import run
 from fastrnn.engine.recurrence.contract import traits
 from fastrnn.engine.recurrence.inference import InferencePlan, prepare, step_program
+from fastrnn.engine.recurrence.training_pass import PassTape, TrainingPass
 from fastrnn.engine.recurrence.unrolled import unrolled_if_small
 from fastrnn.layers.arithmetic import check_activation
 from fastrnn.layers.arrays import check_positive_int
@@ -25,12 +26,15 @@ from fastrnn.random import check_seed
 
 __all__ = ["Cell"]
 
+#: Shapes of batches for which a cell keeps what its passes need. They are forgotten if there are more.
+_MOST_SHAPES = 32
+
 
 class _Cache(NamedTuple):
     """What `backward_sequence` needs."""
 
     #: What the engine saved for each time step.
-    tape: run.Tape
+    tape: run.Tape | PassTape
     #: Booleans ``(batch,)``, True for sequences whose last output is their state; None if all are True.
     ends_valid: np.ndarray | None
     #: Whether all outputs were given.
@@ -125,6 +129,7 @@ class Cell(Layer):
         if seed is not None:
             super().set_seed(seed)
         self._packed: tuple[int, run.Weights, np.ndarray] | None = None
+        self._training: dict[Any, TrainingPass | None] = {}
 
     def set_seed(self, seed: int | np.random.SeedSequence | None) -> None:
         # A layer with a seed keeps it when a model seeds its layers.
@@ -156,7 +161,11 @@ class Cell(Layer):
 
     def kernel_weights(self) -> run.Weights:
         """The weights in the form that the engine's kernels take."""
-        weights, parts = self._weights, self._traits
+        return self._as_kernel(self._weights)
+
+    def _as_kernel(self, weights: dict[str, np.ndarray]) -> run.Weights:
+        """Weights or gradients in the form that the engine's kernels take."""
+        parts = self._traits
         bias, recurrent_bias = weights.get("bias"), None
         if bias is not None and bias.ndim == 2:
             bias, recurrent_bias = bias
@@ -171,6 +180,38 @@ class Cell(Layer):
             packed = run.pack_weights(self.kernel_cell(), weights)
             self._packed = self.weights_version, weights, packed
         return self._packed[1:]
+
+    def _training_pass(self, x: np.ndarray, options: TimeOptions) -> TrainingPass | None:
+        """The passes for dense inputs of this shape and memory order; None where they are not prepared."""
+        weights = self._weights
+        time_major = not x.flags.c_contiguous and x.transpose(1, 0, 2).flags.c_contiguous
+        key = x.shape, time_major, options
+        known = self._training.get(key)
+        if known is not None:
+            # A model may have moved the weights into its vector.
+            if known.weights.kernel is weights["kernel"]:
+                return known
+        elif key in self._training:
+            return None
+        if len(self._training) >= _MOST_SHAPES:
+            self._training.clear()
+        cell = self.kernel_cell(options.unroll)
+        if (
+            x.shape[2] == len(weights["kernel"])
+            and x.dtype == self._dtype
+            and TrainingPass.suits(cell, x.shape, options.n_threads)
+        ):
+            known = TrainingPass(
+                cell,
+                self.kernel_weights(),
+                self._as_kernel(self._grads),
+                x.shape,
+                time_major=time_major,
+                reverse=options.reverse,
+                sequences=options.sequences,
+            )
+        self._training[key] = known
+        return known
 
     def take_gradients(self, gradients: run.Weights) -> None:
         """Copy the engine's gradients into the layer's gradients."""
@@ -351,6 +392,11 @@ class Cell(Layer):
         cache : object
             For :meth:`backward_sequence`; None unless `training`.
         """
+        if training and mask is None and not (self.dropout or self.recurrent_dropout):
+            ready = self._training_pass(x, options)
+            if ready is not None:
+                out, final, tape = ready.forward(x, states)
+                return (final[0] if out is None else out), list(final), _Cache(tape, None, options.sequences)
         n_batch, _, n_inputs = x.shape
         mask = options.in_order(mask)
         input_masks, recurrent_masks = self.draw_masks(n_batch, n_inputs) if training else (None, None)
@@ -400,8 +446,11 @@ class Cell(Layer):
                 if d_out is not None:
                     d_final[0] += d_out if cache.ends_valid is None else d_out * cache.ends_valid[:, None]
                 d_out = None
-        dx, d_state0, gradients = run.backward(tape, d_out, d_final, need_dx=need_dx)
-        self.take_gradients(gradients)
+        if isinstance(tape, PassTape):
+            dx, d_state0 = tape.of.backward(tape, d_out, d_final, need_dx)
+        else:
+            dx, d_state0, gradients = run.backward(tape, d_out, d_final, need_dx=need_dx)
+            self.take_gradients(gradients)
         return dx, list(d_state0)
 
     def prepare(self, shape: tuple[int, ...], options: TimeOptions) -> InferencePlan | None:
@@ -426,4 +475,7 @@ class Cell(Layer):
         return Streamed(program.calls, state[0], (list(state),))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_packed": None}
+        return {**super().__getstate__(), "_packed": None, "_training": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({"_training": {}, **state})  # pickles of earlier versions have none

@@ -31,6 +31,7 @@ __all__ = [
     "column_groups",
     "dense_plan",
     "is_long",
+    "needs_one_thread",
     "packing",
     "plan_back",
     "plan_pass",
@@ -276,6 +277,15 @@ def slice_count(cell: Any, n_batch: int, n_steps: int, n_inputs: int, n_threads:
         return 1
     own, shared = max(tuning.MIN_PRODUCT_ROWS, -(-n_batch // n)), max(tuning.MIN_PRODUCT_ROWS, n_batch) / n
     return n if (own - shared) * weights > tuning.SPLIT_STEP_COST[min(n_batch, 2) - 1] else 1
+
+
+def needs_one_thread(cell: Any, n_batch: int, n_steps: int, n_inputs: int, n_threads: int | None) -> bool:
+    """Whether a training pass runs on one thread, however many are free."""
+    if n_threads == 1:
+        return True
+    parts, work = traits(cell), _work(cell, n_batch * n_steps, n_inputs)
+    slices = n_batch * parts.recurrent * parts.n_gates * cell.n_units**2 // tuning.MIN_SLICE_WORK
+    return (n_batch == 1 or work < tuning.MIN_THREAD_WORK) and (work < tuning.MIN_WAKING_WORK or slices < 2)
 
 
 class BackPlan(NamedTuple):
