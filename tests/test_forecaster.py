@@ -79,16 +79,50 @@ def test_update_does_not_change_weights():
     np.testing.assert_array_equal(f.model_.params, before)
 
 
-def test_future_does_not_change_earlier_forecasts_of_a_backtest():
-    y, other = wave(150), wave(150)
-    other[130:] = np.exp(np.arange(20))
-    f = forecaster(quantiles=(0.1, 0.5, 0.9)).fit(y[:100])
-    one, two = (f.backtest(v, start=100).series[0] for v in (y, other))
-    before = one.origins < 130
-    assert before.sum() == 31
-    np.testing.assert_array_equal(one.forecast[before], two.forecast[before])
-    np.testing.assert_array_equal(one.quantiles[before], two.quantiles[before])
-    assert (one.forecast[~before] != two.forecast[~before]).any()
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"quantiles": (0.1, 0.5, 0.9)},
+        {"distribution": "student_t", "lags": (3, 12)},
+        {"distribution": "negative_binomial"},
+        {"target": "linear", "logarithm": False},
+        {"target": "smooth", "cell": "lstm", "units": (6, 4)},
+    ],
+    ids=["quantiles", "student_t-lags", "counts", "linear", "smooth-stacked"],
+)
+@pytest.mark.parametrize("n_series", [1, 2, 24])
+def test_future_does_not_change_earlier_forecasts_of_a_backtest(n_series, options):
+    y = [np.round(wave(150 - i % 3, seed=i)) for i in range(n_series)]
+    other = [v.copy() for v in y]
+    for v in other:
+        v[130:] = np.round(np.exp(np.arange(len(v) - 130)))
+    f = forecaster(**options).fit([v[:100] for v in y])
+    for one, two in zip(*(f.backtest(v, start=100).series for v in (y, other)), strict=True):
+        before = one.origins < 130
+        assert before.sum() == 31
+        np.testing.assert_array_equal(one.forecast[before], two.forecast[before])
+        if one.quantiles is not None:
+            np.testing.assert_array_equal(one.quantiles[before], two.quantiles[before])
+        assert (one.forecast[~before] != two.forecast[~before]).any()
+
+
+def test_update_runs_the_network_over_new_steps_only(monkeypatch):
+    from fastrnn.forecasting import network
+
+    seen = []
+    advance = network.advance
+
+    def counted(model, features, *rest):
+        seen.append([len(part) for part in features])
+        return advance(model, features, *rest)
+
+    y = [wave(100), wave(80, seed=1)]
+    f = forecaster().fit(y)
+    monkeypatch.setattr(network, "advance", counted)
+    f.predict()
+    f.update([wave(3), wave(1)]).predict()
+    f.update([wave(1), wave(1)]).predict()
+    assert seen == [[3, 1], [1, 1]]
 
 
 def test_linear_target_is_fitted_in_fit_and_goes_on(tmp_path):
@@ -270,14 +304,19 @@ def test_early_stopping_holds_the_last_steps_back():
 @pytest.mark.parametrize(
     ("y", "expected"), [(np.full(40, 7.0), 7.0), (np.zeros(40), 0.0)], ids=["constant", "zeros"]
 )
-def test_constant_series_is_forecast_as_it_is(y, expected):
-    np.testing.assert_allclose(forecaster().fit(y).predict(), expected, atol=1e-4)
+def test_constant_series_is_forecast_as_it_is_and_warned_of(y, expected):
+    with pytest.warns(UserWarning, match="series 0 is constant; the forecast is near that value"):
+        f = forecaster().fit(y)
+    np.testing.assert_allclose(f.predict(), expected, atol=1e-4)
 
 
 def test_short_and_missing_series_have_a_defined_forecast_and_a_warning():
     y = [wave(100), np.array([5.0]), np.full(50, np.nan), wave(100, level=30)]
-    with pytest.warns(UserWarning, match="series 2 has no known value"):
+    with pytest.warns(UserWarning, match="known value") as record:
         f = forecaster().fit(y)
+    missing, short = (str(warning.message) for warning in record)
+    assert missing.startswith("series 2 has no known value; the forecast is the median")
+    assert short.startswith("series 1 has no more known values than horizon=6; the forecast starts from")
     out = f.predict()
     assert all(np.isfinite(part).all() for part in out)
     np.testing.assert_allclose(out[1], 5.0, rtol=0.3)
@@ -287,7 +326,18 @@ def test_short_and_missing_series_have_a_defined_forecast_and_a_warning():
         f.update([np.array([1.0])] * 4)
 
 
-@pytest.mark.filterwarnings("ignore:series 1 has no known value")
+def test_warnings_of_many_series_are_one_of_each_kind():
+    y = [wave(40), *[np.full(40, float(i)) for i in range(7)], *[np.full(40, np.nan)] * 2]
+    with pytest.warns(UserWarning, match="^series ") as record:
+        forecaster().fit(y)
+    messages = [str(warning.message) for warning in record]
+    assert [m.split(";")[0] for m in messages] == [
+        "series 8, 9 have no known value",
+        "series 1, 2, 3, 4, 5 and 2 more are constant",
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:series 1 has no known value", "ignore:series 2, 3 are constant")
 @pytest.mark.parametrize("distribution", ["normal", "student_t", "poisson", "negative_binomial"])
 def test_missing_series_has_defined_quantiles_intervals_and_samples(distribution):
     y = [np.round(wave(100)), np.full(50, np.nan), np.full(60, 7.0), np.zeros(60)]
@@ -317,6 +367,7 @@ def test_missing_steps_are_not_scored():
     np.testing.assert_allclose(f.score(late), -expected, rtol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:series 0 is constant")
 @pytest.mark.parametrize(
     ("y", "later"), [(np.full(60, 7.0), np.full(6, 8.0)), (wave(60), np.full(6, np.nan))]
 )

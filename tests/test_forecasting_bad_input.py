@@ -193,6 +193,11 @@ def test_a_frequency_of_integer_stamps_is_an_integer():
     assert len(forecaster(freq=1).fit(y)._series[0].history) == 2 * N - 1
     with pytest.raises(ValueError, match=r"freq='h': the stamps of series 'load' are integers"):
         forecaster(freq="h").fit(y)
+    for freq in (0, -2, True):
+        with pytest.raises(
+            ValueError, match=f"freq={freq!r}.* 'load' are integers; give the positive integer"
+        ):
+            forecaster(freq=freq).fit(y)
 
 
 def test_a_long_frame_of_stamps_with_and_without_a_zone_is_refused():

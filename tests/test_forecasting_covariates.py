@@ -108,13 +108,19 @@ def test_covariates_of_long_frames_belong_to_their_series():
 
 def test_static_numbers_and_categories_tell_series_apart():
     rng = np.random.default_rng(0)
-    level = np.repeat([-1.0, 1.0], 12)
-    # Each series jumps by its level after every second step: the past alone shows it, the static column at once.
-    y = [20 + np.cumsum(rng.normal(size=100) * 0.1 + s * 0.5) + 60 for s in level]
-    static = [{"trend": "up" if s > 0 else "down", "size": s} for s in level]
-    f = forecaster(season_length=1, max_iter=5).fit(y, static=dict(enumerate(static)))
-    assert f._plan.n_static == 3
+    up = np.arange(24) % 2 == 1
+    # Changes are twice as large as their mean, so that the past alone says little about the direction.
+    y = [100 + np.cumsum(rng.normal(0.5 if u else -0.5, 1, size=60)) for u in up]
+    static = {i: {"trend": "up" if u else "down", "size": 2.0 * u} for i, u in enumerate(up)}
+    f = forecaster(season_length=1, max_iter=60, learning_rate_init=0.01).fit(y, static=static)
     assert f._encoder.categories == {"trend": ["down", "up"]}
+    changes = []
+    for table in (static, {i: static[i ^ 1] for i in static}):  # their own, and those of a neighbour
+        backtest = f.backtest(y, static=table, start=20)
+        changes.append([np.mean(s.forecast[:, -1] - s.truth[:, 0]) for s in backtest.series])
+    own, other = np.array(changes)
+    np.testing.assert_array_equal(own > 0, up)
+    np.testing.assert_array_equal(other > 0, ~up)
 
 
 def test_unseen_category_is_named():
@@ -162,9 +168,23 @@ def test_lags_are_values_beside_the_last():
     f = forecaster(lags=(3, 7), max_iter=1, logarithm=False, season_length=1).fit(y)
     history = f._series[0].history
     scale = history.scale(np.arange(100))
-    np.testing.assert_allclose(
-        history.lagged((3, 7), 50, 60), np.outer(1 / scale[50:60], [-3, -7]), rtol=1e-6
+    expected = np.outer(1 / scale[50:60], [-3, -7])
+    np.testing.assert_allclose(history.lagged((3, 7), 50, 60), expected, rtol=1e-6)
+    np.testing.assert_allclose(f._plan.raw(f._series[0], 50, 60)[:, -2:], expected, rtol=1e-6)
+
+
+def test_lag_beyond_the_references_lowers_the_error():
+    rng = np.random.default_rng(0)
+    y = np.empty(900)
+    y[:37] = rng.normal(size=37)
+    for t in range(37, 900):
+        y[t] = 0.95 * y[t - 37] + 0.3 * rng.normal()
+    options = {"season_length": 1, "max_iter": 40, "dropout": 0.0}
+    with_lags, without = (
+        forecaster(3, lags=lags, **options).fit(y[:700]).backtest(y, start=700).metrics()["mae"]
+        for lags in ((34, 35, 36), None)
     )
+    assert with_lags < 0.85 * without
 
 
 def test_windows_of_known_covariates_are_those_of_the_horizon():

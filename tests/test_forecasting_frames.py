@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from fastrnn.forecasting import RNNForecaster
+from tests.forecasting_cases import check_refused
 
 pd = pytest.importorskip("pandas")
 
@@ -91,11 +92,14 @@ def test_series_and_array_give_the_same_numbers():
     np.testing.assert_array_equal(frame.to_numpy(), forecaster(season_length=12).fit(y).predict())
 
 
-def test_wide_frame_comes_back_wide():
-    y = pd.DataFrame({"a": wave(seed=1), ("b", 2): wave(seed=2)}, index=months())
-    out = forecaster().fit(y).predict(3)
-    assert list(out.columns) == ["a", ("b", 2)]
-    assert list(out.index) == list(pd.date_range("2005-01", periods=3, freq="MS"))
+@pytest.mark.parametrize("kind", ["months", "month periods", "range of steps", "hours of a zone"])
+def test_wide_frame_comes_back_wide(kind):
+    index = INDEXES[kind]
+    y = pd.DataFrame({"a": wave(seed=1), ("b", 2): wave(seed=2)}, index=index)
+    f = forecaster().fit(y[:57])
+    pd.testing.assert_index_equal(f.predict(3).index, index[57:], exact="equiv", check_names=False)
+    assert list(f.update(y[57:]).predict().columns) == ["a", ("b", 2)]
+    assert (f.predict().index > index[-1]).all()
 
 
 def test_long_frame_comes_back_long_with_named_columns():
@@ -229,6 +233,16 @@ BAD = {
         r"series 's1' has the frequency <Hour>, series 's0' has <(Day|1 \* Days?)",
     ),
     "clock put back": (clock_put_back, r"the stamp 2000-10-29 02:00:00 more than once.*UTC"),
+    "no frequency": (
+        lambda: pd.Series(
+            wave(5), index=pd.Timestamp("2000") + pd.to_timedelta([0, 7, 31, 73, 99], "min"), name="load"
+        ),
+        r"'load': no frequency fits its 5 stamps, which start at 2000-01-01 .*pass freq=, .*resample",
+    ),
+    "a single stamp": (
+        lambda: pd.Series([1.0], index=[pd.Timestamp("2000-01-01")], name="load"),
+        r"'load' has the single stamp 2000-01-01 .*, which has no frequency; pass freq=",
+    ),
     "text": (lambda: pd.Series(wave(3), index=["a", "b", "c"]), "index of dtype .*DatetimeIndex"),
     "missing stamp": (
         lambda: pd.Series(wave(3), index=pd.DatetimeIndex(["2000", None, "2002"])),
@@ -255,10 +269,7 @@ BAD = {
 def test_fit_rejects(case):
     make, message = BAD[case]
     f = forecaster().fit(days())
-    before = f.predict()
-    with pytest.raises(ValueError, match=message):
-        f.fit(make())
-    pd.testing.assert_series_equal(f.predict(), before)
+    check_refused(f, lambda: f.fit(make()), message)
 
 
 def test_update_rejects_a_stamp_off_the_grid_and_another_zone():

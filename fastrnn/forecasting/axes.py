@@ -259,9 +259,11 @@ def read_axis(index: Any, freq: Any, series: str) -> RangeAxis | StampAxis:
         )
     check_order(index, series)
     if index.dtype.kind in "iu":
-        if freq is not None and not isinstance(freq, (int, np.integer)):
+        if freq is not None and (
+            not isinstance(freq, (int, np.integer)) or isinstance(freq, bool) or freq < 1
+        ):
             raise ValueError(
-                f"freq={freq!r}: the stamps of series {series} are integers; give the integer step between them"
+                f"freq={freq!r}: the stamps of series {series} are integers; give the positive integer step between them"
             )
         steps = np.diff(index.to_numpy())
         step = int(freq) if freq is not None else int(np.gcd.reduce(steps)) if len(steps) else 1
@@ -282,6 +284,10 @@ def read_axis(index: Any, freq: Any, series: str) -> RangeAxis | StampAxis:
             ) from error
     else:
         frequency = index.freq if isinstance(index, pd.DatetimeIndex) and index.freq else _infer(index)
+    if frequency is None and len(index) == 1:
+        raise ValueError(
+            f"series {series} has the single stamp {index[0]}, which has no frequency; pass freq=, such as 'h', 'D' or 'MS'"
+        )
     if frequency is None:
         raise ValueError(
             f"series {series}: no frequency fits its {len(index)} stamps, which start at {index[0]}; pass freq=, such as "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +22,7 @@ from fastrnn.forecasting.frames import Panel, write_panel
 from fastrnn.forecasting.judging import Judging
 from fastrnn.forecasting.linear import fit_linear
 from fastrnn.forecasting.parameters import ForecasterParameters
-from fastrnn.forecasting.series import FeaturePlan, Series
+from fastrnn.forecasting.series import FeaturePlan, Series, warn_of_little_data
 from fastrnn.forecasting.states import ForecasterStates
 from fastrnn.forecasting.targets import SeriesHistory, TargetPlan, references_for
 from fastrnn.forecasting.uncertainty import Uncertainty
@@ -194,12 +193,7 @@ class RNNForecaster(ForecasterStates, Judging, Uncertainty, ForecasterParameters
         )
         new._read_plans(panel, X, static, targets)
         new._series = new._make_series(panel, X, static)
-        for name, series in zip(panel.names, new._series, strict=True):
-            if not np.isfinite(series.history.last_value):
-                warnings.warn(
-                    f"series {name!r} has no known value; its forecast is the median of the other series",
-                    stacklevel=2,
-                )
+        warn_of_little_data(panel, self.horizon)
         last = [s.history.last_value for s in new._series]
         new._fallback = float(np.nanmedian(last)) if np.isfinite(last).any() else 0.0
         if not np.isfinite(last).any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -9,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.forecasting.covariates import CovariatePlan, calendar_features
-from fastrnn.forecasting.frames import Axis
+from fastrnn.forecasting.frames import Axis, Panel
 from fastrnn.forecasting.targets import SeriesHistory, TargetPlan
 
-__all__ = ["FeaturePlan", "Series", "check_values"]
+__all__ = ["FeaturePlan", "Series", "check_values", "warn_of_little_data"]
 
 
 @dataclass
@@ -150,3 +151,41 @@ def check_values(values: NDArray[Any], start: int, axis: Axis, name: Any, log: b
                 f"series {name!r} is {values[at]} at {axis.name(start + at)}, and a distribution of counts takes whole "
                 "numbers from 0 on; use distribution='normal' or 'student_t'"
             )
+
+
+def warn_of_little_data(panel: Panel, horizon: int) -> None:
+    """Warn of series without a known value, of series not longer than the horizon, and of constant ones.
+
+    Each kind is one warning that names the first five series.
+    """
+    missing, short, constant = [], [], []
+    for name, values in zip(panel.names, panel.values, strict=True):
+        known = values[~np.isnan(values)]
+        if not len(known):
+            missing.append(name)
+        elif len(known) <= horizon:
+            short.append(name)
+        elif known.min() == known.max():
+            constant.append(name)
+    for names, verb, what in (
+        (
+            missing,
+            ("has", "have"),
+            "no known value; the forecast is the median of the last values of the other series",
+        ),
+        (
+            short,
+            ("has", "have"),
+            f"no more known values than horizon={horizon}; the forecast starts from the last one, and what follows it "
+            "was learned from other series",
+        ),
+        (
+            constant,
+            ("is", "are"),
+            "constant; the forecast is near that value, and errors relative to the naive forecast are undefined",
+        ),
+    ):
+        if names:
+            first = ", ".join(repr(name) for name in names[:5])
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            warnings.warn(f"series {first}{more} {verb[len(names) > 1]} {what}", stacklevel=4)
