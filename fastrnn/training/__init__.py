@@ -30,6 +30,6 @@ A model's ``fit`` calls `run_epochs`, ``train_on_batch`` calls `Trainer.train`. 
                              _launch                calls the kernel
 
 Small dense batches take a shorter way: the cell keeps a `TrainingPass` (engine/recurrence/training_pass.py) for each shape, and
-its `forward` and `backward` call the same kernels. The layers write the gradients of their weights into ``model.grads``, and `Trainer._update` passes this vector to the
-optimizer.
+its `forward` and `backward` call the same kernels. The layers write the gradients of their weights into ``model.grads``, and
+`Trainer._update` passes this vector to the optimizer.
 """
