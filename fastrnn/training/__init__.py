@@ -29,7 +29,7 @@ A model's ``fit`` calls `run_epochs`, ``train_on_batch`` calls `Trainer.train`. 
     engine/recurrence/run.py backward               plans the pass, takes memory
                              _launch                calls the kernel
 
-Small dense batches take a shorter way: the cell keeps a `TrainingPass` (engine/recurrence/training_pass.py) for each shape, and
-its `forward` and `backward` call the same kernels. The layers write the gradients of their weights into ``model.grads``, and
-`Trainer._update` passes this vector to the optimizer.
+Small dense batches take a shorter way: for each shape the cell keeps a `TrainingPass` (engine/recurrence/training_pass.py),
+whose `forward` and `backward` call the same kernels. The layers write the gradients of their weights into ``model.grads``,
+and `Trainer._update` passes this vector to the optimizer.
 """
