@@ -6,6 +6,7 @@ A *head* interprets the raw outputs of an origin, of shape (..., horizon, n_outp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -230,7 +231,7 @@ class PoissonHead(Head):
     needs_scale = True
     counts = True
     has_distribution = True
-    _offset = float(np.log(np.e - 1))
+    _offset = float(np.log(math.e - 1))
 
     def ratio(self, raw: NDArray[Any]) -> NDArray[Any]:
         """Mean in units of the scale."""
