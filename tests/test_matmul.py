@@ -36,8 +36,8 @@ def _product(a, packed, n, c, start, offset):
 
 
 @jit_module.jit
-def _product_tn(a, b, c, accumulate):
-    matmul.product_tn(a, b, c, accumulate)
+def _product_tn(a, b, c, accumulate, panel):
+    matmul.product_tn(a, b, c, accumulate, panel)
 
 
 def packed_of(b):
@@ -77,14 +77,17 @@ def test_product_of_columns_with_strides_matches_numpy(size, dtype, rng):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("size", SIZES[:-1], ids=lambda s: "x".join(map(str, s)))
+@pytest.mark.parametrize(
+    "size", [*SIZES[:-1], (48, 30, 64), (50, 33, 130), (64, 20, 7)], ids=lambda s: "x".join(map(str, s))
+)
 @pytest.mark.parametrize("accumulate", [False, True])
 def test_product_tn_matches_numpy(size, dtype, accumulate, rng):
     m, k, n = size
     a, b = rng.normal(size=(k, m)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
     c = rng.normal(size=(m, n)).astype(dtype)
     expected = a.T @ b + (c if accumulate else 0)
-    _product_tn(a, b, c, accumulate)
+    panel = np.full(matmul.panel_size(k, n, dtype), np.nan, dtype)
+    _product_tn(a, b, c, accumulate, panel)
     tolerance = TOLERANCE[np.dtype(dtype).name]
     np.testing.assert_allclose(c, expected, rtol=tolerance, atol=tolerance)
 

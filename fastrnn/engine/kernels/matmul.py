@@ -4,8 +4,8 @@ The micro-kernel (`micro_kernel`) computes all products of the library: ``C (+)=
 elements are broadcast), and the rows of ``B`` and ``C`` are contiguous (they are loaded and stored as vectors).
 
 Weights are *packed*: cut into panels of ``VECTORS * lanes`` columns, whose rows are stored without gaps and zero-padded to
-whole vectors, so that the kernel reads memory sequentially. ``product_tn`` does not pack ``B``, for weight gradients, whose
-right operand is used once.
+whole vectors, so that the kernel reads memory sequentially. ``product_tn``, for weight gradients, packs one panel at a time,
+because its right operand is used once.
 
 The order of additions depends only on the shape, so results are the same on every run.
 """
@@ -21,6 +21,7 @@ from fastrnn.engine.kernels.micro_kernel import (
     VECTOR_BITS,
     VECTORS,
     Strided,
+    copy_panel,
     lanes,
     lanes_of,
     tile,
@@ -30,8 +31,9 @@ from fastrnn.engine.numba_private.services import PLAIN, STOCK
 from fastrnn.engine.runtime.jit import body_of, inlined, jit
 from fastrnn.engine.runtime.linking import linked
 from fastrnn.engine.runtime.views import copy, data_address, fill, part, segment, smaller
+from fastrnn.engine.tuning import MIN_PACKED_ROWS
 
-__all__ = ["matmul", "pack", "packed_size", "product", "product_tn", "unpack"]
+__all__ = ["matmul", "pack", "packed_size", "panel_size", "product", "product_tn", "unpack"]
 
 
 @linked
@@ -117,6 +119,24 @@ def pack(b, out, first, n, transposed, share, n_shares):
                     )
 
 
+def panel_size(k: int, n: int, dtype: Any) -> int:
+    """Number of elements of the widest panel of a packed ``(k, n)`` matrix."""
+    return packed_size(k, min(n, VECTORS * lanes(dtype)), dtype)
+
+
+@inlined
+def _pack_panel(zero, b, first, n, panel):
+    """Pack the `n` columns of `b` from `first` on, of one panel."""
+    n_lanes, size = lanes_of(zero), b.itemsize
+    if n == VECTORS * n_lanes:
+        copy_panel(zero, data_address(b) + first * size, b.strides[0], b.shape[0], data_address(panel))
+    else:
+        padded = (n + n_lanes - 1) // n_lanes * n_lanes
+        for i in range(b.shape[0]):
+            copy(part(b, i, first, n), segment(panel, i * padded, n))
+    return Strided(data_address(panel), 0, size)
+
+
 def unpack(packed: np.ndarray, k: int, n: int) -> np.ndarray:
     """The ``(k, n)`` matrix that was packed into ``packed`` (for tests and for running without a compiler)."""
     n_lanes = lanes(packed.dtype)
@@ -187,13 +207,17 @@ def _product(a, packed, n, c, start):
     return impl
 
 
-def product_tn(a, b, c, accumulate):
-    """``c (+)= a.T @ b`` for ``a (k, m)`` and ``b (k, n)`` without packing: the weight gradient of a block of rows."""
+def product_tn(a, b, c, accumulate, panel):
+    """``c (+)= a.T @ b`` for ``a (k, m)`` and ``b (k, n)``: the weight gradient of a block of rows.
+
+    `panel` is a 1-D array of at least :func:`panel_size` elements, into which the columns of `b` are packed for the rows of
+    `c` that are enough to be worth it.
+    """
     result = a.T @ b
     c[:] = c + result if accumulate else result
 
 
-def _product_tn_in_loops(a, b, c, accumulate):
+def _product_tn_in_loops(a, b, c, accumulate, panel):
     """`product_tn` by Numba's public means."""
     n = b.shape[1]
     for i in range(a.shape[1]):
@@ -205,22 +229,23 @@ def _product_tn_in_loops(a, b, c, accumulate):
 
 
 @body_of(product_tn)
-def _product_tn(a, b, c, accumulate):
+def _product_tn(a, b, c, accumulate, panel):
     if STOCK:
         return _product_tn_in_loops
 
-    def impl(a, b, c, accumulate):
-        size = b.itemsize
-        _gemm(
-            b.dtype.type(0),
-            Strided(data_address(a), a.strides[1], a.strides[0]),
-            Strided(data_address(b), b.strides[0], size),
-            Strided(data_address(c), c.strides[0], size),
-            Strided(data_address(c) if accumulate else 0, c.strides[0], size),
-            a.shape[1],
-            b.shape[1],
-            a.shape[0],
-        )
+    def impl(a, b, c, accumulate, panel):
+        zero, size = b.dtype.type(0), b.itemsize
+        k, m, n = a.shape[0], a.shape[1], b.shape[1]
+        left = Strided(data_address(a), a.strides[1], a.strides[0])
+        step = n if m < MIN_PACKED_ROWS else VECTORS * lanes_of(zero)
+        for j in range(0, n, step):
+            columns = smaller(step, n - j)
+            right = Strided(data_address(b) + j * size, b.strides[0], size)
+            if m >= MIN_PACKED_ROWS:
+                right = _pack_panel(zero, b, j, columns, panel)
+            target = Strided(data_address(c) + j * size, c.strides[0], size)
+            start = Strided(target.at if accumulate else 0, target.row, size)
+            _gemm(zero, left, right, target, start, m, columns, k)
 
     return impl
 

@@ -39,6 +39,7 @@ __all__ = [
     "Emitter",
     "Strided",
     "choose_tile",
+    "copy_panel",
     "lanes",
     "lanes_of",
     "tile",
@@ -290,6 +291,24 @@ def tile(typingctx, zero, shape, a, b, c, d, k, tail):
         return context.get_dummy_value()
 
     return types.void(zero, types.intp, a, b, c, d, types.intp, types.intp), codegen
+
+
+@intrinsic
+def copy_panel(typingctx, zero, a, a_row, n_rows, b):
+    """Copy rows of ``VECTORS`` whole vectors, to be without gaps; addresses and strides are in bytes."""
+
+    def codegen(context, builder, signature, args):
+        kind = signature.args[0]
+        _, a, a_row, n_rows, b = args
+        emit = Emitter(builder, context.get_value_type(kind), 4 if kind == types.float32 else 8)
+        with cgutils.for_range(builder, n_rows) as loop:
+            source = builder.add(a, builder.mul(loop.index, a_row))
+            target = emit.plus(b, loop.index, VECTORS * emit.lanes * emit.size)
+            for j in range(VECTORS):
+                emit.store(emit.load(source, j, None), target, j, None)
+        return context.get_dummy_value()
+
+    return types.void(zero, types.intp, types.intp, types.intp, types.intp), codegen
 
 
 @intrinsic

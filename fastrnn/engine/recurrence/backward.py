@@ -108,6 +108,7 @@ class _Buffers(NamedTuple):
     d_operand: np.ndarray
     masked: np.ndarray
     scratch: np.ndarray
+    panel: np.ndarray
 
 
 class _Saved(NamedTuple):
@@ -146,6 +147,7 @@ def backward_rows(args, k, i):
         matrix(work, settings["at_operand"], rows, n_units),
         matrix(work, settings["at_masked"], rows, n_units),
         matrix(work, settings["at_scratch"], settings["n_slices"] * (n_gates + 4), n_units),
+        segment(work, settings["at_panel"], work.shape[0] - settings["at_panel"]),
     )
     ds = buffers.ds
     groups, slices = settings["groups"], settings["n_slices"]
@@ -307,6 +309,7 @@ def _add_weight_gradients(team, batch, span, history, buffers, gradients, begun)
             block(buffers.dz, 0, total, g * input_width, input_width),
             block(gradients.kernel, 0, n_inputs, g * input_width, input_width),
             begun,
+            buffers.panel,
         )
     if settings["recurrent"]:
         for g in range(groups):
@@ -323,6 +326,7 @@ def _add_weight_gradients(team, batch, span, history, buffers, gradients, begun)
                 block(buffers.du, 0, total, g * group_width, group_width),
                 block(gradients.recurrent, 0, n_units, g * group_width, group_width),
                 begun,
+                buffers.panel,
             )
     for r in range(total):
         add(part(buffers.dz, r, 0, width), gradients.bias)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn.engine import tuning
-from fastrnn.engine.kernels.matmul import packed_size
+from fastrnn.engine.kernels.matmul import packed_size, panel_size
 from fastrnn.engine.kernels.packing import PackedRows, packed_rows
 from fastrnn.engine.kernels.vecmath import prepare_activations
 from fastrnn.engine.recurrence.contract import traits
@@ -66,7 +66,7 @@ SETTINGS = np.dtype(
             # Starts of the weights in a packed row, and the size of one group of the kernels.
             "kernel recurrent_kernel bias recurrent_bias extra kernel_size recurrent_size",
             # Starts of the arrays in a thread's scratch memory.
-            "at_x at_z at_hu at_h at_ds at_operand at_masked at_scratch",
+            "at_x at_z at_hu at_h at_ds at_operand at_masked at_scratch at_panel",
             # Starts of the gradients in a thread's row of gradients.
             "d_kernel d_recurrent d_bias d_recurrent_bias d_extra",
         )
@@ -463,6 +463,7 @@ def _plan_back(plan: Plan, need_dx: bool, d_time_major: bool) -> BackPlan:
         operand=rows * n,
         masked=rows * n,
         scratch=plan.blocks.n_slices * (parts.n_gates + 4) * n,
+        panel=plan.blocks.n_slices * panel_size(chunk * rows, width, dtype),  # the last: it has the rest of the memory
     )
     places, work = _placed("at_", arrays, 64 // dtype.itemsize)
     out_step, out_row = strides(d_time_major, n_batch, n_steps)

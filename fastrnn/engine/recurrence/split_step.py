@@ -68,7 +68,8 @@ def _split_product(team, *kinds):
 
 @jit(inner=True)
 def _product_tn_slice(arguments, at, k):
-    n_slices, a, b, c, accumulate = fetch(arguments, at)
+    n_slices, a, b, c, accumulate, panels = fetch(arguments, at)
+    panel = panels.shape[0] // n_slices
     first, end = _column_range(c.shape[1], k, n_slices, c.itemsize)
     before = flush_denormals()
     product_tn(
@@ -76,6 +77,7 @@ def _product_tn_slice(arguments, at, k):
         block(b, 0, b.shape[0], first, end - first),
         block(c, 0, c.shape[0], first, end - first),
         accumulate,
+        segment(panels, k * panel, panel),
     )
     restore_denormals(before)
 
@@ -83,15 +85,15 @@ def _product_tn_slice(arguments, at, k):
 _product_tn_piece = address(_product_tn_slice)
 
 
-def split_product_tn(team, n_slices, a, b, c, accumulate):
-    """`matmul.product_tn` with its columns divided into `n_slices` for the `team`."""
-    product_tn(a, b, c, accumulate)
+def split_product_tn(team, n_slices, a, b, c, accumulate, panels):
+    """`matmul.product_tn` with its columns divided into `n_slices` for the `team`, each with a part of `panels`."""
+    product_tn(a, b, c, accumulate, panels)
 
 
 @body_of(split_product_tn)
 def _split_product_tn(team, *kinds):
-    def on_team(team, n_slices, a, b, c, accumulate):
-        args = (n_slices, a, b, c, accumulate)
+    def on_team(team, n_slices, a, b, c, accumulate, panels):
+        args = (n_slices, a, b, c, accumulate, panels)
         share(team, _product_tn_piece(args), spill(args), n_slices)
 
     return Redirect(product_tn, 2) if team == types.none else on_team
