@@ -237,11 +237,11 @@ def _product_tn(a, b, c, accumulate, panel):
         zero, size = b.dtype.type(0), b.itemsize
         k, m, n = a.shape[0], a.shape[1], b.shape[1]
         left = Strided(data_address(a), a.strides[1], a.strides[0])
-        step = n if m < MIN_PACKED_ROWS else VECTORS * lanes_of(zero)
-        for j in range(0, n, step):
-            columns = smaller(step, n - j)
+        packed, width = m >= MIN_PACKED_ROWS, VECTORS * lanes_of(zero)
+        for j in range(0, n, width):
+            columns = smaller(width, n - j)
             right = Strided(data_address(b) + j * size, b.strides[0], size)
-            if m >= MIN_PACKED_ROWS:
+            if packed:
                 right = _pack_panel(zero, b, j, columns, panel)
             target = Strided(data_address(c) + j * size, c.strides[0], size)
             start = Strided(target.at if accumulate else 0, target.row, size)

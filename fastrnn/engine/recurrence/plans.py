@@ -463,7 +463,8 @@ def _plan_back(plan: Plan, need_dx: bool, d_time_major: bool) -> BackPlan:
         operand=rows * n,
         masked=rows * n,
         scratch=plan.blocks.n_slices * (parts.n_gates + 4) * n,
-        panel=plan.blocks.n_slices * panel_size(chunk * rows, width, dtype),  # the last: it has the rest of the memory
+        panel=plan.blocks.n_slices
+        * panel_size(chunk * rows, width, dtype),  # the last: it has the rest of the memory
     )
     places, work = _placed("at_", arrays, 64 // dtype.itemsize)
     out_step, out_row = strides(d_time_major, n_batch, n_steps)
