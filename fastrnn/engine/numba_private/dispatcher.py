@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 from collections.abc import Callable, Iterator
@@ -12,8 +13,9 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import CPUDispatcher
 
 from fastrnn.engine import tuning
+from fastrnn.engine.numba_private import background
 
-__all__ = ["Dispatcher", "address_of_code", "compiler_lock"]
+__all__ = ["Dispatcher", "address_of_code", "compiler_lock", "give_address"]
 
 #: The reentrant lock of Numba's compiler.
 compiler_lock = global_compiler_lock
@@ -52,6 +54,23 @@ def _garbage_left() -> Iterator[None]:
             gc.set_threshold(*before)
 
 
+#: Number of functions that are being compiled, each for the one before.
+_depth = 0
+
+
+@contextlib.contextmanager
+def _settled() -> Iterator[None]:
+    """Have all code linked at the end of the outermost of these blocks."""
+    global _depth
+    _depth += 1
+    try:
+        yield
+    finally:
+        _depth -= 1
+        if _depth == 0:
+            background.settle()
+
+
 class Dispatcher(CPUDispatcher):
     """A function that is compiled for each tuple of argument types at the first call with them.
 
@@ -66,8 +85,14 @@ class Dispatcher(CPUDispatcher):
     def compile(self, sig: Any) -> Any:
         """Compile or load the code for a tuple of argument types; it is kept in `overloads`."""
         # Numba takes its lock after registering listeners, which two threads must not do at the same time.
-        with self.guard(), compiler_lock, _garbage_left():
+        with self.guard(), compiler_lock, _garbage_left(), _settled():
             return super().compile(sig)
+
+    def add_overload(self, result: Any) -> None:
+        """Keep what was compiled, unless its code can't be made after all."""
+        super().add_overload(result)
+        forget = functools.partial(self.overloads.pop, tuple(result.signature.args), None)
+        background.after(result.library, lambda: None, forget)
 
     def _compile_for_args(self, *args: Any, **kws: Any) -> Any:
         with self.guard(), compiler_lock:
@@ -78,7 +103,21 @@ class Dispatcher(CPUDispatcher):
 
 def address_of_code(dispatcher: Any, arguments: tuple) -> int:
     """The address of the machine code for these argument types, compiled or loaded."""
+    addresses: list[int] = []
     with dispatcher.guard(), compiler_lock:
-        dispatcher.compile(arguments)
-        compiled = dispatcher.overloads[arguments]
-        return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+        give_address(dispatcher, arguments, addresses.append)
+        background.settle()
+    return addresses[0]
+
+
+def give_address(
+    dispatcher: Any, arguments: tuple, take: Callable[[int], Any], undo: Callable[[], Any] | None = None
+) -> None:
+    """Call `take` with the address of the code for these types, at the latest before other code is linked.
+
+    If the code can't be made after all, `undo` is called. The caller holds the lock of the compiler.
+    """
+    dispatcher.compile(arguments)
+    compiled = dispatcher.overloads[arguments]
+    name = compiled.fndesc.llvm_func_name
+    background.after(compiled.library, lambda: take(compiled.library.get_pointer_to_function(name)), undo)

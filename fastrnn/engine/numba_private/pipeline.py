@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
+from llvmlite.binding import parse_bitcode
 from numba import types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, Flags
@@ -19,6 +20,7 @@ from numba.core.typed_passes import InlineOverloads, NativeLowering, NopythonRew
 from numba.core.untyped_passes import InlineClosureLikes, InlineInlinables
 from numba.extending import lower_builtin
 
+from fastrnn.engine.numba_private import background
 from fastrnn.engine.numba_private.dispatcher import compiler_lock
 from fastrnn.engine.numba_private.front_end import Lowering, fewer_questions
 from fastrnn.engine.numba_private.redirect import Redirect
@@ -41,11 +43,22 @@ class _Library(JITCodeLibrary):
     """The code of a kernel.
 
     If references are counted, Numba's two rounds are used, as the first removes most of the counting.
+
+    Parameters
+    ----------
+    codegen : numba.core.codegen.JITCPUCodegen
+    name : str
+    counts : bool
+        Whether references are counted.
+    inner : bool
+        Whether only kernels call the function. Its code is then made in a thread, see `background`.
     """
 
-    def __init__(self, codegen: Any, name: str, counts: bool) -> None:
+    def __init__(self, codegen: Any, name: str, counts: bool, inner: bool = False) -> None:
         super().__init__(codegen, name)
         self.counts = counts or not ONE_ROUND
+        self._inner = inner
+        self._environments: list[tuple[str, Any]] = []
 
     def add_linking_library(self, library: Any) -> None:
         self.counts |= isinstance(library, _Part) and library.counts
@@ -64,13 +77,50 @@ class _Library(JITCodeLibrary):
             passes, builder = self._codegen._module_pass_manager()
             passes.run(self._final_module, builder)
 
+    def finalize(self) -> None:
+        """Make the code, or let a thread make it."""
+        if self.counts or not self._inner:
+            super().finalize()
+            return
+        self._link_parts()
+        self._translation = background.Translation(self._codegen, self._final_module.as_bitcode())
+        self._finalized = True
+        background.begin(self)
+
+    def _link_parts(self) -> None:
+        for library in dict.fromkeys(self._linking_libraries):
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+
+    def complete(self) -> None:
+        """Wait for the thread, and link the code."""
+        bitcode, code = self._translation.wait()
+        self._final_module, self._shared_module = parse_bitcode(bitcode), None
+        self._compiled_object = code  # which the engine takes instead of translating the module
+        self._finalize_final_module()
+        self._compiled, self._compiled_object = True, code
+        for name, environment in self._environments:
+            self._codegen.set_env(name, environment)
+
+    def _finalize_final_module(self) -> None:
+        if not background.pending(self):
+            background.settle()  # the code may refer to what is being made
+        super()._finalize_final_module()
+
+    @property
+    def codegen(self) -> Any:
+        """What sets the environments of functions, which have no address before the code is linked."""
+        return self if background.pending(self) else self._codegen
+
+    def set_env(self, name: str, environment: Any) -> None:
+        """Set an environment later."""
+        self._environments.append((name, environment))
+
 
 class _Part(_Library):
     """Code that is only linked into kernels, and is not optimised or compiled separately."""
 
     def finalize(self) -> None:
-        for library in dict.fromkeys(self._linking_libraries):
-            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._link_parts()
         self._finalized = True
 
 
@@ -81,7 +131,7 @@ class Pipeline(Compiler):
         self, typing: Any, target: Any, library: Any, arguments: Any, result: Any, flags: Any, names: Any
     ) -> None:
         if library is None:
-            library = _Library(target.codegen(), "kernel", flags.nrt)
+            library = _Library(target.codegen(), "kernel", flags.nrt, flags.no_cpython_wrapper)
             library.enable_object_caching()
         super().__init__(typing, target, library, arguments, result, flags, names)
 

@@ -32,6 +32,7 @@ __all__ = [
     "Redirect",
     "add_symbol",
     "address_of_symbol",
+    "background",
     "cgutils",
     "dispatcher",
     "pipeline",
@@ -79,6 +80,7 @@ PLAIN = DISABLED or STOCK
 
 add_symbol: Any = None
 address_of_symbol: Any = None
+background: Any = None
 cgutils: Any = None
 dispatcher: Any = None
 pipeline: Any = None
@@ -92,6 +94,6 @@ templates: Any = None
 if STOCK:
     from fastrnn.engine.numba_private import stock
 else:
-    from fastrnn.engine.numba_private import dispatcher, pipeline, storage, symbols, templates
+    from fastrnn.engine.numba_private import background, dispatcher, pipeline, storage, symbols, templates
     from fastrnn.engine.numba_private.emit import cgutils, populate_array
     from fastrnn.engine.numba_private.symbols import add_symbol, address_of_symbol

@@ -33,7 +33,7 @@ from typing import Any
 import llvmlite
 import numba
 
-from fastrnn.engine.numba_private.services import storage
+from fastrnn.engine.numba_private.services import background, storage
 
 __all__ = ["EXTERNALS", "EXTERNAL_SYMBOLS", "Cache", "cell_sources", "extra_sources", "sources_digest"]
 
@@ -287,12 +287,16 @@ class Cache:
             if all(external in EXTERNALS for external, _ in symbols):
                 for external, arguments in symbols:
                     EXTERNALS[external](arguments)
+                background.settle()  # the code may refer to functions that are being compiled
                 storage.make_known(context, names)
                 return storage.rebuilt(context, data)
         return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
-        """Keep a compiled function, in the first folder that can be written to."""
+        """Keep a compiled function, in the first folder that can be written to, once its code is complete."""
+        background.after(result.library, functools.partial(self._save, signature, result))
+
+    def _save(self, signature: Any, result: Any) -> None:
         if not storage.cachable(result):
             return
         declared = storage.declared_names(result)

@@ -48,20 +48,27 @@ __all__ = [
 ]
 
 
-def _provider(dispatcher: Any, target: Callable[[Any, tuple], int] | None = None) -> Callable[[tuple], str]:
+def _provider(dispatcher: Any, slot: Callable[[tuple], int] | None = None) -> Callable[[tuple], str]:
     """Make a function's machine code known to the linker; what is returned gives the symbol for argument types.
 
-    ``target(dispatcher, arguments)`` is the address that the symbol stands for: by default that of the code.
+    The symbol stands for the code, or for the address ``slot(arguments)``.
     """
     name = f"{dispatcher.py_func.__module__}.{dispatcher.py_func.__qualname__}"
-    target = target or services.dispatcher.address_of_code
     symbols: dict[tuple, str] = {}
 
     def provide(arguments: tuple) -> str:
         """Register the symbol for these argument types, and return it."""
         if arguments not in symbols:
             symbol = "fastrnn_" + hashlib.sha256(repr((name, arguments)).encode()).hexdigest()[:32]
-            add_symbol(symbol, target(dispatcher, arguments))
+            if slot is None:
+                services.dispatcher.give_address(
+                    dispatcher,
+                    arguments,
+                    functools.partial(add_symbol, symbol),
+                    functools.partial(symbols.pop, arguments, None),
+                )
+            else:
+                add_symbol(symbol, slot(arguments))
             symbols[arguments] = symbol
             _names[_number(symbol)] = name
             cache.EXTERNAL_SYMBOLS[symbol] = (name, arguments)
@@ -165,7 +172,7 @@ class Slots:
         #: Empty slots, by the size in bytes of the numbers in the arguments.
         self.empty: dict[int, dict[tuple, ctypes.c_void_p]] = {4: {}, 8: {}}
 
-    def make(self, dispatcher: Any, arguments: tuple) -> int:
+    def make(self, arguments: tuple) -> int:
         """Make an empty slot for these argument types; return its address."""
         slot = ctypes.c_void_p()
         self._all.append(slot)
