@@ -20,10 +20,9 @@ event.register("numba:compile", Listener())
 
 def assembly(dispatcher: Any, signature: Any) -> str:
     """Of a kernel, compiled anew for a signature in the way that `engine.runtime.jit.jit` does it."""
-    import numba
-
+    from fastrnn.engine.numba_private.dispatcher import Dispatcher
     from fastrnn.engine.numba_private.pipeline import Pipeline
 
-    fresh = numba.jit(pipeline_class=Pipeline, **dispatcher.targetoptions)(dispatcher.py_func)
+    fresh = Dispatcher(dispatcher.py_func, targetoptions=dispatcher.targetoptions, pipeline_class=Pipeline)
     fresh.compile(signature)
     return fresh.inspect_asm(signature)

@@ -94,7 +94,8 @@ class _Library(JITCodeLibrary):
     def complete(self) -> None:
         """Wait for the thread, and link the code."""
         bitcode, code = self._translation.wait()
-        self._final_module, self._shared_module = parse_bitcode(bitcode), None
+        self._final_module: Any = parse_bitcode(bitcode)
+        self._shared_module = None
         self._compiled_object = code  # which the engine takes instead of translating the module
         self._finalize_final_module()
         self._compiled, self._compiled_object = True, code
