@@ -35,7 +35,9 @@ def make_kernels():
         add_one(x)
 
     for kernel in (add_one.dispatcher, add_two):
-        kernel._cache = type("NoCache", (), {"load_overload": lambda *a: None, "save_overload": lambda *a: None})()
+        kernel._cache = type(
+            "NoCache", (), {"load_overload": lambda *a: None, "save_overload": lambda *a: None}
+        )()
     return add_one.dispatcher, add_two
 
 
@@ -57,7 +59,8 @@ def test_code_is_made_in_threads_that_have_ended_when_the_kernel_runs(made):
     _, kernel = make_kernels()
     x = np.zeros(3)
     kernel(x)
-    assert made and threading.current_thread() not in made
+    assert made
+    assert threading.current_thread() not in made
     assert not any(thread.is_alive() for thread in made)
     assert not services.background._pending
     np.testing.assert_array_equal(x, 2.0)
@@ -87,7 +90,8 @@ def test_failure_in_a_thread_is_raised_by_the_call_and_the_next_call_is_right(mo
         with pytest.raises(MemoryError, match="no room"):
             kernel(x)
     assert not services.background._pending
-    assert not inner.overloads and not kernel.overloads
+    assert not inner.overloads
+    assert not kernel.overloads
     np.testing.assert_array_equal(x, 0.0)
     kernel(x)
     np.testing.assert_array_equal(x, 2.0)
