@@ -12,7 +12,7 @@ import pytest
 import fastrnn
 import fastrnn.training
 from fastrnn import RNNClassifier, Sequential, layers
-from fastrnn.engine.recurrence import run
+from fastrnn.engine.recurrence import run, training_pass
 
 PACKAGE = Path(fastrnn.__file__).parent
 MOST_FRAMES, MOST_FILES = 14, 8
@@ -36,6 +36,7 @@ def frames_at_kernels(monkeypatch, train):
         wrapped = tuple(Watched(entry) for entry in entries)
         kernels.update((id(w), name) for w in wrapped)
         monkeypatch.setattr(run, f"_{name.upper()}", wrapped)
+        monkeypatch.setattr(training_pass, f"{name}_pass", wrapped[0])
     found = {"forward": [], "backward": []}
 
     def profile(frame, event, argument):
@@ -65,11 +66,20 @@ def data():
 
 @pytest.fixture
 def classifier():
-    return RNNClassifier(units=4, max_iter=1, tol=None, random_state=0, n_jobs=1)
+    """One whose passes are not prepared, because of the dropout."""
+    return RNNClassifier(units=4, dropout=0.1, max_iter=1, tol=None, random_state=0, n_jobs=1)
 
 
-def test_fit_reaches_the_kernel_in_few_frames(data, classifier, monkeypatch):
-    found = frames_at_kernels(monkeypatch, lambda: classifier.fit(*data))
+@pytest.mark.parametrize(
+    ("options", "end"),
+    [
+        ({}, ("engine/recurrence/run.py", "_launch")),
+        ({"dropout": 0.0}, ("engine/recurrence/training_pass.py", "TrainingPass.{}")),
+    ],
+    ids=["any batch", "small dense batch"],
+)
+def test_fit_reaches_the_kernel_in_few_frames(options, end, data, classifier, monkeypatch):
+    found = frames_at_kernels(monkeypatch, lambda: classifier.set_params(**options).fit(*data))
     for direction, stacks in found.items():
         assert stacks, f"no {direction} kernel was entered"
         deepest = max(stacks, key=len)
@@ -78,6 +88,7 @@ def test_fit_reaches_the_kernel_in_few_frames(data, classifier, monkeypatch):
         for path, name in deepest:
             print(f"    {path:28}{name}")
         assert deepest[0] == ("estimators/base.py", "BaseRNN.fit")
+        assert deepest[-1] == (end[0], end[1].format(direction))
         assert len(deepest) <= MOST_FRAMES
         assert len(files) <= MOST_FILES
 

@@ -26,7 +26,10 @@ __all__ = ["Translation", "after", "begin", "pending", "settle"]
 
 def _unlocked(function: Any) -> Any:
     """A function of LLVM without llvmlite's lock."""
-    return getattr(function, "_cfn", function)
+    try:
+        return function._cfn
+    except AttributeError:  # another llvmlite: the threads take turns
+        return function
 
 
 class Translation:

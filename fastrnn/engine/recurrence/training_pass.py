@@ -88,8 +88,8 @@ class TrainingPass:
         self._no_masks, self._no_rows = nothing(dtype, 1), nothing(dtype, 2)
         self._launch = launching(needed_forward(True, sequences, False), dtype.itemsize)
         self._targets = _joined(gradients)
-        #: By whether the gradient of the inputs is needed, and whether that of the outputs is time-major.
-        self._back: dict[tuple[bool, bool], tuple[BackPlan, launching]] = {}
+        #: By whether the gradient of the inputs is needed, and whether that of the outputs is given, and is time-major.
+        self._back: dict[tuple[bool, bool, bool], tuple[BackPlan, launching]] = {}
 
     @staticmethod
     def suits(cell: Any, shape: tuple[int, ...], n_threads: int | None) -> bool:
@@ -144,7 +144,7 @@ class TrainingPass:
         """Write the gradients of the weights; return those of the inputs, if needed, and of the initial states."""
         plan, dtype = self.plan, self._dtype
         d_rows, d_time_major = (self._no_rows, False) if d_out is None else contiguous_rows(d_out, dtype)
-        key = need_dx, d_time_major
+        key = need_dx, d_out is not None, d_time_major
         known = self._back.get(key)
         if known is None:
             needed = needed_backward(True, d_out is not None, need_dx, False)
