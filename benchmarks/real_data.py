@@ -184,7 +184,7 @@ def keep(
 
 
 def run_vowels(args: argparse.Namespace) -> None:
-    runs = [vowels(seed, folder=args.folder, n_jobs=args.threads) for seed in range(args.seeds)]
+    runs = [vowels(seed, folder=args.folder, n_jobs=args.threads) for seed in range(args.seeds or 5)]
     accuracy = [run["test_accuracy"] for run in runs]
     curves = {f"seed {run['seed']}": run["curves"]["loss"] for run in runs}
     summary = {
@@ -199,8 +199,20 @@ def run_vowels(args: argparse.Namespace) -> None:
 
 def run_text(job: Any, args: argparse.Namespace) -> None:
     for cell in args.cells or PUBLISHED[job.__name__]:
-        result = job(cell, epochs=args.epochs, folder=args.folder, verbose=args.verbose, threads=args.threads)
-        keep(f"{job.__name__}_{cell}", result, result["curves"], args.out)
+        options = {
+            "epochs": args.epochs, "folder": args.folder, "verbose": args.verbose, "threads": args.threads,
+        }  # fmt: skip
+        runs = [job(cell, seed, **options) for seed in range(args.seeds or 1)]
+        best = [run["best_val_accuracy"] for run in runs]
+        result = {**runs[0], "best_val_accuracy": best, "fit_s": [run["fit_s"] for run in runs]}
+        result["curves"] = dict(runs[0]["curves"])
+        for run in runs[1:]:
+            result["curves"] |= {
+                f"{name}, seed {run['seed']}": values
+                for name, values in run["curves"].items()
+                if name.startswith("val")
+            }
+        keep(f"{job.__name__}_{cell}", result, runs[0]["curves"], args.out)
 
 
 def run_authorship(args: argparse.Namespace) -> None:
@@ -254,7 +266,11 @@ def rows_of(name: str, result: dict[str, Any]) -> list[tuple[str, str, str, floa
     cell = NAMES[result["cell"]]
     if name == "imdb_bilstm":
         cell += ", reversed text"
-    return [(f"{title}, {cell}", "best val_accuracy", f"{result['best_val_accuracy']:.4f}", result["fit_s"])]
+    # One run's results have numbers, those of several seeds have lists.
+    best, seconds = np.atleast_1d(result["best_val_accuracy"]), float(np.median(result["fit_s"]))
+    several = f" +- {best.std():.4f}" if len(best) > 1 else ""
+    seeds = f", {len(best)} seeds" if len(best) > 1 else ""
+    return [(f"{title}, {cell}{seeds}", "best val_accuracy", f"{best.mean():.4f}{several}", seconds)]
 
 
 def describe_authorship(result: dict[str, Any]) -> str:
@@ -309,7 +325,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--full", action="store_true", help="authorship with every window, 20 epochs: ten times the work"
     )
-    parser.add_argument("--seeds", type=int, default=5, help="for the vowels (default 5)")
+    parser.add_argument(
+        "--seeds", type=int, default=None, help="for the vowels (default 5) and the texts (default 1)"
+    )
     parser.add_argument("--epochs", type=int, default=10, help="for the texts (default 10)")
     parser.add_argument(
         "--folder", type=Path, default=None, help="the data (default: the folder FASTRNN_DATA)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -81,17 +82,42 @@ def below_target(rows: Sequence[Row]) -> list[Case]:
     return [case for case, value in found.items() if value < TARGETS[case.kind][0]]
 
 
-def stored(results: Path) -> tuple[list[Row], dict[str, Any]]:
-    """Rows of all runs of the grid, and the machine that they were measured on."""
-    runs = [results / f"{name}.json" for name in ("grid", "odd", "variants")]
+def stored(results: Path, suffix: str = "") -> tuple[list[Row], dict[str, Any]]:
+    """Rows of all runs of the grid with code of one kind, and the machine that they were measured on.
+
+    Files with the suffix ``_256`` are of runs with vectors of that width (`timing.suffix`).
+    """
+    runs = [results / f"{name}{suffix}.json" for name in ("grid", "odd", "variants")]
     found = [json.loads(path.read_text(encoding="utf-8")) for path in runs if path.exists()]
     return [row for run in found for row in run["rows"]], found[0]["environment"]
 
 
+def widths(results: Path) -> list[str]:
+    """Suffixes of all kinds of code of which there is a grid; the processor's own kind, without a suffix, is the first."""
+    named = (re.fullmatch(r"grid(_\d+|)\.json", path.name) for path in results.glob("grid*.json"))
+    return sorted(match[1] for match in named if match)
+
+
+def _means(rows: Sequence[Row]) -> str:
+    """The geometric means of plain networks, in a few words."""
+    best = {case: ratio(place) for case, place in best_by_library(rows).items() if case.variant == "plain"}
+    parts = []
+    for kind in TARGETS:
+        here = [value for case, value in best.items() if case.kind == kind and np.isfinite(value)]
+        if here:
+            parts.append(f"{TITLES[kind].lower()} {geometric_mean(here):.2f} times")
+    return " and ".join(parts)
+
+
 def readme_table(results: Path) -> list[str]:
     """The summaries of all runs, and that of all libraries in one process."""
-    rows, info = stored(results)
-    lines = [*summary(rows), "", f"{machine(info)}; libraries {PLACES[info.get('processes', 'one')]}."]
+    own, *others = widths(results)
+    rows, info = stored(results, own)
+    last = f"{machine(info)}; libraries {PLACES[info.get('processes', 'one')]}."
+    for suffix in others:
+        other, where = stored(results, suffix)
+        last += f" {machine(where)}: {_means(other)} as fast (geometric means of plain networks)."
+    lines = [*summary(rows), "", last]
     together = results / "grid_one_process.json"
     if together.exists():
         found = json.loads(together.read_text(encoding="utf-8"))

@@ -8,6 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,6 +70,30 @@ def test_picture_of_the_readme_is_drawn_from_stored_results(tmp_path):
     rows, info = report.stored(ROOT / "benchmarks" / "results")
     drawing.draw_speed({info["cpu"]: report.best_by_library(rows)}, tmp_path / "speed.png")
     assert (tmp_path / "speed.png").stat().st_size > 10_000
+
+
+def test_readme_shows_each_width_of_which_there_is_a_grid(tmp_path):
+    from benchmarks import report
+
+    results = ROOT / "benchmarks" / "results"
+    rows, info = report.stored(results)
+    (tmp_path / "grid.json").write_text(json.dumps({"rows": rows, "environment": info}))
+    assert report.widths(tmp_path) == [""]
+    (tmp_path / "grid_one_process.json").write_text("{}")
+    slower = [
+        {**row, "median_s": 2 * row["median_s"]} if row["library"] == "fastrnn" else row for row in rows
+    ]
+    there = {**info, "vector_bits": 256}
+    (tmp_path / "grid_256.json").write_text(json.dumps({"rows": slower, "environment": there}))
+    assert report.widths(tmp_path) == ["", "_256"]
+    (tmp_path / "grid_one_process.json").unlink()
+    *_, line = report.readme_table(tmp_path)
+    means = [
+        float(value) for value in re.findall(r"plain \| \d+ \| ([\d.]+)", "\n".join(report.summary(rows)))
+    ]
+    other = [float(value) for value in re.findall(r"([\d.]+) times", line)]
+    assert "vectors of 256 bits in fastrnn: inference" in line
+    np.testing.assert_allclose(other, np.array(means) / 2, atol=0.011)
 
 
 def test_quickstart_reaches_its_figures_and_draws_them(tmp_path):
