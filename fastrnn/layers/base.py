@@ -32,7 +32,7 @@ def is_cell(layer: Any) -> bool:
     return layer.state_size is not None and layer.return_sequences is None
 
 
-def _remembering_shape(build: Callable) -> Callable:
+def _remembering_shape(build: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap `build`: check the shape, keep it to check later inputs, and leave the layer unchanged if `build` fails."""
 
     @functools.wraps(build)
@@ -288,7 +288,9 @@ class Layer:
             self._try_out(limit, name, f"constraint {limit!r}")
         return self._weights[name]
 
-    def _try_out(self, function: Callable, name: str, what: str, more: Callable = lambda: None) -> None:
+    def _try_out(
+        self, function: Callable[..., Any], name: str, what: str, more: Callable[..., Any] = lambda: None
+    ) -> None:
         """Raise if `function` does not return an array of the weight's shape, to find this before training."""
         value = self._weights[name]
         try:

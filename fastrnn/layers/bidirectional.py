@@ -109,7 +109,7 @@ class Bidirectional(Wrapper):
         self.return_state = forward.return_state
         #: Gradient with respect to the initial states (forward, then backward) from the last `backward`.
         self.d_initial_state: list[np.ndarray] | None = None
-        self._ready: tuple[tuple, BidirectionalProgram | None] | None = None
+        self._ready: tuple[tuple[Any, ...], BidirectionalProgram | None] | None = None
         self._hold(forward=forward, backward=backward)
         self._check_widths()
 
@@ -194,7 +194,7 @@ class Bidirectional(Wrapper):
             outputs = [ours]
         return [*outputs, *states] if states or len(outputs) > 1 else outputs[0]
 
-    def compute_mask(self, x, mask=None):
+    def compute_mask(self, x: Any, mask: np.ndarray | None = None) -> np.ndarray | None:
         out = mask if self.return_sequences else None
         return out if self.merge_mode is not None else [out, out]  # type: ignore[return-value]
 
@@ -213,7 +213,7 @@ class Bidirectional(Wrapper):
             )
         return given[:half], given[half:]
 
-    def _check_call(self, x, mask, initial_state=None):
+    def _check_call(self, x: Any, mask: Any, initial_state: Any = None) -> None:
         super()._check_call(x, mask)
         for child, states in zip(self._children.values(), self._split_states(initial_state), strict=True):
             child._check_call(x, mask, states)
@@ -286,7 +286,9 @@ class Bidirectional(Wrapper):
             return pair(x)
         return pair.masked(x, check_mask(mask, x.shape)) if pair.takes_masks else None
 
-    def forward(self, x, mask=None, training=False, initial_state=None):  # type: ignore[override]
+    def forward(
+        self, x: Any, mask: np.ndarray | None = None, training: bool = False, initial_state: Any = None
+    ) -> tuple[Any, Any]:  # type: ignore[override]
         if initial_state is None and not (training or self.stateful or self.return_state):
             y = self._run_prepared(x, mask)
             if y is not None:
@@ -349,7 +351,7 @@ class Bidirectional(Wrapper):
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_ready": None}
 
-    def backward(self, dy, cache, need_dx=True):
+    def backward(self, dy: Any, cache: Any, need_dx: bool = True) -> Any:
         if cache is None:
             raise ValueError(
                 f"layer {self.name!r}: only a forward pass with training=True can be differentiated"
@@ -387,7 +389,7 @@ class Bidirectional(Wrapper):
         dx += dx_back
         return dx
 
-    def __call__(self, x, mask=None, initial_state=None, training=False):  # type: ignore[override]
+    def __call__(self, x: Any, mask: Any = None, initial_state: Any = None, training: bool = False) -> Any:  # type: ignore[override]
         """Compute the outputs for ``x (batch, time, features)``; the first call creates the weights.
 
         Parameters

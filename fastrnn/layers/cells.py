@@ -469,7 +469,7 @@ class Cell(Layer):
             packed=packed,
         )
 
-    def streamed(self, x, unroll=False):
+    def streamed(self, x: Any, unroll: bool = False) -> Streamed:
         state = np.zeros((self._traits.n_states, len(x), self.units), self._dtype)
         program = step_program(self.kernel_cell(unroll), self.kernel_weights(), x, state)
         return Streamed(program.calls, state[0], (list(state),))

@@ -104,10 +104,10 @@ class InputLayer(Layer):
             "name": self.name,
         }
 
-    def forward(self, x, mask=None, training=False):
+    def forward(self, x: Any, mask: np.ndarray | None = None, training: bool = False) -> tuple[Any, Any]:
         return x, None
 
-    def backward(self, dy, cache, need_dx=True):
+    def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
         return dy
 
 
@@ -223,7 +223,7 @@ class Dense(Layer):
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], self.units)
 
-    def streamed(self, x):
+    def streamed(self, x: Any) -> Streamed:
         kernel = np.ascontiguousarray(self._weights["kernel"])
         packed = aligned(packed_size(len(kernel), self.units, self.dtype), self.dtype)
         pack(kernel, packed, 0, self.units, False, 0, 1)
@@ -232,14 +232,16 @@ class Dense(Layer):
         code = prepare(self.activation, self.dtype)
         return Streamed((bind(stateless.dense_step, x, packed, bias, code, out),), out)
 
-    def forward_linear(self, x, mask=None, training=False):
+    def forward_linear(
+        self, x: Any, mask: np.ndarray | None = None, training: bool = False
+    ) -> tuple[Any, Any]:
         """Return the output before the activation, and what `backward_linear` needs."""
         layout = RowLayout(x)
         rows = layout.rows(x)
         z = matmul(rows, self._weights["kernel"], bias=self._weights.get("bias"))
         return layout.back(z), (layout, rows)
 
-    def backward_linear(self, dz, cache, need_dx=True):
+    def backward_linear(self, dz: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
         """As `backward`, from the gradient of the output before the activation."""
         layout, rows = cache
         dz = layout.rows(dz)
@@ -250,7 +252,7 @@ class Dense(Layer):
             return None
         return layout.back(matmul(dz, self._weights["kernel"], transpose_b=True))
 
-    def forward(self, x, mask=None, training=False):
+    def forward(self, x: Any, mask: np.ndarray | None = None, training: bool = False) -> tuple[Any, Any]:
         z, cache = self.forward_linear(x, mask, training)
         if self.activation == "linear":
             return z, (cache, None, None)
@@ -259,7 +261,7 @@ class Dense(Layer):
         y = activate(self.activation, z)
         return layout.back(y), (cache, z, y)
 
-    def backward(self, dy, cache, need_dx=True):
+    def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
         linear, z, y = cache
         if self.activation != "linear":
             layout = linear[0]
@@ -290,23 +292,25 @@ class Activation(Layer):
         self.activation = check_activation(activation)
         self.output_activation = self.activation
 
-    def streamed(self, x):
+    def streamed(self, x: Any) -> Streamed:
         out = np.empty_like(x)
         code = prepare(self.activation, self.dtype)
         return Streamed((bind(stateless.activation_step, x, code, out),), out)
 
-    def forward_linear(self, x, mask=None, training=False):
+    def forward_linear(
+        self, x: Any, mask: np.ndarray | None = None, training: bool = False
+    ) -> tuple[Any, Any]:
         return x, None
 
-    def backward_linear(self, dz, cache, need_dx=True):
+    def backward_linear(self, dz: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
         return dz
 
-    def forward(self, x, mask=None, training=False):
+    def forward(self, x: Any, mask: np.ndarray | None = None, training: bool = False) -> tuple[Any, Any]:
         rows, back = as_rows(x)
         y = activate(self.activation, rows)
         return back(y), (x, rows, y)
 
-    def backward(self, dy, cache, need_dx=True):
+    def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
         x, rows, y = cache
         layout = RowLayout(x)
         return layout.back(activate_backward(self.activation, rows, y, layout.rows(dy)))
@@ -342,10 +346,10 @@ class ActivityRegularization(Layer):
         del config["activity_regularizer"]
         return config
 
-    def forward(self, x, mask=None, training=False):
+    def forward(self, x: Any, mask: np.ndarray | None = None, training: bool = False) -> tuple[Any, Any]:
         return x, None
 
-    def backward(self, dy, cache, need_dx=True):
+    def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
         return dy
 
 
@@ -378,7 +382,7 @@ class Flatten(Layer):
         sizes = input_shape[1:]
         return (input_shape[0], None if None in sizes else math.prod(sizes))  # type: ignore[arg-type]
 
-    def compute_mask(self, x, mask=None):
+    def compute_mask(self, x: Any, mask: np.ndarray | None = None) -> np.ndarray | None:
         if mask is not None:
             warnings.warn(
                 f"layer {self.name!r} (Flatten) joins the time steps, so the following layers get no mask and use padding",
@@ -386,13 +390,13 @@ class Flatten(Layer):
             )
         return None
 
-    def forward(self, x, mask=None, training=False):
+    def forward(self, x: Any, mask: np.ndarray | None = None, training: bool = False) -> tuple[Any, Any]:
         shape = x.shape
         if self.data_format == "channels_first" and x.ndim > 2:
             x = np.moveaxis(x, 1, -1)
         return x.reshape(len(x), -1), shape
 
-    def backward(self, dy, cache, need_dx=True):
+    def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
         if self.data_format == "channels_first" and len(cache) > 2:
             return np.moveaxis(dy.reshape(cache[0], *cache[2:], cache[1]), -1, 1)
         return dy.reshape(cache)
@@ -425,13 +429,13 @@ class RepeatVector(Layer):
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], self.n, input_shape[1])
 
-    def forward(self, x, mask=None, training=False):
+    def forward(self, x: Any, mask: np.ndarray | None = None, training: bool = False) -> tuple[Any, Any]:
         # A copy, because products can't read a view with stride 0.
         y = np.empty((self.n, *x.shape), x.dtype)
         y[...] = x
         return y.swapaxes(0, 1), None
 
-    def backward(self, dy, cache, need_dx=True):
+    def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
         return dy.sum(axis=1) if need_dx else None
 
 
@@ -467,16 +471,16 @@ class Masking(Layer):
     def _found(self, x: np.ndarray) -> np.ndarray:
         return (x != self.mask_value).any(axis=-1)
 
-    def compute_mask(self, x, mask=None):
+    def compute_mask(self, x: Any, mask: np.ndarray | None = None) -> np.ndarray | None:
         return self._found(x) if mask is None else self._found(x) & mask
 
-    def forward(self, x, mask=None, training=False):
+    def forward(self, x: Any, mask: np.ndarray | None = None, training: bool = False) -> tuple[Any, Any]:
         if self.mask_value == 0:
             return x, None
         found = self._found(x)
         return np.where(found[..., None], x, x.dtype.type(0)), found
 
-    def backward(self, dy, cache, need_dx=True):
+    def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
         if not need_dx:
             return None
         return dy if cache is None else dy * cache[..., None]

@@ -86,7 +86,7 @@ class Dropout(Layer):
                     "each size must be that of the input, 1 or None"
                 )
 
-    def forward(self, x, mask=None, training=False):
+    def forward(self, x: Any, mask: np.ndarray | None = None, training: bool = False) -> tuple[Any, Any]:
         if not training or self.rate == 0:
             return x, None
         if self.noise_shape is None:
@@ -106,7 +106,7 @@ class Dropout(Layer):
             factors = factors.swapaxes(0, 1)
         return x * factors, factors
 
-    def backward(self, dy, cache, need_dx=True):
+    def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
         if not need_dx:
             return None
         return dy if cache is None else dy * cache

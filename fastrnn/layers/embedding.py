@@ -182,14 +182,14 @@ class Embedding(Layer):
     def _check_shape(self, shape: Shape) -> None:
         """Accept any number of tokens."""
 
-    def bind(self, params, grads):
+    def bind(self, params: Mapping[str, np.ndarray], grads: Mapping[str, np.ndarray]) -> None:
         super().bind(params, grads)
         self.sparse_rows = None
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape, self.output_dim)
 
-    def compute_mask(self, x, mask=None):
+    def compute_mask(self, x: Any, mask: np.ndarray | None = None) -> np.ndarray | None:
         if not self.mask_zero:
             return mask
         found = x != 0
@@ -209,7 +209,7 @@ class Embedding(Layer):
             x = tokens
         return x
 
-    def forward(self, x, mask=None, training=False):
+    def forward(self, x: Any, mask: np.ndarray | None = None, training: bool = False) -> tuple[Any, Any]:
         # Rows are written in time-major order, which a recurrent layer reads without a copy.
         time_major = x.T if x.ndim == 2 else x
         tokens = np.ascontiguousarray(time_major, dtype=x.dtype if x.dtype in _TOKENS else np.int64).ravel()
@@ -224,11 +224,11 @@ class Embedding(Layer):
         y = out.reshape(*time_major.shape, self.output_dim)
         return (y.swapaxes(0, 1) if x.ndim == 2 else y), (tokens, x.ndim)
 
-    def streamed(self, x):
+    def streamed(self, x: Any) -> Streamed:
         out = np.empty((len(x), self.output_dim), self.dtype)
         return Streamed((bind(stateless.gather_step, x, self._weights["embeddings"].copy(), out),), out)
 
-    def backward(self, dy, cache, need_dx=True):
+    def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
         tokens, ndim = cache
         if ndim == 2:
             dy = dy.swapaxes(0, 1)

@@ -185,7 +185,7 @@ class CustomCell(Layer):
         """The object's attributes; empty for an object with slots."""
         return dict(getattr(self.cell, "__dict__", {}))
 
-    def bind(self, params, grads):
+    def bind(self, params: Mapping[str, np.ndarray], grads: Mapping[str, np.ndarray]) -> None:
         for name, value in list(self._weights.items()):
             params[name][...] = value
             self._put(self._weights, name, params[name])
@@ -320,7 +320,9 @@ class CustomCell(Layer):
                 carried = np.where(valid | options.zero_masked, 0, carried)
         return dx.swapaxes(0, 1) if need_dx else None, d_states
 
-    def _step_back(self, d_out: np.ndarray, d_states: list, step: _Step, need_dx: bool) -> tuple[Any, list]:
+    def _step_back(
+        self, d_out: np.ndarray, d_states: list[Any], step: _Step, need_dx: bool
+    ) -> tuple[Any, list[Any]]:
         """One time step back, with what the object returned checked."""
         dxt, d_prev = self.cell.backward(d_out, d_states, step.x, step.states)
         d_prev = list(d_prev) if isinstance(d_prev, (list, tuple)) else [d_prev]

@@ -116,7 +116,7 @@ class RNN(Wrapper):
         self.states: list[Any] | None = None
         #: Gradient with respect to the initial state, from the last `backward`; nested as the states.
         self.d_initial_state: list[Any] | None = None
-        self._ready: tuple[tuple, Any] | None = None
+        self._ready: tuple[tuple[Any, ...], Any] | None = None
         #: The input shape that was last found to fit, since the layer was built.
         self._fitting: Sequence[int | None] | None = None
         # An empty prefix, so that the weights of the layer have the names of the cell's weights.
@@ -222,7 +222,7 @@ class RNN(Wrapper):
         sizes = self.cell.state_size
         return [output, *_shapes(n_batch, sizes if isinstance(sizes, (list, tuple)) else [sizes])]
 
-    def compute_mask(self, x, mask=None):
+    def compute_mask(self, x: Any, mask: np.ndarray | None = None) -> np.ndarray | None:
         return mask if self.return_sequences else None
 
     # -- passes
@@ -232,7 +232,9 @@ class RNN(Wrapper):
             self.return_sequences, self.go_backwards, self.zero_output_for_mask, self._n_threads, self.unroll
         )
 
-    def forward(self, x, mask=None, training=False, initial_state=None):  # type: ignore[override]
+    def forward(
+        self, x: Any, mask: np.ndarray | None = None, training: bool = False, initial_state: Any = None
+    ) -> tuple[Any, Any]:  # type: ignore[override]
         if mask is not None:
             mask = check_mask(mask, x.shape)
         if initial_state is None and not (training or self.stateful or self.return_state):
@@ -260,7 +262,7 @@ class RNN(Wrapper):
         cell = self.cell
         return None if cell.makes_initial_state else cell.prepare(shape, self._options())
 
-    def backward(self, dy, cache, need_dx=True):
+    def backward(self, dy: Any, cache: Any, need_dx: bool = True) -> Any:
         if cache is None:
             raise ValueError(
                 f"layer {self.name!r}: only a forward pass with training=True can be differentiated"
@@ -280,7 +282,7 @@ class RNN(Wrapper):
             )
         return self.cell.streamed(x, self.unroll)
 
-    def __call__(self, x, mask=None, initial_state=None, training=False):  # type: ignore[override]
+    def __call__(self, x: Any, mask: Any = None, initial_state: Any = None, training: bool = False) -> Any:  # type: ignore[override]
         """Compute the outputs for ``x (batch, time, features)``; the first call creates the weights.
 
         Parameters
@@ -305,7 +307,7 @@ class RNN(Wrapper):
         self.ensure_built((None, *x.shape[1:]))
         return self.forward(x, mask=mask, training=training, initial_state=initial_state)[0]
 
-    def _check_call(self, x, mask, initial_state=None):
+    def _check_call(self, x: Any, mask: Any, initial_state: Any = None) -> None:
         super()._check_call(x, mask)
         check_not_empty(self, x.shape)
         if initial_state is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class Streamed(NamedTuple):
     """One time step of a layer, as `streaming` runs it."""
 
     #: Kernels with their arguments in the order in which they run; a PythonStep where a cell is stepped in Python.
-    parts: tuple
+    parts: tuple[Any, ...]
     #: Array of the step's output, ``(batch, units)``.
     output: np.ndarray
     #: States before and after the step, for each cell its arrays ``(batch, units)``. They hold what a sequence starts from.

@@ -13,6 +13,7 @@ from fastrnn.layers import deserialize
 from fastrnn.layers.arrays import RowLayout
 from fastrnn.layers.base import TABLES, Layer, Shape, is_cell
 from fastrnn.layers.core import InputLayer
+from fastrnn.layers.streamed import Streamed
 from fastrnn.random import new_seed
 
 __all__ = ["TimeDistributed", "Wrapper", "revive"]
@@ -160,7 +161,7 @@ class Wrapper(Layer):
         self._refresh()
         super().set_weights(weights)
 
-    def bind(self, params, grads):
+    def bind(self, params: Mapping[str, np.ndarray], grads: Mapping[str, np.ndarray]) -> None:
         for prefix, child in self._children.items():
             views: list[dict[str, np.ndarray]] = []
             for arrays in (params, grads):
@@ -354,28 +355,30 @@ class TimeDistributed(Wrapper):
         moved = dy.swapaxes(0, 1) if lead[2] else dy
         return np.ascontiguousarray(moved).reshape(-1, *dy.shape[2:])
 
-    def forward(self, x, mask=None, training=False):
+    def forward(self, x: Any, mask: np.ndarray | None = None, training: bool = False) -> tuple[Any, Any]:
         self._penalties.clear()
         flat, lead = self._flat(x)
         y, cache = self._run(self.layer, flat, None, training, size=len(x))
         return self._shaped(y, lead), (cache, lead)
 
-    def backward(self, dy, cache, need_dx=True):
+    def backward(self, dy: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
         inner, lead = cache
         dx = self._back(self.layer, self._as_flat(dy, lead), inner, need_dx)
         return None if dx is None else self._shaped(dx, lead)
 
-    def streamed(self, x):
+    def streamed(self, x: Any) -> Streamed:
         return self.layer.streamed(x)
 
-    def forward_linear(self, x, mask=None, training=False):
+    def forward_linear(
+        self, x: Any, mask: np.ndarray | None = None, training: bool = False
+    ) -> tuple[Any, Any]:
         """The output before the activation, and what `backward_linear` needs."""
         self._penalties.clear()
         flat, lead = self._flat(x)
         z, cache = self.layer.forward_linear(flat, None, training)  # type: ignore[attr-defined]
         return self._shaped(z, lead), (cache, lead)
 
-    def backward_linear(self, dz, cache, need_dx=True):
+    def backward_linear(self, dz: np.ndarray, cache: Any, need_dx: bool = True) -> np.ndarray | None:
         """As `backward`, from the gradient of the output before the activation."""
         inner, lead = cache
         dx = self.layer.backward_linear(self._as_flat(dz, lead), inner, need_dx)  # type: ignore[attr-defined]
