@@ -1,4 +1,4 @@
-"""Whatever is given for X: an error names the argument, the value and what to pass instead."""
+"""Whatever is given for X, y or weights: an error names the argument, the value and what to pass instead."""
 
 import numpy as np
 import pytest
@@ -64,6 +64,57 @@ def _again(name):
 def test_what_is_no_collection_of_sequences_is_refused_with_the_remedy(name, made):
     with pytest.raises((TypeError, ValueError), match=BAD[name][1]):
         made().fit(_again(name), Y)
+
+
+VALUES = {
+    "set": (lambda: {1, 2}, "is a set, which has no order: pass a list with a value for each sequence"),
+    "dict": (lambda: {"a": 1}, "is a dict: pass its values as a list"),
+    "generator": (lambda: (v for v in Y), r"is a generator.*pass list\("),
+    "map": (lambda: map(int, Y), r"is a map.*pass list\("),
+    "text": (lambda: "abc", "is 'abc', a single text"),
+    "matrix": (lambda: np.matrix(Y), r"is an np.matrix.*pass np.asarray\("),
+    "None in a list": (lambda: [1.0, None, *Y[2:]], r"\[1\] is None: give a value, or leave this sample out"),
+    "None in an array": (lambda: np.array([1.0, 2.0, None, *Y[3:]]), r"\[2\] is None"),
+}
+
+
+@pytest.mark.parametrize("per_step", [False, True])
+@pytest.mark.parametrize("made", [RNNClassifier, RNNRegressor])
+@pytest.mark.parametrize("name", VALUES)
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+def test_what_holds_no_values_of_sequences_is_refused_with_the_remedy(name, made, per_step):
+    make, message = VALUES[name]
+    model, y = made(return_sequences=per_step), np.repeat(Y[:, None], 4, axis=1) if per_step else Y
+    with pytest.raises((TypeError, ValueError), match=f"y ?{message}"):
+        model.fit(X, make())
+    with pytest.raises((TypeError, ValueError), match=f"sample_weight ?{message}"):
+        model.fit(X, y, sample_weight=make())
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (3.0, "y is 3.0, a single value: pass a list"),
+        (np.array(3.0), r"y is array\(3.\), a single value"),
+        ([[1.0], [1.0, 2.0]] * 4, "y holds lists of unequal lengths.*return_sequences=True"),
+    ],
+)
+@pytest.mark.parametrize("made", [RNNClassifier, RNNRegressor])
+def test_values_of_a_wrong_shape_are_refused_with_the_remedy(made, y, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        made().fit(X, y)
+
+
+@pytest.mark.parametrize("y", [["up", "down"] * 4, np.array(["up", "down"] * 4, object)])
+def test_labels_for_a_regressor_are_refused_with_the_remedy(y):
+    with pytest.raises(ValueError, match="y holds 'up', a text: RNNRegressor learns numbers. RNNClassifier"):
+        RNNRegressor().fit(X, y)
+
+
+def test_missing_values_of_a_column_are_refused():
+    pd = pytest.importorskip("pandas", reason="needs pandas")
+    with pytest.raises(ValueError, match="Input y contains NaN"):
+        RNNRegressor().fit(X, pd.Series([None, *[1.0] * 7], dtype=object))
 
 
 def test_object_arrays_and_lists_of_numbers_are_read():

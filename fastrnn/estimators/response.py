@@ -9,13 +9,14 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_array, column_or_1d
+from sklearn.utils import assert_all_finite, check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length
 
 from fastrnn.checks import refuse_masked
 from fastrnn.sequences import Ragged, as_step_values
 from fastrnn.sequences.columnar import read_columnar
+from fastrnn.sequences.containers import refuse_other_values
 
 __all__ = [
     "lay_out",
@@ -31,6 +32,25 @@ __all__ = [
 X = np.ndarray | Ragged
 
 
+def _refuse(values: Any, name: str) -> None:
+    """Raise for what holds no values of sequences or time steps."""
+    refuse_masked(values, name)
+    refuse_other_values(values, name)
+    if name == "y" and (isinstance(values, Real) or (isinstance(values, np.ndarray) and values.ndim == 0)):
+        raise TypeError(f"y is {values!r}, a single value: pass a list with a value for each sequence.")
+
+
+def _shape(y: Any) -> tuple[int, ...]:
+    """The shape of values of sequences."""
+    try:
+        return np.asarray(y).shape
+    except ValueError:  # no rectangular array
+        raise ValueError(
+            "y holds lists of unequal lengths: give one value for each sequence, or set return_sequences=True to learn one "
+            "for each time step."
+        ) from None
+
+
 def read_labels(y: Any, x: X, per_step: bool) -> np.ndarray:
     """One label for each row.
 
@@ -39,7 +59,7 @@ def read_labels(y: Any, x: X, per_step: bool) -> np.ndarray:
     ValueError
         If `y` does not fit `x`, or holds no labels.
     """
-    refuse_masked(y, "y")
+    _refuse(y, "y")
     if per_step:
         y = as_step_values(y, x)
         if y.ndim == 2 and y.shape[1] != 1:
@@ -47,7 +67,7 @@ def read_labels(y: Any, x: X, per_step: bool) -> np.ndarray:
                 f"y has {y.shape[1]} labels for each time step; one is what RNNClassifier can learn."
             )
         y = y.reshape(len(y))
-    elif len(shape := np.asarray(y).shape) == 2 and shape[1] > 1:
+    elif len(shape := _shape(y)) == 2 and shape[1] > 1:
         raise ValueError(
             f"y should be a 1d array, got an array of shape {shape}: several labels of a sequence are learnt by one "
             "network each, sklearn.multioutput.MultiOutputClassifier(RNNClassifier(...))."
@@ -76,10 +96,21 @@ def targets_of(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
 def read_numbers(y: Any, x: X, per_step: bool) -> np.ndarray:
     """One number, or several, for each row: shape (n_rows,) or (n_rows, n_outputs)."""
-    refuse_masked(y, "y")
+    _refuse(y, "y")
     if per_step:
         y = as_step_values(y, x)
-    y = check_array(y, ensure_2d=False, allow_nd=True, dtype="numeric", input_name="y")
+    else:
+        _shape(y)
+    try:
+        y = check_array(y, ensure_2d=False, allow_nd=True, dtype="numeric", input_name="y")
+    except (TypeError, ValueError):
+        wrong = [value for value in np.asarray(y, object).flat if isinstance(value, (str, bytes))]
+        if not wrong:
+            raise
+        raise ValueError(
+            f"y holds {wrong[0]!r}, a text: RNNRegressor learns numbers. RNNClassifier learns labels."
+        ) from None
+    assert_all_finite(y, input_name="y")  # None in a column of pandas has become NaN
     if y.ndim not in (1, 2):
         raise ValueError(
             f"y has shape {y.shape}; give (n_samples,) or (n_samples, n_outputs), and for one value at each time step "
@@ -92,7 +123,7 @@ def read_numbers(y: Any, x: X, per_step: bool) -> np.ndarray:
 
 def row_weights(sample_weight: Any, x: X, per_step: bool) -> np.ndarray:
     """One weight for each row, float64 and at least 0, from weights of samples or of time steps."""
-    refuse_masked(sample_weight, "sample_weight")
+    _refuse(sample_weight, "sample_weight")
     weight = _weights(sample_weight, x, per_step)
     if weight.size and weight.min() < 0:
         raise ValueError(

@@ -9,23 +9,46 @@ import numpy as np
 
 from fastrnn.checks import loaded
 
-__all__ = ["column_names", "frames_of", "numbers_of_objects", "refuse_item", "refuse_other_containers"]
+__all__ = [
+    "column_names",
+    "frames_of",
+    "numbers_of_objects",
+    "refuse_item",
+    "refuse_other_containers",
+    "refuse_other_values",
+]
+
+
+def _refuse_containers(values: Any, name: str, items: str, wanted: str) -> None:
+    """Raise for what is no array or list; `items` is what it should hold, `wanted` what to pass instead of a set."""
+    kind = type(values).__name__
+    if isinstance(values, np.matrix):
+        raise TypeError(f"{name} is an np.matrix, which is always two-dimensional: pass np.asarray({name}).")
+    if isinstance(values, Set):
+        raise TypeError(f"{name} is a {kind}, which has no order: pass {wanted}.")
+    if isinstance(values, Mapping):
+        raise TypeError(f"{name} is a {kind}: pass its {items}, such as list({name}.values()).")
+    if isinstance(values, Iterator):
+        raise TypeError(f"{name} is a {kind}, which can be read only once: pass list({name}).")
+
+
+def refuse_other_values(values: Any, name: str) -> None:
+    """Raise for what is no array or list of a value for each sequence or time step."""
+    wanted = "a list with a value for each sequence"
+    _refuse_containers(values, name, "values as a list", wanted)
+    if isinstance(values, (str, bytes)):
+        raise TypeError(f"{name} is {values!r}, a single text: pass {wanted}.")
+    if isinstance(values, (list, tuple)) or (
+        isinstance(values, np.ndarray) and values.dtype == object and values.ndim
+    ):
+        for place, value in enumerate(values):
+            if value is None:
+                raise ValueError(f"{name}[{place}] is None: give a value, or leave this sample out.")
 
 
 def refuse_other_containers(X: Any, name: str) -> None:
     """Raise for what only looks like an array or a list of sequences."""
-    if isinstance(X, np.matrix):
-        raise TypeError(f"{name} is an np.matrix, which is always two-dimensional: pass np.asarray({name}).")
-    if isinstance(X, Set):
-        raise TypeError(
-            f"{name} is a {type(X).__name__}, which has no order: pass a list of arrays, one for each sequence."
-        )
-    if isinstance(X, Mapping):
-        raise TypeError(
-            f"{name} is a {type(X).__name__}: pass its sequences as a list of arrays, such as list({name}.values())."
-        )
-    if isinstance(X, Iterator):
-        raise TypeError(f"{name} is a {type(X).__name__}, which can be read only once: pass list({name}).")
+    _refuse_containers(X, name, "sequences as a list of arrays", "a list of arrays, one for each sequence")
     if not isinstance(X, Iterable) and not isinstance(X, (np.ndarray, np.generic)):
         if isinstance(X, (int, float, complex)):
             raise ValueError(
