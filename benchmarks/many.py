@@ -5,8 +5,10 @@
 scikit-learn's `MLPRegressor` is trained on the same windows as rows, by joblib too. All take turns. joblib's processes
 are started before the rounds; a first call, which starts them and imports fastrnn in them, has a row of its own.
 
-`floor` is the time of the compiled passes of one model, forward and backward, on one core: what no other way of calling them
-can save. Before timing, all ways must give the models of single fits. Written to benchmarks/results/: many.json and many.md.
+`floor` is the time of the compiled passes of one model, forward and backward, on one core. `limit` is less: its matrix
+products at the micro-kernel's best speed and its pointwise functions at theirs, as in `benchmarks.limits`. The page says how
+many times as fast as joblib's processes two cores would be that computed nothing else. Before timing, all ways must give the
+models of single fits. Written to benchmarks/results/: many.json and many.md.
 
     python -m benchmarks.many               # about a minute
     python -m benchmarks.many --models 40   # shorter
@@ -28,9 +30,11 @@ from joblib.externals.loky import get_reusable_executor
 from sklearn.base import clone
 from sklearn.neural_network import MLPRegressor
 
+from benchmarks.limits import micro_kernel_peak, pointwise_seconds, product_flop
 from benchmarks.report import table
 from benchmarks.timing import environment, wait
 from fastrnn import RNNRegressor, fit_many
+from fastrnn.bench.cases import case_named
 from fastrnn.engine.recurrence import run
 
 RESULTS = Path(__file__).parent / "results"
@@ -83,6 +87,14 @@ def passes(model: RNNRegressor, x: np.ndarray) -> float:
             run.backward(tape, None, np.ones((1, len(batch), UNITS), np.float32), need_dx=False)
         times.append(time.perf_counter() - start)
     return EPOCHS * min(times)
+
+
+def limit() -> tuple[float, float]:
+    """Seconds of the products and of the pointwise functions of one fit, each at its best, on one core."""
+    case = case_named(f"gru-training-B{SEQUENCES}xT{STEPS}xI{CHANNELS}xH{UNITS}")
+    products = product_flop(case) / (1e9 * micro_kernel_peak())
+    pointwise = pointwise_seconds("gru", UNITS, training=True) * case.rows * UNITS
+    return EPOCHS * products, EPOCHS * pointwise
 
 
 def ways(data: list[Any]) -> dict[str, Callable[[], Any]]:
@@ -147,10 +159,11 @@ def measure(n_models: int, rounds: int) -> tuple[list[dict[str, Any]], float]:
     ], floor
 
 
-def page(rows: list[dict[str, Any]], floor: float) -> str:
+def page(rows: list[dict[str, Any]], floor: float, best: tuple[float, float]) -> str:
     cells = [[r["way"], f"{r['seconds']:.2f}", f"{r['ms_per_model']:.1f}", f"{r['ratio']:.2f}"] for r in rows]
     head = [f"{rows[0]['models']} models", "seconds", "ms a model", "times fit_many"]
     ratio = next(r["ratio"] for r in rows if r["way"] == "joblib, 2 processes")
+    processes = next(r["seconds"] / r["models"] for r in rows if r["way"] == "joblib, 2 processes")
     first = next(r["ratio"] for r in rows if r["way"].endswith("first call"))
     return "\n".join(
         [
@@ -158,8 +171,11 @@ def page(rows: list[dict[str, Any]], floor: float) -> str:
             "",
             *table(head, cells),
             "",
-            f"The compiled passes of one model take {1e3 * floor:.1f} ms on one core, so {JOBS} cores can't train a "
-            f"model in less than {1e3 * floor / JOBS:.1f} ms.",
+            f"The compiled passes of one model take {1e3 * floor:.1f} ms on one core. {JOBS} cores that computed nothing "
+            f"else would be {processes * JOBS / floor:.1f} times as fast as joblib's processes.",
+            "",
+            f"Its products take {1e3 * best[0]:.1f} ms at their best, its functions {1e3 * best[1]:.1f} ms at theirs. "
+            f"{JOBS} cores that computed nothing else would be {processes * JOBS / sum(best):.1f} times as fast.",
             "",
             f"Target: {TARGET:.0f} times as fast as joblib's processes. Found: {ratio:.1f} where they run already, "
             f"{first:.1f} where the call starts them.",
@@ -175,10 +191,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     rows, floor = measure(options.models, options.rounds)
-    text = page(rows, floor)
+    best = limit()
+    text = page(rows, floor, best)
     print(text)
     options.out.mkdir(parents=True, exist_ok=True)
-    stored = {"environment": environment(), "floor_s": floor, "rows": rows}
+    stored = {"environment": environment(), "floor_s": floor, "limit_s": best, "rows": rows}
     (options.out / "many.json").write_text(json.dumps(stored, indent=1) + "\n", "utf-8")
     (options.out / "many.md").write_text(text, "utf-8")
 
