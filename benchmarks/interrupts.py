@@ -91,24 +91,20 @@ def attempt(scenario):
     except BaseException as error:
         return f"{{type(error).__name__}}: {{error}}".replace("\\n", " ")
 
+def ignore(*_):
+    pass
+
 def run(scenario):
-    first = second = None
+    first = None
     try:
         print("ready", os.getpid(), flush=True)
         first = attempt(scenario)
-        print(first, flush=True)
-        sys.stdin.readline()  # the signal has been sent
+        signal.signal(signal.SIGINT, ignore)  # it comes too late from here on
     except KeyboardInterrupt:
-        if first is None:
-            print("interrupted", flush=True)
-    for _ in range(2):
-        try:
-            second = attempt(scenario)
-            if second != "interrupted":  # the signal may reach the process late
-                break
-        except KeyboardInterrupt:
-            pass
-    print(second, flush=True)
+        signal.signal(signal.SIGINT, ignore)  # there is only one
+    print(first or "interrupted", flush=True)
+    sys.stdin.readline()  # the signal has been sent
+    print(attempt(scenario), flush=True)
 
 # A shell starts background jobs with SIGINT ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)

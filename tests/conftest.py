@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 import fastrnn
 from tests.skips import pytest_addoption, pytest_configure  # noqa: F401  # pytest finds them here
+
+#: The same examples on every run, however slow the machine is.
+settings.register_profile(
+    "fastrnn",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("fastrnn")
 
 
 def pytest_sessionstart():
@@ -73,14 +86,38 @@ def rng(request) -> np.random.Generator:
     return np.random.default_rng(list(request.node.nodeid.encode()))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _seed_for_fixtures_of_the_module(request):
-    fastrnn.set_random_seed(zlib.crc32(request.node.nodeid.encode()))
+@contextlib.contextmanager
+def seeded(name: str) -> Iterator[None]:
+    """Context in which objects made without a seed take theirs from `name`; afterwards from where they did before."""
+    # Nothing should draw from NumPy's global generator; if it does, it does so the same way on each run.
+    before, numpys = fastrnn.random._global, np.random.get_state()  # noqa: NPY002
+    fastrnn.set_random_seed(zlib.crc32(name.encode()))
+    np.random.seed(0)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        fastrnn.random._global = before
+        np.random.set_state(numpys)  # noqa: NPY002
 
 
 @pytest.fixture(autouse=True)
-def _seed_global_generators(request, _seed_for_fixtures_of_the_module):
+def _seed_of_the_test(request):
     """Give each test its own seed, the same on every run: layers and models made without a seed take theirs from here."""
-    fastrnn.set_random_seed(zlib.crc32(request.node.nodeid.encode()))
-    # Nothing should draw from NumPy's global generator; if it does, it does so the same way on each run.
-    np.random.seed(0)  # noqa: NPY002
+    with seeded(request.node.nodeid):
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef, request):
+    """What a fixture of a module makes must not depend on the test that needs it first."""
+    if fixturedef.scope == "function":
+        return (yield)
+    with seeded(f"{fixturedef.baseid}::{fixturedef.argname}-{request.param_index}"):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """Nor what a module makes when it is imported, on the modules that were imported before."""
+    with seeded(collector.nodeid):
+        return (yield)

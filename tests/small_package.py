@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from fastrnn.engine.runtime import jit as jit_module
+from tests.limits import HANG_SECONDS
 
 DRIVER = """
 from pkg.engine.runtime.jit import jit, stub
@@ -85,7 +86,12 @@ def environment(package: Path, **extra: str) -> dict[str, str]:
 def run(package: Path, *args: str, **extra: str) -> tuple[str, str]:
     command = [sys.executable, "-W", "always", "main.py", *args]
     done = subprocess.run(
-        command, cwd=package, env=environment(package, **extra), capture_output=True, text=True, timeout=120
+        command,
+        cwd=package,
+        env=environment(package, **extra),
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip(), done.stderr

@@ -12,6 +12,7 @@ import pytest
 
 from fastrnn.engine.runtime import threads
 from fastrnn.engine.runtime.jit import DISABLED
+from tests.limits import HANG_SECONDS
 
 needs_jit = pytest.mark.skipif(DISABLED, reason="there are no parallel kernels with NUMBA_DISABLE_JIT=1")
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
@@ -24,6 +25,7 @@ from fastrnn.engine import tuning
 from fastrnn.engine.runtime import threads
 from fastrnn.engine.runtime.threads import parallel_region, resolve
 from fastrnn.layers import SimpleRNN
+from tests.limits import eventually
 
 tuning.LATE_NS = float("inf")  # use the team even if the machine is busy
 layer = SimpleRNN(64, return_sequences=True)
@@ -63,7 +65,12 @@ def run(tmp_path: Path, script: str, prelude: str = "", **extra: str) -> str:
         "NUMBA_NUM_THREADS": "2",
     } | extra
     done = subprocess.run(
-        [sys.executable, str(file)], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120
+        [sys.executable, str(file)],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

@@ -313,14 +313,12 @@ def test_patterns_over_texts_take_time_in_proportion(pattern, filling):
 
     def seconds(n):
         text = filling * (n // len(filling))
-        best = np.inf
-        for _ in range(5):
-            start = time.thread_time()  # other processes take none of it
-            pattern.sub("", text)
-            best = min(best, time.thread_time() - start)
-        return best
+        start = time.thread_time()  # other processes take none of it
+        pattern.sub("", text)
+        return time.thread_time() - start
 
-    assert seconds(200_000) < 30 * max(seconds(20_000), 1e-3)
+    # Both times of a pair are measured under the same load, and a quadratic pattern fails for every pair.
+    assert any(seconds(200_000) < 30 * max(seconds(20_000), 1e-3) for _ in range(10))
 
 
 def test_federalist_head_of_a_text_of_digits_has_no_number():

@@ -1,9 +1,6 @@
 """Training on the workers of a dask cluster."""
 
 import logging
-import os
-import signal
-import threading
 import time
 
 import joblib
@@ -27,21 +24,23 @@ from fastrnn.distributed import (  # noqa: E402
     workers,  # noqa: E402
 )
 from fastrnn.distributed.cluster import Cluster, Numbers, _Gradients  # noqa: E402
+from tests.lost_workers import kill_in_step  # noqa: E402
 
-RNG = np.random.default_rng(0)
-X = RNG.standard_normal((90, 6, 3))
+X = np.random.default_rng(0).standard_normal((90, 6, 3))
 Y = np.array(["low", "middle", "high"])[np.digitize(X[:, :, 0].mean(axis=1), [-0.2, 0.2])]
 OPTIONS = {"cell": "gru", "units": 5, "batch_size": 32, "max_iter": 4, "tol": None, "random_state": 0}
 
 
+def local_cluster(n_workers=2, **options):
+    # Without a limit of memory: workers in this process would stop for what other tests have allocated in it.
+    return distributed.LocalCluster(
+        n_workers=n_workers, threads_per_worker=1, memory_limit=None, dashboard_address=":0", **options
+    )
+
+
 @pytest.fixture(scope="module")
 def client():
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0"
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
+    with local_cluster(processes=False) as cluster, distributed.Client(cluster) as client:
         yield client
 
 
@@ -76,9 +75,9 @@ def test_dask_classifier_equals_one_process_with_the_same_batch(client, dtype, o
     assert many.score(X, Y) == one.score(X, Y)
 
 
-def test_dask_classifier_with_weights_equals_one_process(client):
+def test_dask_classifier_with_weights_equals_one_process(client, rng):
     """In batches of all samples, as their order may depend on what X holds if there are weights."""
-    weight = RNG.random(len(X))
+    weight = rng.random(len(X))
     options = {**OPTIONS, "batch_size": len(X)}
     one = RNNClassifier(**options).fit(X, Y, weight)
     many = DaskRNNClassifier(**options).fit(spread(X), Y, spread(weight))
@@ -86,8 +85,8 @@ def test_dask_classifier_with_weights_equals_one_process(client):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
 
 
-def test_dask_classifier_of_tokens_equals_one_process(client):
-    tokens, labels = RNG.integers(0, 30, (64, 7)), RNG.integers(0, 2, 64)
+def test_dask_classifier_of_tokens_equals_one_process(client, rng):
+    tokens, labels = rng.integers(0, 30, (64, 7)), rng.integers(0, 2, 64)
     options = {**OPTIONS, "vocabulary_size": 30, "embedding_dim": 4}
     one = RNNClassifier(**options).fit(tokens, labels)
     many = DaskRNNClassifier(**options).fit(spread(tokens), labels)
@@ -115,26 +114,15 @@ def test_dask_estimators_are_saved(client, kind, tmp_path):
     np.testing.assert_array_equal(again.predict(X), many.predict(X))
 
 
-def test_dask_training_survives_a_lost_worker(caplog):
+def test_dask_training_survives_a_lost_worker(caplog, monkeypatch):
     """A worker's process is killed while it trains: the weights are those of an undisturbed training."""
     caplog.set_level(logging.WARNING, "fastrnn.distributed")
-    options = {**OPTIONS, "max_iter": 60, "dtype": "float64"}
-    with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        pids = list(client.run(os.getpid).values())
-
-        def kill():
-            time.sleep(1.0)
-            os.kill(pids[0], signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
-
-        killer = threading.Thread(target=kill)
-        killer.start()
+    options = {**OPTIONS, "max_iter": 20, "dtype": "float64"}
+    with local_cluster() as cluster, distributed.Client(cluster) as client:
+        kill_in_step(8, client, monkeypatch)
         many = DaskRNNClassifier(**options).fit(spread(X), Y, client=client)
-        killer.join()
     one = RNNClassifier(**options).fit(X, Y)
-    assert many.n_iter_ == 60
+    assert many.n_iter_ == 20
     for ours, theirs in zip(many.model_.get_weights(), one.model_.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
     assert "was lost" in caplog.text
@@ -221,7 +209,7 @@ def test_dask_bad_input_is_refused_before_any_work(client):
 
 def test_dask_cluster_without_workers_is_named(client):
     with (
-        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster,
+        local_cluster(0, processes=False) as cluster,
         distributed.Client(cluster, set_as_default=False) as empty,
         pytest.raises(RuntimeError, match=r"has no workers: start some with cluster.scale\(2\)"),
     ):

@@ -1,16 +1,11 @@
 """Forecasters whose series are spread over the workers of a dask cluster."""
 
 import logging
-import os
-import signal
-import threading
-import time
 
 import numpy as np
 import pytest
 
 from fastrnn import load
-from fastrnn.callbacks import Callback
 from fastrnn.forecasting import RNNForecaster
 
 distributed = pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
@@ -20,6 +15,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 from fastrnn.distributed import DaskRNNForecaster  # noqa: E402
 from fastrnn.distributed import series as module  # noqa: E402
+from tests.lost_workers import kill_in_step  # noqa: E402
 
 RNG = np.random.default_rng(0)
 LENGTHS = (90, 40, 75, 61, 90, 33, 52, 88, 45)
@@ -32,7 +28,10 @@ OPTIONS = {
 
 
 def cluster(**options):
-    return distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", **options)
+    # Without a limit of memory: workers in this process would stop for what other tests have allocated in it.
+    return distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, memory_limit=None, dashboard_address=":0", **options
+    )
 
 
 @pytest.fixture(scope="module")
@@ -89,28 +88,12 @@ def test_dask_forecaster_keeps_the_series_on_the_workers_and_sends_them_once(cli
             assert weights.nbytes < 4000 + states
 
 
-def test_dask_forecaster_survives_a_lost_worker(caplog):
-    one = RNNForecaster(**{**OPTIONS, "max_iter": 30}).fit(SERIES)
+def test_dask_forecaster_survives_a_lost_worker(caplog, monkeypatch):
+    one = RNNForecaster(**{**OPTIONS, "max_iter": 8}).fit(SERIES)
     with cluster() as workers, distributed.Client(workers) as client:
-        begun = threading.Event()
-
-        class Begun(Callback):
-            def on_epoch_end(self, epoch, logs=None):
-                begun.set()
-
-        def kill():
-            begun.wait()
-            pid = next(iter(client.run(os.getpid).values()))
-            time.sleep(0.05)
-            os.kill(pid, signal.SIGTERM)
-
-        killer = threading.Thread(target=kill)
-        killer.start()
+        kill_in_step(30, client, monkeypatch)
         with caplog.at_level(logging.WARNING, "fastrnn.distributed"):
-            many = DaskRNNForecaster(**{**OPTIONS, "max_iter": 30}).fit(
-                SERIES, callbacks=[Begun()], client=client
-            )
-        killer.join()
+            many = DaskRNNForecaster(**{**OPTIONS, "max_iter": 8}).fit(SERIES, client=client)
     assert "was lost" in caplog.text
     for ours, theirs in zip(many.model_.get_weights(), one.model_.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)

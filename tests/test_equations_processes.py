@@ -12,6 +12,7 @@ import pytest
 
 from fastrnn.engine.runtime.jit import DISABLED
 from tests.compiled import LISTEN
+from tests.limits import HANG_SECONDS
 
 pytestmark = pytest.mark.skipif(DISABLED, reason="nothing is compiled")
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,7 +104,7 @@ def run(cache: Path, path: Path, way: str, *arguments: str) -> dict:
         env={**os.environ, "NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert process.returncode == 0, process.stderr[-3000:]
@@ -116,7 +117,6 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("way", ["script", "notebook"])
 def test_cell_of_a_script_is_compiled_once(way, tmp_path, cache):
     path = tmp_path / "own_cell.py"
@@ -143,7 +143,6 @@ def test_cell_of_a_script_is_compiled_once(way, tmp_path, cache):
     assert len({first["result"], number["result"], equations["result"]}) == 3
 
 
-@pytest.mark.timeout(600)
 def test_cell_written_by_hand_in_a_script_works_in_the_second_process(tmp_path, cache):
     path = tmp_path / "own_cell.py"
     path.write_text(LISTEN + BY_HAND + USE, encoding="utf-8")

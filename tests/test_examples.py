@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.limits import HANG_SECONDS
+
 SCRIPTS = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 #: The pages of the guide, which run from top to bottom.
 PAGES = [path for path in SCRIPTS if path.name[:2].isdigit()]
@@ -35,7 +37,7 @@ def run(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         env=environment,
-        timeout=300,
+        timeout=HANG_SECONDS,
         check=False,
     )
 
@@ -68,7 +70,7 @@ def test_page_of_the_guide_runs_to_a_picture(page, tmp_path):
         env={**os.environ, "PYTHONPATH": root, "MPLBACKEND": "Agg"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr

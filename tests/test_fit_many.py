@@ -1,5 +1,6 @@
 """`fit_many`: each model is that of a single fit; what happens if one fails or Ctrl-C comes."""
 
+import itertools
 import pickle
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from fastrnn.optimizers import Adam
 from fastrnn.preprocessing import StandardScaler3D
 from fastrnn.training import prepared
 from fastrnn.training.step import Trainer
+from tests.limits import HANG_SECONDS, eventually
 
 
 def regressor(**options):
@@ -279,23 +281,29 @@ def test_failed_fit_names_its_data_and_keeps_the_finished_models(n_jobs, rng):
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_interrupt_is_raised_with_the_finished_models(n_jobs, rng):
-    data, begun, raised = dense(rng, 8), [], threading.Event()
+    data, numbers, raised = dense(rng, 8), itertools.count(1), threading.Event()
+    begun, ended = [], []
 
     class Stops(RNNRegressor):
         def fit(self, X, y):
-            begun.append(0)
-            if len(begun) > 4:  # four models are complete, or three and one that runs
-                if len(begun) == 5:
+            number = next(numbers)  # atomic, so that one thread alone is the fifth
+            begun.append(number)
+            if number > 4:  # four models are complete, or three and one that runs
+                if number == 5:
                     signal.raise_signal(signal.SIGINT)  # Python's handler runs in the main thread
-                raised.wait(20)
-            return super().fit(X, y)
+                raised.wait(HANG_SECONDS)
+            try:
+                return super().fit(X, y)
+            finally:
+                ended.append(number)
 
     options = regressor().get_params()
     with pytest.raises(KeyboardInterrupt) as caught:
         fit_many(Stops(**options), data, n_jobs=n_jobs)
     finished = dict(caught.value.fitted)
     raised.set()
-    assert len(begun) <= 4 + n_jobs
+    assert eventually(lambda: len(ended) == len(begun))  # no thread goes on in the next test
+    assert max(begun) <= 4 + n_jobs
     assert set(finished) <= set(range(5))
     assert len(finished) >= 3
     for i, model in finished.items():

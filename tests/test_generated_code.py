@@ -184,6 +184,10 @@ def test_loops_of_cells_keep_vectors_in_registers(cell, direction):
 STREAMS = hasattr(Sequential, "stream")
 
 
+#: Of a count that other threads may add to.
+REPETITIONS = 5
+
+
 @pytest.mark.skipif(not STREAMS, reason="models have no stream")
 @pytest.mark.parametrize("cell", LAYERS)
 def test_stream_step_allocates_nothing(cell):
@@ -198,27 +202,40 @@ def test_stream_step_allocates_nothing(cell):
         for _ in itertools.repeat(None, n):
             stream.step(x)
 
+    def handles() -> tuple[int, int]:
+        before = rtsys.get_allocation_stats()
+        steps(1000)
+        after = rtsys.get_allocation_stats()
+        return after.alloc - before.alloc, after.free - before.free
+
+    def blocks() -> int:
+        before = sys.getallocatedblocks()
+        steps(1000)
+        return sys.getallocatedblocks() - before
+
+    def traced() -> tuple[int, int]:
+        tracemalloc.start()
+        try:
+            steps(10)
+            before = tracemalloc.get_traced_memory()[0]
+            tracemalloc.reset_peak()
+            steps(1000)
+            after, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        return after - before, peak - before
+
+    # The counts are those of the process, whose other threads (of pytest-xdist, of libraries) allocate now and then. What
+    # the steps themselves allocate is in every repetition, so the least of some is taken.
     steps(100)
     gc.collect()
     _nrt_python.memsys_enable_stats()
-    inside = rtsys.get_allocation_stats()
-    blocks = sys.getallocatedblocks()
-    steps(1000)
-    blocks = sys.getallocatedblocks() - blocks
-    now = rtsys.get_allocation_stats()
     # Entering compiled code makes a handle, of a few words, for each array that is handed over: the sample, and the
     # list of what to do. There are no others, so no arrays are made inside.
-    assert now.alloc - inside.alloc == now.free - inside.free <= 2 * 1000
-    assert blocks <= 10  # nothing is left behind but the count itself
-    tracemalloc.start()
-    try:
-        steps(10)
-        before = tracemalloc.get_traced_memory()[0]
-        tracemalloc.reset_peak()
-        steps(1000)
-        after, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert after - before <= 64
-    assert peak - before < 512  # bytes; an array of the output has twice that
+    made, freed = min(handles() for _ in range(REPETITIONS))
+    assert made == freed <= 2 * 1000
+    assert min(blocks() for _ in range(REPETITIONS)) <= 10  # nothing is left behind but the count itself
+    kept, peaks = zip(*(traced() for _ in range(REPETITIONS)), strict=True)
+    assert min(kept) <= 64
+    assert min(peaks) < 512  # bytes; an array of the output has twice that
     assert np.shares_memory(stream.step(x), stream.step(x))

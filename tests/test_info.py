@@ -16,6 +16,7 @@ import fastrnn
 from fastrnn import command, info
 from fastrnn.engine.kernels.micro_kernel import VECTOR_BITS
 from fastrnn.engine.runtime import threads
+from tests.limits import HANG_SECONDS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,7 +45,12 @@ layers.GRU(4)(np.ones((2, 3, 2), np.float32))
 print(json.dumps([before, info.describe()["compiled kernels"]]))
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=280
+        [sys.executable, "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=HANG_SECONDS,
     )
     before, after = json.loads(done.stdout)
     if after["compiler"] == "disabled":

@@ -15,21 +15,20 @@ from fastrnn.inspection import attributions, deletion_curve, gradient_norms, hid
 from fastrnn.sequences import Ragged
 from fastrnn.text import Tokenizer
 
-RNG = np.random.default_rng(3)
 CELLS = {"simple_rnn": layers.SimpleRNN, "gru": layers.GRU, "lstm": layers.LSTM}
 
 
-def ragged(n=5, features=2):
-    return [RNG.normal(size=(length, features)) for length in RNG.integers(3, 8, size=n)]
+def ragged(rng, n=5, features=2):
+    return [rng.normal(size=(length, features)) for length in rng.integers(3, 8, size=n)]
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_gradient_norms_match_finite_differences(cell):
+def test_gradient_norms_match_finite_differences(cell, rng):
     """The loss as a function of the states after step t, by running the rest of the sequence from them."""
     layer = CELLS[cell](3, dtype="float64", bias_initializer="random_normal")
     model = Sequential([layers.Input((None, 2)), layer, layers.Dense(1, dtype="float64")], seed=0)
     model.compile("sgd", "mse")
-    x, y = RNG.normal(size=(2, 5, 2)), RNG.normal(size=(2, 1))
+    x, y = rng.normal(size=(2, 5, 2)), rng.normal(size=(2, 1))
     probe = CELLS[cell](3, dtype="float64", return_state=True)
     probe.build((None, None, 2))
     probe.set_weights(layer.get_weights())
@@ -57,11 +56,11 @@ def test_gradient_norms_match_finite_differences(cell):
             assert found[layer.name][i][t] == pytest.approx(np.sqrt(squares), rel=1e-6)
 
 
-def test_gradient_norms_of_a_stack_with_targets_for_each_step_match_finite_differences():
+def test_gradient_norms_of_a_stack_with_targets_for_each_step_match_finite_differences(rng):
     first, second = (layers.GRU(3, return_sequences=True, dtype="float64") for _ in range(2))
     model = Sequential([layers.Input((None, 2)), first, second, layers.Dense(1, dtype="float64")], seed=0)
     model.compile("sgd", "mse")
-    x, y = RNG.normal(size=(1, 4, 2)), RNG.normal(size=(1, 4, 1))
+    x, y = rng.normal(size=(1, 4, 2)), rng.normal(size=(1, 4, 1))
     probe = layers.GRU(3, return_sequences=True, return_state=True, dtype="float64")
     probe.build((None, None, 2))
     probe.set_weights(first.get_weights())
@@ -84,9 +83,9 @@ def test_gradient_norms_of_a_stack_with_targets_for_each_step_match_finite_diffe
         assert norms[t] == pytest.approx(np.linalg.norm(gradient), rel=1e-6)
 
 
-def test_gradient_norms_do_not_depend_on_the_batch_or_on_padding():
-    X = ragged()
-    y = RNG.normal(size=len(X))
+def test_gradient_norms_do_not_depend_on_the_batch_or_on_padding(rng):
+    X = ragged(rng)
+    y = rng.normal(size=len(X))
     model = RNNRegressor(cell="lstm", units=4, max_iter=2, tol=None, random_state=0, dtype="float64").fit(
         X, y
     )
@@ -100,10 +99,10 @@ def test_gradient_norms_do_not_depend_on_the_batch_or_on_padding():
 
 @pytest.mark.parametrize("go_backwards", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
-def test_hidden_states_are_the_outputs_of_all_steps(cell, go_backwards):
+def test_hidden_states_are_the_outputs_of_all_steps(cell, go_backwards, rng):
     layer = CELLS[cell](4, go_backwards=go_backwards)
     model = Sequential([layers.Input((None, 2)), layer, layers.Dropout(0.5), layers.Dense(1)], seed=0)
-    x = RNG.normal(size=(3, 6, 2)).astype(np.float32)
+    x = rng.normal(size=(3, 6, 2)).astype(np.float32)
     whole = CELLS[cell](4, go_backwards=go_backwards, return_sequences=True)
     whole.build((None, None, 2))
     whole.set_weights(layer.get_weights())
@@ -111,8 +110,8 @@ def test_hidden_states_are_the_outputs_of_all_steps(cell, go_backwards):
     np.testing.assert_allclose(np.stack(hidden_states(model, x)), wanted, atol=1e-6)
 
 
-def test_hidden_states_of_both_directions_and_of_ragged_sequences():
-    X = ragged()
+def test_hidden_states_of_both_directions_and_of_ragged_sequences(rng):
+    X = ragged(rng)
     model = RNNClassifier(cell="gru", units=(3, 4), bidirectional=True, dropout=0.3, max_iter=2, tol=None)
     model.set_params(random_state=0, batch_size=2).fit(X, [0, 1, 0, 1, 1])
     forward = hidden_states(model, X, layer=-2)
@@ -129,8 +128,8 @@ def test_hidden_states_of_both_directions_and_of_ragged_sequences():
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_attributions_are_the_change_of_the_answer_when_a_step_is_scaled(classes):
-    X = [x[:, :] for x in ragged(6)]
+def test_attributions_are_the_change_of_the_answer_when_a_step_is_scaled(classes, rng):
+    X = [x[:, :] for x in ragged(rng, 6)]
     y = np.arange(6) % classes
     model = RNNClassifier(
         cell="lstm", units=4, max_iter=5, tol=None, random_state=0, dtype="float64", dropout=0.4
@@ -161,10 +160,10 @@ def test_attributions_are_the_change_of_the_answer_when_a_step_is_scaled(classes
         np.testing.assert_array_equal(values, found[predicted[i]][i])
 
 
-def test_attributions_of_tokens_find_the_word_that_decides_and_deletion_confirms_it():
-    X = RNG.integers(2, 20, size=(300, 8))
-    y = RNG.integers(0, 2, size=300)
-    at = RNG.integers(0, 8, size=300)
+def test_attributions_of_tokens_find_the_word_that_decides_and_deletion_confirms_it(rng):
+    X = rng.integers(2, 20, size=(300, 8))
+    y = rng.integers(0, 2, size=300)
+    at = rng.integers(0, 8, size=300)
     X[np.arange(300), at] = y  # token 0 or 1, which stands nowhere else
     model = RNNClassifier(cell="gru", units=8, vocabulary_size=20, embedding_dim=4, learning_rate_init=0.02)
     model.set_params(max_iter=30, tol=None, random_state=0).fit(X, y)
@@ -177,8 +176,8 @@ def test_attributions_of_tokens_find_the_word_that_decides_and_deletion_confirms
     assert curve.most[1] < curve.random[1] < curve.least[1]
 
 
-def test_inspection_takes_pipelines_and_searches_and_changes_nothing():
-    X, y = RNG.normal(3, 2, size=(20, 5, 2)), RNG.normal(size=20)
+def test_inspection_takes_pipelines_and_searches_and_changes_nothing(rng):
+    X, y = rng.normal(3, 2, size=(20, 5, 2)), rng.normal(size=20)
     pipe = make_pipeline(
         StandardScaler3D(), RNNRegressor(units=3, dropout=0.5, max_iter=2, tol=None, random_state=0)
     )
@@ -195,17 +194,17 @@ def test_inspection_takes_pipelines_and_searches_and_changes_nothing():
     assert best[-1].model_.layers[0].return_state is False
 
 
-def test_inspection_leaves_the_states_of_stateful_models():
+def test_inspection_leaves_the_states_of_stateful_models(rng):
     model = Sequential([layers.Input((None, 2)), layers.GRU(3, stateful=True), layers.Dense(1)], seed=0)
-    x = RNG.normal(size=(4, 5, 2))
+    x = rng.normal(size=(4, 5, 2))
     model.predict(x, batch_size=4)
     states = model.layers[0].states[0].copy()
     np.testing.assert_array_equal(hidden_states(model, x), hidden_states(model.copy(), x))
     np.testing.assert_array_equal(model.layers[0].states[0], states)
 
 
-def test_inspection_reads_ragged_in_a_sequential():
-    X = ragged()
+def test_inspection_reads_ragged_in_a_sequential(rng):
+    X = ragged(rng)
     model = Sequential(
         [layers.Input((None, 2)), layers.Bidirectional(layers.LSTM(3)), layers.Dense(2)], seed=0
     )
@@ -215,8 +214,8 @@ def test_inspection_reads_ragged_in_a_sequential():
     np.testing.assert_allclose(found[2], alone, rtol=1e-4, atol=1e-6)
 
 
-def test_inspection_says_what_is_missing():
-    X = RNG.normal(size=(4, 5, 2))
+def test_inspection_says_what_is_missing(rng):
+    X = rng.normal(size=(4, 5, 2))
     with pytest.raises(NotFittedError, match="not fitted yet"):
         hidden_states(RNNClassifier(), X)
     with pytest.raises(NotFittedError):

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from benchmarks import interrupts
 from fastrnn.engine.runtime import interrupts as held_back
 from fastrnn.engine.runtime.interrupts import held
 from fastrnn.engine.runtime.jit import DISABLED
+from tests.limits import HANG_SECONDS
 
 ROOT = Path(__file__).resolve().parents[1]
 needs_signals = pytest.mark.skipif(
@@ -156,7 +156,7 @@ def test_child_of_another_thread_is_not_inside_the_block():
 
 
 COMPILE = """
-import os, signal, threading, time
+import os, signal
 import numpy as np
 from fastrnn.engine.numba_private import dispatcher
 from fastrnn.layers import GRU
@@ -169,7 +169,6 @@ def interrupted(self, sig):
     if len(sent) < 3:
         sent.append(self.py_func.__name__)
         os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.01)
     return compile_(self, sig)
 dispatcher.CPUDispatcher.compile = interrupted
 layer = GRU(5, return_sequences=True)
@@ -194,37 +193,62 @@ np.testing.assert_allclose(y, expected, atol=1e-6)
 def test_interrupts_in_the_compiler_leave_the_next_call_right(tmp_path):
     env = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", COMPILE], env=env, capture_output=True, text=True, timeout=280, check=False
+        [sys.executable, "-c", COMPILE],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
 
 LONG = """
-import os, signal, sys, threading, time
+import os, signal, sys, time
 import numpy as np
+from fastrnn.engine.runtime import threads
 from fastrnn.layers import LSTM
+from tests.limits import HANG_SECONDS
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
-layer = LSTM(256, seed=0, return_sequences=sys.argv[1] == "sequences")
-x = np.random.default_rng(0).normal(size=(256, 2000, 16)).astype("f")
+layer = LSTM(128, seed=0, return_sequences=sys.argv[1] == "sequences")
+x = np.random.default_rng(0).normal(size=(32, 5000, 16)).astype("f")
 small = x[:4, :6]
 before = layer(small)
-layer(x[:64, :60])  # compiles what follows, and is not long
-waited = []
+begun = []
+
+def watched(work, stop):
+    # The helper thread sends the signal when it begins, so there is a call to interrupt on every machine.
+    def interrupted():
+        begun.append(time.perf_counter())
+        if interrupting:
+            os.kill(os.getpid(), signal.SIGINT)
+        work()
+    plain(interrupted, stop)
+
+plain, threads.run_interruptibly = threads.run_interruptibly, watched
 for training in (False, True):
-    sent = []
-    def interrupt():
-        sent.append(time.perf_counter())
-        os.kill(os.getpid(), signal.SIGINT)
-    timer = threading.Timer(0.4, interrupt)
-    timer.start()
-    try:
-        layer(x, training=training)
-    except KeyboardInterrupt:
-        waited.append(time.perf_counter() - sent[0])
-assert len(waited) == 2, "the call ended before the interrupt"
+    interrupting = False
+    layer(x, training=training)  # compiles
+    start = time.perf_counter()
+    layer(x, training=training)
+    whole = time.perf_counter() - start
+    interrupting = True
+    # Other processes may delay the answer, and all of the attempts are not to fail.
+    for attempt in range(20):
+        try:
+            layer(x, training=training)
+        except KeyboardInterrupt:
+            answered = time.perf_counter() - begun[-1]
+        else:
+            raise AssertionError("the signal did not interrupt the call")
+        if answered < whole / 4:
+            break
+    else:
+        raise AssertionError(f"Ctrl-C was answered after {answered} s, a call takes {whole} s")
+    assert len(begun) == 2 + attempt + 1, "the call was not long"
+    begun.clear()
 np.testing.assert_array_equal(layer(small), before)
-print(max(waited))
 """
 
 
@@ -232,49 +256,91 @@ print(max(waited))
 @needs_signals
 @pytest.mark.parametrize("outputs", ["last", "sequences"])
 def test_long_call_is_interrupted_between_chunks(outputs):
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    waited = []
-    for _ in range(3):  # another process that uses the cores delays the answer
-        done = subprocess.run(
-            [sys.executable, "-c", LONG, outputs],
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        waited.append(float(done.stdout))
-        if waited[-1] < 0.5:
-            return
-    pytest.fail(f"Ctrl-C was answered after {waited} seconds")
+    done = subprocess.run(
+        [sys.executable, "-c", LONG, outputs],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+STOPPED = """
+import numpy as np
+from fastrnn.engine.recurrence import run
+from fastrnn.layers import LSTM
+
+outputs = []
+helped = run.threads.run_interruptibly
+def stopped(work, stop):
+    # As if Ctrl-C had come before the first chunk.
+    stop()
+    helped(work, stop)
+    raise KeyboardInterrupt
+run.threads.run_interruptibly = stopped
+plain = run._launch_interruptibly
+def noted(entries, arguments, *how):
+    for array in arguments[9:11]:  # outputs and final states
+        array.fill(np.nan)
+        outputs.append(array)
+    return plain(entries, arguments, *how)
+run._launch_interruptibly = noted
+layer = LSTM(128, seed=0, return_sequences=True)
+x = np.random.default_rng(0).normal(size=(32, 5000, 16)).astype("f")
+try:
+    layer(x)
+except KeyboardInterrupt:
+    out, final = outputs
+    print(out.shape[0] == 32 * 5000, np.isnan(out).all(), np.abs(np.nan_to_num(final)).max())
+"""
+
+
+@needs_jit
+def test_call_that_is_stopped_before_its_first_chunk_computes_no_step():
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
+        check=False,
+    )
+    assert done.stdout.split() == ["True", "True", "0.0"], done.stderr[-3000:]
 
 
 @needs_jit
 @needs_signals
-@pytest.mark.timeout(400)
 def test_random_interrupts_end_in_keyboard_interrupt_or_the_right_numbers():
     """A few of them; ``python -m benchmarks.interrupts --count 300`` makes many, of all kinds."""
-    start = time.perf_counter()
-    outcomes = interrupts.run(
-        9, ["mask", "recurrent_dropout", "activations"], compiling=0, seed=int(start), timeout=120
-    )
+    outcomes: list[interrupts.Outcome] = []
+    for seed in range(20):  # the moments are late if the machine has become faster since it was measured
+        outcomes += interrupts.run(
+            9,
+            ["mask", "recurrent_dropout", "activations"],
+            compiling=0,
+            seed=seed,
+            timeout=HANG_SECONDS / 3,
+        )
+        if any(outcome.kind == "interrupted" for outcome in outcomes):
+            break
     assert [outcome for outcome in outcomes if outcome.fault] == []
     assert any(outcome.kind == "interrupted" for outcome in outcomes)
 
 
 WAITS = """
-import os, signal, sys, threading, time
+import os, signal, threading, time
 from fastrnn.engine.runtime.helper import Helper
 from fastrnn.engine.runtime.threads import run_interruptibly
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 stopped, ended = threading.Event(), []
 def work():
+    os.kill(os.getpid(), signal.SIGINT)
     stopped.wait()
     time.sleep(0.5)  # the rest of a chunk, in which memory of the call is written to
     ended.append(True)
-threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 try:
     run_interruptibly(work, stopped.set)
 except KeyboardInterrupt:
@@ -282,7 +348,7 @@ except KeyboardInterrupt:
 never = Helper(lambda: ended.append(False))
 never.finish()
 never.start()
-time.sleep(0.2)
+never._thread.join()
 print(ended)
 """
 
@@ -295,7 +361,7 @@ def test_an_interrupted_call_ends_after_its_helper():
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert done.stdout.split() == ["[True]", "[True]"], done.stderr[-2000:]

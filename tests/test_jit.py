@@ -15,6 +15,7 @@ import pytest
 from fastrnn.engine.numba_private import pipeline
 from fastrnn.engine.numba_private.services import Redirect
 from fastrnn.engine.runtime.jit import DISABLED, body_of, implements, jit, register_sources, stub
+from tests.limits import HANG_SECONDS
 from tests.small_package import CELL, MAIN, environment, run
 
 needs_jit = pytest.mark.skipif(DISABLED, reason="nothing is compiled with NUMBA_DISABLE_JIT=1")
@@ -114,7 +115,7 @@ def test_eight_processes_on_an_empty_cache(package: Path) -> None:
         )
         for kind in kinds
     ]
-    outs = [process.communicate(timeout=300)[0].strip() for process in running]
+    outs = [process.communicate(timeout=HANG_SECONDS)[0].strip() for process in running]
     assert [process.returncode for process in running] == [0] * 8
     assert all(out.startswith("[12.0, 12.0]") for out in outs)
     for kind in kinds[:4]:
@@ -293,7 +294,7 @@ def test_compiling_leaves_nothing_to_look_through_and_frozen_objects_frozen() ->
     gc.callbacks.append(lambda phase, _: young.append(len(gc.get_objects(0))) if phase == "start" else None)
     try:
         twice(3)
-        made = [[] for _ in range(2000)]  # causes a collection, of these alone
+        made = [[] for _ in range(gc.get_threshold()[0] + 1000)]  # causes a collection, of these alone
     finally:
         gc.callbacks.pop()
     assert young

@@ -16,6 +16,7 @@ from fastrnn.engine.recurrence import inference, rows
 from fastrnn.engine.runtime.jit import DISABLED
 from fastrnn.layers import LSTM
 from tests.compiled import LISTEN
+from tests.limits import HANG_SECONDS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,7 +44,7 @@ def test_rare_function_compiles_at_the_first_call_that_needs_it(tmp_path):
             env=env,
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=HANG_SECONDS,
             check=True,
         )
         before, after, difference = json.loads(said.stdout)
@@ -121,7 +122,7 @@ def test_empty_slot_is_an_error_in_every_thread():
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
@@ -148,6 +149,8 @@ np.save(sys.argv[2], model.predict(x, verbose=0))
         if rounds != services.pipeline.ONE_ROUND:  # the other has its code in the usual cache
             env["NUMBA_CACHE_DIR"] = str(tmp_path)
         path = tmp_path / f"{rounds}.npy"
-        subprocess.run([sys.executable, "-c", code, str(rounds), str(path)], env=env, timeout=280, check=True)
+        subprocess.run(
+            [sys.executable, "-c", code, str(rounds), str(path)], env=env, timeout=HANG_SECONDS, check=True
+        )
         outputs.append(np.load(path))
     np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-5, atol=1e-6)

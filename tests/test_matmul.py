@@ -14,6 +14,7 @@ import pytest
 from fastrnn.engine.kernels import matmul, micro_kernel
 from fastrnn.engine.runtime import jit as jit_module
 from fastrnn.engine.runtime.views import block
+from tests.limits import HANG_SECONDS
 
 TOLERANCE = {"float32": 2e-5, "float64": 1e-13}
 #: Whole tiles, single rows and columns, and every kind of remainder.
@@ -157,7 +158,7 @@ def test_every_vector_width_matches_numpy(bits):
         cwd=os.path.dirname(here),
         capture_output=True,
         text=True,
-        timeout=250,
+        timeout=HANG_SECONDS,
     )
     assert run.returncode == 0, run.stdout[-3000:]
 

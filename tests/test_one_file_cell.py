@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fastrnn.engine.runtime.jit import DISABLED
+from tests.limits import HANG_SECONDS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -64,7 +65,6 @@ print("all of it works")
 
 
 @pytest.mark.skipif(DISABLED, reason="compiles")
-@pytest.mark.timeout(900)
 def test_one_file_is_enough(tmp_path):
     ignore = shutil.ignore_patterns("__pycache__", "*.nbc", "*.nbi")
     shutil.copytree(ROOT / "fastrnn", tmp_path / "fastrnn", ignore=ignore)
@@ -85,7 +85,7 @@ def test_one_file_is_enough(tmp_path):
             env=environment,
             capture_output=True,
             text=True,
-            timeout=800,
+            timeout=HANG_SECONDS,
             check=False,
         )
         assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]

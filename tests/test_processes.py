@@ -14,6 +14,7 @@ import pytest
 
 from fastrnn.engine.runtime.jit import DISABLED
 from tests.compiled import LISTEN
+from tests.limits import HANG_SECONDS
 
 pytestmark = pytest.mark.skipif(DISABLED, reason="nothing is compiled")
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,7 +64,7 @@ def start(cache: Path, script: str) -> subprocess.Popen:
 
 
 def finish(process: subprocess.Popen) -> dict:
-    out, error = process.communicate(timeout=280)
+    out, error = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 0, error[-3000:]
     return json.loads(out.splitlines()[-1])
 
@@ -81,7 +82,6 @@ def first(tmp_path_factory) -> First:
     return First(finish(start(cache, FIT)), cache)
 
 
-@pytest.mark.timeout(600)
 def test_second_process_compiles_nothing_and_agrees_bit_for_bit(first):
     second = finish(start(first.cache, FIT))
     assert first.said["compiled"]  # the listener does listen
@@ -107,7 +107,6 @@ def test_no_function_of_python_is_handed_to_kernels(first):
         assert "_SIGNATURE(_" not in text, path
 
 
-@pytest.mark.timeout(600)
 def test_four_processes_on_an_empty_cache_are_right(tmp_path):
     results = [finish(p) for p in [start(tmp_path, LAYER) for _ in range(4)]]
     assert max(r["error"] for r in results) < 1e-6
@@ -116,7 +115,6 @@ def test_four_processes_on_an_empty_cache_are_right(tmp_path):
     assert last["error"] < 1e-6
 
 
-@pytest.mark.timeout(600)
 def test_numbers_are_the_same_without_a_compiler():
     run = subprocess.run(
         [
@@ -139,16 +137,16 @@ def test_numbers_are_the_same_without_a_compiler():
 
 
 FORKS = """
-import os, signal, threading, time
+import os, signal, threading
 from fastrnn.engine.numba_private.dispatcher import compiler_lock
 
 def compile_for_long():
     with compiler_lock:
         taken.set()
-        time.sleep(0.5)
+        forked.wait()
 
 for own in (False, True):  # the forking thread may hold the lock itself
-    taken = threading.Event()
+    taken, forked = threading.Event(), threading.Event()
     compiler = threading.Thread(target=compile_for_long)
     if own:
         compiler_lock.acquire()
@@ -157,10 +155,11 @@ for own in (False, True):  # the forking thread may hold the lock itself
         taken.wait()
     child = os.fork()
     if child == 0:
-        signal.alarm(20)
+        signal.alarm(300)  # ends it if the lock is never free
         with compiler_lock:
             os._exit(0)
-    _, status = os.waitpid(child, 0)
+    _, status = os.waitpid(child, 0)  # while the lock of this process is taken
+    forked.set()
     if own:
         compiler_lock.release()
     else:
@@ -173,6 +172,6 @@ for own in (False, True):  # the forking thread may hold the lock itself
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
 def test_child_forked_while_another_thread_compiles_can_compile():
     done = subprocess.run(
-        [sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=120, cwd=ROOT
+        [sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=HANG_SECONDS, cwd=ROOT
     )
     assert done.stdout.splitlines() == ["free 0", "free 0"], done.stderr

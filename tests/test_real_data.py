@@ -5,7 +5,7 @@ import pytest
 
 from fastrnn import datasets
 
-pytestmark = [pytest.mark.needs_data, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.needs_data
 
 
 @pytest.fixture(scope="module")

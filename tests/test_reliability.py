@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.reliability import __main__ as command
 from benchmarks.reliability import cache
+from tests.limits import HANG_SECONDS
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forked")
 N_FILES, N_BYTES = 6, 100
@@ -33,7 +34,7 @@ def killed():
 
 
 def too_slow():
-    time.sleep(60)
+    time.sleep(1e5)
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
@@ -51,7 +52,7 @@ def too_slow():
 )
 def test_damaged_cache_case_is_counted_by_how_its_process_ends(home, monkeypatch, answer, counted):
     monkeypatch.setattr(cache, "answer", answer)
-    monkeypatch.setattr(cache, "TIME_LIMIT", 0.05 if answer is too_slow else 20.0)
+    monkeypatch.setattr(cache, "TIME_LIMIT", 0.05 if answer is too_slow else HANG_SECONDS)
     found = cache.cases(8, 0, home)
     assert found["processes"] == 9  # two in the case "two at once"
     assert {case: found[case] for case in cache.CASES[:8]} == dict.fromkeys(cache.CASES[:8], 1)

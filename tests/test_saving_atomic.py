@@ -15,6 +15,7 @@ import pytest
 import fastrnn
 from fastrnn import ModelFileError
 from fastrnn.saving import files
+from tests.limits import HANG_SECONDS
 from tests.saved_files import small_model
 
 posix = pytest.mark.skipif(os.name == "nt", reason="needs fork, signals and limits of POSIX")
@@ -60,7 +61,7 @@ def test_killed_while_saving_leaves_a_whole_file(tmp_path):
         [sys.executable, "-c", KILLER, str(tmp_path), kills],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=HANG_SECONDS,
         cwd=Path(__file__).parent.parent,
     )
     assert done.returncode == 0, done.stderr
@@ -90,7 +91,7 @@ def test_no_room_for_the_file_keeps_the_old_one(tmp_path):
         [sys.executable, "-c", FULL, str(tmp_path / "m")],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG_SECONDS,
         cwd=Path(__file__).parent.parent,
     )
     assert done.returncode == 0, done.stderr
@@ -158,7 +159,7 @@ def test_full_and_read_only_file_systems_keep_the_old_file(tmp_path):
         [*apart, sys.executable, "-c", REALLY_FULL, str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG_SECONDS,
         cwd=Path(__file__).parent.parent,
     )
     assert done.returncode == 0, done.stderr

@@ -16,6 +16,7 @@ import pytest
 
 from fastrnn.engine.numba_private import services
 from tests import stock_scenarios
+from tests.limits import HANG_SECONDS
 from tests.stock_scenarios import CELLS, SCENARIOS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,7 +31,7 @@ def _run(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
         env={**env, "PYTHONPATH": str(ROOT), **variables},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

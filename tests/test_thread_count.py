@@ -14,6 +14,7 @@ import pytest
 
 from fastrnn.engine.runtime import cache, threads
 from fastrnn.engine.runtime.threads import available, in_worker, resolve
+from tests.limits import HANG_SECONDS
 from tests.team_scripts import needs_jit, run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -79,7 +80,7 @@ def _warnings(change: str, n_jobs: int, **variables: str) -> list[str]:
         env=env,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

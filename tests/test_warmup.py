@@ -13,6 +13,7 @@ import pytest
 from fastrnn import warmup
 from fastrnn.engine.runtime.jit import DISABLED
 from tests.compiled import LISTEN
+from tests.limits import HANG_SECONDS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,7 +39,7 @@ def test_later_process_compiles_nothing_after_warmup(tmp_path):
             env=env,
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=HANG_SECONDS,
             check=True,
         )
 

@@ -202,7 +202,8 @@ def _fit_all(
                     raise result
     except BaseException as error:
         stopped = True
-        finished = {i: one for i, one in sorted(results.items()) if not isinstance(one, BaseException)}
+        # A copy, because other threads may still add to the results.
+        finished = {i: one for i, one in sorted(results.copy().items()) if not isinstance(one, BaseException)}
         error.fitted = finished  # type: ignore[attr-defined]
         raise
     finally:
