@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import difflib
+import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -14,6 +15,7 @@ __all__ = [
     "Registry",
     "choices",
     "custom_object",
+    "made_once",
     "serialize",
     "snake_case",
     "with_custom_objects",
@@ -31,6 +33,22 @@ def with_custom_objects(table: Mapping[str, Any]) -> Iterator[None]:
         yield
     finally:
         _custom_objects.reset(token)
+
+
+def made_once(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator of a function that makes a class: the same class for the same arguments, in all threads.
+
+    Where several threads ask for it at the same time, `functools.cache` gives each a class of its own, and of two classes
+    of one name pickle refuses one.
+    """
+    made: dict[tuple[Any, ...], Any] = {}
+
+    @functools.wraps(make)
+    def get(*key: Any) -> Any:
+        found = made.get(key)
+        return made.setdefault(key, make(*key)) if found is None else found
+
+    return get
 
 
 def custom_object(name: Any) -> Any:

@@ -6,6 +6,8 @@ A new file in `fastrnn/cells` is tested here without another line.
 from __future__ import annotations
 
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,7 +15,9 @@ from sklearn.base import clone
 
 from fastrnn import RNNClassifier, Sequential, cells, layers
 from fastrnn.engine.equations.oracle import run_on_arrays
+from fastrnn.registry import made_once
 from fastrnn.testing import check_cell
+from tests.limits import HANG_SECONDS
 
 CELLS = cells.registered()
 N_BATCH, N_STEPS, N_INPUTS, UNITS = 4, 6, 3, 5
@@ -130,3 +134,19 @@ def test_file_names_its_paper_and_documents_its_layer(key):
     layer = getattr(layers, cell.__name__)
     for name in (*cell.definition.activations, *cell.definition.numbers):
         assert name in layer.__doc__
+
+
+def test_class_that_two_threads_ask_for_is_one_class():
+    """Of two classes of one name, pickle refuses one."""
+    both = threading.Barrier(2, timeout=HANG_SECONDS)
+
+    @made_once
+    def make(name):
+        both.wait()  # each thread makes one
+        return type(name, (), {})
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = (pool.submit(make, "A") for _ in range(2))
+        assert first.result() is second.result() is make("A")
+    with ThreadPoolExecutor(2) as pool:
+        assert len(set(pool.map(make, ["B", "C"]))) == 2

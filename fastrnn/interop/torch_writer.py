@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from fastrnn import layers
 from fastrnn.exceptions import ConversionError
 from fastrnn.interop.common import compare, example_input, extra, refuse, sequential_of
 from fastrnn.interop.torch import ACTIVATIONS, GATES, array_of
+from fastrnn.registry import made_once
 
 __all__ = ["to_torch"]
 
@@ -29,7 +29,7 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-@functools.cache
+@made_once
 def _chain() -> Any:
     """The class of the modules of `to_torch`, which can be defined only when PyTorch is imported."""
     torch = extra("torch", "torch")

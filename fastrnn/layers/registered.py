@@ -15,6 +15,7 @@ from fastrnn.layers.arithmetic import check_activation
 from fastrnn.layers.base import Shape
 from fastrnn.layers.cells import Cell
 from fastrnn.layers.recurrent import RNN
+from fastrnn.registry import made_once
 
 __all__ = ["RegisteredCell", "layer_class", "layer_names"]
 
@@ -105,7 +106,7 @@ def _documentation(kernel: Any) -> str:
     return "\n".join(parts) + "\n"
 
 
-@functools.cache
+@made_once
 def cell_class(kernel: Any) -> Any:
     """The class of a cell, which computes one time step."""
     d = kernel.definition
@@ -120,7 +121,7 @@ def cell_class(kernel: Any) -> Any:
     return type(f"{kernel.__name__}Cell", (RegisteredCell,), members)
 
 
-@functools.cache
+@made_once
 def _layer(kernel: Any) -> Any:
     cell = cell_class(kernel)
     members = {
