@@ -14,6 +14,7 @@ import pytest
 from fastrnn.engine.numba_private import services
 from fastrnn.engine.runtime.jit import DISABLED, STOCK, jit
 from fastrnn.engine.runtime.linking import linked
+from tests.limits import HANG_SECONDS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -115,7 +116,7 @@ begun.wait()
 child = os.fork()
 x = np.zeros(3)
 if child == 0:
-    signal.alarm(60)
+    signal.alarm(300)  # ends it if it waits for a thread that it does not have
     make_kernels()[1](x)
     os._exit(int(x.sum()))
 _, status = os.waitpid(child, 0)
@@ -131,7 +132,7 @@ def test_child_forked_while_a_thread_makes_code_can_compile():
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert done.stdout.split() == ["6"], done.stderr[-3000:]

@@ -1,7 +1,6 @@
 """Training on the workers of a dask cluster."""
 
 import logging
-import time
 
 import joblib
 import numpy as np
@@ -24,6 +23,7 @@ from fastrnn.distributed import (  # noqa: E402
     workers,  # noqa: E402
 )
 from fastrnn.distributed.cluster import Cluster, Numbers, _Gradients  # noqa: E402
+from tests.limits import HANG_SECONDS, eventually  # noqa: E402
 from tests.lost_workers import kill_in_step  # noqa: E402
 
 X = np.random.default_rng(0).standard_normal((90, 6, 3))
@@ -158,7 +158,9 @@ def test_dask_training_starts_tasks_again_that_have_ended(client, monkeypatch, c
     gradient = Cluster.gradient
 
     def slow(self, *arguments):
-        time.sleep(0.3)
+        assert eventually(lambda: "no request for" in caplog.text)
+        # Tasks that are started from now on have time to be asked, on any machine.
+        monkeypatch.setattr(workers, "SILENCE_SECONDS", HANG_SECONDS)
         return gradient(self, *arguments)
 
     monkeypatch.setattr(workers, "SILENCE_SECONDS", 0.1)
