@@ -214,6 +214,17 @@ def test_a_long_frame_of_stamps_with_and_without_a_zone_is_refused():
         )
 
 
+def test_long_frames_without_an_id_or_a_series_are_refused():
+    y = pd.DataFrame({"unique_id": "a", "ds": hours().index, "y": wave()})
+    X = y.rename(columns={"y": "x"})
+    f = forecaster().fit(y, X)
+    missing = r"column 'unique_id' is missing in row 5 .*pass the id, or drop the row"
+    check_refused(f, lambda: f.fit(y.assign(unique_id=["a"] * 5 + [None] + ["a"] * (N - 6)), X), missing)
+    check_refused(f, lambda: f.fit(y, X.assign(unique_id=["a"] * 5 + [None] + ["a"] * (N - 6))), missing)
+    for other in (X.assign(unique_id="b"), X[:0]):
+        check_refused(f, lambda other=other: f.fit(y, other), "X has no rows for the series 'a'")
+
+
 def test_lazy_frames_of_polars_are_refused():
     pl = pytest.importorskip("polars")
     y = pl.DataFrame({"unique_id": ["a"] * N, "ds": hours().index.to_numpy(), "y": wave()})

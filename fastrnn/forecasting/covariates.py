@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastrnn.checks import refuse_masked
 from fastrnn.extras import extra
 from fastrnn.forecasting.axes import StampAxis, check_order
-from fastrnn.forecasting.frames import Columns, Panel, refuse_lazy, stamps_of
+from fastrnn.forecasting.frames import Columns, Panel, refuse_lazy, rows_of_series, stamps_of
 
 __all__ = ["CovariatePlan", "CovariateRows", "StaticEncoder", "calendar_features", "read_covariates"]
 
@@ -240,13 +240,13 @@ def read_covariates(
     if X.__class__.__name__ == "Series":
         X = X.to_frame()
     if columns.time in X.columns and columns.id in X.columns:
-        groups = dict(list(X.groupby(columns.id, sort=False)))
+        groups = rows_of_series(X[columns.id], columns)
         names = [c for c in X.columns if c not in (columns.id, columns.time, columns.target)]
         rows = []
         for name, axis in zip(panel.names, panel.axes, strict=True):
             if name not in groups:
                 raise ValueError(f"X has no rows for the series {name!r}")
-            part = groups[name]
+            part = X.iloc[groups[name]]
             rows.append(_on_axis(part[columns.time], part[names], axis, name))
         return _checked(names, rows, wanted)
     names = list(X.columns)

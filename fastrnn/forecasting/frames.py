@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from fastrnn.checks import refuse_masked
 from fastrnn.extras import extra
 from fastrnn.forecasting.axes import RangeAxis, StampAxis, check_order, check_zones, read_axis
+from fastrnn.sequences.long_frames import refuse_missing
 
-__all__ = ["Columns", "Panel", "read_panel", "stamps_of", "subset", "write_panel"]
+__all__ = ["Columns", "Panel", "read_panel", "rows_of_series", "stamps_of", "subset", "write_panel"]
 
 Axis = RangeAxis | StampAxis
 
@@ -238,17 +239,12 @@ def _of_long(
 
     if not len(ids):
         raise ValueError("y is empty; there is nothing to forecast")
-    codes, names = pd.factorize(np.asarray(ids))
-    if (codes < 0).any():
-        raise ValueError(f"row {int(np.argmax(codes < 0))} of the column {columns.id!r} is missing")
-    order = np.argsort(codes, kind="stable")
-    bounds = np.searchsorted(codes[order], np.arange(len(names) + 1))
+    groups = rows_of_series(ids, columns)
     index = pd.Index(times)
     check_zones(index, f"the column {columns.time!r}")
     values = np.asarray(target)
-    panel = Panel(kind, list(names), [], [], columns)
-    for i, name in enumerate(names):
-        rows = order[bounds[i] : bounds[i + 1]]
+    panel = Panel(kind, list(groups), [], [], columns)
+    for name, rows in groups.items():
         part = index[rows]
         axis = known.get(name)
         if axis is None:
@@ -256,6 +252,15 @@ def _of_long(
         _add(panel, axis, part, values[rows], repr(name))
     _check_one_frequency(panel)
     return panel
+
+
+def rows_of_series(ids: Any, columns: Columns) -> dict[Any, NDArray[Any]]:
+    """Rows of each series of a long frame, in the order in which the series begin."""
+    codes, names = extra("pandas", "frames").factorize(np.asarray(ids))
+    refuse_missing(codes, columns.id, "pass the id, or drop the row")
+    order = np.argsort(codes, kind="stable")
+    bounds = np.searchsorted(codes[order], np.arange(len(names) + 1))
+    return {name: order[bounds[i] : bounds[i + 1]] for i, name in enumerate(names)}
 
 
 def _shared(panel: Panel, index: Any, freq: Any, name: str) -> Axis:

@@ -12,7 +12,7 @@ from fastrnn.checks import loaded
 from fastrnn.sequences.containers import column_names
 from fastrnn.sequences.ragged import Ragged
 
-__all__ = ["from_long_frame"]
+__all__ = ["from_long_frame", "refuse_missing"]
 
 
 def from_long_frame(
@@ -74,10 +74,10 @@ def from_long_frame(
     if not len(frame):
         raise ValueError("frame has no rows: give at least one time step of one series")
     which, ids = _ranks(frame, series)
-    _refuse_missing(which, series, "pass the id, or drop the row")
+    refuse_missing(which, series, "pass the id, or drop the row")
     _refuse_text(frame, time)
     when, _ = _ranks(frame, time)
-    _refuse_missing(when, time, "drop the row, or fill the time")
+    refuse_missing(when, time, "drop the row, or fill the time")
     order = np.lexsort((when, which))
     which, when = which[order], when[order]
     twice = (which[1:] == which[:-1]) & (when[1:] == when[:-1])
@@ -159,7 +159,8 @@ def _ranks(frame: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     ) - 1, column.drop_nulls().unique().sort().to_numpy()
 
 
-def _refuse_missing(ranks: np.ndarray, name: str, remedy: str) -> None:
+def refuse_missing(ranks: np.ndarray, name: str, remedy: str) -> None:
+    """Raise if a value of a column is missing, which has a negative rank."""
     if (ranks < 0).any():
         raise ValueError(
             f"column {name!r} is missing in row {int(np.argmax(ranks < 0))} (NaN, NaT or null): {remedy}"
@@ -189,7 +190,7 @@ def _steps(frame: Any, name: str) -> np.ndarray:
     """A single column: numbers as they are, and text, which must be complete."""
     if _is_numeric(frame, name):
         return _numbers(frame, name)
-    _refuse_missing(_ranks(frame, name)[0], name, "fill the value, or drop the row")
+    refuse_missing(_ranks(frame, name)[0], name, "fill the value, or drop the row")
     values = _values(frame, name)
     text = values.dtype == object and all(isinstance(value, str) for value in values)
     return values.astype(str) if text else values
