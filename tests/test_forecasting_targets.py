@@ -12,7 +12,7 @@ def plan(horizon=5, seasons=(4, 8), target="auto", log=False, zero_based=False, 
     linear = None
     if target == "linear":
         weights = np.random.default_rng(1).normal(size=(references_for(seasons, target)[-1].lag - 1, horizon))
-        linear = LinearForecast(weights / 10)
+        linear = LinearForecast(weights / 10, np.linspace(0.1, 0.5, weights.shape[1]))
     return TargetPlan(horizon, references_for(seasons, target), log, zero_based, compare, linear=linear)
 
 
@@ -150,7 +150,7 @@ def test_linear_reference_is_the_map_of_the_window_before_the_origin():
     assert np.isnan(ahead[: window - 1]).all()
     for t in range(window - 1, 60):
         for k in range(1, 6):
-            expected = filled[t]
+            expected = filled[t] + p.linear.intercept[k - 1]
             for i in range(window - 1):
                 expected += p.linear.weights[i, k - 1] * (filled[t - window + 1 + i] - filled[t])
             assert ahead[t, k - 1] == pytest.approx(expected, rel=1e-12)
@@ -170,6 +170,14 @@ def test_fit_linear_finds_the_weights_of_a_series_that_follows_them():
     with_gap = fit_linear([np.array(values) for values in y], 8, 3)
     np.testing.assert_allclose(with_gap.weights, linear.weights, atol=0.01)
     assert np.isfinite(with_gap.weights).all()
+
+
+def test_fit_linear_finds_the_drift_of_a_random_walk_whatever_the_penalty():
+    rng = np.random.default_rng(0)
+    walk = np.cumsum(rng.normal(0.3, 1, size=6000))
+    linear = fit_linear([walk, walk[:3000] + 50], 8, 3)
+    np.testing.assert_allclose(linear.intercept, [0.3, 0.6, 0.9], atol=0.1)
+    np.testing.assert_allclose(linear.weights, 0, atol=0.1)
 
 
 def test_fit_linear_of_what_holds_no_window_is_none():

@@ -1,8 +1,8 @@
 r"""The direct linear forecast: the next `horizon` steps as a linear map of the last `window` steps, for all series one.
 
-.. math:: \hat s_{t+k} = s_t + \sum_{i=1}^{w-1} W_{ik} (s_{t-w+i} - s_t), \qquad k = 1, \dots, h
+.. math:: \hat s_{t+k} = s_t + b_k + \sum_{i=1}^{w-1} W_{ik} (s_{t-w+i} - s_t), \qquad k = 1, \dots, h
 
-W minimizes the squared error over all origins, each divided by the variance of its window, plus :math:`\lambda \lVert W
+W and b minimize the squared error over all origins, each divided by the variance of its window, plus :math:`\lambda \lVert W
 \rVert^2`. The penalty λ is chosen on the last quarter of the origins, with W fitted to the earlier ones: the largest penalty
 whose error is at most one per cent above the smallest. W is then fitted to all origins.
 
@@ -41,9 +41,11 @@ class LinearForecast(NamedTuple):
     Attributes
     ----------
     weights : ndarray of shape (window - 1, horizon)
+    intercept : ndarray of shape (horizon,)
     """
 
     weights: NDArray[Any]
+    intercept: NDArray[Any]
 
     @property
     def window(self) -> int:
@@ -71,7 +73,7 @@ class LinearForecast(NamedTuple):
         for begin in range(0, len(rows), _ROWS):
             part = rows[begin : begin + _ROWS]
             last, change = _windows(filled, origins[part], self.window)
-            out[part] = last + matmul(change, self.weights)
+            out[part] = last + matmul(change, self.weights) + self.intercept
         return out
 
 
@@ -88,15 +90,18 @@ def fill_forward(s: NDArray[Any]) -> NDArray[Any]:
 
 
 class _Moments:
-    """Sums of products of windows and futures, from which W and its error follow."""
+    """Sums of products of windows and futures, from which W, b and their error follow.
+
+    The inputs are the window - 1 changes of a window, and 1 for the intercept.
+    """
 
     def __init__(self, window: int, horizon: int) -> None:
-        self.inputs = np.zeros((window - 1, window - 1))
-        self.both = np.zeros((window - 1, horizon))
+        self.inputs = np.zeros((window, window))
+        self.both = np.zeros((window, horizon))
         self.futures, self.n = 0.0, 0
 
     def add(self, filled: NDArray[Any], s: NDArray[Any], origins: NDArray[Any], least: float) -> None:
-        window, horizon = len(self.inputs) + 1, self.both.shape[1]
+        window, horizon = self.both.shape
         futures = np.lib.stride_tricks.sliding_window_view(s, horizon)
         for begin in range(0, len(origins), _ROWS):
             part = origins[begin : begin + _ROWS]
@@ -105,30 +110,35 @@ class _Moments:
             known = ~(np.isnan(y).any(axis=1) | np.isnan(x).any(axis=1))
             x, y = x[known], y[known]
             size = 1 / np.sqrt(x.var(axis=1, keepdims=True) + least)
-            x, y = x * size, y * size
+            x, y = np.concatenate([x * size, size], axis=1), y * size
             self.inputs += matmul(x, x, transpose_a=True)
             self.both += matmul(x, y, transpose_a=True)
             self.futures += float(np.sum(y * y))
             self.n += len(x)
 
     def __add__(self, other: _Moments) -> _Moments:
-        total = _Moments(len(self.inputs) + 1, self.both.shape[1])
+        total = _Moments(*self.both.shape)
         total.inputs, total.both = self.inputs + other.inputs, self.both + other.both
         total.futures, total.n = self.futures + other.futures, self.n + other.n
         return total
 
     def solve(self, penalty: float) -> NDArray[Any]:
-        n = len(self.inputs)
-        ridge = self.inputs + max(penalty * np.trace(self.inputs) / n, 1e-12) * np.eye(n)
-        return linalg.solve(ridge, self.both, assume_a="pos")
+        """W and, in the last row, b."""
+        diagonal = self.inputs.diagonal().copy()
+        diagonal[:-1] += max(penalty * diagonal[:-1].mean(), 1e-12)
+        a = self.inputs.copy()
+        np.fill_diagonal(a, diagonal)
+        # In units in which the diagonal is 1: the intercept of flat series would be too large beside the changes.
+        unit = np.sqrt(diagonal)[:, None]
+        return linalg.solve(a / (unit * unit.T), self.both / unit, assume_a="pos") / unit
 
     def error(self, weights: NDArray[Any]) -> float:
-        """Sum of the squared errors of W."""
+        """Sum of the squared errors of a solution."""
         return self.futures + float(np.sum(weights * (self.inputs @ weights - 2 * self.both)))
 
 
 def fit_linear(series: list[NDArray[Any]], window: int, horizon: int) -> LinearForecast | None:
-    """Find W from series s, NaN where missing; None if no window with its future fits into any of them."""
+    """Find W and b from series s, NaN where missing; None if no window with its future fits into any of them."""
     # The futures of the origins in the gap reach into those that judge.
     early, gap, late = (_Moments(window, horizon) for _ in range(3))
     for s in series:
@@ -145,7 +155,11 @@ def fit_linear(series: list[NDArray[Any]], window: int, horizon: int) -> LinearF
     if not whole.n:
         return None
     if not early.n or not late.n:
-        return LinearForecast(whole.solve(max(_PENALTIES)))
+        return _forecast(whole.solve(max(_PENALTIES)))
     errors = [late.error(early.solve(penalty)) for penalty in _PENALTIES]
     good = [p for p, error in zip(_PENALTIES, errors, strict=True) if error <= (1 + _TOLERANCE) * min(errors)]
-    return LinearForecast(whole.solve(max(good)))
+    return _forecast(whole.solve(max(good)))
+
+
+def _forecast(solution: NDArray[Any]) -> LinearForecast:
+    return LinearForecast(solution[:-1].copy(), solution[-1].copy())
