@@ -63,6 +63,23 @@ def test_product_matches_numpy(size, dtype, rng):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("k", "n"), [(5, 16), (32, 128), (40, 200), (300, 150)])
+def test_product_of_few_rows_is_that_of_many_to_the_last_bit(k, n, dtype, rng):
+    """Tiles differ by the number of rows, also in the panels that they take together."""
+    a, b = rng.normal(size=(13, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
+    start, packed = rng.normal(size=(13, n)).astype(dtype), packed_of(b)
+    for zeros in (False, True):
+        together, alone = np.zeros((13, n), dtype), np.zeros((13, n), dtype)
+        _product(a, packed, n, together, start[: 0 if zeros else 13], 0)
+        for rows in (1, 2, 3, 5):
+            for i in range(0, 13, rows):
+                _product(
+                    a[i : i + rows], packed, n, alone[i : i + rows], start[i : i if zeros else i + rows], 0
+                )
+            np.testing.assert_array_equal(alone, together)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("size", SIZES[:-1], ids=lambda s: "x".join(map(str, s)))
 def test_product_of_columns_with_strides_matches_numpy(size, dtype, rng):
     m, k, n = size
@@ -148,6 +165,7 @@ def test_every_vector_width_matches_numpy(bits):
         f"{here}/test_matmul.py::{name}"
         for name in (
             "test_product_matches_numpy",
+            "test_product_of_few_rows_is_that_of_many_to_the_last_bit",
             "test_product_tn_matches_numpy",
             "test_pack_of_columns_round_trips",
         )

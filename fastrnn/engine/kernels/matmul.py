@@ -20,6 +20,8 @@ from fastrnn.engine.kernels.micro_kernel import (
     ROWS,
     VECTOR_BITS,
     VECTORS,
+    WIDE_PANELS,
+    WIDE_ROWS,
     Strided,
     copy_panel,
     lanes,
@@ -31,9 +33,12 @@ from fastrnn.engine.numba_private.services import PLAIN, STOCK
 from fastrnn.engine.runtime.jit import body_of, inlined, jit
 from fastrnn.engine.runtime.linking import linked
 from fastrnn.engine.runtime.views import copy, data_address, fill, part, segment, smaller
-from fastrnn.engine.tuning import MIN_PACKED_ROWS
+from fastrnn.engine.tuning import MAX_WIDE_BYTES, MIN_PACKED_ROWS
 
 __all__ = ["matmul", "pack", "packed_size", "panel_size", "product", "product_tn", "unpack"]
+
+
+_MAX_WIDE = MAX_WIDE_BYTES[VECTOR_BITS]
 
 
 @linked
@@ -47,8 +52,22 @@ def _gemm(zero, a, b, c, d, m, n, k):
     ``b.row == 0`` means that B is packed, and the width of a panel is its columns rounded up to whole vectors.
     """
     n_lanes, size = lanes_of(zero), c.column
-    width = VECTORS * n_lanes
-    for j in range(0, n, width):
+    width, first = VECTORS * n_lanes, 0
+    if b.row == 0 and 0 < m <= WIDE_ROWS and k * n * size <= _MAX_WIDE:
+        wide = WIDE_PANELS[m] * width
+        while first + wide <= n:
+            tile(
+                zero,
+                -m,
+                a,
+                Strided(b.at + first * k * size, width * size, size),
+                Strided(c.at + first * size, c.row, size),
+                Strided(d.at + first * size if d.at != 0 else 0, d.row, size),
+                k,
+                0,
+            )
+            first += wide
+    for j in range(first, n, width):
         columns = smaller(width, n - j)
         vectors = (columns + n_lanes - 1) // n_lanes
         tail = columns - (vectors - 1) * n_lanes
@@ -60,8 +79,8 @@ def _gemm(zero, a, b, c, d, m, n, k):
         shape = 2 * (vectors - 1) + masked
         i = 0
         while i < m:
-            # A tile of one row is limited by the loads of B: divide the remaining rows between two tiles instead.
-            rows = ROWS - 1 if m - i == ROWS + 1 else smaller(ROWS, m - i)
+            # A tile of few rows is limited by the loads of B, or its sums wait: divide the last rows evenly between two tiles.
+            rows = smaller(ROWS, m - i) if m - i <= ROWS or m - i >= 2 * ROWS else (m - i + 1) // 2
             tile(
                 zero,
                 (rows - 1) * 2 * VECTORS + shape,

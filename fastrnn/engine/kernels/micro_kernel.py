@@ -14,7 +14,7 @@ anything else  4 lanes (128 bit)      4 rows x 2 vectors  8 of 16 registers
 =============  =====================  ==================  ====================
 
 Remainders have separate tiles (fewer rows, fewer vectors, a lane mask on the last vector), so that odd sizes need no
-additional work.
+additional work. Tiles of so few rows that each accumulator waits for its previous multiply-add are as wide as several panels.
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ from numba.extending import intrinsic
 
 from fastrnn.engine.numba_private.services import STOCK, cgutils, symbols
 from fastrnn.engine.runtime.jit import body_of
-from fastrnn.engine.tuning import TILES, TileShape
+from fastrnn.engine.tuning import MIN_SUMS, TILES, TileShape
 
 __all__ = [
     "ROWS",
     "VECTORS",
     "VECTOR_BITS",
+    "WIDE_PANELS",
+    "WIDE_ROWS",
     "Emitter",
     "Strided",
     "choose_tile",
@@ -127,6 +129,11 @@ def _lanes_of(zero):
     return lambda zero: n_lanes
 
 
+#: Panels of a wide tile, by rows: as many as have `MIN_SUMS` accumulators. Tiles of more than `WIDE_ROWS` have one.
+WIDE_PANELS = (1, *(MIN_SUMS // (rows * VECTORS) for rows in range(1, ROWS + 1)))
+WIDE_ROWS = sum(panels > 1 for panels in WIDE_PANELS)
+
+
 class Strided(NamedTuple):
     """A matrix in memory: the address of its first element, bytes from row to row and from column to column."""
 
@@ -192,9 +199,15 @@ class Emitter:
             align = ir.Constant(ir.IntType(32), self.size)
             self.builder.call(self.masked_store, [value, self.at(base, column), align, mask])
 
-    def tile(self, rows: int, vectors: int, masked: bool, operands: Any, done: Any) -> None:
-        """Emit a tile of ``rows x vectors`` of C and a jump to `done`; if ``masked``, the last vector has ``tail`` lanes."""
+    def tile(
+        self, rows: int, vectors: int, masked: bool, operands: Any, done: Any, panel_vectors: int = 0
+    ) -> None:
+        """Emit a tile of ``rows x vectors`` of C and a jump to `done`; if ``masked``, the last vector has ``tail`` lanes.
+
+        A tile of several packed panels of B has `panel_vectors` vectors of each.
+        """
         builder = self.builder
+        panel_vectors = panel_vectors or vectors
         (a, a_row, a_k), (b, b_k, _), (c, c_row, _), (d, d_row, _), k, tail = operands
         mask = self.mask(tail) if masked else None
         masks = [None] * (vectors - 1) + [mask]
@@ -230,7 +243,11 @@ class Emitter:
         builder.cbranch(builder.icmp_signed(">", left_steps, ir.Constant(self.word, 0)), body, end)
 
         builder.position_at_end(body)
-        right = [self.load(b_at, j, masks[j]) for j in range(vectors)]
+        panels = [
+            b_at,
+            *(self.plus(b_at, builder.mul(k, b_k), p) for p in range(1, vectors // panel_vectors)),
+        ]
+        right = [self.load(panels[j // panel_vectors], j % panel_vectors, masks[j]) for j in range(vectors)]
         new = []
         for i in range(rows):
             where = builder.inttoptr(builder.add(a_rows[i], a_at), self.scalar.as_pointer())
@@ -261,8 +278,9 @@ def tile(typingctx, zero, shape, a, b, c, d, k, tail):
     zero : float
         A number whose type is the dtype.
     shape : int
-        ``(rows - 1) * 2 * VECTORS + 2 * (vectors - 1) + masked``. Every shape is a case of one switch. Unmasked cases
-        exist only for full panels; a narrower panel always uses the masked case.
+        ``(rows - 1) * 2 * VECTORS + 2 * (vectors - 1) + masked``, or ``-rows`` for a tile of `WIDE_PANELS` packed panels.
+        Every shape is a case of one switch. Unmasked cases exist only for full panels; a narrower panel always uses the
+        masked case.
     a, b, c, d : Strided
         Rows of B, C and D are contiguous. ``d.at == 0`` means zeros.
     k : int
@@ -287,6 +305,12 @@ def tile(typingctx, zero, shape, a, b, c, d, k, tail):
                     cases.add_case(ir.Constant(emit.word, number), block)
                     builder.position_at_end(block)
                     emit.tile(rows, vectors, bool(masked), operands, done)
+        for rows in range(1, WIDE_ROWS + 1):
+            panels = WIDE_PANELS[rows]
+            block = builder.append_basic_block(f"tile{rows}x{panels}panels")
+            cases.add_case(ir.Constant(emit.word, -rows), block)
+            builder.position_at_end(block)
+            emit.tile(rows, panels * VECTORS, False, operands, done, VECTORS)
         builder.position_at_end(done)
         return context.get_dummy_value()
 
