@@ -51,8 +51,8 @@ TILES = {
 }
 
 #: Vectors. A multiply-add takes 4 cycles and two begin in each: a tile of few rows, whose sums would wait for one another,
-#: takes as many panels of B as have this number of sums. Products of one row are then 1.3 to 1.8 times as fast with vectors of
-#: 256 bits, those of two rows 1.3 to 1.6 times; with 512 bits those of one row and 128 columns 1.1 times.
+#: takes as many panels of B as have this number of sums. Products of one row are then 1.3 to 1.8 times as fast with
+#: vectors of 256 bits, those of two rows 1.3 to 1.6 times; with 512 bits those of one row and 128 columns 1.1 times.
 MIN_SUMS = 8
 #: Bytes of B, by bits of a vector. With more, each tile takes one panel: from L2, vectors of 512 bits of two panels took 1.3
 #: times as long as those of one.

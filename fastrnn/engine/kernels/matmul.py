@@ -79,7 +79,7 @@ def _gemm(zero, a, b, c, d, m, n, k):
         shape = 2 * (vectors - 1) + masked
         i = 0
         while i < m:
-            # A tile of few rows is limited by the loads of B, or its sums wait: divide the last rows evenly between two tiles.
+            # A tile of few rows is limited by the loads of B, or its sums wait: two tiles share the last rows evenly.
             rows = smaller(ROWS, m - i) if m - i <= ROWS or m - i >= 2 * ROWS else (m - i + 1) // 2
             tile(
                 zero,

@@ -14,7 +14,7 @@ anything else  4 lanes (128 bit)      4 rows x 2 vectors  8 of 16 registers
 =============  =====================  ==================  ====================
 
 Remainders have separate tiles (fewer rows, fewer vectors, a lane mask on the last vector), so that odd sizes need no
-additional work. Tiles of so few rows that each accumulator waits for its previous multiply-add are as wide as several panels.
+additional work. Tiles of so few rows that each accumulator waits for its previous multiply-add span several panels.
 """
 
 from __future__ import annotations
