@@ -96,7 +96,7 @@ def test_product_of_columns_with_strides_matches_numpy(size, dtype, rng):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
-    "size", [*SIZES[:-1], (48, 30, 64), (50, 33, 130), (64, 20, 7)], ids=lambda s: "x".join(map(str, s))
+    "size", [*SIZES[:-1], (48, 30, 64), (128, 33, 130), (130, 20, 7)], ids=lambda s: "x".join(map(str, s))
 )
 @pytest.mark.parametrize("accumulate", [False, True])
 def test_product_tn_matches_numpy(size, dtype, accumulate, rng):

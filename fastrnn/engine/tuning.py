@@ -26,9 +26,10 @@ MAX_BLOCK_ROWS = 64
 #: Rows. With at least this number of rows in a step, the input product reads them directly; fewer rows are first copied
 #: together with those of other steps. This saves 3 to 8% of the time of inference of small networks.
 MIN_ROWS_IN_PLACE = 16
-#: Rows. The product of a weight gradient with at least this number of rows (inputs or units) has its right operand packed:
-#: with 128 rows and more it is then 1.1 to 1.4 times as fast, with fewer rows than this packing takes longer than it saves.
-MIN_PACKED_ROWS = 48
+#: Rows, by bits of a vector. The product of a weight gradient with at least this number of rows (inputs or units) has its
+#: right operand packed: with 512 bits it is 1.1 to 1.5 times as fast; with 256 bits 1.2 to 1.4 times if rows of the operand
+#: are of 4 KiB and more, and equally fast otherwise. With fewer rows packing takes longer than it saves.
+MIN_PACKED_ROWS = {512: 48, 256: 128, 128: 128}
 
 
 class TileShape(NamedTuple):

@@ -38,7 +38,7 @@ from fastrnn.engine.tuning import MAX_WIDE_BYTES, MIN_PACKED_ROWS
 __all__ = ["matmul", "pack", "packed_size", "panel_size", "product", "product_tn", "unpack"]
 
 
-_MAX_WIDE = MAX_WIDE_BYTES[VECTOR_BITS]
+_MAX_WIDE, _MIN_PACKED = MAX_WIDE_BYTES[VECTOR_BITS], MIN_PACKED_ROWS[VECTOR_BITS]
 
 
 @linked
@@ -256,7 +256,7 @@ def _product_tn(a, b, c, accumulate, panel):
         zero, size = b.dtype.type(0), b.itemsize
         k, m, n = a.shape[0], a.shape[1], b.shape[1]
         left = Strided(data_address(a), a.strides[1], a.strides[0])
-        packed, width = m >= MIN_PACKED_ROWS, VECTORS * lanes_of(zero)
+        packed, width = m >= _MIN_PACKED, VECTORS * lanes_of(zero)
         for j in range(0, n, width):
             columns = smaller(width, n - j)
             right = Strided(data_address(b) + j * size, b.strides[0], size)
