@@ -16,7 +16,10 @@ OTHERS = {
     "equations/loops.py": {"ALL": "stands for no limit"},
     "equations/operations.py": {"OPERATIONS": "derivatives"},
     "kernels/activation_loops.py": {"FORWARD SLOPE BACKWARD _SOFTMAX _LOG_SOFTMAX _SPARSEMAX": "codes"},
-    "kernels/micro_kernel.py": {"_LANES_32 _LANES_64": "elements of a vector"},
+    "kernels/micro_kernel.py": {
+        "_LANES_32 _LANES_64": "elements of a vector",
+        "WIDE_PANELS WIDE_ROWS": "from MIN_SUMS and the sizes of a tile",
+    },
     "kernels/vecmath.py": {"_INT _N_ARGUMENTS _POINTERS _SIGNATURE": "types and their number"},
     "numba_private/pipeline.py": {"ONE_ROUND": "a version of Numba"},
     "numba_private/services.py": {"FIRST_UNTRIED": "a version of Numba"},

@@ -26,7 +26,7 @@ MAX_BLOCK_ROWS = 64
 #: Rows. With at least this number of rows in a step, the input product reads them directly; fewer rows are first copied
 #: together with those of other steps. This saves 3 to 8% of the time of inference of small networks.
 MIN_ROWS_IN_PLACE = 16
-#: Rows, by bits of a vector. The product of a weight gradient with at least this number of rows (inputs or units) has its
+#: Rows. By bits of a vector: the product of a weight gradient with at least this number of rows (inputs or units) has its
 #: right operand packed: with 512 bits it is 1.1 to 1.5 times as fast; with 256 bits 1.2 to 1.4 times if rows of the operand
 #: are of 4 KiB and more, and equally fast otherwise. With fewer rows packing takes longer than it saves.
 MIN_PACKED_ROWS = {512: 48, 256: 128, 128: 128}
@@ -55,7 +55,7 @@ TILES = {
 #: takes as many panels of B as have this number of sums. Products of one row are then 1.3 to 1.8 times as fast with
 #: vectors of 256 bits, those of two rows 1.3 to 1.6 times; with 512 bits those of one row and 128 columns 1.1 times.
 MIN_SUMS = 8
-#: Bytes of B, by bits of a vector. With more, each tile takes one panel: from L2, vectors of 512 bits of two panels took 1.3
+#: Bytes of B. By bits of a vector: with more, each tile takes one panel: from L2, vectors of 512 bits of two panels took 1.3
 #: times as long as those of one.
 MAX_WIDE_BYTES = {512: 1 << 16, 256: 1 << 62, 128: 1 << 62}
 
