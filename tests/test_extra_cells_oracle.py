@@ -111,7 +111,9 @@ def check_gradient(cell, options, rng, masks=None, **sizes):
     layer, weights, x, call, options = drawn_case(cell, options, rng, **sizes)
     drawn = recording(layer)
     results, cache = run(layer, x, training=True, **call)
-    factors = dict(zip(("x_masks", "h_masks"), map(for_naive, drawn[0]), strict=True))
+    # Passes of small dense batches are prepared, and draw nothing, unless there is dropout.
+    masks_of_the_pass = drawn[0] if drawn else (None, None)
+    factors = dict(zip(("x_masks", "h_masks"), map(for_naive, masks_of_the_pass), strict=True))
     d_results = [rng.normal(size=r.shape) for r in results]
     dx, d_weights = gradients(layer, d_results, cache)
 

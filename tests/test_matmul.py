@@ -62,6 +62,7 @@ def test_product_matches_numpy(size, dtype, rng):
         assert (around == 7).all()  # nothing beside the result was written
 
 
+@pytest.mark.skipif(jit_module.PLAIN, reason="products are NumPy's, which adds in orders of its own")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("k", "n"), [(5, 16), (32, 128), (40, 200), (300, 150)])
 def test_product_of_few_rows_is_that_of_many_to_the_last_bit(k, n, dtype, rng):

@@ -137,16 +137,16 @@ def test_numbers_are_the_same_without_a_compiler():
 
 
 FORKS = """
-import os, signal, threading
+import os, signal, threading, time
 from fastrnn.engine.numba_private.dispatcher import compiler_lock
 
 def compile_for_long():
     with compiler_lock:
         taken.set()
-        forked.wait()
+        time.sleep(0.5)  # the fork waits for the lock, so nothing can say that it has begun
 
 for own in (False, True):  # the forking thread may hold the lock itself
-    taken, forked = threading.Event(), threading.Event()
+    taken = threading.Event()
     compiler = threading.Thread(target=compile_for_long)
     if own:
         compiler_lock.acquire()
@@ -158,8 +158,7 @@ for own in (False, True):  # the forking thread may hold the lock itself
         signal.alarm(300)  # ends it if the lock is never free
         with compiler_lock:
             os._exit(0)
-    _, status = os.waitpid(child, 0)  # while the lock of this process is taken
-    forked.set()
+    _, status = os.waitpid(child, 0)
     if own:
         compiler_lock.release()
     else:

@@ -11,6 +11,7 @@ from fastrnn.cells.lstm import LSTM
 from fastrnn.cells.simple_rnn import SimpleRNN
 from fastrnn.engine.kernels import matmul, packing
 from fastrnn.engine.recurrence import plans, run
+from fastrnn.engine.recurrence.training_pass import TrainingPass
 from fastrnn.engine.runtime import jit, threads
 from fastrnn.engine.runtime.handover import ALONE, OWNED, WORD
 from tests.layer_cases import gradients_of
@@ -41,6 +42,8 @@ def with_shares(monkeypatch, shares):
         return shares
 
     monkeypatch.setattr(run, "slice_count", slice_count)
+    # Prepared passes are for one thread.
+    monkeypatch.setattr(TrainingPass, "suits", staticmethod(lambda *sizes: False))
     return planned
 
 
