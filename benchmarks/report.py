@@ -87,7 +87,7 @@ def stored(results: Path, suffix: str = "") -> tuple[list[Row], dict[str, Any]]:
 
     Files with the suffix ``_256`` are of runs with vectors of that width (`timing.suffix`).
     """
-    runs = [results / f"{name}{suffix}.json" for name in ("grid", "odd", "variants")]
+    runs = [results / f"{name}{suffix}.json" for name in ("grid", "variants")]
     found = [json.loads(path.read_text(encoding="utf-8")) for path in runs if path.exists()]
     return [row for run in found for row in run["rows"]], found[0]["environment"]
 
@@ -114,6 +114,13 @@ def readme_table(results: Path) -> list[str]:
     own, *others = widths(results)
     rows, info = stored(results, own)
     last = f"{machine(info)}; libraries {PLACES[info.get('processes', 'one')]}."
+    apart = results / f"variants{own}.json"
+    if apart.exists():
+        found = json.loads(apart.read_text(encoding="utf-8"))
+        where, peers = found["environment"], dict.fromkeys(row["library"] for row in found["rows"])
+        named = ", ".join(name for name in peers if name != OURS)
+        place = PLACES[where.get("processes", "one")]
+        last += f" Networks that are not plain: {where['date']}, beside {named}, {place}."
     for suffix in others:
         other, where = stored(results, suffix)
         last += f" {machine(where)}: {_means(other)} as fast (geometric means of plain networks)."

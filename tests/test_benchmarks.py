@@ -95,15 +95,15 @@ def test_compare_takes_first_fits_for_cases(monkeypatch, capsys, slower, code):
     def first_fit(tree, cache, threads):
         known = (cache / "known").exists()
         (cache / "known").touch()
-        return (1.0 if known else 4.0) * (
-            slower if tree == "new" and not known else 1
-        ), 26 if tree == "new" else 28
+        seconds = (1.0 if known else 4.0) * (slower if tree == "new" and not known else 1)
+        return (seconds, 1.0), 26 if tree == "new" else 28
 
     monkeypatch.setattr(compare, "first_fit", first_fit)
     assert compare.main(["a", "b", "--cells", "gru"]) == code
     out = capsys.readouterr().out
     lines = [line for line in out.splitlines() if "first fit, " in line]
-    assert ["SLOWER" in line for line in lines] == [bool(code), False]
+    assert ["CPU time" in line for line in lines] == [False, True, False, True]
+    assert ["SLOWER" in line for line in lines] == [bool(code), False, False, False]
     assert "Functions compiled in a first fit: 28 before, 26 now." in out
 
 
