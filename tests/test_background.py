@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +11,7 @@ import pytest
 from fastrnn.engine.numba_private import services
 from fastrnn.engine.runtime.jit import DISABLED, STOCK, jit
 from fastrnn.engine.runtime.linking import linked
-from tests.limits import HANG_SECONDS
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests.scripts import run_script
 
 pytestmark = pytest.mark.skipif(DISABLED or STOCK, reason="only the private path has such threads")
 
@@ -127,12 +122,5 @@ print(os.waitstatus_to_exitcode(status))
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
 def test_child_forked_while_a_thread_makes_code_can_compile():
-    done = subprocess.run(
-        [sys.executable, "-c", FORK],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=HANG_SECONDS,
-        check=False,
-    )
+    done = run_script(FORK)
     assert done.stdout.split() == ["6"], done.stderr[-3000:]

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -16,8 +13,8 @@ from fastrnn.engine.runtime import interrupts as held_back
 from fastrnn.engine.runtime.interrupts import held
 from fastrnn.engine.runtime.jit import DISABLED
 from tests.limits import HANG_SECONDS
+from tests.scripts import run_script
 
-ROOT = Path(__file__).resolve().parents[1]
 needs_signals = pytest.mark.skipif(
     os.name != "posix", reason="SIGINT can't be sent to a process by its number"
 )
@@ -191,15 +188,7 @@ np.testing.assert_allclose(y, expected, atol=1e-6)
 @needs_jit
 @needs_signals
 def test_interrupts_in_the_compiler_leave_the_next_call_right(tmp_path):
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", COMPILE],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=HANG_SECONDS,
-        check=False,
-    )
+    done = run_script(COMPILE, NUMBA_CACHE_DIR=str(tmp_path))
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -256,14 +245,7 @@ np.testing.assert_array_equal(layer(small), before)
 @needs_signals
 @pytest.mark.parametrize("outputs", ["last", "sequences"])
 def test_long_call_is_interrupted_between_chunks(outputs):
-    done = subprocess.run(
-        [sys.executable, "-c", LONG, outputs],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=HANG_SECONDS,
-        check=False,
-    )
+    done = run_script(LONG, outputs)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -299,14 +281,7 @@ except KeyboardInterrupt:
 
 @needs_jit
 def test_call_that_is_stopped_before_its_first_chunk_computes_no_step():
-    done = subprocess.run(
-        [sys.executable, "-c", STOPPED],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=HANG_SECONDS,
-        check=False,
-    )
+    done = run_script(STOPPED)
     assert done.stdout.split() == ["True", "True", "0.0"], done.stderr[-3000:]
 
 
@@ -356,12 +331,5 @@ print(ended)
 @needs_signals
 def test_an_interrupted_call_ends_after_its_helper():
     """`Thread.join` that Ctrl-C has interrupted returns at once when it is called again, while the thread still runs."""
-    done = subprocess.run(
-        [sys.executable, "-c", WAITS],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=HANG_SECONDS,
-        check=False,
-    )
+    done = run_script(WAITS)
     assert done.stdout.split() == ["[True]", "[True]"], done.stderr[-2000:]

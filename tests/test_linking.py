@@ -17,6 +17,7 @@ from fastrnn.engine.runtime.jit import DISABLED
 from fastrnn.layers import LSTM
 from tests.compiled import LISTEN
 from tests.limits import HANG_SECONDS
+from tests.scripts import run_script
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -117,14 +118,7 @@ assert len(raised) == 2 and all("before the call" in text for text in raised), r
 
 
 def test_empty_slot_is_an_error_in_every_thread():
-    done = subprocess.run(
-        [sys.executable, "-c", EMPTY],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=HANG_SECONDS,
-        check=False,
-    )
+    done = run_script(EMPTY)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
