@@ -15,7 +15,7 @@ HANG_SECONDS = 900.0
 
 
 def eventually(holds: Callable[[], object], pause: float = 0.001) -> bool:
-    """Ask again and again, after pauses of some seconds, until a condition holds; False if it never does."""
+    """Ask every `pause` seconds whether a condition holds, until it does; False if it never does."""
     deadline = time.monotonic() + HANG_SECONDS / 3
     while not holds():
         if time.monotonic() > deadline:

@@ -8,10 +8,10 @@ How a function becomes machine code
 -----------------------------------
 `runtime.jit` marks a function to be compiled at its first call with arguments of new types. What it calls becomes a part of
 it, or is compiled once by itself (`runtime.linking`); `runtime` describes these ways. Numba turns it into LLVM's language,
-and LLVM into machine code, in one round (`numba_private.pipeline`), for functions that only kernels call in a thread, while
-the next function is compiled (`numba_private.background`). `runtime.cache` keeps the code in a file, so that later
-processes only load it; loaded code gets the addresses of the functions that it refers to from LLVM's linker
-(`numba_private.symbols`).
+and LLVM into machine code, in one round (`numba_private.pipeline`). Of a function that only kernels call, a thread makes the
+machine code, while Numba goes on with the next function (`numba_private.background`). `runtime.cache` keeps the code in a
+file, so that later processes only load it; loaded code gets the addresses of the functions that it refers to from LLVM's
+linker (`numba_private.symbols`).
 
 How a call reaches it
 ---------------------
