@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fastrnn import datasets
-from fastrnn.datasets import files
+from fastrnn.datasets import files, texts
 
 
 def test_airline_is_shipped():
@@ -302,7 +302,7 @@ def test_real_texts(data):
 
 
 @pytest.mark.parametrize(
-    "pattern", [r for r in vars(datasets).values() if isinstance(r, re.Pattern)], ids=lambda r: r.pattern[:20]
+    "pattern", [r for r in vars(texts).values() if isinstance(r, re.Pattern)], ids=lambda r: r.pattern[:20]
 )
 @pytest.mark.parametrize(
     "filling",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from pathlib import Path
 from typing import NamedTuple
 
 from fastrnn.extras import extra
 
-__all__ = ["DataNotFoundError", "data_folder", "fetched", "find"]
+__all__ = ["DataNotFoundError", "data_folder", "fetched", "find", "read_columns"]
 
 HOMES = {
     "imdb.jsonl.gz": (
@@ -173,3 +174,12 @@ def _download(home: Path, name: str) -> None:
             f"{name} could not be downloaded from {url}: {error}. Without a connection: get the file on another machine, "
             f"put it at {home / name}, and call again; or set FASTRNN_DATA to a folder that holds it"
         ) from error
+
+
+def read_columns(path: Path, encoding: str = "utf-8") -> dict[str, list[str]]:
+    """The columns of a CSV file that have a name."""
+    with open(path, encoding=encoding, newline="") as file:
+        rows = csv.reader(file)
+        names = next(rows)
+        columns = list(zip(*rows, strict=True))
+    return {name: list(column) for name, column in zip(names, columns, strict=True) if name}
