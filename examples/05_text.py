@@ -4,8 +4,9 @@ Text
 
 From strings to a classifier, with Keras's words for models: the review model of Keras's guide in small.
 
-The same script on 25,000 real reviews is ``examples/sentiment_imdb.py``: it reads the IMDB data set from the
-folder that ``FASTRNN_DATA`` names, and trains SimpleRNN, LSTM, GRU or both directions.
+The same script on 25,000 real reviews is ``examples/sentiment_imdb.py``: it downloads the IMDB data set with
+``fastrnn.datasets.fetch_imdb``, and trains SimpleRNN, LSTM, GRU or both directions. ``fetch_sms_spam`` and
+``fetch_federalist`` bring two more sets of texts.
 """
 
 # %%

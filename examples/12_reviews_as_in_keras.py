@@ -4,9 +4,9 @@ Movie reviews as in Keras
 
 The bidirectional LSTM of Keras's examples for the IMDB reviews, in the same words: only the imports differ.
 
-With the data set in the folder that ``FASTRNN_DATA`` names, the page trains on 2,000 of its reviews, or with ``--full`` on
-all 25,000 for two epochs, which takes some minutes on two cores. Without it, the page makes reviews of a few words,
-so that it runs anywhere.
+With ``--full`` the page trains on all 25,000 reviews for two epochs, which takes some minutes on two cores; it reads them
+from the folder that ``FASTRNN_DATA`` names, or downloads them (84 MB). Otherwise it takes 2,000 reviews if they are at
+hand. If they are not, it makes reviews of a few words, so that it runs anywhere.
 """
 
 # %%
@@ -19,14 +19,15 @@ import sys
 import numpy as np
 
 from fastrnn import Sequential, layers
-from fastrnn.datasets import DataNotFoundError, load_imdb
+from fastrnn.datasets import DataNotFoundError, fetch_imdb, load_imdb
 from fastrnn.plotting import LossCurveDisplay
 from fastrnn.text import Tokenizer, pad_sequences
 
 max_features = 20000
 maxlen = 200
 rng = np.random.default_rng(0)
-n = 25000 if "--full" in sys.argv else 2000
+full = "--full" in sys.argv
+n, read = (25000, fetch_imdb) if full else (2000, load_imdb)
 
 
 def made_reviews(count):
@@ -41,7 +42,7 @@ def made_reviews(count):
 
 
 def some_reviews(split):
-    texts, labels = load_imdb(split)
+    texts, labels = read(split)
     order = rng.permutation(len(texts))[:n]
     return [texts[i] for i in order], labels[order]
 
@@ -49,6 +50,8 @@ def some_reviews(split):
 try:
     (train_texts, y_train), (val_texts, y_val) = some_reviews("train"), some_reviews("test")
 except DataNotFoundError:
+    if full:
+        raise
     (train_texts, y_train), (val_texts, y_val) = made_reviews(400), made_reviews(100)
     maxlen = 12
 

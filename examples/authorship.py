@@ -9,7 +9,8 @@ Both models vote on the five papers of the folder "unknown". Their heads name th
 the votes can be checked. A network may prefer one author in all papers. The held-out papers show which fraction of the votes
 separates the authors, and the votes are compared with this border too.
 
-The papers are read from --data or from the folder that FASTRNN_DATA names. Their heads, signatures and line breaks are left
+The papers are read from --data. Without it they are read from the folder that FASTRNN_DATA names, or downloaded once (1 MB,
+extra "data"). Their heads, signatures and line breaks are left
 out, because they would reveal the author. The defaults (every second window and 64 units) take a few minutes on two cores.
 --full is the published set-up (all windows, SimpleRNN(256), 20 epochs in batches of 4096) and takes over ten times as long.
 """
@@ -29,7 +30,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
 from fastrnn import Sequential, layers
-from fastrnn.datasets import DataNotFoundError, federalist_head, load_federalist
+from fastrnn.datasets import DataNotFoundError, federalist_head, fetch_federalist, load_federalist
 from fastrnn.text import Tokenizer, text_windows
 
 AUTHORS = ("Hamilton", "Madison")  # the network's output is the probability of the second
@@ -65,8 +66,9 @@ def read_papers(folder: Path | None) -> tuple[Papers, Papers]:
 
     Both authors wrote three of the known papers together; these are in Madison's folder.
     """
-    bodies = load_federalist(folder, body_only=True)
-    heads = [list(map(federalist_head, group)) for group in load_federalist(folder, drop_author_line=False)]
+    read = load_federalist if folder else fetch_federalist
+    bodies = read(folder, body_only=True)
+    heads = [list(map(federalist_head, group)) for group in read(folder, drop_author_line=False)]
 
     def papers(groups: Sequence[int], authors: Sequence[int]) -> Papers:
         texts = [text.lower() for i in groups for text in bodies[i]]
@@ -298,7 +300,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         default = getattr(DEFAULT, name.replace("-", "_"))
         parser.add_argument(f"--{name}", type=int, default=None, help=f"{what} (default: {default})")
     parser.add_argument(
-        "--data", type=Path, default=None, help="folder with the folder federalist (default: FASTRNN_DATA)"
+        "--data",
+        type=Path,
+        default=None,
+        help="folder with the folder federalist (default: FASTRNN_DATA, or downloaded)",
     )
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the picture (default: out)")
     args = parser.parse_args(argv)
@@ -310,7 +315,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(f"--{name.replace('_', '-')} {getattr(setup, name)}: give a number of at least 1")
     try:
         result = study(args.data, setup, verbose=2)
-    except DataNotFoundError as error:
+    except (DataNotFoundError, ImportError) as error:
         print(error, file=sys.stderr)
         return 2
     print(f"\n{report(result)}")

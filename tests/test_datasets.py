@@ -1,17 +1,22 @@
 import gzip
 import hashlib
 import http.server
+import io
+import itertools
 import json
 import re
 import sys
+import tarfile
 import threading
 import time
+import zipfile
 
 import numpy as np
 import pytest
 
 from fastrnn import datasets
-from fastrnn.datasets import files, texts
+from fastrnn.datasets import files, texts, unpack
+from tests.scripts import run_script
 
 
 def test_airline_is_shipped():
@@ -49,28 +54,81 @@ def test_missing_files_say_where_they_come_from(loader, tmp_path, monkeypatch):
         loader()
 
 
-@pytest.mark.parametrize("loader", LOADERS[:3], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("loader", LOADERS, ids=lambda f: f.__name__)
 def test_download_is_offered_where_a_file_is_missing(loader, tmp_path):
-    with pytest.raises(datasets.DataNotFoundError, match=r"fetch_\w+\(\) downloads it"):
-        loader(tmp_path)
+    fetch = loader.__name__.replace("load", "fetch")
+    assert callable(getattr(datasets, fetch))
+    with pytest.raises(datasets.DataNotFoundError, match=rf"{fetch}\(\) downloads it"):
+        loader(folder=tmp_path)
 
 
+DOWNLOADS = dict(files.DOWNLOADS)
 ETT = b"date,HUFL,OT\n2016-07-01 00:00:00,5.8,30.5\n2016-07-01 01:00:00,5.7,27.8\n"
+
+
+MESSAGES = 'ham\tGo until "jurong point\nspam\tWin \xa3100\tnow"\nham\tOk\n'
+
+
+def tar_of(contents):
+    """A gzipped tar archive of these files."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, text in contents.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text))
+    return buffer.getvalue()
+
+
+def imdb_archive():
+    """Reviews as in aclImdb_v1.tar.gz: a file for each, its number and rating in its name, in any order."""
+    reviews = {
+        f"aclImdb/{split}/{side}/{number}_{rating}.txt": f"{split} {side} {number} \xe9\n".encode()
+        for split in ("test", "train")
+        for side, rating in (("pos", 9), ("neg", 2))
+        for number in (10, 2)
+    }
+    return tar_of({"aclImdb/README": b"", "aclImdb/train/unsup/0_0.txt": b"no label", **reviews})
+
+
+def federalist_book():
+    """A book like Project Gutenberg's: 85 numbered papers, and one of them twice."""
+    text = "Title\r\n\r\n" + "".join(
+        f"FEDERALIST{'.' * (number == 1)} No. {number}\r\n\r\nTo the People of the State of New York:\r\n\r\n"
+        f"PAPER {number} is here.\r\n\r\nPUBLIUS.\r\n\r\n"
+        for number in (*range(1, 71), 70, *range(71, 86))
+    )
+    return text.encode("ascii")
+
+
+def sms_archive():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as files:
+        files.writestr("readme", "1. DESCRIPTION")
+        files.writestr("SMSSpamCollection", MESSAGES.encode())
+    return buffer.getvalue()
 
 
 @pytest.fixture
 def published(tmp_path, monkeypatch):
-    """A server with ETTh1.csv, a user's cache folder, and no data folder; gives the cache folder and the requests."""
+    """A server of small files, a user's cache folder, and no data folder; gives the cache folder and the requests."""
     pytest.importorskip("pooch", reason="the extra 'data' is not installed")
     requests = []
+    offers = {
+        "/ETTh1.csv": ETT,
+        "/imdb.tgz": imdb_archive(),
+        "/18.txt": federalist_book(),
+        "/sms.zip": sms_archive(),
+    }
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             requests.append(self.path)
-            self.send_response(200 if self.path == "/ETTh1.csv" else 404)
-            self.send_header("Content-Length", str(len(ETT)))
+            contents = offers.get(self.path)
+            self.send_response(404 if contents is None else 200)
+            self.send_header("Content-Length", str(len(contents or b"")))
             self.end_headers()
-            self.wfile.write(ETT)
+            self.wfile.write(contents or b"")
 
         def log_message(self, *args):
             pass
@@ -82,9 +140,14 @@ def published(tmp_path, monkeypatch):
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         monkeypatch.delenv("FASTRNN_DATA", raising=False)
         monkeypatch.setattr(files, "_cache_folder", lambda: tmp_path / "cache")
-        sha256 = hashlib.sha256(ETT).hexdigest()
-        offered = {"series/ETTh1.csv": files.Download(f"{url}/ETTh1.csv", sha256)}
-        offered["series/vic_elec.csv"] = files.Download(f"{url}/vic_elec.csv", sha256)
+        pages = {"imdb.jsonl.gz": "/imdb.tgz", "federalist": "/18.txt", "SMSSpamCollection": "/sms.zip"}
+        pages |= {"series/ETTh1.csv": "/ETTh1.csv", "series/vic_elec.csv": "/vic_elec.csv"}
+        offered = {
+            name: files.Download(
+                url + page, hashlib.sha256(offers.get(page, b"")).hexdigest(), DOWNLOADS[name].unpack
+            )
+            for name, page in pages.items()
+        }
         monkeypatch.setattr(files, "DOWNLOADS", offered)
         yield tmp_path / "cache", requests
         server.shutdown()
@@ -104,6 +167,75 @@ def test_download_goes_to_the_cache_once(published):
     assert requests == ["/ETTh1.csv"]
 
 
+def test_fetched_reviews_are_in_order_and_both_halves_come_from_one_download(published):
+    cache, requests = published
+    texts, y = datasets.fetch_imdb()
+    assert texts == [f"train {side} {number} \xe9\n" for side in ("neg", "pos") for number in (2, 10)]
+    assert y.tolist() == [0, 0, 1, 1]
+    assert datasets.fetch_imdb("test")[0] == [text.replace("train", "test") for text in texts]
+    assert datasets.load_imdb()[0] == texts
+    with pytest.raises(ValueError, match="split='valid'"):
+        datasets.fetch_imdb("valid")
+    assert requests == ["/imdb.tgz"]
+    assert [path.name for path in cache.iterdir()] == ["imdb.jsonl.gz"]  # the archive is not kept
+
+
+def test_fetched_papers_are_those_of_the_folders(published):
+    cache, requests = published
+    papers = datasets.fetch_federalist(body_only=True)
+    assert [len(group) for group in papers] == [17, 15, 5]
+    assert papers.hamilton[:2] == ["PAPER 1 is here.", "PAPER 6 is here."]
+    assert papers.madison[-1] == "PAPER 48 is here."
+    assert papers.unknown == [f"PAPER {number} is here." for number in (43, 38, 60, 17, 30)]
+    assert datasets.load_federalist(body_only=True) == papers
+    assert datasets.federalist_head(datasets.fetch_federalist().madison[0])[0] == 10
+    assert requests == ["/18.txt"]
+    assert [path.name for path in cache.iterdir()] == ["federalist"]
+
+
+def test_fetched_messages_keep_quotation_marks_and_letters(published, tmp_path):
+    _, requests = published
+    texts, y = datasets.fetch_sms_spam()
+    assert texts == ['Go until "jurong point', 'Win \xa3100\tnow"', "Ok"]
+    assert y.tolist() == [0, 1, 0]
+    assert datasets.load_sms_spam()[0] == texts
+    assert requests == ["/sms.zip"]
+    # Another form of the same data is taken as it is.
+    (tmp_path / "sms_spam.csv").write_text("v1,v2\nspam,mine\n")
+    assert datasets.fetch_sms_spam(tmp_path)[0] == ["mine"]
+    assert requests == ["/sms.zip"]
+
+
+def test_download_that_can_not_be_unpacked_leaves_nothing(published, monkeypatch):
+    cache, _ = published
+
+    def fails(archive, target):
+        target.write_bytes(b"half of it")
+        raise KeyboardInterrupt
+
+    right = files.DOWNLOADS["imdb.jsonl.gz"]
+    monkeypatch.setitem(files.DOWNLOADS, "imdb.jsonl.gz", right._replace(unpack=fails))
+    with pytest.raises(KeyboardInterrupt):
+        datasets.fetch_imdb()
+    assert not list(cache.iterdir())
+
+
+def test_importing_datasets_asks_nothing_of_the_network():
+    code = """
+import socket
+def refuse(*args, **kwargs):
+    raise AssertionError("the network was used")
+socket.socket.connect = socket.getaddrinfo = refuse
+import fastrnn.datasets
+fastrnn.datasets.load_airline()
+import sys
+assert "pooch" not in sys.modules
+print("quiet")
+"""
+    done = run_script(code)
+    assert (done.returncode, done.stdout.strip()) == (0, "quiet"), done.stderr
+
+
 def test_download_goes_to_the_named_folder_and_leaves_files_there_alone(published, tmp_path):
     _, requests = published
     folder = tmp_path / "mine"
@@ -119,13 +251,32 @@ def test_download_refuses_other_contents_and_missing_pages(published, monkeypatc
     cache, _ = published
     with pytest.raises(datasets.DataNotFoundError, match=r"vic_elec.csv could not be downloaded from .*404"):
         datasets.fetch_vic_elec()
-    wrong = files.DOWNLOADS["series/ETTh1.csv"]._replace(sha256="0" * 64)
-    monkeypatch.setitem(files.DOWNLOADS, "series/ETTh1.csv", wrong)
-    with pytest.raises(datasets.DataNotFoundError, match=r"(?i)ETTh1.csv could not be downloaded.*hash"):
+    right = files.DOWNLOADS["series/ETTh1.csv"]
+    monkeypatch.setitem(files.DOWNLOADS, "series/ETTh1.csv", right._replace(sha256="0" * 64))
+    with pytest.raises(datasets.DataNotFoundError, match=r"ETTh1.csv, downloaded .* is damaged") as caught:
         datasets.fetch_etth1()
-    assert not list(cache.rglob("*.csv"))
-    with pytest.raises(datasets.DataNotFoundError, match=r"Without a connection: .*ETTh1.csv"):
-        datasets.fetch_etth1()
+    for part in (right.sha256, "0" * 64, right.url, "Nothing was kept", "Call again", "FASTRNN_DATA"):
+        assert part in str(caught.value)
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+    monkeypatch.setitem(files.DOWNLOADS, "series/ETTh1.csv", right)
+    assert datasets.fetch_etth1().names == ("HUFL", "OT")
+
+
+@pytest.mark.parametrize("name", list(files.DOWNLOADS))
+def test_download_without_a_connection_says_what_to_do(name, published, monkeypatch):
+    pooch = pytest.importorskip("pooch", reason="the extra 'data' is not installed")
+
+    def offline(self, url, output_file, pooch):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", offline)
+    monkeypatch.setattr(files, "DOWNLOADS", DOWNLOADS)
+    with pytest.raises(
+        datasets.DataNotFoundError, match="no route to host. Without a connection: "
+    ) as caught:
+        files.fetched(None, name)
+    for part in (name, DOWNLOADS[name].url, "on another machine", "FASTRNN_DATA"):
+        assert part in str(caught.value)
 
 
 def test_download_without_pooch_names_the_extra(tmp_path, monkeypatch):
@@ -137,7 +288,44 @@ def test_download_without_pooch_names_the_extra(tmp_path, monkeypatch):
 @pytest.mark.needs_data
 def test_downloads_are_the_files_that_the_tests_use(data):
     for name, download in files.DOWNLOADS.items():
-        assert hashlib.sha256((data / name).read_bytes()).hexdigest() == download.sha256, name
+        if download.unpack is None:
+            assert hashlib.sha256((data / name).read_bytes()).hexdigest() == download.sha256, name
+
+
+@pytest.mark.needs_data
+def test_unpacked_reviews_are_the_ones_that_the_tests_use(data, tmp_path):
+    """The reviews of the data folder, put into an archive like the published one in another order, come out equal."""
+    with gzip.open(data / "imdb.jsonl.gz", "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in itertools.islice(file, 0, None, 50)]
+    names = {"train": "train", "test": "test", 0: "neg", 1: "pos"}
+    archive = tmp_path / "aclImdb_v1.tar.gz"
+    archive.write_bytes(
+        tar_of(
+            {
+                f"aclImdb/{names[row['split']]}/{names[row['label']]}/{row['id']}_{row['rating']}.txt": row[
+                    "text"
+                ].encode()
+                for row in reversed(rows)
+            }
+        )
+    )
+    unpack.reviews(archive, tmp_path / "imdb.jsonl.gz")
+    with gzip.open(tmp_path / "imdb.jsonl.gz", "rt", encoding="utf-8") as file:
+        assert [json.loads(line) for line in file] == rows
+
+
+@pytest.mark.needs_data
+def test_unpacked_papers_are_the_ones_that_the_tests_use(data, tmp_path):
+    """The papers of the data folder, put into a book in the order of their numbers, come out with the same files."""
+    paths = sorted((data / "federalist").rglob("*.txt"))
+    texts = sorted((path.read_text("utf-8") for path in paths), key=lambda text: int(text.split()[0]))
+    (tmp_path / "18.txt").write_text("".join(f"FEDERALIST No.{text}" for text in texts), encoding="ascii")
+    unpack.papers(tmp_path / "18.txt", tmp_path / "federalist")
+    assert sorted((tmp_path / "federalist").rglob("*.txt")) == [
+        tmp_path / path.relative_to(data) for path in paths
+    ]
+    for path in paths:
+        assert (tmp_path / path.relative_to(data)).read_text("utf-8") == path.read_text("utf-8")
 
 
 TS = """#comment

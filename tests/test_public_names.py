@@ -23,9 +23,9 @@ PUBLIC = {
     "fastrnn.constraints": """
         Constraint MaxNorm MinMaxNorm NonNeg UnitNorm get max_norm min_max_norm non_neg unit_norm""",
     "fastrnn.datasets": """
-        DataNotFoundError Federalist LongTable Series Vowels data_folder federalist_head fetch_etth1 fetch_japanese_vowels
-        fetch_vic_elec load_airline load_etth1 load_federalist load_imdb load_japanese_vowels load_sms_spam load_vic_elec
-        read_arff read_long read_ts""",
+        DataNotFoundError Federalist LongTable Series Vowels data_folder federalist_head fetch_etth1 fetch_federalist
+        fetch_imdb fetch_japanese_vowels fetch_sms_spam fetch_vic_elec load_airline load_etth1
+        load_federalist load_imdb load_japanese_vowels load_sms_spam load_vic_elec read_arff read_long read_ts""",
     "fastrnn.distributed": "Communication DaskBatches DaskRNNClassifier DaskRNNForecaster DaskRNNRegressor communication",
     "fastrnn.estimators": "FastRNNBackend RNNClassifier RNNRegressor cross_val_predict fit_many per_step search_progress",
     "fastrnn.exceptions": "ConversionError ModelFileError NonFiniteLossError NotBuiltError NotCompiledError",

@@ -1,9 +1,9 @@
 """Data sets for tests, examples and benchmarks.
 
 The airline series is part of the package. The other sets are files in a folder: the argument `folder`, or else the
-folder that the environment variable ``FASTRNN_DATA`` names. Three sets can be downloaded with ``download=True``
-(extra ``data``): they are stored in that folder, or in the user's cache folder if no folder is named. If a file is
-missing, the error gives its name and where it is published.
+folder that the environment variable ``FASTRNN_DATA`` names. For each ``load_`` function there is a ``fetch_`` function
+that downloads what is missing from where it is published (extra ``data``), to that folder, or to the user's cache folder if
+no folder is named. If a file is missing, the error gives its name and where it is published.
 """
 
 from fastrnn.datasets.files import DataNotFoundError, data_folder
@@ -19,7 +19,16 @@ from fastrnn.datasets.series import (
     load_japanese_vowels,
     load_vic_elec,
 )
-from fastrnn.datasets.texts import Federalist, federalist_head, load_federalist, load_imdb, load_sms_spam
+from fastrnn.datasets.texts import (
+    Federalist,
+    federalist_head,
+    fetch_federalist,
+    fetch_imdb,
+    fetch_sms_spam,
+    load_federalist,
+    load_imdb,
+    load_sms_spam,
+)
 
 __all__ = [
     "DataNotFoundError",
@@ -30,7 +39,10 @@ __all__ = [
     "data_folder",
     "federalist_head",
     "fetch_etth1",
+    "fetch_federalist",
+    "fetch_imdb",
     "fetch_japanese_vowels",
+    "fetch_sms_spam",
     "fetch_vic_elec",
     "load_airline",
     "load_etth1",

@@ -12,9 +12,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.datasets.files import find, read_columns
+from fastrnn.datasets.files import fetched, find, read_columns
 
-__all__ = ["Federalist", "federalist_head", "load_federalist", "load_imdb", "load_sms_spam"]
+__all__ = [
+    "Federalist",
+    "federalist_head",
+    "fetch_federalist",
+    "fetch_imdb",
+    "fetch_sms_spam",
+    "load_federalist",
+    "load_imdb",
+    "load_sms_spam",
+]
 
 
 class Federalist(NamedTuple):
@@ -39,13 +48,15 @@ def load_sms_spam(folder: str | os.PathLike[str] | None = None) -> tuple[list[st
     Parameters
     ----------
     folder : path or None
-        Where ``sms_spam.csv`` is; None means what ``FASTRNN_DATA`` says.
+        Where ``SMSSpamCollection`` or ``sms_spam.csv`` is, the first of them that is there; None means what
+        ``FASTRNN_DATA`` says.
 
     Returns
     -------
     texts : list of str
-        5,572 messages.
-    y : ndarray of shape (5572,), int64
+        5,574 messages of the published file ``SMSSpamCollection``, or 5,572 of the CSV that is widely used: there some
+        messages run together at quotation marks, and letters outside ASCII are garbled.
+    y : ndarray of int64
         1 is spam.
 
     References
@@ -58,8 +69,43 @@ def load_sms_spam(folder: str | os.PathLike[str] | None = None) -> tuple[list[st
     >>> from fastrnn.datasets import load_sms_spam
     >>> data = load_sms_spam()  # doctest: +SKIP
     """
-    columns = read_columns(find(folder, "sms_spam.csv"), encoding="latin-1")
-    return columns["v2"], (np.array(columns["v1"]) == "spam").astype(np.int64)
+    path = find(folder, "SMSSpamCollection", "sms_spam.csv")
+    if path.suffix:
+        columns = read_columns(path, encoding="latin-1")
+        kinds, texts = columns["v1"], columns["v2"]
+    else:
+        lines = path.read_text("utf-8").removesuffix("\n").split("\n")
+        kinds, texts = map(list, zip(*(line.split("\t", 1) for line in lines), strict=True))
+    return texts, (np.array(kinds) == "spam").astype(np.int64)
+
+
+def fetch_sms_spam(folder: str | os.PathLike[str] | None = None) -> tuple[list[str], NDArray[Any]]:
+    """Return what :func:`load_sms_spam` returns, after a missing file has been downloaded.
+
+    The file is looked for in `folder`, in the folder that ``FASTRNN_DATA`` names, or in the user's cache folder. If it is
+    missing, the archive of the UCI repository is downloaded (extra ``data``), its SHA-256 is checked, and
+    ``SMSSpamCollection`` is taken out of it.
+
+    Parameters
+    ----------
+    folder : path or None
+
+    Returns
+    -------
+    texts : list of str
+    y : ndarray of int64
+
+    Raises
+    ------
+    DataNotFoundError
+        If the file can't be downloaded, or is not the one that was published.
+
+    Examples
+    --------
+    >>> from fastrnn.datasets import fetch_sms_spam
+    >>> texts, y = fetch_sms_spam()  # doctest: +SKIP
+    """
+    return load_sms_spam(fetched(folder, "SMSSpamCollection", instead="sms_spam.csv"))
 
 
 def load_imdb(
@@ -90,11 +136,49 @@ def load_imdb(
     >>> from fastrnn.datasets import load_imdb
     >>> data = load_imdb()  # doctest: +SKIP
     """
-    if split not in ("train", "test"):
-        raise ValueError(f"split={split!r} is unknown; pass 'train' or 'test'")
+    _check_split(split)
     with gzip.open(find(folder, "imdb.jsonl.gz"), "rt", encoding="utf-8") as file:
         rows = [row for row in map(json.loads, file) if row["split"] == split]
     return [row["text"] for row in rows], np.array([row["label"] for row in rows], dtype=np.int64)
+
+
+def _check_split(split: str) -> None:
+    if split not in ("train", "test"):
+        raise ValueError(f"split={split!r} is unknown; pass 'train' or 'test'")
+
+
+def fetch_imdb(
+    split: str = "train", folder: str | os.PathLike[str] | None = None
+) -> tuple[list[str], NDArray[Any]]:
+    """Return what :func:`load_imdb` returns, after a missing file has been downloaded.
+
+    The file is looked for in `folder`, in the folder that ``FASTRNN_DATA`` names, or in the user's cache folder. If it is
+    missing, the authors' archive ``aclImdb_v1.tar.gz`` (84 MB) is downloaded (extra ``data``), its SHA-256 is checked, and
+    its labelled reviews are written to ``imdb.jsonl.gz``.
+
+    Parameters
+    ----------
+    split : {"train", "test"}
+        Half of the reviews to load.
+    folder : path or None
+
+    Returns
+    -------
+    texts : list of str
+    y : ndarray of shape (25000,), int64
+
+    Raises
+    ------
+    DataNotFoundError
+        If the file can't be downloaded, or is not the one that was published.
+
+    Examples
+    --------
+    >>> from fastrnn.datasets import fetch_imdb
+    >>> texts, y = fetch_imdb("test")  # doctest: +SKIP
+    """
+    _check_split(split)
+    return load_imdb(split, fetched(folder, "imdb.jsonl.gz"))
 
 
 # A line of the head names the author. The white space around the names excludes newlines; otherwise the search would take
@@ -150,6 +234,39 @@ def load_federalist(
             texts = [_AUTHOR_LINE.sub("", text) for text in texts]
         groups.append([_body(text) for text in texts] if body_only else texts)
     return Federalist(*groups)
+
+
+def fetch_federalist(
+    folder: str | os.PathLike[str] | None = None, *, drop_author_line: bool = True, body_only: bool = False
+) -> Federalist:
+    """Return what :func:`load_federalist` returns, after missing papers have been downloaded.
+
+    The folder ``federalist`` is looked for in `folder`, in the folder that ``FASTRNN_DATA`` names, or in the user's cache
+    folder. If it is missing, Project Gutenberg's book 18 is downloaded (extra ``data``) from its archive at GitHub, where a
+    commit fixes its text, its SHA-256 is checked, and 37 of its papers are written to files.
+
+    Parameters
+    ----------
+    folder : path or None
+    drop_author_line, body_only : bool
+        As in :func:`load_federalist`.
+
+    Returns
+    -------
+    Federalist
+
+    Raises
+    ------
+    DataNotFoundError
+        If the book can't be downloaded, or is not the one that was published.
+
+    Examples
+    --------
+    >>> from fastrnn.datasets import fetch_federalist
+    >>> papers = fetch_federalist(body_only=True)  # doctest: +SKIP
+    """
+    home = fetched(folder, "federalist")
+    return load_federalist(home, drop_author_line=drop_author_line, body_only=body_only)
 
 
 def _body(text: str) -> str:
