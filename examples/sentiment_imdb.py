@@ -4,9 +4,9 @@ The set-up is the well-known one: 25,000 reviews, the 10,000 most frequent words
 RMSprop, 20% of the reviews for validation. Prints a row for each epoch, the accuracy on the test set, and the network's
 scores of single words and phrases. Writes a picture of the learning curves.
 
-The reviews are read from --data. Without it they are read from the folder that FASTRNN_DATA names, or downloaded once (84 MB,
-extra "data"). The defaults (SimpleRNN, batches of 128) take
-a minute or two on two cores, half of it reading and counting words; --cell lstm and gru take about twice as long.
+The reviews are read from --data. Without it they are read from the folder that FASTRNN_DATA names, or downloaded once
+(84 MB, extra "data"). The defaults (SimpleRNN, batches of 128) take a minute or two on two cores, half of it reading and
+counting words; --cell lstm and gru take about twice as long.
 """
 
 from __future__ import annotations
