@@ -21,8 +21,8 @@ event.register("numba:compile", Listener())
 def assembly(dispatcher: Any, signature: Any) -> str:
     """Of a kernel, compiled anew for a signature in the way that `engine.runtime.jit.jit` does it."""
     from fastrnn.engine.numba_private.dispatcher import Dispatcher
-    from fastrnn.engine.numba_private.pipeline import Pipeline
 
-    fresh = Dispatcher(dispatcher.py_func, targetoptions=dispatcher.targetoptions, pipeline_class=Pipeline)
+    pipeline = dispatcher._compiler.pipeline_class
+    fresh = Dispatcher(dispatcher.py_func, targetoptions=dispatcher.targetoptions, pipeline_class=pipeline)
     fresh.compile(signature)
     return fresh.inspect_asm(signature)

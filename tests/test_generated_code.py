@@ -122,6 +122,17 @@ def test_gemm_code_multiplies_in_full_vectors_only():
 
 
 @wide
+def test_gemm_code_has_each_tile_once():
+    """As it is written: LLVM neither unrolls the loops of tiles nor copies them, which takes longer to compile."""
+    found = packed(matmul._gemm)
+    rows, vectors = range(1, micro_kernel.ROWS + 1), micro_kernel.VECTORS
+    masked = sum(r * v for r in rows for v in range(1, vectors + 1))
+    whole = sum(r * vectors for r in rows)
+    panels = sum(r * micro_kernel.WIDE_PANELS[r] * vectors for r in range(1, micro_kernel.WIDE_ROWS + 1))
+    assert sum(found.values()) == masked + whole + panels
+
+
+@wide
 @pytest.mark.parametrize("direction", KERNELS)
 @pytest.mark.parametrize("cell", LAYERS)
 def test_cell_code_has_full_vectors(cell, direction):

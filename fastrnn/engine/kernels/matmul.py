@@ -28,6 +28,7 @@ from fastrnn.engine.kernels.micro_kernel import (
     lanes_of,
     tile,
     transpose_square,
+    wide_tile,
 )
 from fastrnn.engine.numba_private.services import PLAIN, STOCK
 from fastrnn.engine.runtime.jit import body_of, inlined, jit
@@ -42,7 +43,7 @@ _MAX_WIDE, _MIN_PACKED = MAX_WIDE_BYTES[VECTOR_BITS], MIN_PACKED_ROWS[VECTOR_BIT
 
 
 @linked
-@jit(inner=True)
+@jit(inner=True, few_passes=True)
 def _gemm(zero, a, b, c, d, m, n, k):
     """``C (m, n) = D (m, n) + A (m, k) @ B (k, n)`` of Strided matrices, whose element type is that of `zero`.
 
@@ -56,15 +57,14 @@ def _gemm(zero, a, b, c, d, m, n, k):
     if b.row == 0 and 0 < m <= WIDE_ROWS and k * n * size <= _MAX_WIDE:
         wide = WIDE_PANELS[m] * width
         while first + wide <= n:
-            tile(
+            wide_tile(
                 zero,
-                -m,
+                m,
                 a,
                 Strided(b.at + first * k * size, width * size, size),
                 Strided(c.at + first * size, c.row, size),
                 Strided(d.at + first * size if d.at != 0 else 0, d.row, size),
                 k,
-                0,
             )
             first += wide
     for j in range(first, n, width):

@@ -46,6 +46,7 @@ __all__ = [
     "lanes_of",
     "tile",
     "transpose_square",
+    "wide_tile",
 ]
 
 
@@ -278,9 +279,8 @@ def tile(typingctx, zero, shape, a, b, c, d, k, tail):
     zero : float
         A number whose type is the dtype.
     shape : int
-        ``(rows - 1) * 2 * VECTORS + 2 * (vectors - 1) + masked``, or ``-rows`` for a tile of `WIDE_PANELS` packed panels.
-        Every shape is a case of one switch. Unmasked cases exist only for full panels; a narrower panel always uses the
-        masked case.
+        ``(rows - 1) * 2 * VECTORS + 2 * (vectors - 1) + masked``. Every shape is a case of one switch. Unmasked cases exist
+        only for full panels; a narrower panel always uses the masked case.
     a, b, c, d : Strided
         Rows of B, C and D are contiguous. ``d.at == 0`` means zeros.
     k : int
@@ -305,16 +305,32 @@ def tile(typingctx, zero, shape, a, b, c, d, k, tail):
                     cases.add_case(ir.Constant(emit.word, number), block)
                     builder.position_at_end(block)
                     emit.tile(rows, vectors, bool(masked), operands, done)
-        for rows in range(1, WIDE_ROWS + 1):
-            panels = WIDE_PANELS[rows]
-            block = builder.append_basic_block(f"tile{rows}x{panels}panels")
-            cases.add_case(ir.Constant(emit.word, -rows), block)
-            builder.position_at_end(block)
-            emit.tile(rows, panels * VECTORS, False, operands, done, VECTORS)
         builder.position_at_end(done)
         return context.get_dummy_value()
 
     return types.void(zero, types.intp, a, b, c, d, types.intp, types.intp), codegen
+
+
+@intrinsic
+def wide_tile(typingctx, zero, rows, a, b, c, d, k):
+    """As `tile`, for `WIDE_PANELS` packed panels of at most `WIDE_ROWS` rows."""
+
+    def codegen(context, builder, signature, args):
+        kind = signature.args[0]
+        emit = Emitter(builder, context.get_value_type(kind), 4 if kind == types.float32 else 8)
+        operands = [*(cgutils.unpack_tuple(builder, matrix) for matrix in args[2:6]), args[6], None]
+        done = builder.append_basic_block("done")
+        cases = builder.switch(args[1], done)
+        for n_rows in range(1, WIDE_ROWS + 1):
+            panels = WIDE_PANELS[n_rows]
+            block = builder.append_basic_block(f"tile{n_rows}x{panels}panels")
+            cases.add_case(ir.Constant(emit.word, n_rows), block)
+            builder.position_at_end(block)
+            emit.tile(n_rows, panels * VECTORS, False, operands, done, VECTORS)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    return types.void(zero, types.intp, a, b, c, d, types.intp), codegen
 
 
 @intrinsic

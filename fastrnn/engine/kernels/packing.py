@@ -59,7 +59,7 @@ def matrices_of(weights: Weights) -> tuple[np.ndarray, ...]:
     )
 
 
-@jit(inner=True)
+@jit(inner=True, few_passes=True)
 def _pack_slice(arguments, at, k):
     """Pack slice ``k % n_slices`` of the panels into row ``k // n_slices``."""
     matrices, layout, rows, n_slices = fetch(arguments, at)
@@ -83,7 +83,7 @@ def _pack_slice(arguments, at, k):
 pack_piece = address(_pack_slice)
 
 
-@jit(entry=True)
+@jit(entry=True, few_passes=True)
 def pack_rows(state, *args):
     """Pack weights into each of several rows, with the team that shares `state`.
 

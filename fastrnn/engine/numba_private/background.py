@@ -21,7 +21,7 @@ from llvmlite import binding
 from llvmlite.binding import ffi
 from numba import config
 
-__all__ = ["Translation", "after", "begin", "pending", "settle"]
+__all__ = ["Translation", "after", "begin", "passes_for", "pending", "settle"]
 
 
 def _unlocked(function: Any) -> Any:
@@ -30,6 +30,35 @@ def _unlocked(function: Any) -> Any:
         return function._cfn
     except AttributeError:  # another llvmlite: the threads take turns
         return function
+
+
+def passes_for(machine: Any, few: bool) -> tuple[Any, Any]:
+    """The passes of LLVM that optimise a module for a machine, and their builder.
+
+    Parameters
+    ----------
+    machine : llvmlite.binding.TargetMachine
+    few : bool
+        Whether only to inline, to keep values in registers, and to simplify instructions: loops stay as they are written.
+    """
+    from numba.core.llvm_bindings import create_pass_builder
+
+    builder = create_pass_builder(
+        machine,
+        opt=config.OPT,  # type: ignore[attr-defined]
+        loop_vectorize=config.LOOP_VECTORIZE,  # type: ignore[attr-defined]
+        slp_vectorize=config.SLP_VECTORIZE,  # type: ignore[attr-defined]
+    )
+    if not few:
+        return builder.getModulePassManager(), builder
+    passes = binding.create_new_module_pass_manager()
+    passes.add_always_inliner_pass()
+    passes.add_global_dead_code_eliminate_pass()
+    passes.add_sroa_pass()
+    passes.add_simplify_cfg_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_simplify_cfg_pass()
+    return passes, builder
 
 
 class Translation:
@@ -41,12 +70,14 @@ class Translation:
         Its options are those of the target machine.
     bitcode : bytes
         The module.
+    few_passes : bool
+        See `passes_for`.
     """
 
-    def __init__(self, codegen: Any, bitcode: bytes) -> None:
+    def __init__(self, codegen: Any, bitcode: bytes, few_passes: bool = False) -> None:
         self._options: dict[str, Any] = {"opt": config.OPT}  # type: ignore[attr-defined]
         codegen._customize_tm_options(self._options)
-        self._source = bitcode
+        self._source, self._few_passes = bitcode, few_passes
         self._error: BaseException | None = None
         self._made = b"", b""
         self._thread = threading.Thread(target=self._run, name="fastrnn compiler", daemon=True)
@@ -62,17 +93,9 @@ class Translation:
             self._error = error
 
     def _translate(self) -> tuple[bytes, bytes]:
-        from numba.core.llvm_bindings import create_pass_builder
-
         module = binding.parse_bitcode(self._source, context=binding.create_context())
         machine = binding.Target.from_triple(module.triple).create_target_machine(**self._options)
-        builder = create_pass_builder(
-            machine,
-            opt=config.OPT,  # type: ignore[attr-defined]
-            loop_vectorize=config.LOOP_VECTORIZE,  # type: ignore[attr-defined]
-            slp_vectorize=config.SLP_VECTORIZE,  # type: ignore[attr-defined]
-        )
-        passes = builder.getModulePassManager()
+        passes, builder = passes_for(machine, self._few_passes)
         _unlocked(ffi.lib.LLVMPY_RunNewModulePassManager)(passes, module, builder)
         module.verify()
         with ffi.OutputString() as message:

@@ -26,7 +26,7 @@ from fastrnn.engine.numba_private.front_end import Lowering, fewer_questions
 from fastrnn.engine.numba_private.redirect import Redirect
 from fastrnn.engine.numba_private.templates import AbstractTemplate, infer, infer_global, signature
 
-__all__ = ["Pipeline", "body_of", "is_ours"]
+__all__ = ["FewPasses", "Pipeline", "body_of", "is_ours"]
 
 #: Whether Numba's pass managers are supported here; older releases use two rounds of optimisation.
 ONE_ROUND = numba.version_info.short >= (0, 62)
@@ -52,12 +52,16 @@ class _Library(JITCodeLibrary):
         Whether references are counted.
     inner : bool
         Whether only kernels call the function. Its code is then made in a thread, see `background`.
+    few_passes : bool
+        See `background.passes_for`.
     """
 
-    def __init__(self, codegen: Any, name: str, counts: bool, inner: bool = False) -> None:
+    def __init__(
+        self, codegen: Any, name: str, counts: bool, inner: bool = False, few_passes: bool = False
+    ) -> None:
         super().__init__(codegen, name)
         self.counts = counts or not ONE_ROUND
-        self._inner = inner
+        self._inner, self._few_passes = inner, few_passes
         self._environments: list[tuple[str, Any]] = []
 
     def add_linking_library(self, library: Any) -> None:
@@ -74,7 +78,7 @@ class _Library(JITCodeLibrary):
         if self.counts:
             super()._optimize_final_module()
         else:
-            passes, builder = self._codegen._module_pass_manager()
+            passes, builder = background.passes_for(self._codegen._tm, self._few_passes)
             passes.run(self._final_module, builder)
 
     def finalize(self) -> None:
@@ -83,7 +87,8 @@ class _Library(JITCodeLibrary):
             super().finalize()
             return
         self._link_parts()
-        self._translation = background.Translation(self._codegen, self._final_module.as_bitcode())
+        bitcode = self._final_module.as_bitcode()
+        self._translation = background.Translation(self._codegen, bitcode, self._few_passes)
         self._finalized = True
         background.begin(self)
 
@@ -128,11 +133,15 @@ class _Part(_Library):
 class Pipeline(Compiler):
     """The compiler of one function."""
 
+    #: See `background.passes_for`.
+    few_passes = False
+
     def __init__(
         self, typing: Any, target: Any, library: Any, arguments: Any, result: Any, flags: Any, names: Any
     ) -> None:
         if library is None:
-            library = _Library(target.codegen(), "kernel", flags.nrt, flags.no_cpython_wrapper)
+            inner = flags.no_cpython_wrapper
+            library = _Library(target.codegen(), "kernel", flags.nrt, inner, self.few_passes)
             library.enable_object_caching()
         super().__init__(typing, target, library, arguments, result, flags, names)
 
@@ -152,6 +161,12 @@ class Pipeline(Compiler):
         """Compile a function."""
         with fewer_questions():
             return super().compile_extra(func)
+
+
+class FewPasses(Pipeline):
+    """The compiler of a function that LLVM only simplifies."""
+
+    few_passes = True
 
 
 #: For each function that kernels know, a function that compiles it for argument types, or returns None.

@@ -335,7 +335,7 @@ def _add_weight_gradients(team, batch, span, history, buffers, gradients, begun)
             add(part(buffers.du, r, 0, width), gradients.recurrent_bias)
 
 
-@jit(inner=True)
+@jit(inner=True, few_passes=True)
 def _backward_blocks(arguments, at, k):
     args = BackwardArguments(*fetch(arguments, at))
     for i in range(args.firsts[k], args.firsts[k + 1]):
@@ -356,7 +356,7 @@ backward_piece = address(_backward_blocks)
 _sum_piece = address(_sum_columns)
 
 
-@jit(entry=True)
+@jit(entry=True, few_passes=True)
 def backward_pass(state, *values):
     """Run the blocks of all threads on the team that shares `state`, then sum their gradients.
 
@@ -372,7 +372,7 @@ def backward_pass(state, *values):
         share(state, _sum_piece(sums), spill(sums), sums[1])
 
 
-@jit(entry=True)
+@jit(entry=True, few_passes=True)
 def split_backward_pass(state, *values):
     """Run a single thread's blocks, each step split over the team that shares `state`."""
     args = (state, *values)

@@ -66,7 +66,7 @@ def _write(typingctx, at, value):
     return types.void(types.intp, types.intp), codegen
 
 
-@jit
+@jit(few_passes=True)
 def _write_arguments(block, *args):
     _place(data_address(block), args)
 
@@ -109,7 +109,7 @@ def _run_finite(x, words):
     return True
 
 
-@jit
+@jit(few_passes=True)
 def _run_out(state, x, words, out):
     _write_address(words, x, 2, words[0])
     _write_address(words, out, words[0], words[1])

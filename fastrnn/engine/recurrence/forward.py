@@ -236,7 +236,7 @@ def forward_rows(args, k, i):
     restore_denormals(before)
 
 
-@jit(inner=True)
+@jit(inner=True, few_passes=True)
 def _forward_blocks(arguments, at, k):
     args = ForwardArguments(*fetch(arguments, at))
     for i in range(args.firsts[k], args.firsts[k + 1]):
@@ -247,14 +247,14 @@ def _forward_blocks(arguments, at, k):
 forward_piece = address(_forward_blocks)
 
 
-@jit(entry=True)
+@jit(entry=True, few_passes=True)
 def forward_pass(state, *values):
     """Run the blocks of all threads on the team that shares `state`; `values` are `ForwardArguments` without the team."""
     args = (None, *values)
     share(state, forward_piece(args), spill(args), ForwardArguments(None, *values).firsts.shape[0] - 1)
 
 
-@jit(entry=True)
+@jit(entry=True, few_passes=True)
 def split_forward_pass(state, *values):
     """Run a single thread's blocks, each step split over the team that shares `state`."""
     args = (state, *values)

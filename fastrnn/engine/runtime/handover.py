@@ -246,7 +246,7 @@ def _share_alone(state, function, at, parts):
         call_part(function, at, k)
 
 
-share = inlined(_share_alone) if PLAIN else linked(jit(inner=True)(_share))
+share = inlined(_share_alone) if PLAIN else linked(jit(inner=True, few_passes=True)(_share))
 
 
 @jit

@@ -65,6 +65,7 @@ def jit(
     allocates: bool | None = None,
     inner: bool = False,
     entry: bool = False,
+    few_passes: bool = False,
 ) -> Any:
     """Compile `fn` at its first call with the options that all kernels share, and keep the result on disk.
 
@@ -80,6 +81,9 @@ def jit(
         Whether only kernels call the function; it then can't be called from Python.
     entry : bool
         The function only hands parts of a job to `handover.share`: on the stock path Python does that.
+    few_passes : bool
+        Whether LLVM only inlines calls and puts values into registers, which takes a fifth of the time. For functions whose
+        loops are written in vectors, and for those without loops over arrays.
 
     Returns
     -------
@@ -87,7 +91,9 @@ def jit(
         The compiled function, or `fn` itself where it is not compiled.
     """
     if fn is None:
-        return functools.partial(jit, fastmath=fastmath, allocates=allocates, inner=inner, entry=entry)
+        return functools.partial(
+            jit, fastmath=fastmath, allocates=allocates, inner=inner, entry=entry, few_passes=few_passes
+        )
     if DISABLED or (STOCK and entry):
         return fn
     options = {
@@ -98,8 +104,9 @@ def jit(
     if STOCK:
         return services.stock.Kernel(fn, options)
     options["_nrt"] = not services.pipeline.is_ours(fn) if allocates is None else allocates
+    pipeline = services.pipeline.FewPasses if few_passes else services.pipeline.Pipeline
     dispatcher = services.dispatcher.Dispatcher(
-        stamped(fn, options), targetoptions=options, pipeline_class=services.pipeline.Pipeline
+        stamped(fn, options), targetoptions=options, pipeline_class=pipeline
     )
     dispatcher._cache = cache.Cache(fn)
     return dispatcher
