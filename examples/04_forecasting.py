@@ -10,7 +10,7 @@ What is learnt is how the future differs from a simple forecast (last value, sea
 each origin chooses by its errors so far, so nothing looks ahead; ``target="linear"`` adds a linear
 forecast to the choice, for long series. Missing steps stay missing. ``X`` holds
 covariates, ``static`` what describes a series, ``distribution="negative_binomial"`` is for counts.
-``help(fastrnn.forecasting)`` maps the words of statsforecast, neuralforecast and darts to these.
+:mod:`fastrnn.forecasting` maps the words of statsforecast, neuralforecast and darts to these.
 """
 
 # %%
@@ -56,7 +56,8 @@ print(forecaster.predict().round()[:1])
 # Forecasts from every origin of the last two years, in one pass and without a refit, beside the seasonal naive
 # forecast.
 backtest = forecaster.backtest(values, start=120)
-print(backtest.metrics())
+for name, value in backtest.metrics().items():
+    print(f"{name:>12} {value:8.3f}")
 
 # %%
 ForecastDisplay.from_backtest(backtest, values)

@@ -21,6 +21,9 @@ validation_fraction n_iter_no_change``. ``hidden_layer_sizes`` is ``units``, a n
 ``loss_curve_``, ``n_iter_``           the same
 =====================================  ==========================================================================
 
+Defaults that differ: ``alpha=0.0`` (there .0001), batches of 32 (there 200), and gradients are clipped (``clipnorm=1.0``).
+There is no ``learning_rate="adaptive"``; models take schedules, see :mod:`fastrnn.schedules`.
+
 PyTorch
 -------
 
@@ -36,7 +39,12 @@ PyTorch
                                        ``global_clipnorm=1.0`` the whole gradient
 ``GRU``                                ``layers.GRU`` (``reset_after=True``, the same equations)
 weights                                ``interop.from_torch(module)``, ``interop.to_torch(model)``
+the loop over batches                  ``model.fit``, or ``model.train_on_batch`` in a loop of your own
 =====================================  ==========================================================================
+
+Initial weights are Keras's (Glorot uniform and orthogonal, forget gates with a bias of 1). Layers but GRU have one
+bias where ``torch.nn`` has two, which ``from_torch`` adds. ``dropout=`` is between layers there, and on the inputs of the
+layer here.
 
 aeon
 ----
@@ -47,13 +55,17 @@ aeon                                   here
 ``X (n_cases, n_channels, n_steps)``   ``X.transpose(0, 2, 1)``: time before features
 list of ``(n_channels, n_steps_i)``    list of ``(n_steps_i, n_channels)``
 ``load_from_ts_file``                  ``datasets.read_ts``, ``datasets.read_arff``
+``n_epochs``                           ``max_iter``
 =====================================  ==========================================================================
+
+``fit``, ``predict``, ``predict_proba`` and ``score`` are scikit-learn's on both sides. Series of unequal length are not
+padded here, and a target may be given for each step (``return_sequences=True``).
 
 statsforecast, neuralforecast, darts
 ------------------------------------
 
-``help(fastrnn.forecasting)`` has the table. What they call a window (``input_size``) has no word here: the
-states reach back to the first step.
+The table of words is in :mod:`fastrnn.forecasting`. What they call a window (``input_size``) has no word here: the
+states reach back to the first step. A backtest is one pass without a refit unless ``refit=True``.
 
 Keras
 -----

@@ -11,6 +11,8 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+from sphinx.errors import ExtensionError  # noqa: E402
+
 import fastrnn  # noqa: E402
 
 project, author, copyright = "fastrnn", "The fastrnn developers", "The fastrnn developers"
@@ -32,7 +34,9 @@ autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
-templates_path: list[str] = []
+maximum_signature_line_length = 80  # longer ones have a line for each parameter
+html_static_path = ["static"]
+html_css_files = ["style.css"]
 
 sphinx_gallery_conf = {
     "examples_dirs": str(ROOT / "examples"),
@@ -58,6 +62,10 @@ def public_modules() -> list[str]:
         module = importlib.import_module(f"fastrnn.{name}")
         if module.__all__:
             found.append(module.__name__)
+            for (
+                public
+            ) in module.__all__:  # autodoc sees names that are imported when first used only after that
+                getattr(module, public)
     found += [f"fastrnn.cells.{entry.name}" for entry in pkgutil.iter_modules(fastrnn.cells.__path__)]
     return [*found, "fastrnn.streaming"]
 
@@ -68,13 +76,39 @@ def write_reference() -> None:
     folder.mkdir(exist_ok=True)
     names = public_modules()
     for name in names:
-        directive = f".. automodule:: {name}\n   :members:\n   :inherited-members: object, dict, tuple\n"
+        directive = f".. automodule:: {name}\n   :members:\n"
+        if not name.startswith("fastrnn.cells."):  # what cells inherit is for the engine
+            directive += "   :inherited-members: object, dict, tuple\n"
         text = f"{name}\n{'=' * len(name)}\n\n{directive}"
         (folder / f"{name}.rst").write_text(text, encoding="utf-8")
     index = "Reference\n=========\n\n.. toctree::\n   :maxdepth: 1\n\n" + "".join(
         f"   {name}\n" for name in names
     )
     (folder / "index.rst").write_text(index, encoding="utf-8")
+
+
+def of_other_libraries(app, what, name, obj, skip, options):
+    """Leave out what classes inherit from other libraries, except scikit-learn's parameters and scores."""
+    module = getattr(obj, "__module__", None) or "fastrnn"
+    return True if what == "class" and not module.startswith(("fastrnn", "sklearn.base")) else None
+
+
+def all_names_are_there(app, error) -> None:
+    """Fail where a public class or function is missing in the reference."""
+    there = app.env.domaindata["py"]["objects"]
+    missing = [
+        f"{module}.{name}"
+        for module in public_modules()
+        for name in importlib.import_module(module).__all__
+        if callable(getattr(importlib.import_module(module), name)) and f"{module}.{name}" not in there
+    ]
+    if missing and error is None:
+        raise ExtensionError(f"the reference lacks {', '.join(missing)}")
+
+
+def setup(app) -> None:
+    app.connect("autodoc-skip-member", of_other_libraries)
+    app.connect("build-finished", all_names_are_there)
 
 
 write_reference()

@@ -192,11 +192,8 @@ def _cells() -> str:
     """The values of `cell` with their descriptions."""
     kinds = {key: (cell.__doc__ or "").split(" (")[0] for key, cell in registered().items()}
     lines = [f'"{key}": {text[:1].lower()}{text[1:]}' for key, text in kinds.items()]
-    values = textwrap.fill(", ".join(f'"{key}"' for key in kinds), 110, subsequent_indent=" " * 8)
     described = textwrap.fill("; ".join(lines) + ".", 110, initial_indent=" " * 8, subsequent_indent=" " * 8)
-    return (
-        f'cell : {{{values}}} or kernel, default="lstm"\n        Kind of the recurrent layers.\n{described}'
-    )
+    return f'cell : str or cell, default="lstm"\n        Kind of the recurrent layers.\n{described}'
 
 
 PARAMETERS = (
