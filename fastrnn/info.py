@@ -45,7 +45,10 @@ def show_versions() -> None:
     Examples
     --------
     >>> import fastrnn
-    >>> fastrnn.show_versions()  # doctest: +SKIP
+    >>> fastrnn.show_versions()
+    versions
+      fastrnn ...
+      ...
     """
     found = describe()
     width = max(len(name) for section in found.values() for name in section)

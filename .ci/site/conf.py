@@ -1,6 +1,7 @@
 """The site, ``python -m sphinx -b html .ci/site site``: a guide made from examples/, and a reference of the docstrings."""
 
 import importlib
+import inspect
 import os
 import pkgutil
 import sys
@@ -96,11 +97,13 @@ def of_other_libraries(app, what, name, obj, skip, options):
 def all_names_are_there(app, error) -> None:
     """Fail where a public class or function is missing in the reference."""
     there = app.env.domaindata["py"]["objects"]
+    modules = {name: importlib.import_module(name) for name in public_modules()}
     missing = [
         f"{module}.{name}"
-        for module in public_modules()
-        for name in importlib.import_module(module).__all__
-        if callable(getattr(importlib.import_module(module), name)) and f"{module}.{name}" not in there
+        for module, content in modules.items()
+        for name in content.__all__
+        if inspect.isroutine(getattr(content, name)) or inspect.isclass(getattr(content, name))
+        if f"{module}.{name}" not in there
     ]
     if missing and error is None:
         raise ExtensionError(f"the reference lacks {', '.join(missing)}")

@@ -67,7 +67,9 @@ def load_sms_spam(folder: str | os.PathLike[str] | None = None) -> tuple[list[st
     Examples
     --------
     >>> from fastrnn.datasets import load_sms_spam
-    >>> data = load_sms_spam()  # doctest: +SKIP
+    >>> texts, y = load_sms_spam()
+    >>> len(texts) in (5572, 5574), int(y.sum())
+    (True, 747)
     """
     path = find(folder, "SMSSpamCollection", "sms_spam.csv")
     if path.suffix:
@@ -103,7 +105,9 @@ def fetch_sms_spam(folder: str | os.PathLike[str] | None = None) -> tuple[list[s
     Examples
     --------
     >>> from fastrnn.datasets import fetch_sms_spam
-    >>> texts, y = fetch_sms_spam()  # doctest: +SKIP
+    >>> texts, y = fetch_sms_spam()
+    >>> texts[1]
+    'Ok lar... Joking wif u oni...'
     """
     return load_sms_spam(fetched(folder, "SMSSpamCollection", instead="sms_spam.csv"))
 
@@ -134,7 +138,9 @@ def load_imdb(
     Examples
     --------
     >>> from fastrnn.datasets import load_imdb
-    >>> data = load_imdb()  # doctest: +SKIP
+    >>> texts, y = load_imdb()
+    >>> len(texts), float(y.mean())
+    (25000, 0.5)
     """
     _check_split(split)
     with gzip.open(find(folder, "imdb.jsonl.gz"), "rt", encoding="utf-8") as file:
@@ -175,7 +181,9 @@ def fetch_imdb(
     Examples
     --------
     >>> from fastrnn.datasets import fetch_imdb
-    >>> texts, y = fetch_imdb("test")  # doctest: +SKIP
+    >>> texts, y = fetch_imdb("test")
+    >>> len(texts), float(y.mean())
+    (25000, 0.5)
     """
     _check_split(split)
     return load_imdb(split, fetched(folder, "imdb.jsonl.gz"))
@@ -219,7 +227,9 @@ def load_federalist(
     Examples
     --------
     >>> from fastrnn.datasets import load_federalist
-    >>> data = load_federalist()  # doctest: +SKIP
+    >>> papers = load_federalist()
+    >>> [len(group) for group in papers]
+    [17, 15, 5]
     """
     home = find(folder, "federalist")
 
@@ -263,7 +273,9 @@ def fetch_federalist(
     Examples
     --------
     >>> from fastrnn.datasets import fetch_federalist
-    >>> papers = fetch_federalist(body_only=True)  # doctest: +SKIP
+    >>> papers = fetch_federalist(body_only=True)
+    >>> papers.hamilton[0][:52]
+    'AFTER an unequivocal experience of the inefficacy of'
     """
     home = fetched(folder, "federalist")
     return load_federalist(home, drop_author_line=drop_author_line, body_only=body_only)

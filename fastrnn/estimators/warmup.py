@@ -62,7 +62,7 @@ def warmup(
     Examples
     --------
     >>> import fastrnn
-    >>> fastrnn.warmup("gru", training=False)  # doctest: +SKIP
+    >>> fastrnn.warmup("simple_rnn", training=False, parallel=False, verbose=False)
     """
     names = _distinct("cells", cells, str)
     for name in names:

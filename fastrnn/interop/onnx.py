@@ -377,8 +377,12 @@ def to_onnx(
 
     Examples
     --------
-    >>> from fastrnn.interop import to_onnx
-    >>> to_onnx(model, "model.onnx")  # doctest: +SKIP
+    >>> from fastrnn import Sequential, layers
+    >>> from fastrnn.interop import from_onnx, to_onnx
+    >>> model = Sequential([layers.Input((None, 3)), layers.GRU(4), layers.Dense(1)])
+    >>> graph = to_onnx(model, "model.onnx")
+    >>> from_onnx("model.onnx").count_params() == model.count_params()
+    True
     """
     onnx = extra("onnx", "onnx")
     scalers, estimator = _pipeline(model)

@@ -370,8 +370,11 @@ def from_onnx(source: Any, *, output: str | None = None, verbose: bool = False) 
 
     Examples
     --------
-    >>> from fastrnn.interop import from_onnx
-    >>> model = from_onnx("model.onnx")  # doctest: +SKIP
+    >>> from fastrnn import Sequential, layers
+    >>> from fastrnn.interop import from_onnx, to_onnx
+    >>> graph = to_onnx(Sequential([layers.Input((None, 3)), layers.LSTM(4)]))
+    >>> from_onnx(graph).layers[0].units
+    4
     """
     onnx = extra("onnx", "onnx")
     model = _loaded(onnx, source)

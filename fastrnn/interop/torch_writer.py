@@ -79,8 +79,11 @@ def to_torch(model: Any, *, verbose: bool = False) -> Any:
 
     Examples
     --------
+    >>> from fastrnn import Sequential, layers
     >>> from fastrnn.interop import to_torch
-    >>> module = to_torch(model)  # doctest: +SKIP
+    >>> model = Sequential([layers.Input((None, 3)), layers.LSTM(4, return_sequences=True, name="lstm")])
+    >>> to_torch(model).lstm
+    LSTM(3, 4, batch_first=True)
     """
     torch = extra("torch", "torch")
     network = sequential_of(model, "to_torch")

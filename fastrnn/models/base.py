@@ -469,8 +469,11 @@ def load_model(
 
     Examples
     --------
+    >>> from fastrnn import Sequential, layers
     >>> from fastrnn.models import load_model
-    >>> model = load_model("model.fastrnn")  # doctest: +SKIP
+    >>> Sequential([layers.Input((None, 3)), layers.GRU(4)]).save("model.fastrnn")
+    >>> load_model("model.fastrnn").layers[0].units
+    4
     """
     model = saving.load(path, custom_objects, compile)
     if not isinstance(model, Network):

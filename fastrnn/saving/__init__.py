@@ -87,7 +87,10 @@ def load(path: _Path, custom_objects: Mapping[str, Any] | None = None, compiled:
     Examples
     --------
     >>> import fastrnn
-    >>> model = fastrnn.load("model.fastrnn")  # doctest: +SKIP
+    >>> model = fastrnn.Sequential([fastrnn.layers.Input((None, 3)), fastrnn.layers.GRU(4)])
+    >>> fastrnn.save(model, "model.fastrnn")
+    >>> fastrnn.load("model.fastrnn").count_params() == model.count_params()
+    True
     """
     file = container.read(path)
     if not flag(compiled, "compiled"):
