@@ -16,6 +16,7 @@ from fastrnn.engine.kernels.activations import SLOPES, VALUES
 from fastrnn.engine.kernels.elementary import exp, log
 from fastrnn.engine.numba_private.services import STOCK
 from fastrnn.engine.runtime.jit import body_of, inlined
+from fastrnn.engine.runtime.views import copy
 
 __all__ = ["BACKWARD", "FORWARD", "SLOPE", "loop"]
 
@@ -33,12 +34,6 @@ def _slope(code, x, y):
     return SLOPES[code](x, y)
 
 
-@inlined(fastmath={"contract"})
-def _copy(x, y):
-    for i in range(x.shape[0]):
-        y[i] = x[i]
-
-
 # Arrays may be one and the same (y is x, dx is dy). Two views of one memory don't vectorise, so the second is filled
 # first where it isn't the first, and then worked on in place through one view.
 
@@ -46,12 +41,12 @@ def _copy(x, y):
 def _elementwise(code, mode, same, width, x, y, dy, dx):
     if mode == 2:
         if not same:
-            _copy(dy, dx)
+            copy(dy, dx)
         for i in range(dx.shape[0]):
             dx[i] *= _slope(code, x[i], y[i])
         return
     if not same:
-        _copy(x, y)
+        copy(x, y)
     if mode == 0:
         for i in range(y.shape[0]):
             y[i] = _value(code, y[i])
@@ -73,9 +68,9 @@ def _largest(x, start, width):
 
 def _softmax(code, mode, same, width, x, y, dy, dx):
     if mode == 0 and not same:
-        _copy(x, y)
+        copy(x, y)
     if mode == 2 and not same:
-        _copy(dy, dx)
+        copy(dy, dx)
     for start in range(0, x.shape[0], width):
         total = y[start] * 0
         if mode == 0:
@@ -98,9 +93,9 @@ def _softmax(code, mode, same, width, x, y, dy, dx):
 
 def _log_softmax(code, mode, same, width, x, y, dy, dx):
     if mode == 0 and not same:
-        _copy(x, y)
+        copy(x, y)
     if mode == 2 and not same:
-        _copy(dy, dx)
+        copy(dy, dx)
     for start in range(0, x.shape[0], width):
         total = y[start] * 0
         row, d = y[start : start + width], dx[start : start + width]
@@ -121,9 +116,9 @@ def _log_softmax(code, mode, same, width, x, y, dy, dx):
 
 def _sparsemax(code, mode, same, width, x, y, dy, dx):
     if mode == 0 and not same:
-        _copy(x, y)
+        copy(x, y)
     if mode == 2 and not same:
-        _copy(dy, dx)
+        copy(dy, dx)
     for start in range(0, x.shape[0], width):
         row, d = y[start : start + width], dx[start : start + width]
         if mode == 0:

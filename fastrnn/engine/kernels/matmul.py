@@ -33,7 +33,7 @@ from fastrnn.engine.kernels.micro_kernel import (
 from fastrnn.engine.numba_private.services import PLAIN, STOCK
 from fastrnn.engine.runtime.jit import body_of, inlined, jit
 from fastrnn.engine.runtime.linking import linked
-from fastrnn.engine.runtime.views import copy, data_address, fill, part, segment, smaller
+from fastrnn.engine.runtime.views import clear_row, copy, copy_bytes, data_address, part, segment, smaller
 from fastrnn.engine.tuning import MAX_WIDE_BYTES, MIN_PACKED_ROWS
 
 __all__ = ["matmul", "pack", "packed_size", "panel_size", "product", "product_tn", "unpack"]
@@ -101,7 +101,7 @@ def packed_size(k: int, n: int, dtype: Any) -> int:
 
 
 @linked
-@jit
+@jit(few_passes=True)
 def pack(b, out, first, n, transposed, share, n_shares):
     """Pack columns ``first ... first + n`` of the C-contiguous matrix `b`, or their transpose, into the 1-D `out`.
 
@@ -116,10 +116,13 @@ def pack(b, out, first, n, transposed, share, n_shares):
         column, at = panel * width, panel * width * k
         columns = smaller(width, n_columns - column)
         padded = (columns + n_lanes - 1) // n_lanes * n_lanes
-        if not transposed:
+        if not transposed and not PLAIN and columns == width:
+            source = data_address(b) + (first + column) * size
+            copy_panel(out.dtype.type(0), source, b.strides[0], k, data_address(out) + at * size)
+        elif not transposed:
             for i in range(k):
                 copy(part(b, i, first + column, columns), segment(out, at + i * padded, columns))
-                fill(segment(out, at + i * padded + columns, padded - columns), 0)
+                clear_row(segment(out, at + i * padded + columns, padded - columns))
         elif PLAIN:
             for i in range(k):
                 for j in range(padded):
@@ -144,16 +147,15 @@ def panel_size(k: int, n: int, dtype: Any) -> int:
 
 
 @inlined
-def _pack_panel(zero, b, first, n, panel):
-    """Pack the `n` columns of `b` from `first` on, of one panel."""
-    n_lanes, size = lanes_of(zero), b.itemsize
+def _pack_panel(zero, b, k, n, panel):
+    """Pack a panel: the first `n` columns of the Strided `b`, to the address `panel`."""
+    n_lanes, size = lanes_of(zero), b.column
     if n == VECTORS * n_lanes:
-        copy_panel(zero, data_address(b) + first * size, b.strides[0], b.shape[0], data_address(panel))
+        copy_panel(zero, b.at, b.row, k, panel)
     else:
         padded = (n + n_lanes - 1) // n_lanes * n_lanes
-        for i in range(b.shape[0]):
-            copy(part(b, i, first, n), segment(panel, i * padded, n))
-    return Strided(data_address(panel), 0, size)
+        for i in range(k):
+            copy_bytes(b.at + i * b.row, panel + i * padded * size, n * size)
 
 
 def unpack(packed: np.ndarray, k: int, n: int) -> np.ndarray:
@@ -184,7 +186,7 @@ def _product_in_loops(a, packed, n, c, start):
     width = VECTORS * n_lanes
     for i in range(a.shape[0]):
         if start.shape[0] == 0:
-            fill(part(c, i, 0, n), 0)
+            clear_row(part(c, i, 0, n))
         else:
             copy(part(start, i if start.shape[0] > 1 else 0, 0, n), part(c, i, 0, n))
         for j in range(0, n, width):
@@ -242,9 +244,26 @@ def _product_tn_in_loops(a, b, c, accumulate, panel):
     for i in range(a.shape[1]):
         target = part(c, i, 0, n)
         if not accumulate:
-            fill(target, 0)
+            clear_row(target)
         for x in range(a.shape[0]):
             _add_multiple(a[x, i], part(b, x, 0, n), target)
+
+
+@linked
+@jit(inner=True)
+def _gemm_tn(zero, a, b, c, accumulate, m, n, k, panel):
+    """``C (m, n) (+)= A.T @ B`` of Strided matrices ``A (k, m)`` and ``B (k, n)``."""
+    size = c.column
+    left, packed, width = Strided(a.at, a.column, a.row), m >= _MIN_PACKED, VECTORS * lanes_of(zero)
+    for j in range(0, n, width):
+        columns = smaller(width, n - j)
+        right = Strided(b.at + j * size, b.row, size)
+        if packed:
+            _pack_panel(zero, right, k, columns, panel)
+            right = Strided(panel, 0, size)
+        target = Strided(c.at + j * size, c.row, size)
+        start = Strided(target.at if accumulate else 0, target.row, size)
+        _gemm(zero, left, right, target, start, m, columns, k)
 
 
 @body_of(product_tn)
@@ -253,18 +272,18 @@ def _product_tn(a, b, c, accumulate, panel):
         return _product_tn_in_loops
 
     def impl(a, b, c, accumulate, panel):
-        zero, size = b.dtype.type(0), b.itemsize
-        k, m, n = a.shape[0], a.shape[1], b.shape[1]
-        left = Strided(data_address(a), a.strides[1], a.strides[0])
-        packed, width = m >= _MIN_PACKED, VECTORS * lanes_of(zero)
-        for j in range(0, n, width):
-            columns = smaller(width, n - j)
-            right = Strided(data_address(b) + j * size, b.strides[0], size)
-            if packed:
-                right = _pack_panel(zero, b, j, columns, panel)
-            target = Strided(data_address(c) + j * size, c.strides[0], size)
-            start = Strided(target.at if accumulate else 0, target.row, size)
-            _gemm(zero, left, right, target, start, m, columns, k)
+        size = b.itemsize
+        _gemm_tn(
+            b.dtype.type(0),
+            Strided(data_address(a), a.strides[0], a.strides[1]),
+            Strided(data_address(b), b.strides[0], size),
+            Strided(data_address(c), c.strides[0], size),
+            accumulate,
+            a.shape[1],
+            b.shape[1],
+            a.shape[0],
+            data_address(panel),
+        )
 
     return impl
 

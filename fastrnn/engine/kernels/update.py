@@ -9,6 +9,7 @@ of the other rows' state (RMSprop's decay) are applied when those rows are updat
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ __all__ = [
     "amsgrad",
     "clip",
     "gather",
+    "is_finite",
     "mark_rows",
     "rmsprop",
     "rmsprop_rows",
@@ -251,9 +253,15 @@ def square_sum(g):
     return float(total)
 
 
-@jit
-def all_finite(g):
-    """Whether no element is NaN or infinite, whose products with zero are not zero."""
+def all_finite(g: np.ndarray) -> bool:
+    """Whether no element is NaN or infinite."""
+    # The sum of squares is compiled anyway. It may be infinite though all elements are finite.
+    return math.isfinite(square_sum(g)) or bool(np.isfinite(g).all())
+
+
+@inlined
+def is_finite(g):
+    """For kernels: `all_finite`. The product of zero with NaN or infinity is not zero."""
     zero = g.dtype.type(0)
     total = zero
     for i in range(g.size):

@@ -25,6 +25,7 @@ from fastrnn.engine.recurrence.rows import (
     move,
     scatter_input_gradients,
     state_rows,
+    sum_rows,
 )
 from fastrnn.engine.recurrence.schedule import unpacked
 from fastrnn.engine.recurrence.split_step import split_backward, split_product, split_product_tn
@@ -342,18 +343,7 @@ def _backward_blocks(arguments, at, k):
         backward_rows(args, k, i)
 
 
-@jit(inner=True)
-def _sum_columns(arguments, at, k):
-    """Sum slice `k` of the columns of all rows into the first row."""
-    grads, n_slices = fetch(arguments, at)
-    n_columns = grads.shape[1]
-    first, end = k * n_columns // n_slices, (k + 1) * n_columns // n_slices
-    for other in range(1, grads.shape[0]):
-        add(part(grads, other, first, end - first), part(grads, 0, first, end - first))
-
-
 backward_piece = address(_backward_blocks)
-_sum_piece = address(_sum_columns)
 
 
 @jit(entry=True, few_passes=True)
@@ -366,10 +356,7 @@ def backward_pass(state, *values):
     n_threads = named.firsts.shape[0] - 1
     share(state, backward_piece(args), spill(args), n_threads)
     if n_threads > 1:
-        sums = (named.grads, n_threads)
-        if named.grads.shape[1] < MIN_SHARED_SUM:
-            sums, state = (named.grads, 1), state[:0]
-        share(state, _sum_piece(sums), spill(sums), sums[1])
+        sum_rows(state if named.grads.shape[1] >= MIN_SHARED_SUM else state[:0], named.grads)
 
 
 @jit(entry=True, few_passes=True)

@@ -12,6 +12,7 @@ A program owns its memory, so two threads can't run it at the same time.
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from numba import typeof, types
 from numba.extending import intrinsic
 from numpy.lib.stride_tricks import as_strided
 
-from fastrnn.engine.numba_private.services import PLAIN, cgutils
+from fastrnn.engine.numba_private.services import PLAIN
 from fastrnn.engine.runtime import threads
 from fastrnn.engine.runtime.handover import ALONE, call_part, share
 from fastrnn.engine.runtime.jit import inlined, jit
@@ -35,27 +36,6 @@ _BLOCK_BYTES = 4096
 
 
 @intrinsic
-def _place(typingctx, at, arguments):
-    """Write a tuple to an address, without references to its arrays, which their owner keeps."""
-
-    def codegen(context, builder, signature, args):
-        value = args[1]
-        for i, kind in enumerate(signature.args[1]):
-            if isinstance(kind, types.Array):
-                array = context.make_array(kind)(context, builder, builder.extract_value(value, i))
-                for member in ("meminfo", "parent"):
-                    setattr(array, member, cgutils.get_null_value(getattr(array, member).type))
-                value = builder.insert_value(value, array._getvalue(), i)
-        size = context.get_abi_sizeof(value.type)
-        if size > _BLOCK_BYTES:
-            raise ValueError(f"arguments of {size} bytes do not fit a block")
-        builder.store(value, builder.inttoptr(args[0], value.type.as_pointer()))
-        return context.get_dummy_value()
-
-    return types.void(types.intp, arguments), codegen
-
-
-@intrinsic
 def _write(typingctx, at, value):
     """Write a number to an address."""
 
@@ -66,9 +46,28 @@ def _write(typingctx, at, value):
     return types.void(types.intp, types.intp), codegen
 
 
-@jit(few_passes=True)
-def _write_arguments(block, *args):
-    _place(data_address(block), args)
+def _in_memory(value: Any) -> tuple[bytes, int]:
+    """A value as kernels hold it in memory, and its alignment. A kernel that wrote it would have to be compiled first.
+
+    Arrays are without references: their owner keeps them.
+    """
+    if isinstance(value, tuple):
+        data, alignment = b"", 1
+        for item in value:
+            part, needed = _in_memory(item)
+            data += bytes(-len(data) % needed) + part
+            alignment = max(alignment, needed)
+        return data + bytes(-len(data) % alignment), alignment
+    if isinstance(value, np.ndarray):
+        numbers = (0, 0, value.size, value.itemsize, value.ctypes.data, *value.shape, *value.strides)
+        return struct.pack(f"{len(numbers)}q", *numbers), 8
+    if isinstance(value, bool):
+        return bytes([value]), 1
+    if value is None or isinstance(value, (int, np.int64)):
+        return struct.pack("q", value or 0), 8
+    if isinstance(value, float):
+        return struct.pack("d", value), 8
+    raise TypeError(f"an argument of a bound kernel can't be {value!r}")
 
 
 @inlined
@@ -158,7 +157,10 @@ def bind(
     block = np.zeros(_BLOCK_BYTES, np.uint8)
     if PLAIN:
         return Call(kernel(arguments), block, arguments, pieces)
-    _write_arguments(block, *arguments)
+    data = _in_memory(arguments)[0]
+    if len(data) > _BLOCK_BYTES:
+        raise ValueError(f"arguments of {len(data)} bytes do not fit a block")
+    block[: len(data)] = np.frombuffer(data, np.uint8)
     key = (kernel, *(_kind(a) for a in arguments))
     if key not in _addresses:
         _addresses[key] = address_of(kernel, tuple(typeof(a) for a in arguments))

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn.engine.recurrence.schedule import Schedule
-from fastrnn.engine.runtime.jit import inlined, jit
-from fastrnn.engine.runtime.linking import Slots, linked, slots_of
-from fastrnn.engine.runtime.views import add, copy, fill, part, plane, segment
+from fastrnn.engine.runtime.handover import share
+from fastrnn.engine.runtime.jit import PLAIN, inlined, jit
+from fastrnn.engine.runtime.linking import Slots, address, fetch, linked, slots_of, spill
+from fastrnn.engine.runtime.views import add, clear_row, copy, part, plane, segment
 
 __all__ = [
     "Batch",
@@ -34,6 +35,7 @@ __all__ = [
     "scatter_input_gradients",
     "state_rows",
     "steps_of",
+    "sum_rows",
 ]
 
 
@@ -106,7 +108,7 @@ def move(source, target):
 @jit(inner=True)
 def clear(target):
     """Set an array to zero; not inlined, for the same reason."""
-    fill(target, 0)
+    clear_row(target)
 
 
 @inlined
@@ -209,7 +211,7 @@ def hide_outputs(batch, out, r, n):
                 copy(source, part(out, row + hidden * step, 0, n_units))
         else:
             for hidden in range(t, valid):
-                fill(part(out, row + hidden * step, 0, n_units), 0)
+                clear_row(part(out, row + hidden * step, 0, n_units))
         t = valid + 1
 
 
@@ -265,6 +267,28 @@ def scatter_input_gradients(batch, group, s, r0, rows, dx):
                 target[i] += source[i]
 
 
+@jit(inner=True)
+def _sum_columns(arguments, at, k):
+    """Sum slice `k` of the columns of all rows into the first row."""
+    rows, n_slices = fetch(arguments, at)
+    n_columns = rows.shape[1]
+    first, end = k * n_columns // n_slices, (k + 1) * n_columns // n_slices
+    for other in range(1, rows.shape[0]):
+        add(part(rows, other, first, end - first), part(rows, 0, first, end - first))
+
+
+_sum_piece = address(_sum_columns)
+
+
+def _sum_rows(state, rows):
+    """Sum all rows into the first one, with the team that shares `state`, or without one if it is empty."""
+    sums = (rows, 1 if state.shape[0] == 0 else rows.shape[0])
+    share(state, _sum_piece(sums), spill(sums), sums[1])
+
+
+sum_rows = _sum_rows if PLAIN else linked(jit(inner=True)(_sum_rows), on_demand=True)
+
+
 @functools.cache
 def needed_forward(dense: bool, sequences: bool, recurrent_masks: bool) -> tuple[Slots, ...]:
     """What is compiled on demand, and needed by a pass forward with these options (see `runtime.launch`)."""
@@ -277,10 +301,16 @@ def needed_forward(dense: bool, sequences: bool, recurrent_masks: bool) -> tuple
 
 
 @functools.cache
-def needed_backward(dense: bool, d_out: bool, need_dx: bool, recurrent_masks: bool) -> tuple[Slots, ...]:
-    """As `needed_forward` for a backward pass; with a gradient of all outputs (`d_out`) and of the input (`need_dx`)."""
+def needed_backward(
+    dense: bool, d_out: bool, need_dx: bool, recurrent_masks: bool, several: bool
+) -> tuple[Slots, ...]:
+    """As `needed_forward` for a backward pass.
+
+    With a gradient of all outputs (`d_out`), of the inputs (`need_dx`), and `several` threads with gradients of their own.
+    """
     functions = [] if dense else [_gather_ragged]
     functions += [add_output_gradients] if d_out and not dense else []
     functions += [scatter_input_gradients] if need_dx else []
     functions += [mask_rows, add_rows] if recurrent_masks else []
+    functions += [sum_rows] if several else []
     return slots_of(*functions)

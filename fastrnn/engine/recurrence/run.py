@@ -326,7 +326,8 @@ def backward(
         plan.blocks.borders,
         plan.blocks.firsts,
     )
-    needed = needed_backward(tape.dense, d_out is not None, need_dx, options.recurrent_masks)
+    several = plan.blocks.firsts.shape[0] > 2
+    needed = needed_backward(tape.dense, d_out is not None, need_dx, options.recurrent_masks, several)
     _launch(_BACKWARD, arguments, plan.blocks, needed, to_pack)
     total, (kernel, recurrent, bias, recurrent_bias, extra) = grads[0], back.pieces
     gradients = Weights(

@@ -119,7 +119,7 @@ def _gather(arguments, at, k):
     n = row.shape[0]
     for i in range(n):
         grads[i] = row[i]
-    result[1] = 1.0 if update.all_finite(grads) else 0.0
+    result[1] = 1.0 if update.is_finite(grads) else 0.0
 
 
 @jit(inner=True)
@@ -258,7 +258,10 @@ class TrainingProgram:
             bind(_loss_call, *head, final, d_final, self.y, self.factors, self.result),
             bind(pack_piece, matrices, back.packed.layout, packed_back, 1),
             bind(
-                backward_piece, *backward, needed=needed_backward(True, False, False, False), item_size=size
+                backward_piece,
+                *backward,
+                needed=needed_backward(True, False, False, False, False),
+                item_size=size,
             ),
             bind(_gather_call, row[0, :n_of_cell], grads, self.result),
         ]

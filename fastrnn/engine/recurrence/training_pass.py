@@ -147,7 +147,7 @@ class TrainingPass:
         key = need_dx, d_out is not None, d_time_major
         known = self._back.get(key)
         if known is None:
-            needed = needed_backward(True, d_out is not None, need_dx, False)
+            needed = needed_backward(True, d_out is not None, need_dx, False, False)
             known = self._back[key] = (
                 plan_back(plan, need_dx, d_time_major),
                 launching(needed, dtype.itemsize),

@@ -12,12 +12,14 @@ from numba.extending import intrinsic
 from numpy.lib.stride_tricks import as_strided
 
 from fastrnn.engine.numba_private.services import PLAIN, cgutils, populate_array
-from fastrnn.engine.runtime.jit import inlined
+from fastrnn.engine.runtime.jit import body_of, inlined
 
 __all__ = [
     "add",
     "block",
+    "clear_row",
     "copy",
+    "copy_bytes",
     "cube",
     "data_address",
     "fill",
@@ -237,9 +239,8 @@ else:
         return _view(4, 2, "A", _planes)(a, k, i, n, width)
 
 
-@inlined
 def copy(source, target):
-    """``target[:] = source`` of two 1-D arrays of the same length.
+    """``target[:] = source`` of two 1-D arrays of the same length, which are the same or do not overlap.
 
     Assigning to a slice would compile its error message, and code for strings, into every kernel.
     """
@@ -247,11 +248,59 @@ def copy(source, target):
         target[j] = source[j]
 
 
+@intrinsic
+def copy_bytes(typingctx, source, target, n):
+    """Copy `n` bytes from an address to another one."""
+
+    def codegen(context, builder, signature, args):
+        source, target = (builder.inttoptr(a, cgutils.voidptr_t) for a in args[:2])
+        cgutils.raw_memcpy(builder, target, source, args[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp), codegen
+
+
+def _copy_memory(source, target):
+    copy_bytes(data_address(source), data_address(target), target.shape[0] * target.itemsize)
+
+
+@body_of(copy)
+def _copy(source, target):
+    whole = source.dtype == target.dtype and source.layout == target.layout == "C"
+    # A loop would be made into vectors in each kernel again.
+    return copy if PLAIN or not whole else _copy_memory
+
+
 @inlined
 def add(source, target):
     """``target += source`` of two 1-D arrays of the same length."""
     for j in range(target.shape[0]):
         target[j] += source[j]
+
+
+def clear_row(target):
+    """``target[:] = 0`` of a 1-D array of numbers."""
+    for j in range(target.shape[0]):
+        target[j] = 0
+
+
+@intrinsic
+def _clear_memory(typingctx, target):
+    """Set the memory of an array without gaps to zero."""
+
+    def codegen(context, builder, signature, args):
+        array = context.make_array(target)(context, builder, args[0])
+        size = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(target.dtype)))
+        n = builder.mul(builder.extract_value(array.shape, 0), size)
+        cgutils.memset(builder, array.data, n, 0)
+        return context.get_dummy_value()
+
+    return types.void(target), codegen
+
+
+@body_of(clear_row)
+def _clear_row(target):
+    return clear_row if PLAIN or target.layout != "C" else lambda target: _clear_memory(target)
 
 
 @inlined
