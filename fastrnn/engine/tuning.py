@@ -99,6 +99,21 @@ MIN_DIRECTION_WORK = 20_000_000
 LONG_WORK = 5_000_000_000
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Prepared training steps
+
+#: Batches of an epoch from which a fit by itself prepares its steps: a prepared step takes 50 us less, but its kernels take
+#: half a second to compile, once on a machine. Not the number of updates, so that training for some epochs gives bitwise
+#: the weights that longer training has after them.
+MIN_PREPARED_BATCHES = 8
+#: Bytes of inputs, states and gates. Larger batches take so much longer than Python's calls that they are not prepared, and
+#: their memory is not kept.
+MAX_PREPARED_BYTES = 1 << 23
+#: Multiply-adds of the dense layer, which a prepared step computes without the micro-kernel.
+MAX_PREPARED_HEAD = 100_000
+#: Multiply-adds of the forward passes of the updates that one call makes, about 20 ms, after which Ctrl-C is answered.
+MAX_UPDATES_WORK = 250_000_000
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Unrolled loops
 
 #: Units. Layers with more are not unrolled. Not measured, but by size: the recurrent product of 64 LSTM units has 2,048

@@ -18,7 +18,7 @@ class FastRNNBackend(ThreadingBackend):
 
     Importing the estimators registers it by the name "fastrnn". With it, whatever scikit-learn runs with `n_jobs` trains its
     models side by side in one process, each with one thread, by the same code as :func:`fastrnn.fit_many`: no data are
-    pickled and no processes are started. With ``n_jobs=1``, joblib uses no backend, and fits are the usual ones.
+    pickled and no processes are started. With ``n_jobs=1``, joblib uses no backend.
 
     Steps that can't be prepared, such as those of ragged sequences (see :func:`fastrnn.fit_many`), hold Python's lock
     between kernels. For them joblib's processes are faster where a search takes much longer than their start;

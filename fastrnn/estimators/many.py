@@ -42,10 +42,10 @@ def fit_many(
     The models share the process, so nothing is pickled and no process is started. Each model equals that of
     ``clone(estimator).fit(X, y)`` to rounding, and is bitwise the same for any number of threads.
 
-    The kernels run without Python's global lock. Training steps of small networks are moreover prepared once and run as two
-    calls of compiled code: for one recurrent layer of a built-in cell with ``return_sequences=False``, sequences of equal
-    length, ``solver="adam"``, the default losses, no dropout and ``alpha=0``. Other networks are trained by the calls of a
-    single fit.
+    The kernels run without Python's global lock. The updates of small networks are moreover made by a loop in compiled code:
+    for one recurrent layer of a built-in cell with ``return_sequences=False``, sequences of equal length, ``solver="adam"``,
+    the default losses, no dropout and ``alpha=0``. Single fits do so from 8 batches an epoch on. Other networks are trained
+    by the calls of a single fit.
 
     Parameters
     ----------

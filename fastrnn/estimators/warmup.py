@@ -16,6 +16,7 @@ from fastrnn.estimators.network import CELLS, SOLVERS
 from fastrnn.layers import Dense, Input
 from fastrnn.models.sequential import Sequential
 from fastrnn.registry import choices
+from fastrnn.training.prepared import preparing
 from fastrnn.training.progress import progress
 
 __all__ = ["warmup"]
@@ -124,6 +125,11 @@ def _train(cell: str, dtype: str, n_jobs: int) -> None:
     y = np.arange(len(x)) % _CLASSES
     for labels in (y, y % 2):
         _classifier(cell, dtype, n_jobs=n_jobs).fit(x, labels).predict(x)
+    if n_jobs == 1:
+        # In a loop of updates, whose inputs may have another dtype than the network.
+        with preparing():
+            for values in map(x.astype, DTYPES):
+                _classifier(cell, dtype, n_jobs=1).fit(values, y)
     ragged = [row[: 1 + k % len(row)] for k, row in enumerate(x)]
     model = _classifier(cell, dtype, n_jobs=n_jobs).fit(ragged, y)
     model.predict(ragged)

@@ -267,11 +267,19 @@ class Adam(Optimizer):
         power_1, power_2 = kind(self.beta_1) ** step, kind(self.beta_2) ** step
         self._step_size = float(kind(rate) * np.sqrt(kind(1) - power_2) / (kind(1) - power_1))
 
-    def next_numbers(self, dtype: Any) -> AdamNumbers:
-        """The numbers of the next update, for kernels that make it themselves."""
+    def next_numbers(self, dtype: Any, n_updates: int = 1) -> list[AdamNumbers]:
+        """The numbers of the next updates, for kernels that make them themselves."""
         self._dtype = np.dtype(dtype)
-        self._begin(self.learning_rate)
-        return AdamNumbers(self._step_size, self.beta_1, self.beta_2, self.epsilon, self.clipnorm or 0.0)
+        found, iterations = [], self.iterations
+        try:
+            for self.iterations in range(iterations, iterations + n_updates):
+                self._begin(self.learning_rate)
+                found.append(
+                    AdamNumbers(self._step_size, self.beta_1, self.beta_2, self.epsilon, self.clipnorm or 0.0)
+                )
+        finally:
+            self.iterations = iterations
+        return found
 
     def _update(self, p: np.ndarray, g: np.ndarray, start: int, stop: int, rate: float) -> None:
         kernel = update.amsgrad if self.amsgrad else update.adam

@@ -151,7 +151,7 @@ class Optimizer(Configurable):
                 f"lazy=True leaves rows that a batch does not use as they are, but weight_decay={both['weight_decay']} "
                 "shrinks all rows in every update: give only one of them"
             )
-        if fixed and kept.get("_size", -1) >= 0 and kept[name] != value:
+        if fixed and kept.get("_size", -1) >= 0 and kept["iterations"] and kept[name] != value:
             kind = type(self).__name__
             raise ValueError(
                 f"{name}={value!r}: it can't be changed after the first update, because the moments were made for "

@@ -164,6 +164,12 @@ class CallbackList:
             handler.on_non_finite_loss(batch)
         return bool(handlers)
 
+    @property
+    def follows_training_batches(self) -> bool:
+        """Whether a callback or a bar is to be called for each training batch."""
+        hooks = self._listeners["train_begin"] or self._listeners["train_end"]
+        return bool(hooks) or any(bar.shown_batches == "train_end" for bar in self._bars)
+
     def batch(self, when: str, batch: int, logs: Callable[[], Logs]) -> None:
         """Call a batch hook; `logs` is called only if a callback overrides the hook."""
         for bar in self._bars:

@@ -209,18 +209,23 @@ class Batches:
         mask = mask if self.mask is None else self.mask[rows]
         return Batch(x, _take(self.y, rows)[0], _take(self.sample_weight, rows)[0], mask, rows)
 
+    def order(self, rng: Any, shuffle: bool | str) -> np.ndarray | None:
+        """The samples in the order of an epoch; None if they are not shuffled."""
+        if not shuffle or rng is None:
+            return None
+        if shuffle == "batch":
+            whole: np.ndarray = np.arange(self.start, self.stop)
+            for i in range(0, self.n, self.batch_size):
+                rng.shuffle(whole[i : i + self.batch_size])
+            return whole
+        whole = rng.permutation(self.n)
+        if self.start:
+            whole += self.start
+        return whole
+
     def _rows(self, rng: Any, shuffle: bool | str) -> Iterator[slice | np.ndarray]:
         """The samples of each batch."""
-        whole: np.ndarray | None = None
-        if shuffle and rng is not None:
-            if shuffle == "batch":
-                whole = np.arange(self.start, self.stop)
-                for i in range(0, self.n, self.batch_size):
-                    rng.shuffle(whole[i : i + self.batch_size])
-            else:
-                whole = rng.permutation(self.n)
-                if self.start:
-                    whole += self.start
+        whole = self.order(rng, shuffle)
         for i in range(0, self.n, self.batch_size):
             end = min(i + self.batch_size, self.n)
             yield slice(self.start + i, self.start + end) if whole is None else whole[i:end]

@@ -15,6 +15,8 @@ from fastrnn.sequences import Ragged
 from fastrnn.training.callback import CallbackList
 from fastrnn.training.data import Batch, Batches, like_lengths, restarting
 from fastrnn.training.guard import Changes, guard, states
+from fastrnn.training.prepared import pays
+from fastrnn.training.prepared_epoch import PreparedEpochs
 from fastrnn.training.row_states import RowStates
 
 __all__ = ["Outcome", "Policy", "Schedule", "Task", "evaluate", "outputs", "predict", "run_epochs"]
@@ -153,6 +155,8 @@ def run_epochs(model: Any, task: Task, calls: CallbackList) -> Outcome:
     if schedule.steps_per_epoch is not None:
         stream = restarting(task.data, task.rng, schedule.shuffle)
     weights = _Weights(model, policy.best_of) if policy.keep_good else None
+    trainer.prepares = pays(schedule.steps_per_epoch or task.data.n_batches)
+    prepared = _prepared_epochs(model, task, calls) if trainer.prepares else None
     updates = trainer.optimizer.iterations
     try:
         for outcome.epoch in range(schedule.initial_epoch, schedule.epochs):
@@ -163,9 +167,12 @@ def run_epochs(model: Any, task: Task, calls: CallbackList) -> Outcome:
                 trainer.before_update = weights.first_update
             elif task.changes is not None:
                 trainer.before_update = task.changes.before_update
-            divide = schedule.truncated_bptt_steps is None and may_be_divided(model)
-            batches = task.data.epoch(task.rng, schedule.shuffle, divide=divide) if stream is None else stream
-            _run_batches(model, batches, task, calls, outcome)
+            if prepared is None or not prepared.run(task.rng, outcome):
+                divide = schedule.truncated_bptt_steps is None and may_be_divided(model)
+                batches = (
+                    task.data.epoch(task.rng, schedule.shuffle, divide=divide) if stream is None else stream
+                )
+                _run_batches(model, batches, task, calls, outcome)
             trainer.check_weights(model, task.changes)
             logs = trainer.objective.logs()
             if task.validate is not None and _due(outcome.epoch, schedule.validation_freq):
@@ -191,11 +198,26 @@ def run_epochs(model: Any, task: Task, calls: CallbackList) -> Outcome:
         outcome.interrupt = interrupt
     finally:
         trainer.before_update = trainer.later = None
+        trainer.prepares = False
         # Also after Ctrl-C, so that callbacks close their files and the model can be used.
         calls.call("on_train_end", logs)
     if weights is not None:
         weights.finish()
     return outcome
+
+
+def _prepared_epochs(model: Any, task: Task, calls: CallbackList) -> PreparedEpochs | None:
+    """Epochs whose updates are made by compiled code; None if something is to be done between the updates."""
+    data, schedule = task.data, task.schedule
+    if (
+        not PreparedEpochs.suits(data)
+        or schedule.steps_per_epoch is not None
+        or (schedule.truncated_bptt_steps is not None and schedule.truncated_bptt_steps < data.x.shape[1])
+        or task.row_states is not None
+        or calls.follows_training_batches
+    ):
+        return None
+    return PreparedEpochs(model, data, schedule.shuffle)
 
 
 def _run_batches(

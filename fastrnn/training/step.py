@@ -154,6 +154,8 @@ class Trainer:
 
     #: What the last update has left out. On the class, because pickles of trainers do not hold it.
     later: Later | None = None
+    #: Whether training steps are prepared where that is possible; only during a `fit`.
+    prepares = False
 
     def __init__(self) -> None:
         self.optimizer: Any = None
@@ -228,7 +230,7 @@ class Trainer:
         if self.later is not None:
             self.later.settle()
             self.later = None
-        prepared = prepared_step(model, batch)
+        prepared = prepared_step(model, batch) if self.prepares else None
         if prepared is not None:
             return self._prepared_update(model, batch, prepared)
         judgements: Sequence[tuple[Batch, _Judged]] = ()
@@ -259,9 +261,7 @@ class Trainer:
     def _prepared_update(self, model: Trainable, batch: Batch, step: PreparedStep) -> float:
         """As `_update`, by compiled calls that were prepared."""
         loss, finite = step.gradient(batch)
-        _check_loss(loss)
-        if not finite:
-            raise NonFiniteLossError(_BAD_GRADIENT)
+        self.check_step(loss, finite)
         if self.before_update is not None:
             self.before_update()
         step.update(self.optimizer)
@@ -286,6 +286,13 @@ class Trainer:
             # What the backward pass needed can be large.
             found.append((part, judged._replace(grad=None, caches=None)))
         return (sums.finish() if found else loss), found
+
+    @staticmethod
+    def check_step(loss: float, finite_gradients: bool) -> None:
+        """Raise `NonFiniteLossError` if a loss or gradients are not finite."""
+        _check_loss(loss)
+        if not finite_gradients:
+            raise NonFiniteLossError(_BAD_GRADIENT)
 
     @staticmethod
     def _check_gradients(grads: np.ndarray, plan: optimizers.Plan) -> None:

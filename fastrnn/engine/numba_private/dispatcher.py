@@ -15,7 +15,7 @@ from numba.core.registry import CPUDispatcher
 from fastrnn.engine import tuning
 from fastrnn.engine.numba_private import background
 
-__all__ = ["Dispatcher", "address_of_code", "compiler_lock", "give_address"]
+__all__ = ["Dispatcher", "address_of_code", "compiler_lock", "give_address", "settled"]
 
 #: The reentrant lock of Numba's compiler.
 compiler_lock = global_compiler_lock
@@ -59,8 +59,8 @@ _depth = 0
 
 
 @contextlib.contextmanager
-def _settled() -> Iterator[None]:
-    """Have all code linked at the end of the outermost of these blocks."""
+def settled() -> Iterator[None]:
+    """Have all code linked at the end of the outermost of these blocks, which is inside the compiler's lock."""
     global _depth
     _depth += 1
     try:
@@ -85,7 +85,7 @@ class Dispatcher(CPUDispatcher):
     def compile(self, sig: Any) -> Any:
         """Compile or load the code for a tuple of argument types; it is kept in `overloads`."""
         # Numba takes its lock after registering listeners, which two threads must not do at the same time.
-        with self.guard(), compiler_lock, _garbage_left(), _settled():
+        with self.guard(), compiler_lock, _garbage_left(), settled():
             return super().compile(sig)
 
     def add_overload(self, result: Any) -> None:

@@ -26,10 +26,19 @@ from fastrnn.engine.runtime import threads
 from fastrnn.engine.runtime.handover import ALONE, call_part, share
 from fastrnn.engine.runtime.jit import inlined, jit
 from fastrnn.engine.runtime.launch import LAUNCHING
-from fastrnn.engine.runtime.linking import Slots, address, address_of, fetch
+from fastrnn.engine.runtime.linking import Slots, address, address_of, begin, fetch
 from fastrnn.engine.runtime.views import data_address
 
-__all__ = ["Call", "Program", "bind", "placeholder", "run_calls", "side_by_side", "words_of"]
+__all__ = [
+    "Call",
+    "Program",
+    "bind",
+    "compile_together",
+    "placeholder",
+    "run_calls",
+    "side_by_side",
+    "words_of",
+]
 
 # Larger than the arguments of any kernel.
 _BLOCK_BYTES = 4096
@@ -167,6 +176,19 @@ def bind(
     for slots in needed:  # known only after the kernel is compiled
         slots.fill(item_size)
     return Call(_addresses[key], block, arguments, pieces)
+
+
+def compile_together(*calls: tuple[Any, tuple]) -> None:
+    """Compile the kernels of several calls, each given with its arguments, side by side, before they are bound."""
+    if PLAIN:
+        return
+    missing = [
+        (kernel, tuple(map(typeof, arguments)))
+        for kernel, arguments in calls
+        if (kernel, *map(_kind, arguments)) not in _addresses
+    ]
+    if missing:
+        begin(missing)
 
 
 def side_by_side(*members: Call) -> Call:

@@ -33,6 +33,7 @@ __all__ = [
     "is_long",
     "needs_one_thread",
     "packing",
+    "pass_work",
     "plan_back",
     "plan_pass",
     "slice_count",
@@ -216,14 +217,14 @@ class Options(NamedTuple):
     sequences: bool
 
 
-def _work(cell: Any, n_rows: int, n_inputs: int) -> int:
+def pass_work(cell: Any, n_rows: int, n_inputs: int) -> int:
     """Multiply-adds of `n_rows` time steps of one sequence."""
     return n_rows * traits(cell).n_gates * cell.n_units * (n_inputs + cell.n_units)
 
 
 def is_long(cell: Any, n_rows: int, n_inputs: int) -> bool:
     """Whether a pass over `n_rows` time steps takes long enough that Ctrl-C must be able to end it."""
-    return _work(cell, n_rows, n_inputs) > tuning.LONG_WORK
+    return pass_work(cell, n_rows, n_inputs) > tuning.LONG_WORK
 
 
 def threads_of_both(
@@ -235,7 +236,7 @@ def threads_of_both(
     to be divided.
     """
     n_batch, n_steps, n_inputs = shape
-    work = sum(n_steps * tuning.STEP_WORK + _work(cell, n_batch * n_steps, n_inputs) for cell in cells)
+    work = sum(n_steps * tuning.STEP_WORK + pass_work(cell, n_batch * n_steps, n_inputs) for cell in cells)
     if work < tuning.MIN_THREAD_WORK:
         return 1, 1, True
     n = min(
@@ -254,7 +255,7 @@ def thread_count(
     most = -(-n_batch // min_rows)
     if most == 1 or n_threads == 1:
         return 1
-    work = _work(cell, n_rows, n_inputs)
+    work = pass_work(cell, n_rows, n_inputs)
     if work < tuning.MIN_THREAD_WORK:
         return 1
     enough = work if tuning.MIN_THREAD_WORK == 0 else 1 + work // tuning.MIN_THREAD_WORK
@@ -270,7 +271,7 @@ def slice_count(cell: Any, n_batch: int, n_steps: int, n_inputs: int, n_threads:
         return 1
     parts = traits(cell)
     weights = parts.recurrent * parts.n_gates * cell.n_units**2
-    if _work(cell, n_batch * n_steps, n_inputs) < tuning.MIN_WAKING_WORK:
+    if pass_work(cell, n_batch * n_steps, n_inputs) < tuning.MIN_WAKING_WORK:
         return 1
     n = min(threads.resolve(n_threads), n_batch * weights // tuning.MIN_SLICE_WORK)
     if n < 2:
@@ -283,7 +284,7 @@ def needs_one_thread(cell: Any, n_batch: int, n_steps: int, n_inputs: int, n_thr
     """Whether a training pass runs on one thread, however many are free."""
     if n_threads == 1:
         return True
-    parts, work = traits(cell), _work(cell, n_batch * n_steps, n_inputs)
+    parts, work = traits(cell), pass_work(cell, n_batch * n_steps, n_inputs)
     slices = n_batch * parts.recurrent * parts.n_gates * cell.n_units**2 // tuning.MIN_SLICE_WORK
     return (n_batch == 1 or work < tuning.MIN_THREAD_WORK) and (work < tuning.MIN_WAKING_WORK or slices < 2)
 
@@ -356,7 +357,7 @@ def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], n_slices: int) 
     prepare_activations(cell, options.dtype)
     parts, n_units = traits(cell), cell.n_units
     n_batch, n_steps, n_inputs = options[:3]
-    blocks = _blocks(np.array(bounds), _work(cell, n_batch * n_steps, n_inputs), n_slices)
+    blocks = _blocks(np.array(bounds), pass_work(cell, n_batch * n_steps, n_inputs), n_slices)
     block, n_threads = blocks.most_rows, blocks.n_owners
     width = parts.n_gates * cell.n_units
     input_groups, groups = column_groups(cell, options.input_groups, options.recurrent_masks)

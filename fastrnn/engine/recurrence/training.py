@@ -2,6 +2,7 @@
 
 Such a step takes as long as Python needs to call its dozen kernels, and threads that train several networks wait for one
 another at every call. Here the step is two calls of compiled code: one up to the gradient, one for the update.
+:class:`fastrnn.engine.recurrence.epoch.Updates` makes many steps in one call.
 """
 
 from __future__ import annotations
@@ -11,19 +12,39 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastrnn.engine import tuning
 from fastrnn.engine.kernels import update
 from fastrnn.engine.kernels.packing import Weights, matrices_of, pack_piece
 from fastrnn.engine.recurrence.backward import BackwardArguments, backward_piece
-from fastrnn.engine.recurrence.call_list import Call, bind, run_calls, words_of
+from fastrnn.engine.recurrence.call_list import bind, compile_together, run_calls, words_of
+from fastrnn.engine.recurrence.contract import traits
 from fastrnn.engine.recurrence.forward import ForwardArguments, forward_piece
-from fastrnn.engine.recurrence.plans import Options, dense_plan, plan_back, slice_count, thread_count
+from fastrnn.engine.recurrence.plans import (
+    Options,
+    dense_plan,
+    is_long,
+    pass_work,
+    plan_back,
+    slice_count,
+    thread_count,
+)
 from fastrnn.engine.recurrence.rows import needed_backward, needed_forward
 from fastrnn.engine.recurrence.unrolled import suited
 from fastrnn.engine.runtime.jit import PLAIN, jit
 from fastrnn.engine.runtime.linking import address, fetch
 from fastrnn.engine.runtime.memory import aligned, nothing
+from fastrnn.engine.runtime.views import segment
 
-__all__ = ["BINARY", "SOFTMAX", "SQUARED", "AdamNumbers", "Head", "TrainingProgram", "is_small"]
+__all__ = [
+    "BINARY",
+    "SOFTMAX",
+    "SQUARED",
+    "AdamNumbers",
+    "Head",
+    "TrainingProgram",
+    "is_small",
+    "training_numbers",
+]
 
 #: The losses: mean squared error of linear outputs; cross-entropy of sigmoids; cross-entropy of a softmax.
 SQUARED, BINARY, SOFTMAX = 0, 1, 2
@@ -62,7 +83,7 @@ class AdamNumbers(NamedTuple):
 @jit(inner=True)
 def _loss(arguments, at, k):
     """Outputs, loss, and the gradients of the dense layer and of its input."""
-    kind, kernel, bias, d_kernel, d_bias, h, dh, y, factors, result = fetch(arguments, at)
+    kind, kernel, bias, d_kernel, d_bias, h, dh, z, y, factors, result = fetch(arguments, at)
     n, n_units, n_outputs = y.shape[0], kernel.shape[0], kernel.shape[1]
     zero = kernel.dtype.type(0)
     for u in range(n_units):
@@ -72,43 +93,41 @@ def _loss(arguments, at, k):
         d_bias[j] = zero
     total = 0.0
     for i in range(n):
+        for j in range(n_outputs):
+            z[j] = bias[j]
         for u in range(n_units):
-            dh[0, i, u] = zero
+            for j in range(n_outputs):
+                z[j] += h[0, i, u] * kernel[u, j]
         highest, norm = -np.inf, 0.0
         if kind == 2:
             for j in range(n_outputs):
-                z = bias[j]
-                for u in range(n_units):
-                    z += h[0, i, u] * kernel[u, j]
-                highest = max(highest, float(z))
+                if z[j] > highest:
+                    highest = float(z[j])
             for j in range(n_outputs):
-                z = bias[j]
-                for u in range(n_units):
-                    z += h[0, i, u] * kernel[u, j]
-                norm += math.exp(float(z) - highest)
+                norm += math.exp(float(z[j]) - highest)
         value = 0.0
         for j in range(n_outputs):
-            z = bias[j]
-            for u in range(n_units):
-                z += h[0, i, u] * kernel[u, j]
-            logit, target = float(z), float(y[i, j])
+            logit, target = float(z[j]), float(y[i, j])
             if kind == 2:
                 value += target * (highest + math.log(norm) - logit)
                 slope = math.exp(logit - highest) / norm - target
             elif kind == 1:
                 small = math.exp(-abs(logit))
-                value += (max(logit, 0.0) - logit * target + math.log(1.0 + small)) / n_outputs
+                value += ((logit if logit > 0 else 0.0) - logit * target + math.log(1.0 + small)) / n_outputs
                 slope = ((1.0 if logit >= 0 else small) / (1.0 + small) - target) / n_outputs
             else:
                 error = logit - target
                 value += error * error / n_outputs
                 slope = 2.0 * error / n_outputs
-            dz = kernel.dtype.type(slope * factors[i])
-            d_bias[j] += dz
-            for u in range(n_units):
-                d_kernel[u, j] += h[0, i, u] * dz
-                dh[0, i, u] += dz * kernel[u, j]
+            z[j] = kernel.dtype.type(slope * factors[i])
+            d_bias[j] += z[j]
         total += value * factors[i]
+        for u in range(n_units):
+            slope = zero
+            for j in range(n_outputs):
+                d_kernel[u, j] += h[0, i, u] * z[j]
+                slope += z[j] * kernel[u, j]
+            dh[0, i, u] = slope
     result[0] = total
 
 
@@ -122,14 +141,14 @@ def _gather(arguments, at, k):
     result[1] = 1.0 if update.is_finite(grads) else 0.0
 
 
-@jit(inner=True)
+@jit(inner=True, few_passes=True)
 def _adam(arguments, at, k):
     """Clip the gradient of each weight, and update all weights."""
     p, g, m, v, ends, numbers = fetch(arguments, at)
     rate, beta_1, beta_2, epsilon, limit = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
     start = 0
     for i in range(ends.shape[0] if limit > 0 else 0):
-        part = g[start : ends[i]]
+        part = segment(g, start, ends[i] - start)
         norm = math.sqrt(update.square_sum(part))
         if norm > limit:
             update.scale(part, limit / norm)
@@ -148,7 +167,14 @@ def is_small(cell: Any, shape: tuple[int, ...], n_threads: int | None) -> bool:
     if PLAIN or 0 in shape:
         return False
     one = thread_count(cell, n_batch * n_steps, n_inputs, n_batch, n_threads) == 1
-    return one and slice_count(cell, n_batch, n_steps, n_inputs, n_threads) == 1
+    one = one and slice_count(cell, n_batch, n_steps, n_inputs, n_threads) == 1
+    return one and not is_long(cell, n_batch * n_steps, n_inputs)
+
+
+def training_numbers(cell: Any, n_inputs: int) -> int:
+    """Numbers that a program holds for each time step of each sequence."""
+    parts = traits(cell)
+    return n_inputs + (parts.n_saved + parts.n_states) * cell.n_units
 
 
 class TrainingProgram:
@@ -182,6 +208,12 @@ class TrainingProgram:
         Factors of the items' losses.
     numbers : (5,) array
         Those of `AdamNumbers`.
+    result : (2,) array
+        The loss, and whether the gradients are finite (1.0 or 0.0).
+    gradient_calls, update_calls : list of Call
+        The kernel calls of :meth:`gradient` and of :meth:`update`.
+    at_once : int
+        Number of steps that a call may make before Ctrl-C must be answered.
     """
 
     def __init__(
@@ -201,11 +233,11 @@ class TrainingProgram:
         options = Options(n_batch, n_steps, n_inputs, dtype, False, reverse, True, 0, False, True, False)
         plan = dense_plan(cell, options, 1)
         back = plan_back(plan, False, False)
+        self.at_once = max(1, tuning.MAX_UPDATES_WORK // pass_work(cell, n_batch * n_steps, n_inputs))
         self.x = aligned(shape, dtype)
         self.y = np.zeros((n_batch, head.kernel.shape[1]), dtype)
         self.factors = np.zeros(n_batch)
         self.numbers = np.zeros(5)
-        #: Loss, and whether the gradients are finite.
         self.result = np.zeros(2)
         rows = self.x.reshape(n_batch * n_steps, n_inputs)
         packed = aligned(plan.packed.shape, dtype)
@@ -214,6 +246,7 @@ class TrainingProgram:
         final = aligned(plan.final_shape, dtype)
         d_final = aligned(plan.final_shape, dtype, zeros=True)
         row = aligned(back.grads_shape, dtype)
+        logits = np.empty(head.kernel.shape[1], dtype)
         forward = ForwardArguments(
             team=None,
             cell=cell,
@@ -252,10 +285,19 @@ class TrainingProgram:
         )
         size = dtype.itemsize
         n_of_cell = head_start(params, head)
-        gradient = [
+        outputs = *head, final, d_final, logits, self.y, self.factors, self.result
+        updated = params, grads, m, v, np.array(ends, np.int64), self.numbers
+        compile_together(
+            (pack_piece, (matrices, plan.packed.layout, packed, 1)),
+            (forward_piece, forward),
+            (backward_piece, backward),
+            (_loss_call, outputs),
+            (_adam_call, updated),
+        )
+        self.gradient_calls = [
             bind(pack_piece, matrices, plan.packed.layout, packed, 1),
             bind(forward_piece, *forward, needed=needed_forward(True, False, False), item_size=size),
-            bind(_loss_call, *head, final, d_final, self.y, self.factors, self.result),
+            bind(_loss_call, *outputs),
             bind(pack_piece, matrices, back.packed.layout, packed_back, 1),
             bind(
                 backward_piece,
@@ -265,9 +307,8 @@ class TrainingProgram:
             ),
             bind(_gather_call, row[0, :n_of_cell], grads, self.result),
         ]
-        updating = [bind(_adam_call, params, grads, m, v, np.array(ends, np.int64), self.numbers)]
-        self._calls: tuple[list[Call], list[Call]] = (gradient, updating)  # they keep the memory
-        self._gradient, self._update = words_of(gradient), words_of(updating)
+        self.update_calls = [bind(_adam_call, *updated)]
+        self._gradient, self._update = words_of(self.gradient_calls), words_of(self.update_calls)
 
     def gradient(self) -> tuple[float, bool]:
         """Compute the gradients of all weights; return the loss, and whether they are finite."""

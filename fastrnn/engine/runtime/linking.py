@@ -19,7 +19,7 @@ import ctypes
 import functools
 import hashlib
 from collections import namedtuple
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -36,6 +36,7 @@ __all__ = [
     "Arguments",
     "address",
     "address_of",
+    "begin",
     "check",
     "complete",
     "fail",
@@ -357,6 +358,13 @@ _functions: dict[type, Callable] = {}
 def function_of(record: Any) -> Callable:
     """The function that the type of a record stands for, on the stock path."""
     return _functions[record.instance_class]
+
+
+def begin(kernels: Sequence[tuple[Any, tuple]]) -> None:
+    """Compile functions given to `address`, each for arguments of these types, at the same time."""
+    with held(), services.dispatcher.compiler_lock, services.dispatcher.settled():
+        for kernel, kinds in kernels:
+            kernel.symbol_for(kinds)
 
 
 def address_of(kernel: Any, kinds: tuple) -> int:
