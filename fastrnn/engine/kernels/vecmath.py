@@ -32,7 +32,7 @@ from fastrnn.engine.kernels.activations import (
 )
 from fastrnn.engine.kernels.elementary import erf, exp, expm1, log, log1p, normal_cdf, sigmoid, tanh
 from fastrnn.engine.numba_private import services
-from fastrnn.engine.numba_private.services import PLAIN, STOCK, add_symbol, cgutils, populate_array
+from fastrnn.engine.numba_private.services import PLAIN, STOCK, add_symbol, array_field, array_value, cgutils
 from fastrnn.engine.runtime.jit import body_of, inlined, jit
 from fastrnn.engine.runtime.linking import fail
 
@@ -78,11 +78,10 @@ def _row_at(typingctx, bits, address, n):
     result = types.Array(dtype, 1, "C")
 
     def codegen(context, builder, signature, args):
-        array = context.make_array(result)(context, builder)
         size = cgutils.intp_t(bits.literal_value // 8)
         count = builder.trunc(args[2], cgutils.intp_t) if cgutils.intp_t.width < 64 else args[2]
-        populate_array(array, builder.inttoptr(args[1], array.data.type), [count], [size], size, None, None)
-        return array._getvalue()
+        data = builder.inttoptr(args[1], context.get_value_type(dtype).as_pointer())
+        return array_value(context, builder, result, data, [count], [size], size)
 
     return result(bits, types.int64, types.int64), codegen
 
@@ -279,15 +278,14 @@ def _call_by_table(typingctx, code, mode, x, y, dy, dx):
     """Call the table's function for `code` and the type of `x`."""
 
     def codegen(context, builder, signature, args):
-        arrays = [
-            context.make_array(t)(context, builder, a)
-            for t, a in zip(signature.args[2:], args[2:], strict=True)
-        ]
         wide = _INT
         bits = signature.args[2].dtype.bitwidth
-        n = cgutils.unpack_tuple(builder, arrays[0].shape)[0]
+        n = builder.extract_value(array_field(context, builder, x, args[2], "shape"), 0)
         n = builder.sext(n, wide) if n.type.width < 64 else n
-        addresses = [builder.ptrtoint(array.data, wide) for array in arrays]
+        addresses = [
+            builder.ptrtoint(array_field(context, builder, kind, array, "data"), wide)
+            for kind, array in zip(signature.args[2:], args[2:], strict=True)
+        ]
         module = builder.module
         table_type = ir.ArrayType(wide, _table.size)
         table = module.globals.get(_SYMBOL) or ir.GlobalVariable(module, table_type, _SYMBOL)

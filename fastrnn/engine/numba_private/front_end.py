@@ -8,12 +8,12 @@ of arrays into its hundred numbers. ``python -m benchmarks.compare`` times first
 from __future__ import annotations
 
 import contextlib
-import operator
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from numba import types
-from numba.core import ir
+from numba.core import ir, postproc, transforms, utils
 from numba.core.analysis import compute_cfg_from_blocks, compute_use_defs, must_use_alloca
 from numba.core.compiler_machinery import register_pass
 from numba.core.lowering import Lower
@@ -69,18 +69,13 @@ class Lowering(NativeLowering):
         return _ValuesInRegisters
 
 
-def _registrations(*contexts: Any) -> int:
-    """Number of all registrations."""
+def _registrations(context: Any) -> int:
+    """Number of all registrations that a context reads."""
     return sum(
         len(getattr(registry, name))
-        for context in contexts
         for registry, loader in context._registries.items()
         for name in loader.registry_items
     )
-
-
-#: Operators whose results have types that follow from the types of numbers.
-_OPERATORS = {f for name in operator.__all__ if callable(f := getattr(operator, name))} | {bool}
 
 
 class _Questions:
@@ -90,37 +85,95 @@ class _Questions:
         self.typing, self.target = cpu_target.typing_context, cpu_target.target_context
         self.active = False
         #: Number of registrations that each context knows.
-        self.known = {self.typing: -1, self.target: -1}
-        self.signatures: dict[tuple[int, tuple], tuple[Any, Any]] = {}
+        self.known = {self.typing: (-1, -1), self.target: (-1, -1)}
+        #: Number of registrations of types for which the signatures hold.
+        self._typed = -1
+        # By the identities of the function and of the types, which are kept: Numba's types are equal only if they are the
+        # same, and to hash the type of a tuple of arrays takes longer than the answer.
+        self._signatures: dict[tuple[int, ...], tuple[Any, tuple, Any]] = {}
+        self._sizes: dict[str, int] = {}
 
     def refreshed(self, context: Any) -> Callable[[], None]:
         """A context's `refresh`, which does nothing unless there are new registrations."""
         refresh = context.refresh
 
         def when_needed() -> None:
-            if self.known[context] != _registrations(self.typing, self.target):
+            registered = _registrations(self.typing), _registrations(self.target)
+            if self.known[context] != registered:
                 refresh()
-                self.known[context] = _registrations(self.typing, self.target)
-                self.signatures.clear()
+                self.known[context] = _registrations(self.typing), _registrations(self.target)
+                if self._typed != self.known[context][0]:
+                    self._typed = self.known[context][0]
+                    self._signatures.clear()
 
         return when_needed
 
     def resolve(self, func: Any, args: tuple, kws: dict) -> Any:
-        """The signature of a call."""
+        """The signature of a call, of a function whose types are found by templates."""
         ask = type(self.typing).resolve_function_type
-        if (
-            kws
-            or getattr(func, "typing_key", None) not in _OPERATORS
-            or not all(isinstance(a, (types.Number, types.Boolean)) for a in args)
-        ):
+        if kws or (isinstance(func, types.Callable) and not isinstance(func, types.Function)):
             return ask(self.typing, func, args, kws)
-        key = id(func), tuple(args)
-        if key not in self.signatures:
-            self.signatures[key] = func, ask(self.typing, func, args, kws)
-        return self.signatures[key][1]
+        key = id(func), *map(id, args)
+        if key in self._signatures:
+            return self._signatures[key][2]
+        found = ask(self.typing, func, args, kws)
+        if found is not None:
+            self._signatures[key] = func, args, found
+        return found
+
+    def size(self, kind: Any) -> int:
+        """The number of bytes of a type of LLVM, which takes a module to find."""
+        name = str(kind)
+        if name not in self._sizes:
+            self._sizes[name] = type(self.target).get_abi_sizeof(self.target, kind)
+        return self._sizes[name]
 
 
 _questions = _Questions()
+
+#: Classes of what an instruction holds besides variables.
+_NO_VARIABLES = {str, int, float, bool, type(None), ir.Loc}
+
+
+def _rec_list_vars(self: Any, value: Any) -> list[Any]:
+    """The variables in a value that an instruction holds, as `ir.Inst._rec_list_vars` finds them."""
+    if isinstance(value, ir.Var):
+        return [value]
+    if isinstance(value, ir.Inst):
+        return value.list_vars()
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, (list, tuple)):
+        return []
+    found: list[Any] = []
+    for item in value:
+        if type(item) is ir.Var:
+            found.append(item)
+        elif type(item) not in _NO_VARIABLES:
+            found += self._rec_list_vars(item)
+    return found
+
+
+_process = postproc.PostProcessor.run
+
+
+def _run_when_needed(self: Any, emit_dels: bool = False, extend_lifetimes: bool = False) -> None:
+    """Numba's pass over a function's blocks; where variables live is found when it is asked for, for the last time only."""
+    func_ir = self.func_ir
+    if emit_dels or extend_lifetimes or func_ir.is_generator:
+        _process(self, emit_dels, extend_lifetimes)
+        return
+    func_ir.blocks = transforms.canonicalize_cfg(func_ir.blocks)
+    func_ir.variable_lifetime = postproc.VariableLifetime(func_ir.blocks)
+    func_ir.generator_info = None
+
+
+#: What takes the place of parts of Numba's compiler meanwhile.
+_REPLACED = (
+    (ir.Inst, "_rec_list_vars", _rec_list_vars),
+    (postproc.PostProcessor, "run", _run_when_needed),
+    (utils, "pysignature", functools.cache(utils.pysignature)),
+)
 
 
 @contextlib.contextmanager
@@ -133,9 +186,14 @@ def fewer_questions() -> Iterator[None]:
     _questions.active = True
     # Attributes of the objects hide the methods of their classes.
     target.refresh, typing.refresh = _questions.refreshed(target), _questions.refreshed(typing)
-    typing.resolve_function_type = _questions.resolve
+    typing.resolve_function_type, target.get_abi_sizeof = _questions.resolve, _questions.size
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in _REPLACED]
+    for owner, name, new in _REPLACED:
+        setattr(owner, name, new)
     try:
         yield
     finally:
-        del target.refresh, typing.refresh, typing.resolve_function_type
+        for owner, name, old in before:
+            setattr(owner, name, old)
+        del target.refresh, typing.refresh, typing.resolve_function_type, target.get_abi_sizeof
         _questions.active = False

@@ -6,18 +6,18 @@ other callers, and counts references. Here code is optimised once, after all fun
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numba
-from llvmlite.binding import parse_bitcode
+from llvmlite.binding import parse_assembly, parse_bitcode
 from numba import types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, Flags
 from numba.core.cpu import CPUTargetOptions
 from numba.core.registry import cpu_target
-from numba.core.typed_passes import InlineOverloads, NativeLowering, NopythonRewrites
-from numba.core.untyped_passes import InlineClosureLikes, InlineInlinables
+from numba.core.typed_passes import NativeLowering
 from numba.extending import lower_builtin
 
 from fastrnn.engine.numba_private import background
@@ -31,12 +31,30 @@ __all__ = ["FewPasses", "Pipeline", "body_of", "is_ours"]
 #: Whether Numba's pass managers are supported here; older releases use two rounds of optimisation.
 ONE_ROUND = numba.version_info.short >= (0, 62)
 
-_UNUSED_PASSES = {InlineClosureLikes, InlineInlinables, InlineOverloads, NopythonRewrites}
+#: Passes for what no function of this package has, by name: releases differ in where they are.
+_UNUSED_PASSES = {
+    "DumpParforDiagnostics",
+    "FindLiterallyCalls",
+    "InlineClosureLikes",
+    "InlineInlinables",
+    "InlineOverloads",
+    "LiteralUnroll",
+    "MakeFunctionToJitFunction",
+    "NopythonRewrites",
+    "NoPythonSupportedFeatureValidation",
+    "WithLifting",
+}
 
 
 def is_ours(fn: Callable) -> bool:
     """Whether a function belongs to this package, whose functions make no arrays."""
     return fn.__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
+@functools.cache
+def _nothing() -> bytes:
+    """A module without functions."""
+    return parse_assembly("").as_bitcode()
 
 
 class _Library(JITCodeLibrary):
@@ -91,6 +109,13 @@ class _Library(JITCodeLibrary):
         self._translation = background.Translation(self._codegen, bitcode, self._few_passes)
         self._finalized = True
         background.begin(self)
+
+    def serialize_using_object_code(self) -> tuple:
+        """The code for the disk; of a function that no other one inlines, only the machine code."""
+        if self.counts or not self._inner:
+            return super().serialize_using_object_code()
+        self._ensure_finalized()
+        return self.name, "object", (self._get_compiled_object(), _nothing())
 
     def _link_parts(self) -> None:
         for library in dict.fromkeys(self._linking_libraries):
@@ -153,7 +178,7 @@ class Pipeline(Compiler):
                 manager.passes = [
                     (Lowering, what) if kind is NativeLowering else (kind, what)
                     for kind, what in manager.passes
-                    if kind not in _UNUSED_PASSES
+                    if kind.__name__ not in _UNUSED_PASSES
                 ]
         return managers
 

@@ -32,11 +32,12 @@ __all__ = [
     "Redirect",
     "add_symbol",
     "address_of_symbol",
+    "array_field",
+    "array_value",
     "background",
     "cgutils",
     "dispatcher",
     "pipeline",
-    "populate_array",
     "stock",
     "storage",
     "symbols",
@@ -80,11 +81,12 @@ PLAIN = DISABLED or STOCK
 
 add_symbol: Any = None
 address_of_symbol: Any = None
+array_field: Any = None
+array_value: Any = None
 background: Any = None
 cgutils: Any = None
 dispatcher: Any = None
 pipeline: Any = None
-populate_array: Any = None
 stock: Any = None
 storage: Any = None
 symbols: Any = None
@@ -95,5 +97,5 @@ if STOCK:
     from fastrnn.engine.numba_private import stock
 else:
     from fastrnn.engine.numba_private import background, dispatcher, pipeline, storage, symbols, templates
-    from fastrnn.engine.numba_private.emit import cgutils, populate_array
+    from fastrnn.engine.numba_private.emit import array_field, array_value, cgutils
     from fastrnn.engine.numba_private.symbols import add_symbol, address_of_symbol

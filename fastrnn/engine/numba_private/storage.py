@@ -44,6 +44,8 @@ def reduced(result: Any) -> Any:
 
 def rebuilt(context: Any, data: Any) -> Any:
     """The compiled function from `data`; its machine code is linked."""
+    # Numba finds no function by a name that is in no module: those that are only called by address have none.
+    context.codegen()._engine._defined_symbols.add(data[1].llvm_func_name)
     return CompileResult._rebuild(context, *data)
 
 

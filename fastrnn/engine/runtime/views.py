@@ -11,7 +11,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.lib.stride_tricks import as_strided
 
-from fastrnn.engine.numba_private.services import PLAIN, cgutils, populate_array
+from fastrnn.engine.numba_private.services import PLAIN, array_field, array_value, cgutils
 from fastrnn.engine.runtime.jit import body_of, inlined
 
 __all__ = [
@@ -45,19 +45,19 @@ def data_address(typingctx, array):
     """Address of the first element of an array."""
 
     def codegen(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        data = array_field(context, builder, array, args[0], "data")
         return builder.ptrtoint(data, context.get_value_type(types.intp))
 
     return types.intp(array), codegen
 
 
-def _at(builder: Any, array: Any, offsets: list[tuple[Any, Any]]) -> Any:
+def _at(builder: Any, data: Any, offsets: list[tuple[Any, Any]]) -> Any:
     """The data pointer plus the sum of the indices times the byte strides."""
-    total = cgutils.intp_t(0)
+    total = None
     for index, stride in offsets:
-        total = builder.add(total, builder.mul(index, stride))
-    moved = cgutils.pointer_add(builder, array.data, total)
-    return builder.bitcast(moved, array.data.type)
+        offset = builder.mul(index, stride)
+        total = offset if total is None else builder.add(total, offset)
+    return builder.bitcast(cgutils.pointer_add(builder, data, total), data.type)
 
 
 def _view(n_arguments: int, n_dims: int, layout: str, build: Any) -> Any:
@@ -68,15 +68,13 @@ def _view(n_arguments: int, n_dims: int, layout: str, build: Any) -> Any:
         signature = result(array, *([types.intp] * n_arguments))
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            source = context.make_array(sig.args[0])(context, builder, args[0])
-            strides = cgutils.unpack_tuple(builder, source.strides)
+            data = array_field(context, builder, array, args[0], "data")
+            strides = cgutils.unpack_tuple(builder, array_field(context, builder, array, args[0], "strides"))
             size = context.get_constant(
                 types.intp, context.get_abi_sizeof(context.get_data_type(array.dtype))
             )
             offsets, shape, steps = build(builder, strides, size, args[1:])
-            view = context.make_array(result)(context, builder)
-            populate_array(view, _at(builder, source, offsets), shape, steps, size, None, None)
-            return view._getvalue()
+            return array_value(context, builder, result, _at(builder, data, offsets), shape, steps, size)
 
         return signature, codegen
 
@@ -289,10 +287,10 @@ def _clear_memory(typingctx, target):
     """Set the memory of an array without gaps to zero."""
 
     def codegen(context, builder, signature, args):
-        array = context.make_array(target)(context, builder, args[0])
         size = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(target.dtype)))
-        n = builder.mul(builder.extract_value(array.shape, 0), size)
-        cgutils.memset(builder, array.data, n, 0)
+        shape = array_field(context, builder, target, args[0], "shape")
+        data = array_field(context, builder, target, args[0], "data")
+        cgutils.memset(builder, data, builder.mul(builder.extract_value(shape, 0), size), 0)
         return context.get_dummy_value()
 
     return types.void(target), codegen
