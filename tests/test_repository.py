@@ -52,6 +52,8 @@ def test_readme_code_runs_as_it_is_shown(tmp_path):
     assert done.returncode == 0, done.stderr
     accuracy = float(done.stdout.split()[0])
     assert accuracy == pytest.approx(0.96, abs=0.02)  # what the comment beside it says
+    mase = float(re.search(r"\] ([\d.]+)$", done.stdout, re.M).group(1))
+    assert mase == pytest.approx(0.45, abs=0.05)  # of the backtest, as its comment says
     assert {path.name for path in tmp_path.glob("*.fastrnn")} == {"reviews.fastrnn"}
 
 
