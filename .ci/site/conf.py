@@ -4,6 +4,7 @@ import importlib
 import inspect
 import os
 import pkgutil
+import re
 import sys
 from pathlib import Path
 
@@ -35,7 +36,8 @@ autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
-maximum_signature_line_length = 80  # longer ones have a line for each parameter
+# Types are text: "optimizer" would lead to whatever attribute has that name.
+napoleon_use_param = False
 html_static_path = ["static"]
 html_css_files = ["style.css"]
 
@@ -94,6 +96,11 @@ def of_other_libraries(app, what, name, obj, skip, options):
     return True if what == "class" and not module.startswith(("fastrnn", "sklearn.base")) else None
 
 
+def types_as_text(app, what, name, obj, options, lines) -> None:
+    """Write the types of attributes as text too, after napoleon has read the docstring."""
+    lines[:] = [re.sub(r"^(\s*):type: (.+)", r"\1*\2*", line) for line in lines]
+
+
 def all_names_are_there(app, error) -> None:
     """Fail where a public class or function is missing in the reference."""
     there = app.env.domaindata["py"]["objects"]
@@ -111,6 +118,7 @@ def all_names_are_there(app, error) -> None:
 
 def setup(app) -> None:
     app.connect("autodoc-skip-member", of_other_libraries)
+    app.connect("autodoc-process-docstring", types_as_text, priority=900)
     app.connect("build-finished", all_names_are_there)
 
 
