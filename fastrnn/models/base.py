@@ -50,7 +50,7 @@ class Network:
     _last_binding = 0
     #: Whether the input shape is a guess that the data may change.
     _guessed = False
-    #: Default number of time steps of the output, for models that generate sequences.
+    # Default number of time steps of the output, for models that generate sequences.
     n_steps: int | None = None
 
     def __init__(

@@ -47,8 +47,6 @@ class Sequential(Model):
         All weights and their gradients, one vector each; the layers' arrays are views of them.
     optimizer, loss
         Set by :meth:`compile`.
-    history : History
-        History of the last :meth:`fit`.
 
     Notes
     -----
