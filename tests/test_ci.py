@@ -256,7 +256,7 @@ def test_ci_builds_a_release_and_uses_it_where_nothing_else_is_installed(ci):
 def test_ci_makes_the_site_and_checks_its_links(ci):
     code, _, commands, _ = ci("docs")
     assert code == 0
-    assert of_stage(commands, "/docs/bin/python -m sphinx -q -b html .ci/site")
+    assert of_stage(commands, "/docs/bin/python -m sphinx -q -W --keep-going -b html .ci/site")
     assert of_stage(commands, "/docs/bin/python .ci/links.py")
     assert ci("docs", fails="links.py")[0] == 1
 
