@@ -92,10 +92,10 @@ RULES: dict[str, dict[str, Rule]] = {
                 "_gather_operands": ROWS,
             }
         ),
-        "_sum_columns": _piece(WEIGHTS),
         "backward_pass": _kernel(HANDOVER),
         "split_backward_pass": _kernel(HANDOVER),
     },
+    "recurrence/rows.py": {"_sum_columns": _piece(WEIGHTS)},
     "recurrence/split_step.py": {
         "_product_slice": _piece("announced"),
         "_product_tn_slice": _piece(WEIGHTS),
@@ -105,7 +105,7 @@ RULES: dict[str, dict[str, Rule]] = {
     "recurrence/call_list.py": {"_run": _kernel(HANDOVER), "_run_out": _kernel(HANDOVER)},
     "kernels/packing.py": {"_pack_slice": _piece(PACKING), "pack_rows": _kernel(PACKING)},
     "kernels/losses.py": {"_squared_errors": _piece(UPDATE), "_all_pieces": _kernel(UPDATE)},
-    "kernels/update.py": {"sgd": _kernel(UPDATE), "all_finite": _kernel(UPDATE)},
+    "kernels/update.py": {"sgd": _kernel(UPDATE), "square_sum": _kernel(UPDATE)},
     # Only jobs of several threads come to the end of this function.
     "runtime/handover.py": {"_share": Rule(last=HANDOVER)},
 }
