@@ -1,3 +1,4 @@
+import inspect
 import sys
 
 import numpy as np
@@ -6,6 +7,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
+import fastrnn.forecasting
+import fastrnn.plotting
 from fastrnn import RNNClassifier, Sequential, StandardScaler3D, layers
 from fastrnn.inspection import DeletionCurve
 from fastrnn.plotting import (
@@ -143,6 +146,14 @@ def test_displays_of_an_estimator_that_is_not_fitted_say_so(pyplot):
     with pytest.raises(NotFittedError, match="Call 'fit'"):
         GradientFlowDisplay.from_estimator(RNNClassifier(), X, [0, 1, 0])
     assert not pyplot.get_fignums()
+
+
+@pytest.mark.parametrize("display", [*fastrnn.plotting.__all__, "ForecastDisplay", "BacktestDisplay"])
+def test_displays_do_not_print_what_they_draw(display):
+    """The last line of a notebook's cell is printed beside the picture."""
+    made = getattr(fastrnn.plotting, display, None) or getattr(fastrnn.forecasting, display)
+    if inspect.isclass(made):
+        assert made.__repr__ is object.__repr__
 
 
 def test_gradient_flow_display_counts_back_from_the_last_step(pyplot):

@@ -21,7 +21,7 @@ from fastrnn.training.progress import progress
 __all__ = ["Backtest", "BacktestSeries", "backtest"]
 
 
-@dataclass
+@dataclass(repr=False)
 class BacktestSeries:
     """Forecasts of one series from its origins.
 
@@ -52,7 +52,7 @@ class BacktestSeries:
     quantiles: NDArray[Any] | None = None
 
 
-@dataclass
+@dataclass(repr=False)
 class Backtest:
     """Forecasts of all series from all origins.
 
@@ -70,7 +70,8 @@ class Backtest:
     >>> series = np.sin(np.arange(80.0))
     >>> forecaster = RNNForecaster(horizon=4, cell="gru", units=4, season_length=6, max_iter=2, random_state=0)
     >>> backtest = forecaster.fit(series[:60]).backtest(series, start=60)
-
+    >>> backtest
+    Backtest(1 series, 17 origins, horizon=4)
     >>> backtest.horizon, len(backtest.series)
     (4, 1)
     """
@@ -86,6 +87,9 @@ class Backtest:
     def n_origins(self) -> int:
         """Number of forecasts of all series."""
         return sum(len(s.origins) for s in self.series)
+
+    def __repr__(self) -> str:
+        return f"Backtest({len(self.series)} series, {self.n_origins} origins, horizon={self.horizon})"
 
     def _scaled(self, which: str) -> list[NDArray[Any]]:
         return [np.abs(s.truth - getattr(s, which)) / s.scale for s in self.series]

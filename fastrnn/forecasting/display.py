@@ -29,7 +29,7 @@ def _subplots(n: int, width: float, height: float, n_columns: int) -> Any:
     return figure, axes.ravel()[:n]
 
 
-@dataclass
+@dataclass(repr=False)
 class ForecastDisplay:
     """History, truth, forecast and seasonal naive forecast of some series, from the last origin of a backtest.
 
@@ -150,7 +150,7 @@ def _histories(backtest: Backtest, y: Any) -> list[NDArray[Any]]:
     return [values[s.name] for s in backtest.series]
 
 
-@dataclass
+@dataclass(repr=False)
 class BacktestDisplay:
     """Scaled errors by step ahead and by origin, of the forecasts and of the seasonal naive forecasts.
 

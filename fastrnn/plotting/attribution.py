@@ -16,7 +16,7 @@ __all__ = ["AttributionDisplay"]
 _MOST_LABELS = 24
 
 
-@dataclass
+@dataclass(repr=False)
 class AttributionDisplay:
     """Attribution of a prediction to the time steps of a sequence, with a check by deleting steps.
 

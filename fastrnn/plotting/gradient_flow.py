@@ -15,7 +15,7 @@ from fastrnn.plotting.common import COLOURS, LINES, new_axes
 __all__ = ["GradientFlowDisplay"]
 
 
-@dataclass
+@dataclass(repr=False)
 class GradientFlowDisplay:
     """The norm of the gradient of the loss by time step, counted back from the last step.
 

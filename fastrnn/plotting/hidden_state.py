@@ -16,7 +16,7 @@ __all__ = ["HiddenStateDisplay"]
 _MOST_UNITS = 32
 
 
-@dataclass
+@dataclass(repr=False)
 class HiddenStateDisplay:
     """The hidden state of one sequence: units from top to bottom, time from left to right.
 

@@ -37,7 +37,7 @@ def _curves(training: Any) -> dict[str, list[float]]:
     return curves
 
 
-@dataclass
+@dataclass(repr=False)
 class LossCurveDisplay:
     """Loss, metrics and scores over the epochs, with training and validation in one picture.
 
