@@ -48,6 +48,21 @@ def test_verbose_levels_are_silence_a_bar_and_lines(fit, capsys):
     assert err == ""
 
 
+def test_bar_of_a_backtest_counts_its_refits(capsys):
+    series = np.sin(np.arange(40.0))
+    for verbose, shown in ((0, ""), (1, "backtest: 100%")):
+        forecaster = RNNForecaster(
+            horizon=2, cell="simple_rnn", units=3, max_iter=1, verbose=verbose, random_state=0
+        )
+        forecaster.fit(series[:30])
+        capsys.readouterr()
+        forecaster.backtest(series, start=30, refit=True)
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert shown in err
+        assert bool(err) == bool(verbose)
+
+
 def test_verbose_of_a_model_counts_the_batches_of_each_epoch(capsys):
     model = Sequential([layers.SimpleRNN(3), layers.Dense(1)])
     model.compile("sgd", "mse")
