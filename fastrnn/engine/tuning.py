@@ -79,6 +79,12 @@ MIN_PRODUCT_ROWS = 2.2
 SPLIT_STEP_COST = 50_000, 150_000
 #: Multiply-adds. Minimum work of a thread's slice of a split step: 0.5 us.
 MIN_SLICE_WORK = 25_000
+#: Units. In layers with at least this number, each gate is packed by itself, so that threads can compute units of their own
+#: in a split step. In smaller ones the calls of a product for each gate would show. Chosen, not measured.
+MIN_APART_UNITS = 160
+#: Ratios. Most that packing gates by themselves may add to the vectors of a product, and most by which the largest slice of
+#: units may exceed the mean. Chosen, not measured.
+MAX_APART_RATIO, MAX_SLICE_RATIO = 1.02, 1.15
 #: Numbers. With at least this number of weights, all threads sum gradients; below it, transferring cache lines between cores
 #: would take longer.
 MIN_SHARED_SUM = 1 << 18

@@ -79,6 +79,7 @@ class Derived(NamedTuple):
             late=len(d.late),
             operand=self.saved.index(next(iter(self.traced.left.values()))) if d.late else 0,
             n_extra=len(d.extra),
+            by_units=not self.rowwise,
         )
 
 

@@ -20,19 +20,19 @@ __all__ = ["ALL", "Schedule", "backward_text", "forward_text"]
 
 #: Expressions for the k-th row of each kind, in iteration `r` of the loop over rows.
 _ROWS = {
-    "z": "part(step.z, r, {} * u, u)",
-    "u": "part(step.hu, r, {} * u, u)",
-    "prev": "plane(step.previous, {}, r, u)",
-    "new": "plane(step.states, {}, r, u)",
-    "extra": "segment(step.extra, {} * u, u)",
-    "saved": "part(step.saved, r, {} * u, u)",
-    "ds": "plane(step.ds, {}, r, u)",
-    "dz": "part(step.dz, r, {} * u, u)",
-    "du": "part(step.du, r, {} * u, u)",
-    "dextra": "segment(step.d_extra, {} * u, u)",
-    "scratch": "part(step.scratch, {}, 0, u)",
-    "operand": "part(step.operand, r, 0, u)",
-    "left": "part(step.d_operand, r, 0, u)",
+    "z": "part(step.z, r, {} * u + first, n)",
+    "u": "part(step.hu, r, {} * u + first, n)",
+    "prev": "plane(step.previous, {}, r, n)",
+    "new": "plane(step.states, {}, r, n)",
+    "extra": "segment(step.extra, {} * u + first, n)",
+    "saved": "part(step.saved, r, {} * u + first, n)",
+    "ds": "plane(step.ds, {}, r, n)",
+    "dz": "part(step.dz, r, {} * u + first, n)",
+    "du": "part(step.du, r, {} * u + first, n)",
+    "dextra": "segment(step.d_extra, {} * u + first, n)",
+    "scratch": "part(step.scratch, {}, 0, n)",
+    "operand": "part(step.operand, r, 0, n)",
+    "left": "part(step.d_operand, r, 0, n)",
 }
 #: Rows of gradients that are added to or overwritten, so their values can't be read again.
 _ACCUMULATED = ("ds", "dextra")
@@ -122,7 +122,7 @@ class _Writer:
         targets = _tuple(row for row, _ in stores)
         costly = any(node.op in COSTLY and node not in have for node in text)
         at_once = self.schedule.at_once if costly else self.schedule.plain_at_once
-        self.lines.append(f"for_each_unit({name}, {at_once}, u, {targets}, {_tuple(ins)}, {_tuple(numbers)})")
+        self.lines.append(f"for_each_unit({name}, {at_once}, n, {targets}, {_tuple(ins)}, {_tuple(numbers)})")
 
     def write(self, stores: list[tuple[str, Node]], have: dict[Node, str]) -> None:
         """Add loops and calls that write rows, by the schedule, and add their nodes to `have`."""
@@ -226,6 +226,8 @@ def _assembled(
     head = [
         f"def {name}{inspect.signature(stub)}:",
         "    u = cell.n_units" if units is None else f"    u = {units}",
+        "    first = step.first" if units is None else "    first = 0",
+        "    n = step.n_units" if units is None else f"    n = {units}",
         *_indented(once),
     ]
     for condition, lines in blocks.items():

@@ -54,6 +54,9 @@ class Traits(NamedTuple):
         Index of this operand in the saved columns.
     n_extra : int
         Further parameters (peepholes, a recurrent vector), as ``n_extra * n_units`` numbers.
+    by_units : bool
+        Whether the bodies compute only the units that `first` and `n_units` of their record give, so that threads can have
+        units of their own. Otherwise they are called for all units.
     """
 
     n_gates: int
@@ -64,10 +67,13 @@ class Traits(NamedTuple):
     late: int = 0
     operand: int = 0
     n_extra: int = 0
+    by_units: bool = False
 
 
 class Forward(NamedTuple):
-    """One time step of some rows.
+    """One time step of some rows, and of some units if the cell's trait `by_units` is set.
+
+    Columns of all units are in `z`, `hu`, `saved` and `extra`; `previous`, `states` and `operand` have only those computed.
 
     Attributes
     ----------
@@ -89,6 +95,8 @@ class Forward(NamedTuple):
         Scratch memory of the body.
     save : int
         Whether the body must write `saved`.
+    first, n_units : int
+        The first unit to compute, and the number of units.
     """
 
     z: np.ndarray
@@ -100,10 +108,12 @@ class Forward(NamedTuple):
     extra: np.ndarray
     scratch: np.ndarray
     save: int
+    first: int
+    n_units: int
 
 
 class Backward(NamedTuple):
-    """The gradient of one time step of some rows; arrays that `Forward` has too must not be written.
+    """The gradient of one time step; arrays that `Forward` has too must not be written, and columns are as there.
 
     Attributes
     ----------
@@ -119,6 +129,8 @@ class Backward(NamedTuple):
         In phase 0 of a cell with late groups: gradient of the late operand.
     d_extra : (n_extra * n_units,) array
         Gradient of `extra`, to which the body adds.
+    first, n_units : int
+        As in `Forward`.
     """
 
     ds: np.ndarray
@@ -131,6 +143,8 @@ class Backward(NamedTuple):
     extra: np.ndarray
     d_extra: np.ndarray
     scratch: np.ndarray
+    first: int
+    n_units: int
 
 
 class UnrollableCell:

@@ -27,7 +27,7 @@ from fastrnn.engine.recurrence.rows import (
     steps_of,
 )
 from fastrnn.engine.recurrence.schedule import unpacked
-from fastrnn.engine.recurrence.split_step import split_forward, split_product
+from fastrnn.engine.recurrence.split_step import UnitStep, split_forward, split_product, step_by_units
 from fastrnn.engine.recurrence.unrolled import product_forward, running_rows, sizes
 from fastrnn.engine.runtime.denormals import flush_denormals, restore_denormals
 from fastrnn.engine.runtime.handover import share
@@ -120,17 +120,22 @@ def _input_products(team, batch, weights, bias, buffers, span):
     width = settings["n_gates"] * settings["n_units"] // groups
     # If all rows run and are enough to fill the tiles of a product, the product reads the inputs without copying them.
     by_step = settings["input_masks"] == 0 and rows >= MIN_ROWS_IN_PLACE and schedule.dense
-    for g in range(groups):
-        kernel = segment(weights, settings["kernel"] + g * settings["kernel_size"], settings["kernel_size"])
-        start = block(bias, 0, 1, g * width, width)
-        for s in range(s0, s1 if by_step else s0 + 1):
+    left = block(buffers.x, 0, 0, 0, n_inputs)
+    for s in range(s0, s1 if by_step else s0 + 1):
+        if by_step:
+            t = settings["n_steps"] - 1 - s if settings["reverse"] else s
+            first = r0 * settings["x_row"] + t * settings["x_step"]
+            left = spaced(batch.x, first, settings["x_row"], rows, n_inputs)
+        for g in range(groups):
+            kernel = segment(
+                weights, settings["kernel"] + g * settings["kernel_size"], settings["kernel_size"]
+            )
+            start = block(bias, 0, 1, g * width, width)
             if by_step:
-                t = settings["n_steps"] - 1 - s if settings["reverse"] else s
-                first = r0 * settings["x_row"] + t * settings["x_step"]
-                left = spaced(batch.x, first, settings["x_row"], rows, n_inputs)
+                pass
             elif inputs_in_order(batch, span):
                 left = block(batch.x, s0 * settings["x_step"], (s1 - s0) * rows, 0, n_inputs)
-            else:
+            elif g == 0 or settings["input_masks"] > 1:  # otherwise all groups have the same inputs
                 left = block(buffers.x, 0, gather_inputs(batch, g, span, buffers.x), 0, n_inputs)
             target = block(buffers.z, (s - s0) * rows, left.shape[0], g * width, width)
             split_product(team, settings["n_slices"], left, kernel, width, target, start)
@@ -176,7 +181,9 @@ def forward_rows(args, k, i):
         s1 = smaller(n_steps, s0 + chunk)
         if active_rows(schedule, s0, r0, r1) == 0 or settings["stop"]:
             break
-        _input_products(team, batch, weights, bias, buffers, Span(s0, s1, r0, r1))
+        span = Span(s0, s1, r0, r1)
+        if not settings["by_units"]:
+            _input_products(team, batch, weights, bias, buffers, span)
         at = 0
         for s in range(s0, s1):
             n = running_rows(cell, schedule, s, r0, r1)
@@ -187,6 +194,23 @@ def forward_rows(args, k, i):
                 old, new = own + (s & 1) * rows, own + (1 - (s & 1)) * rows
             else:
                 old, new = old + r0, new + r0
+            step = Forward(
+                z=block(buffers.z, at, n, 0, width),
+                hu=block(buffers.hu, 0, n, 0, width),
+                previous=slab(states, n_states, old, n, n_units),
+                states=slab(states, n_states, new, n, n_units),
+                saved=block(saved, schedule.starts[s] + r0, n, 0, saved.shape[1]),
+                operand=block(buffers.operand, 0, n, 0, n_units),
+                extra=extra,
+                scratch=buffers.scratch,
+                save=settings["save"],
+                first=0,
+                n_units=n_units,
+            )
+            if settings["by_units"]:
+                step_by_units(team, cell, batch, UnitStep(weights, buffers.x, buffers.z, out, span, s), step)
+                at += n
+                continue
             for phase in range(2 if late else 1):
                 if recurrent:
                     for g in range(groups - late if phase else 0, groups if phase else groups - late):
@@ -207,17 +231,6 @@ def forward_rows(args, k, i):
                             target = block(buffers.z, at, n, lo, group_width)
                             start = target
                         product_forward(cell, team, slices, operand, kernel, group_width, target, start)
-                step = Forward(
-                    z=block(buffers.z, at, n, 0, width),
-                    hu=block(buffers.hu, 0, n, 0, width),
-                    previous=slab(states, n_states, old, n, n_units),
-                    states=slab(states, n_states, new, n, n_units),
-                    saved=block(saved, schedule.starts[s] + r0, n, 0, saved.shape[1]),
-                    operand=block(buffers.operand, 0, n, 0, n_units),
-                    extra=extra,
-                    scratch=buffers.scratch,
-                    save=settings["save"],
-                )
                 split_forward(team, slices, cell, phase, step)
             if out.shape[0] > 0:
                 for r in range(n):

@@ -17,6 +17,15 @@ from fastrnn.engine.kernels.matmul import packed_size, panel_size
 from fastrnn.engine.kernels.packing import PackedRows, packed_rows
 from fastrnn.engine.kernels.vecmath import prepare_activations
 from fastrnn.engine.recurrence.contract import traits
+from fastrnn.engine.recurrence.layouts import (
+    column_groups,
+    gates_apart,
+    layout_of,
+    mask_groups,
+    packing,
+    placed,
+    slices_are_even,
+)
 from fastrnn.engine.recurrence.schedule import dense_schedule, is_dense, row_bounds, row_total
 from fastrnn.engine.runtime import threads
 from fastrnn.engine.runtime.memory import recycler
@@ -26,13 +35,10 @@ __all__ = [
     "BackPlan",
     "Blocks",
     "Options",
-    "Packing",
     "Plan",
-    "column_groups",
     "dense_plan",
     "is_long",
     "needs_one_thread",
-    "packing",
     "pass_work",
     "plan_back",
     "plan_pass",
@@ -58,8 +64,8 @@ SETTINGS = np.dtype(
             # inputs; `out_first` is the row of the first output.
             "x_step x_row out_step out_row out_first dx_step dx_row",
             # Flags: time is reversed; masked steps repeat the output; only states of two steps are kept, alternately; save
-            # for the backward pass; compute the gradient of the inputs.
-            "reverse repeat ring save need_dx",
+            # for the backward pass; compute the gradient of the inputs; slices of a split step are of units.
+            "reverse repeat ring save need_dx by_units",
             # Set by another thread to end the pass before the next chunk; its results are then incomplete.
             "stop",
             # Time steps of a chunk, rows of the largest block, slices of a split step.
@@ -84,69 +90,9 @@ def _settings(base: np.ndarray, **values: int) -> np.ndarray:
     return settings
 
 
-def _placed(start: str, sizes: dict[str, int], align: int = 1) -> tuple[dict[str, int], int]:
-    """Starts of consecutive arrays of these sizes, at multiples of `align`, and their total size."""
-    places, at = {}, 0
-    for name, size in sizes.items():
-        places[start + name] = at
-        at += -(-size // align) * align
-    return places, at
-
-
 def strides(time_major: bool, n_batch: int, n_steps: int) -> tuple[int, int]:
     """Distances in rows between two steps, and between two sequences."""
     return (n_batch, 1) if time_major else (1, n_steps)
-
-
-class Packing(NamedTuple):
-    """The layout of weights in a packed row.
-
-    Attributes
-    ----------
-    layout : array
-        The layout for `packing.pack_rows`.
-    size : int
-        Length of the row.
-    settings : dict
-        The layout as fields of `SETTINGS`.
-    """
-
-    layout: np.ndarray
-    size: int
-    settings: dict[str, int]
-
-
-def _packing(sizes: list[int], input_groups: int, groups: int, transposed: bool) -> Packing:
-    """The layout of kernel, recurrent kernel, biases and `extra` of these sizes, in sequence."""
-    names = "kernel", "recurrent_kernel", "bias", "recurrent_bias", "extra"
-    places, size = _placed("", dict(zip(names, sizes, strict=True)))
-    group_sizes = dict(kernel_size=sizes[0] // input_groups, recurrent_size=sizes[1] // groups)
-    starts = [*places.values(), size]
-    columns = starts[:-1], starts[1:], (input_groups, groups, 1, 1, 1), (transposed, transposed, 0, 0, 0)
-    return Packing(np.array(columns, np.int64).T.copy(), size, {**places, **group_sizes})
-
-
-# typed, because NamedTuples of different classes are equal if their numbers are
-@functools.lru_cache(maxsize=tuning.MAX_PLANS, typed=True)
-def packing(cell: Any, n_inputs: int, input_groups: int, recurrent_masks: bool, dtype: Any) -> Packing:
-    """The layout of packed weights for the forward kernels."""
-    parts = traits(cell)
-    n, width = cell.n_units, parts.n_gates * cell.n_units
-    input_groups, groups = column_groups(cell, input_groups, recurrent_masks)
-    sizes = [
-        input_groups * packed_size(n_inputs, width // input_groups, dtype),
-        parts.recurrent * groups * packed_size(n, width // groups, dtype),
-        packed_size(1, width, dtype),
-        packed_size(1, width, dtype),
-        packed_size(1, parts.n_extra * n, dtype),
-    ]
-    return _packing(sizes, input_groups, groups, False)
-
-
-def column_groups(cell: Any, input_groups: int, recurrent_masks: bool) -> tuple[int, int]:
-    """Number of column groups of the input product and of the recurrent product."""
-    parts = traits(cell)
-    return max(1, input_groups), parts.n_gates if recurrent_masks or parts.late else 1
 
 
 _NO_SCHEDULE = np.empty(0, np.int64)
@@ -360,8 +306,15 @@ def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], n_slices: int) 
     blocks = _blocks(np.array(bounds), pass_work(cell, n_batch * n_steps, n_inputs), n_slices)
     block, n_threads = blocks.most_rows, blocks.n_owners
     width = parts.n_gates * cell.n_units
-    input_groups, groups = column_groups(cell, options.input_groups, options.recurrent_masks)
-    packed = packing(cell, n_inputs, options.input_groups, options.recurrent_masks, options.dtype)
+    masks = options.input_groups, options.recurrent_masks
+    input_groups, groups = column_groups(cell, *masks, options.dtype)
+    by_units = (
+        n_slices > 1
+        and not any(masks)
+        and gates_apart(cell, options.dtype)
+        and slices_are_even(n_units, n_slices, options.dtype)
+    )
+    packed = packing(cell, n_inputs, *masks, options.dtype)
     x_step, x_row = strides(options.time_major, n_batch, n_steps)
     out_step, out_row = strides(False, n_batch, n_steps)
     chunk = _chunk(n_steps, block, width + n_inputs, options.dtype)
@@ -374,7 +327,7 @@ def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], n_slices: int) 
         masked=block * n_units,
         scratch=scratch,
     )
-    places, work = _placed("at_", arrays, 64 // options.dtype.itemsize)
+    places, work = placed("at_", arrays, 64 // options.dtype.itemsize)
     settings = _settings(
         np.zeros(1, SETTINGS),
         n_steps=n_steps,
@@ -402,6 +355,7 @@ def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], n_slices: int) 
         ring=not options.save,
         save=options.save,
         rows=block,
+        by_units=by_units,
         n_slices=n_slices,
         chunk=chunk,
         **packed.settings,
@@ -436,7 +390,7 @@ def _plan_back(plan: Plan, need_dx: bool, d_time_major: bool) -> BackPlan:
     options, parts, n = plan.options, traits(plan.cell), plan.cell.n_units
     n_batch, n_steps, n_inputs, dtype = options[:4]
     width, rows = parts.n_gates * n, plan.blocks.most_rows
-    input_groups, groups = column_groups(plan.cell, options.input_groups, options.recurrent_masks)
+    input_groups, groups = mask_groups(plan.cell, options.input_groups, options.recurrent_masks)
     sizes = [
         need_dx * input_groups * packed_size(width // input_groups, n_inputs, dtype),
         parts.recurrent * groups * packed_size(width // groups, n, dtype),
@@ -444,7 +398,7 @@ def _plan_back(plan: Plan, need_dx: bool, d_time_major: bool) -> BackPlan:
         0,
         packed_size(1, parts.n_extra * n, dtype),
     ]
-    packed = _packing(sizes, input_groups, groups, True)
+    packed = layout_of(sizes, input_groups, groups, True)
     gradients = dict(
         kernel=n_inputs * width,
         recurrent=parts.recurrent * n * width,
@@ -452,7 +406,7 @@ def _plan_back(plan: Plan, need_dx: bool, d_time_major: bool) -> BackPlan:
         recurrent_bias=width,
         extra=parts.n_extra * n,
     )
-    starts, grads_size = _placed("d_", gradients)
+    starts, grads_size = placed("d_", gradients)
     chunk = _chunk(n_steps, rows, width * (1 + parts.split) + n_inputs + n, dtype)
     chunk = max(chunk, min(n_steps, -(-tuning.MIN_GRAD_ROWS // rows)))
     arrays = dict(
@@ -467,7 +421,7 @@ def _plan_back(plan: Plan, need_dx: bool, d_time_major: bool) -> BackPlan:
         panel=plan.blocks.n_slices
         * panel_size(chunk * rows, width, dtype),  # the last: it has the rest of the memory
     )
-    places, work = _placed("at_", arrays, 64 // dtype.itemsize)
+    places, work = placed("at_", arrays, 64 // dtype.itemsize)
     out_step, out_row = strides(d_time_major, n_batch, n_steps)
     dx_step, dx_row = strides(options.time_major, n_batch, n_steps)
     settings = _settings(
@@ -478,6 +432,8 @@ def _plan_back(plan: Plan, need_dx: bool, d_time_major: bool) -> BackPlan:
         dx_step=dx_step,
         dx_row=dx_row,
         need_dx=need_dx,
+        input_groups=input_groups,
+        groups=groups,
         **packed.settings,
         **places,
         **starts,

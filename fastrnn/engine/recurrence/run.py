@@ -15,12 +15,12 @@ from fastrnn.engine import tuning
 from fastrnn.engine.kernels.packing import PackedRows, Weights, matrices_of, pack_rows
 from fastrnn.engine.recurrence.backward import backward_pass, split_backward_pass
 from fastrnn.engine.recurrence.forward import forward_pass, split_forward_pass
+from fastrnn.engine.recurrence.layouts import packing
 from fastrnn.engine.recurrence.plans import (
     Blocks,
     Options,
     Plan,
     dense_plan,
-    packing,
     plan_back,
     plan_pass,
     slice_count,

@@ -11,19 +11,41 @@ when they are first needed.
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
+import numpy as np
 from numba import types
 
 from fastrnn.engine.kernels.matmul import product, product_tn
 from fastrnn.engine.kernels.micro_kernel import VECTOR_BITS, VECTORS
 from fastrnn.engine.numba_private.services import Redirect
 from fastrnn.engine.recurrence.contract import Backward, Forward, step_backward, step_forward
+from fastrnn.engine.recurrence.rows import Span, gather_inputs, inputs_in_order, output_row
 from fastrnn.engine.runtime.denormals import flush_denormals, restore_denormals
 from fastrnn.engine.runtime.handover import share
 from fastrnn.engine.runtime.jit import body_of, inlined, jit
 from fastrnn.engine.runtime.linking import address, fetch, spill
-from fastrnn.engine.runtime.views import block, segment, slab, smaller
+from fastrnn.engine.runtime.views import (
+    block,
+    copy,
+    matrix,
+    part,
+    plane,
+    planes,
+    segment,
+    slab,
+    slab_columns,
+    smaller,
+)
 
-__all__ = ["split_backward", "split_forward", "split_product", "split_product_tn"]
+__all__ = [
+    "UnitStep",
+    "split_backward",
+    "split_forward",
+    "split_product",
+    "split_product_tn",
+    "step_by_units",
+]
 
 
 @inlined
@@ -122,6 +144,8 @@ def _forward_slice(arguments, at, k):
         extra=step.extra,
         scratch=scratch,
         save=step.save,
+        first=step.first,
+        n_units=step.n_units,
     )
     step_forward(cell, phase, rows)
     restore_denormals(before)
@@ -145,6 +169,124 @@ def _split_forward(team, *kinds):
     return Redirect(step_forward, 2) if team == types.none else on_team
 
 
+class UnitStep(NamedTuple):
+    """What `step_by_units` needs besides the records of the batch and the step.
+
+    Attributes
+    ----------
+    weights : 1-D array
+        The packed weights, each gate by itself.
+    inputs : (n, n_inputs) array
+        Memory for the inputs of a chunk of steps.
+    z : (n, n_gates * n_units) array
+        Pre-activations of all steps of the chunk.
+    out : array
+        As in `forward.ForwardArguments`.
+    span : Span
+        The chunk.
+    s : int
+        The step.
+    """
+
+    weights: np.ndarray
+    inputs: np.ndarray
+    z: np.ndarray
+    out: np.ndarray
+    span: Span
+    s: int
+
+
+@jit(inner=True)
+def _units_slice(arguments, at, k):
+    cell, batch, at_hand, inputs, step = fetch(arguments, at)
+    settings, weights = batch.settings, at_hand.weights
+    u, n_inputs = settings["n_units"], settings["n_inputs"]
+    n_rows, width = step.z.shape[0], step.z.shape[1]
+    first, end = _column_range(u, k, settings["n_slices"], step.z.itemsize)
+    n = end - first
+    before = flush_denormals()
+    h = planes(step.previous, 0, 0, n_rows, u)
+    for g in range(settings["n_gates"]):
+        column, size = g * u + first, settings["kernel_size"]
+        if inputs.shape[0] > 0:
+            # Panels of gate g, from unit `first` on.
+            kernel = segment(weights, settings["kernel"] + g * size + first * n_inputs, size - first * n_inputs)
+            product(
+                inputs,
+                kernel,
+                n,
+                block(at_hand.z, 0, inputs.shape[0], column, n),
+                block(matrix(weights, settings["bias"], 1, width), 0, 1, column, n),
+            )
+        target = start = block(step.z, 0, n_rows, column, n)
+        if settings["split"]:
+            target = block(step.hu, 0, n_rows, column, n)
+            start = block(matrix(weights, settings["recurrent_bias"], 1, width), 0, 1, column, n)
+        size = settings["recurrent_size"]
+        kernel = segment(weights, settings["recurrent_kernel"] + g * size + first * u, size - first * u)
+        product(h, kernel, n, target, start)
+    depth, n_states = step.scratch.shape[0] // settings["n_slices"], step.states.shape[0]
+    states = slab_columns(step.states, n_states, 0, n_rows, first, n)
+    units = Forward(
+        z=step.z,
+        hu=step.hu,
+        previous=slab_columns(step.previous, n_states, 0, n_rows, first, n),
+        states=states,
+        saved=step.saved,
+        operand=step.operand,
+        extra=step.extra,
+        scratch=block(step.scratch, k * depth, depth, 0, n),
+        save=step.save,
+        first=first,
+        n_units=n,
+    )
+    step_forward(cell, 0, units)
+    if at_hand.out.shape[0] > 0:
+        for r in range(n_rows):
+            row = output_row(batch, at_hand.span.r0 + r, at_hand.s)
+            copy(plane(states, 0, r, n), part(at_hand.out, row, first, n))
+    restore_denormals(before)
+
+
+_units_piece = address(_units_slice)
+
+
+def step_by_units(team, cell, batch, at_hand, step):
+    """A whole step with its units divided for the `team`, so that the threads wait for one another only once.
+
+    Each slice has the input products (of a whole chunk), recurrent products, functions and outputs of its units. The states
+    before and after the step are different memory, so no thread writes what another reads.
+    """
+    raise NotImplementedError("only a team divides units")
+
+
+def _computes_units(cell: Any) -> bool:
+    """Whether cells of this type can compute some of their units."""
+    cls = cell.instance_class
+    return cls(*[1] * len(cls._fields)).traits().by_units
+
+
+@body_of(step_by_units)
+def _step_by_units(team, cell, *kinds):
+    def alone(team, cell, batch, at_hand, step):
+        pass
+
+    def on_team(team, cell, batch, at_hand, step):
+        settings, span = batch.settings, at_hand.span
+        # The slices of the first step of a chunk compute the input products of all its steps.
+        inputs = block(at_hand.inputs, 0, 0, 0, 0)
+        if at_hand.s == span.s0 and inputs_in_order(batch, span):
+            n_rows = (span.s1 - span.s0) * (span.r1 - span.r0)
+            inputs = block(batch.x, span.s0 * settings["x_step"], n_rows, 0, settings["n_inputs"])
+        elif at_hand.s == span.s0:
+            n_rows = gather_inputs(batch, 0, span, at_hand.inputs)
+            inputs = block(at_hand.inputs, 0, n_rows, 0, settings["n_inputs"])
+        args = (cell, batch, at_hand, inputs, step)
+        share(team, _units_piece(args), spill(args), settings["n_slices"])
+
+    return on_team if team != types.none and _computes_units(cell) else alone
+
+
 @jit(inner=True)
 def _backward_slice(arguments, at, k):
     n_slices, cell, phase, step = fetch(arguments, at)
@@ -162,6 +304,8 @@ def _backward_slice(arguments, at, k):
         extra=step.extra,
         d_extra=step.d_extra,
         scratch=scratch,
+        first=step.first,
+        n_units=step.n_units,
     )
     step_backward(cell, phase, rows)
     restore_denormals(before)

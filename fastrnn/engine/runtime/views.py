@@ -29,6 +29,7 @@ __all__ = [
     "planes",
     "segment",
     "slab",
+    "slab_columns",
     "smaller",
     "spaced",
 ]
@@ -127,6 +128,11 @@ def _slab(builder, strides, size, args):
     return [(i, strides[1])], [k, n, width], strides
 
 
+def _slab_columns(builder, strides, size, args):
+    k, i, n, j, width = args
+    return [(i, strides[1]), (j, size)], [k, n, width], strides
+
+
 def _spaced(builder, strides, size, args):
     i, step, n, width = args
     return [(i, strides[0])], [n, width], [builder.mul(step, strides[0]), strides[1]]
@@ -143,6 +149,11 @@ if PLAIN:
     def slab(a, k, i, n, width):
         """``a[:k, i : i + n, :width]``."""
         return a[:k, i : i + n, :width]
+
+    @inlined
+    def slab_columns(a, k, i, n, j, width):
+        """``a[:k, i : i + n, j : j + width]``."""
+        return a[:k, i : i + n, j : j + width]
 
     @inlined
     def segment(a, start, n):
@@ -195,6 +206,11 @@ else:
     def slab(typingctx, a, k, i, n, width):
         """``a[:k, i : i + n, :width]``."""
         return _view(4, 3, "A", _slab)(a, k, i, n, width)
+
+    @intrinsic
+    def slab_columns(typingctx, a, k, i, n, j, width):
+        """``a[:k, i : i + n, j : j + width]``."""
+        return _view(5, 3, "A", _slab_columns)(a, k, i, n, j, width)
 
     @intrinsic
     def segment(typingctx, a, start, n):
