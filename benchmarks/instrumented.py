@@ -57,6 +57,7 @@ RULES: dict[str, dict[str, Rule]] = {
             {
                 "product_forward": RECURRENT,
                 "split_forward": POINTWISE,
+                "step_by_units": HANDOVER,
                 "move": ROWS,
                 "copy": ROWS,
                 "mask_rows": ROWS,
@@ -100,6 +101,16 @@ RULES: dict[str, dict[str, Rule]] = {
         "_product_slice": _piece("announced"),
         "_product_tn_slice": _piece(WEIGHTS),
         "_forward_slice": _piece(POINTWISE),
+        "_units_slice": Rule(
+            {
+                "_input_columns": INPUTS,
+                "_recurrent_columns": RECURRENT,
+                "step_forward": POINTWISE,
+                "copy": ROWS,
+            },
+            piece=True,
+            last=LOOP,
+        ),
         "_backward_slice": _piece(POINTWISE),
     },
     "recurrence/call_list.py": {"_run": _kernel(HANDOVER), "_run_out": _kernel(HANDOVER)},

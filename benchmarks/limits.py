@@ -165,8 +165,8 @@ def _steps_back(cell, n, arrays, times):
             extra=segment(extra, 0, 0),
             d_extra=segment(extra, 0, 0),
             scratch=scratch,
-            first=0,
-            n_units=u,
+            first=None,
+            n_units=None,
         )
         step_backward(cell, 0, step)
     restore_denormals(before)

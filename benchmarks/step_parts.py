@@ -58,8 +58,8 @@ def pointwise_steps(cell, n, z, hu, states, saved, scratch, times):
             extra=segment(scratch[0], 0, cell.n_units),
             scratch=scratch,
             save=1 if saved.size > 0 else 0,
-            first=0,
-            n_units=cell.n_units,
+            first=None,
+            n_units=None,
         )
         step_forward(cell, 0, step)
     restore_denormals(before)

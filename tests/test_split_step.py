@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from fastrnn import layers, set_random_seed
+from fastrnn.cells.gru import GRU, GRUBefore
 from fastrnn.cells.indrnn import IndRNN
 from fastrnn.cells.lstm import LSTM
 from fastrnn.cells.simple_rnn import SimpleRNN
 from fastrnn.engine.kernels import matmul, packing
-from fastrnn.engine.recurrence import plans, run
+from fastrnn.engine.kernels.micro_kernel import VECTORS, lanes
+from fastrnn.engine.recurrence import layouts, plans, run
 from fastrnn.engine.recurrence.training_pass import TrainingPass
 from fastrnn.engine.runtime import jit, threads
 from fastrnn.engine.runtime.handover import ALONE, OWNED, WORD
@@ -83,6 +85,59 @@ def test_split_step_changes_no_bit(name, options, n_batch, masked, dtype, rng, m
     assert found[0][0].any()
 
 
+#: Units of which several threads compute some each: their panels have no vectors without use.
+DIVIDED_UNITS = 3 * VECTORS * lanes(np.float32) - 2
+
+
+@pytest.fixture
+def every_layer_apart(monkeypatch):
+    """Layers of any size have their gates packed one by one."""
+    cached = plans._sizes, plans.dense_plan, layouts.packing
+    monkeypatch.setattr(layouts.tuning, "MIN_APART_UNITS", 1)
+    for function in cached:
+        function.cache_clear()
+    yield
+    for function in cached:
+        function.cache_clear()
+
+
+@pytest.mark.usefixtures("every_layer_apart")
+@pytest.mark.parametrize("masked", [False, True], ids=["dense", "masked"])
+@pytest.mark.parametrize("n_batch", [1, 9])
+@pytest.mark.parametrize(("name", "options"), CASES, ids=lambda v: v if isinstance(v, str) else "-".join(v))
+def test_step_split_by_units_changes_no_bit(name, options, n_batch, masked, rng, monkeypatch):
+    x = rng.normal(size=(n_batch, 7, 20)).astype(np.float32)
+    mask = rng.random((n_batch, 7)) < 0.6 if masked else None
+    layer = layer_of(name, units=DIVIDED_UNITS, **options)
+    assert layouts.gates_apart(LSTM(DIVIDED_UNITS), np.float32)
+    assert layouts.slices_are_even(DIVIDED_UNITS, 3, np.float32)
+    found = []
+    for shares in (1, 3):
+        layer.n_threads = shares
+        with_shares(monkeypatch, shares)
+        found.append(everything(layer, x, mask))
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert found[0][0].any()
+
+
+@pytest.mark.parametrize(
+    ("cell", "masks", "n_slices", "expected"),
+    [
+        (LSTM(512), 0, 2, True),
+        (GRU(511), 0, 2, True),
+        (LSTM(512), 4, 2, False),  # a mask for each gate
+        (LSTM(512), 0, 1, False),
+        (LSTM(100), 0, 2, False),  # too small
+        (GRUBefore(512), 0, 2, False),  # the candidate's product needs the reset gate of all units
+        (LSTM.with_activations(512, {"activation": "softmax"}), 0, 2, False),  # mixes all units
+    ],
+)
+def test_plan_divides_units(cell, masks, n_slices, expected):
+    options = plans.Options(4, 9, 20, np.dtype(np.float32), False, False, True, masks, False, False, True)
+    assert plans.dense_plan(cell, options, 1, n_slices).settings[0]["by_units"] == expected
+
+
 def test_split_step_is_done_alone_where_the_team_works_for_others(rng, monkeypatch):
     layer, x = layer_of("LSTM"), rng.normal(size=(3, 5, 20)).astype(np.float32)
     alone = everything(layer, x, None)
@@ -126,6 +181,8 @@ def test_split_step_flushes_denormals_on_every_thread(rng, monkeypatch):
         (LSTM(512), 1, 16, 16),
         (IndRNN(4096), 1, 2, 1),  # no recurrent product
         (SimpleRNN(64), 3, 2, 1),
+        (SimpleRNN(511), 9, 2, 2),  # each computes units of its own
+        (SimpleRNN(511), 8, 2, 1),
     ],
 )
 def test_slice_count(cell, n_batch, n_threads, expected, monkeypatch):

@@ -131,13 +131,13 @@ def test_longest_loop_is_found_between_a_label_and_the_jump_to_it():
 @pytest.mark.parametrize(
     ("machine", "bits", "forced", "tile"),
     [
-        ("x86_64", 512, None, (4, 4, 512)),
-        ("AMD64", 256, "", (6, 2, 256)),
-        ("x86_64", 128, None, (4, 2, 128)),
-        ("x86_64", 512, "256", (6, 2, 256)),
-        ("aarch64", 128, None, (6, 4, 128)),
-        ("arm64", 256, None, (6, 4, 128)),
-        ("riscv64", 128, None, (4, 2, 128)),
+        ("x86_64", 512, None, (6, 4, 512, 4)),
+        ("AMD64", 256, "", (6, 2, 256, 6)),
+        ("x86_64", 128, None, (4, 2, 128, 4)),
+        ("x86_64", 512, "256", (6, 2, 256, 6)),
+        ("aarch64", 128, None, (6, 4, 128, 6)),
+        ("arm64", 256, None, (6, 4, 128, 6)),
+        ("riscv64", 128, None, (4, 2, 128, 4)),
     ],
 )
 def test_choose_tile_goes_by_architecture_and_width(machine, bits, forced, tile):

@@ -33,22 +33,25 @@ MIN_PACKED_ROWS = {512: 48, 256: 128, 128: 128}
 
 
 class TileShape(NamedTuple):
-    """Rows of C, vectors of its columns, and the width of a vector in bits."""
+    """Rows of C, vectors of its columns, the width of a vector in bits, and the most rows of tiles of fewer vectors."""
 
     rows: int
     vectors: int
     bits: int
+    narrow_rows: int
 
 
 #: Rows and vectors. The largest tile of the product C = A B by architecture and bits of a vector. Accumulators, a row of
 #: B's vectors and one broadcast must fit the registers (16 on x86-64 without AVX-512, otherwise 32); fewer accumulators
-#: would not hide the latency of a multiply-add. Those of 128 bits were not measured; tests/test_tiles.py counts the
+#: would not hide the latency of a multiply-add. With 512 bits, six rows are 1.02 to 1.13 times as fast as four if B does not
+#: fit L1, most for 9 rows (two tiles instead of three); tiles of fewer vectors have at most four, because each shape takes
+#: time to compile. Those of 128 bits were not measured; tests/test_tiles.py counts the
 #: instructions of all.
 TILES = {
-    ("x86-64", 512): TileShape(4, 4, 512),
-    ("x86-64", 256): TileShape(6, 2, 256),
-    ("x86-64", 128): TileShape(4, 2, 128),
-    ("aarch64", 128): TileShape(6, 4, 128),
+    ("x86-64", 512): TileShape(6, 4, 512, 4),
+    ("x86-64", 256): TileShape(6, 2, 256, 6),
+    ("x86-64", 128): TileShape(4, 2, 128, 4),
+    ("aarch64", 128): TileShape(6, 4, 128, 6),
 }
 
 #: Vectors. A multiply-add takes 4 cycles and two begin in each: a tile of few rows, whose sums would wait for one another,
@@ -77,6 +80,9 @@ MIN_PRODUCT_ROWS = 2.2
 #: Multiply-adds. Time of synchronisation in a split time step: 0.9 us for a single sequence, where only the product is
 #: split, and 2.8 us for several sequences, where the rows of the gates are split too.
 SPLIT_STEP_COST = 50_000, 150_000
+#: Multiply-adds. The same where threads compute units of their own and wait once: 0.5 us for the hand-over, and as long
+#: again to read the states that another core has written.
+UNITS_STEP_COST = 100_000
 #: Multiply-adds. Minimum work of a thread's slice of a split step: 0.5 us.
 MIN_SLICE_WORK = 25_000
 #: Units. In layers with at least this number, each gate is packed by itself, so that threads can compute units of their own

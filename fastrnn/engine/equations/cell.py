@@ -20,7 +20,13 @@ from fastrnn.engine.equations.trace import GIVEN, Definition, trace
 from fastrnn.engine.equations.unit_loop import for_each_unit
 from fastrnn.engine.kernels.activations import ACTIVATIONS, ROWWISE, name_of, resolve
 from fastrnn.engine.kernels.vecmath import activate_backward_row, activate_row
-from fastrnn.engine.recurrence.contract import Traits, UnrollableCell, step_backward, step_forward
+from fastrnn.engine.recurrence.contract import (
+    Traits,
+    UnrollableCell,
+    step_backward,
+    step_forward,
+    unit_range,
+)
 from fastrnn.engine.runtime import jit, views
 from fastrnn.registry import choices
 
@@ -254,6 +260,7 @@ def bodies_of(text: str, label: str) -> dict[str, Callable]:
         **KERNEL_NAMES,
         **{name: getattr(views, name) for name in ("fill", "part", "plane", "segment")},
         "for_each_unit": for_each_unit,
+        "unit_range": unit_range,
         "activate_row": activate_row,
         "activate_backward_row": activate_backward_row,
         "__name__": __name__,

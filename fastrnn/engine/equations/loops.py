@@ -225,9 +225,11 @@ def _assembled(
         once = [*_places(w, once), *once]
     head = [
         f"def {name}{inspect.signature(stub)}:",
-        "    u = cell.n_units" if units is None else f"    u = {units}",
-        "    first = step.first" if units is None else "    first = 0",
-        "    n = step.n_units" if units is None else f"    n = {units}",
+        *_indented(
+            ["u = cell.n_units", "first, n = unit_range(cell, step)"]
+            if units is None
+            else [f"u = {units}", "first = 0", f"n = {units}"]
+        ),
         *_indented(once),
     ]
     for condition, lines in blocks.items():

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn.engine.kernels.micro_kernel import (
+    NARROW_ROWS,
     ROWS,
     VECTOR_BITS,
     VECTORS,
@@ -80,7 +81,8 @@ def _gemm(zero, a, b, c, d, m, n, k):
         i = 0
         while i < m:
             # A tile of few rows is limited by the loads of B, or its sums wait: two tiles share the last rows evenly.
-            rows = smaller(ROWS, m - i) if m - i <= ROWS or m - i >= 2 * ROWS else (m - i + 1) // 2
+            most = ROWS if vectors == VECTORS else NARROW_ROWS
+            rows = smaller(most, m - i) if m - i <= most or m - i >= 2 * most else (m - i + 1) // 2
             tile(
                 zero,
                 (rows - 1) * 2 * VECTORS + shape,

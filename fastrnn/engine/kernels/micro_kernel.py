@@ -7,7 +7,7 @@ fused multiply-adds.
 =============  =====================  ==================  ====================
 host           vector (float32)       tile                accumulators
 =============  =====================  ==================  ====================
-AVX-512        16 lanes (512 bit)     4 rows x 4 vectors  16 of 32 registers
+AVX-512        16 lanes (512 bit)     6 rows x 4 vectors  24 of 32 registers
 AVX2 + FMA     8 lanes (256 bit)      6 rows x 2 vectors  12 of 16 registers
 AArch64        4 lanes (128 bit)      6 rows x 4 vectors  24 of 32 registers
 anything else  4 lanes (128 bit)      4 rows x 2 vectors  8 of 16 registers
@@ -33,6 +33,7 @@ from fastrnn.engine.runtime.jit import body_of
 from fastrnn.engine.tuning import MIN_SUMS, TILES, TileShape
 
 __all__ = [
+    "NARROW_ROWS",
     "ROWS",
     "VECTORS",
     "VECTOR_BITS",
@@ -103,7 +104,7 @@ def _target_bits() -> int:
     return symbols.x86_vector_bits(config.CPU_NAME or symbols.get_host_cpu_name(), features)
 
 
-ROWS, VECTORS, VECTOR_BITS = choose_tile(
+ROWS, VECTORS, VECTOR_BITS, NARROW_ROWS = choose_tile(
     platform.machine(), _target_bits(), os.environ.get("FASTRNN_VECTOR_BITS")
 )
 
@@ -280,7 +281,7 @@ def tile(typingctx, zero, shape, a, b, c, d, k, tail):
         A number whose type is the dtype.
     shape : int
         ``(rows - 1) * 2 * VECTORS + 2 * (vectors - 1) + masked``. Every shape is a case of one switch. Unmasked cases exist
-        only for full panels; a narrower panel always uses the masked case.
+        only for full panels; a narrower panel always uses the masked case, and has tiles of at most `NARROW_ROWS`.
     a, b, c, d : Strided
         Rows of B, C and D are contiguous. ``d.at == 0`` means zeros.
     k : int
@@ -296,7 +297,7 @@ def tile(typingctx, zero, shape, a, b, c, d, k, tail):
         done = builder.append_basic_block("done")
         cases = builder.switch(args[1], done)
         for rows in range(1, ROWS + 1):
-            for vectors in range(1, VECTORS + 1):
+            for vectors in range(1 if rows <= NARROW_ROWS else VECTORS, VECTORS + 1):
                 for masked in (0, 1):
                     if not masked and vectors < VECTORS and VECTOR_BITS > 128:
                         continue

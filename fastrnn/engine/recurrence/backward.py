@@ -204,8 +204,8 @@ def backward_rows(args, k, i):
                     extra=extra,
                     d_extra=gradients.extra,
                     scratch=buffers.scratch,
-                    first=0,
-                    n_units=n_units,
+                    first=None,
+                    n_units=None,
                 )
                 split_backward(team, 1 if settings["n_extra"] else slices, cell, phase, step)
                 if recurrent:

@@ -27,10 +27,20 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import types
 
-from fastrnn.engine.runtime.jit import stub
+from fastrnn.engine.runtime.jit import body_of, stub
 
-__all__ = ["Backward", "Forward", "Traits", "UnrollableCell", "step_backward", "step_forward", "traits"]
+__all__ = [
+    "Backward",
+    "Forward",
+    "Traits",
+    "UnrollableCell",
+    "step_backward",
+    "step_forward",
+    "traits",
+    "unit_range",
+]
 
 
 class Traits(NamedTuple):
@@ -95,8 +105,8 @@ class Forward(NamedTuple):
         Scratch memory of the body.
     save : int
         Whether the body must write `saved`.
-    first, n_units : int
-        The first unit to compute, and the number of units.
+    first, n_units : int or None
+        The first unit to compute, and the number of units; None for all units. See `unit_range`.
     """
 
     z: np.ndarray
@@ -108,8 +118,8 @@ class Forward(NamedTuple):
     extra: np.ndarray
     scratch: np.ndarray
     save: int
-    first: int
-    n_units: int
+    first: int | None = None
+    n_units: int | None = None
 
 
 class Backward(NamedTuple):
@@ -129,7 +139,7 @@ class Backward(NamedTuple):
         In phase 0 of a cell with late groups: gradient of the late operand.
     d_extra : (n_extra * n_units,) array
         Gradient of `extra`, to which the body adds.
-    first, n_units : int
+    first, n_units : int or None
         As in `Forward`.
     """
 
@@ -143,8 +153,8 @@ class Backward(NamedTuple):
     extra: np.ndarray
     d_extra: np.ndarray
     scratch: np.ndarray
-    first: int
-    n_units: int
+    first: int | None = None
+    n_units: int | None = None
 
 
 class UnrollableCell:
@@ -193,6 +203,19 @@ def step_backward(cell, phase, step):
         1 if there are late products, then 0.
     step : Backward
     """
+
+
+def unit_range(cell, step):
+    """The first unit that a body computes, and the number of units."""
+    return (0, cell.n_units) if step.first is None else (step.first, step.n_units)
+
+
+@body_of(unit_range)
+def _unit_range(cell, step):
+    # The type says whether all units are computed, so that the compiler knows that the first is 0.
+    if step.types[step.fields.index("first")] == types.none:
+        return lambda cell, step: (0, cell.n_units)
+    return lambda cell, step: (step.first, step.n_units)
 
 
 def traits(cell: NamedTuple) -> Traits:

@@ -204,8 +204,8 @@ def forward_rows(args, k, i):
                 extra=extra,
                 scratch=buffers.scratch,
                 save=settings["save"],
-                first=0,
-                n_units=n_units,
+                first=None,
+                n_units=None,
             )
             if settings["by_units"]:
                 step_by_units(team, cell, batch, UnitStep(weights, buffers.x, buffers.z, out, span, s), step)

@@ -223,7 +223,11 @@ def slice_count(cell: Any, n_batch: int, n_steps: int, n_inputs: int, n_threads:
     if n < 2:
         return 1
     own, shared = max(tuning.MIN_PRODUCT_ROWS, -(-n_batch // n)), max(tuning.MIN_PRODUCT_ROWS, n_batch) / n
-    return n if (own - shared) * weights > tuning.SPLIT_STEP_COST[min(n_batch, 2) - 1] else 1
+    cost = tuning.SPLIT_STEP_COST[min(n_batch, 2) - 1]
+    # As in `_sizes`, but for float32, and without regard to dropout.
+    if gates_apart(cell, np.float32) and slices_are_even(cell.n_units, n, np.float32):
+        cost = min(cost, tuning.UNITS_STEP_COST)
+    return n if (own - shared) * weights > cost else 1
 
 
 def needs_one_thread(cell: Any, n_batch: int, n_steps: int, n_inputs: int, n_threads: int | None) -> bool:

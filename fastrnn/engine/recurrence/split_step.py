@@ -196,42 +196,43 @@ class UnitStep(NamedTuple):
     s: int
 
 
+@inlined
+def _input_columns(settings, weights, g, first, inputs, z):
+    """``z = b + x @ W`` for all columns of `z`, which are those of gate `g` from unit `first` on."""
+    size, n_inputs, width = settings["kernel_size"], settings["n_inputs"], z.shape[1]
+    kernel = segment(weights, settings["kernel"] + g * size + first * n_inputs, size - first * n_inputs)
+    bias = matrix(weights, settings["bias"] + g * settings["n_units"] + first, 1, width)
+    product(inputs, kernel, width, z, block(bias, 0, 1, 0, width))
+
+
+@inlined
+def _recurrent_columns(settings, weights, g, first, h, step):
+    """``z += h @ U``, or ``hu = b + h @ U``, for columns of gate `g` as many as `step` has units, from `first` on."""
+    size, n_units, n = settings["recurrent_size"], settings["n_units"], step.n_units
+    kernel = segment(
+        weights, settings["recurrent_kernel"] + g * size + first * n_units, size - first * n_units
+    )
+    column, n_rows = g * n_units + first, step.z.shape[0]
+    target = start = block(step.z, 0, n_rows, column, n)
+    if settings["split"]:
+        target = block(step.hu, 0, n_rows, column, n)
+        start = block(matrix(weights, settings["recurrent_bias"] + column, 1, n), 0, 1, 0, n)
+    product(h, kernel, n, target, start)
+
+
 @jit(inner=True)
 def _units_slice(arguments, at, k):
     cell, batch, at_hand, inputs, step = fetch(arguments, at)
     settings, weights = batch.settings, at_hand.weights
-    u, n_inputs = settings["n_units"], settings["n_inputs"]
-    n_rows, width = step.z.shape[0], step.z.shape[1]
-    first, end = _column_range(u, k, settings["n_slices"], step.z.itemsize)
-    n = end - first
+    n_rows, n_states = step.z.shape[0], step.states.shape[0]
+    first, end = _column_range(settings["n_units"], k, settings["n_slices"], step.z.itemsize)
+    n, depth = end - first, step.scratch.shape[0] // settings["n_slices"]
     before = flush_denormals()
-    h = planes(step.previous, 0, 0, n_rows, u)
-    for g in range(settings["n_gates"]):
-        column, size = g * u + first, settings["kernel_size"]
-        if inputs.shape[0] > 0:
-            # Panels of gate g, from unit `first` on.
-            kernel = segment(weights, settings["kernel"] + g * size + first * n_inputs, size - first * n_inputs)
-            product(
-                inputs,
-                kernel,
-                n,
-                block(at_hand.z, 0, inputs.shape[0], column, n),
-                block(matrix(weights, settings["bias"], 1, width), 0, 1, column, n),
-            )
-        target = start = block(step.z, 0, n_rows, column, n)
-        if settings["split"]:
-            target = block(step.hu, 0, n_rows, column, n)
-            start = block(matrix(weights, settings["recurrent_bias"], 1, width), 0, 1, column, n)
-        size = settings["recurrent_size"]
-        kernel = segment(weights, settings["recurrent_kernel"] + g * size + first * u, size - first * u)
-        product(h, kernel, n, target, start)
-    depth, n_states = step.scratch.shape[0] // settings["n_slices"], step.states.shape[0]
-    states = slab_columns(step.states, n_states, 0, n_rows, first, n)
     units = Forward(
         z=step.z,
         hu=step.hu,
         previous=slab_columns(step.previous, n_states, 0, n_rows, first, n),
-        states=states,
+        states=slab_columns(step.states, n_states, 0, n_rows, first, n),
         saved=step.saved,
         operand=step.operand,
         extra=step.extra,
@@ -240,11 +241,17 @@ def _units_slice(arguments, at, k):
         first=first,
         n_units=n,
     )
+    h = planes(step.previous, 0, 0, n_rows, settings["n_units"])
+    for g in range(settings["n_gates"]):
+        if inputs.shape[0] > 0:
+            z = block(at_hand.z, 0, inputs.shape[0], g * settings["n_units"] + first, n)
+            _input_columns(settings, weights, g, first, inputs, z)
+        _recurrent_columns(settings, weights, g, first, h, units)
     step_forward(cell, 0, units)
     if at_hand.out.shape[0] > 0:
         for r in range(n_rows):
             row = output_row(batch, at_hand.span.r0 + r, at_hand.s)
-            copy(plane(states, 0, r, n), part(at_hand.out, row, first, n))
+            copy(plane(units.states, 0, r, n), part(at_hand.out, row, first, n))
     restore_denormals(before)
 
 
