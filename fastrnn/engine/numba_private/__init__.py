@@ -11,7 +11,8 @@ private, may change in any release, and are imported only in this folder, which 
 `pipeline`     one round of optimisation instead of two, fewer passes, code that is only linked (Compiler, JITCodeLibrary,
                Flags, CPUTargetOptions, pass classes, cpu_target)
 `background`   LLVM's work in threads, without llvmlite's lock (llvmlite.binding.ffi, llvm_bindings, config)
-`front_end`    less work before LLVM (Lower, NativeLowering, register_pass, analysis, ir, postproc, transforms, utils)
+`front_end`    less work before LLVM (Lower, NativeLowering, register_pass, analysis, callconv,
+               ir, postproc, transforms, utils)
 `storage`      compiled functions as bytes (CompileResult, NumbaPickler, rtsys)
 `templates`    types of calls (AbstractTemplate, infer, infer_global, signature)
 `emit`         helpers of intrinsics (cgutils, data_model_manager)

@@ -12,15 +12,16 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from llvmlite import ir as llvm
 from numba import types
-from numba.core import ir, postproc, transforms, utils
+from numba.core import callconv, cgutils, ir, postproc, transforms, utils
 from numba.core.analysis import compute_cfg_from_blocks, compute_use_defs, must_use_alloca
 from numba.core.compiler_machinery import register_pass
 from numba.core.lowering import Lower
 from numba.core.registry import cpu_target
 from numba.core.typed_passes import NativeLowering
 
-__all__ = ["Lowering", "fewer_questions"]
+__all__ = ["InlinedLowering", "Lowering", "call_inlined", "fewer_questions"]
 
 
 class _ValuesInRegisters(Lower):
@@ -55,6 +56,58 @@ class _ValuesInRegisters(Lower):
             and all(home <= label and home in before.get(label, ()) for label in used.get(name, ()))
         }
         self._blk_local_varmap: dict[str, Any] = {}
+
+
+def _declared(context: Any, module: Any, fndesc: Any) -> Any:
+    """A function that is inlined wherever it is called; its arguments are whole values, not their hundred numbers."""
+    kind = context.call_conv.get_function_type(fndesc.restype, ())
+    arguments = [context.get_value_type(argument) for argument in fndesc.argtypes]
+    kind = llvm.FunctionType(kind.return_type, [*kind.args, *arguments])
+    function = cgutils.get_or_insert_function(module, kind, fndesc.mangled_name)
+    function.attributes.add("alwaysinline")
+    return function
+
+
+def call_inlined(context: Any, builder: Any, fndesc: Any, args: Any) -> Any:
+    """Emit a call of a function that was lowered by `InlinedLowering`, and return its result."""
+    if isinstance(fndesc.restype, types.Optional):
+        raise TypeError(f"{fndesc.qualname}() must not return None on some ways only")
+    function = _declared(context, builder.module, fndesc)
+    result, raised = (cgutils.alloca_once(builder, function.args[k].type.pointee) for k in (0, 1))
+    code = builder.call(function, [result, raised, *args])
+    done = (builder.icmp_signed("!=", code, ok) for ok in (callconv.RETCODE_OK, callconv.RETCODE_NONE))
+    with cgutils.if_unlikely(builder, builder.and_(*done)):
+        builder.store(builder.load(raised), builder.function.args[1])
+        builder.ret(code)
+    return context.get_returned_value(builder, fndesc.restype, builder.load(result))
+
+
+class _Inlined(_ValuesInRegisters):
+    """Lowers a function for `call_inlined`."""
+
+    def setup_function(self, fndesc: Any) -> None:
+        """Begin the function."""
+        self.function = _declared(self.context, self.module, fndesc)
+        self.entry_block = self.function.append_basic_block("entry")
+        self.builder = llvm.IRBuilder(self.entry_block)
+        self.call_helper = self.call_conv.init_call_helper(self.builder)
+
+    def extract_function_arguments(self) -> Any:
+        """The values of the arguments."""
+        self.fnargs = self.function.args[2:]
+        return self.fnargs
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class InlinedLowering(NativeLowering):
+    """`Lowering` of a function that is inlined wherever it is called."""
+
+    _name = "fastrnn_inlined_lowering"
+
+    @property
+    def lowering_class(self) -> type[Lower]:
+        """The class that lowers a function."""
+        return _Inlined
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)

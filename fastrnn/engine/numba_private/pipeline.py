@@ -22,7 +22,7 @@ from numba.extending import lower_builtin
 
 from fastrnn.engine.numba_private import background
 from fastrnn.engine.numba_private.dispatcher import compiler_lock
-from fastrnn.engine.numba_private.front_end import Lowering, fewer_questions
+from fastrnn.engine.numba_private.front_end import InlinedLowering, Lowering, call_inlined, fewer_questions
 from fastrnn.engine.numba_private.redirect import Redirect
 from fastrnn.engine.numba_private.templates import AbstractTemplate, infer, infer_global, signature
 
@@ -148,7 +148,14 @@ class _Library(JITCodeLibrary):
 
 
 class _Part(_Library):
-    """Code that is only linked into kernels, and is not optimised or compiled separately."""
+    """Code that is only linked into kernels, and is not optimised or compiled separately.
+
+    It is called by `front_end.call_inlined` if it is `whole`.
+    """
+
+    def __init__(self, codegen: Any, name: str, counts: bool) -> None:
+        super().__init__(codegen, name, counts)
+        self.whole = not counts
 
     def finalize(self) -> None:
         self._link_parts()
@@ -174,9 +181,10 @@ class Pipeline(Compiler):
         """Return the passes; functions that make no arrays do not need passes for array expressions and closures."""
         managers = super().define_pipelines()
         if not self.state.flags.nrt:
+            lowering = InlinedLowering if isinstance(self.state.library, _Part) else Lowering
             for manager in managers:
                 manager.passes = [
-                    (Lowering, what) if kind is NativeLowering else (kind, what)
+                    (lowering, what) if kind is NativeLowering else (kind, what)
                     for kind, what in manager.passes
                     if kind.__name__ not in _UNUSED_PASSES
                 ]
@@ -248,6 +256,8 @@ def body_of(fn: Callable, options: dict[str, Any], literal: bool = False) -> Cal
         def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             part, first = parts[sig.args]
             context.active_code_library.add_linking_library(part.library)
+            if part.library.whole:
+                return call_inlined(context, builder, part.fndesc, args[first:])
             return context.call_internal(builder, part.fndesc, part.signature, args[first:])
 
         return pick
