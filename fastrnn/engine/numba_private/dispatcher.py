@@ -15,7 +15,7 @@ from numba.core.registry import CPUDispatcher
 from fastrnn.engine import tuning
 from fastrnn.engine.numba_private import background
 
-__all__ = ["Dispatcher", "address_of_code", "compiler_lock", "give_address", "settled"]
+__all__ = ["Dispatcher", "address_of_code", "compiler_lock", "give_address", "together"]
 
 #: The reentrant lock of Numba's compiler.
 compiler_lock = global_compiler_lock
@@ -59,7 +59,7 @@ _depth = 0
 
 
 @contextlib.contextmanager
-def settled() -> Iterator[None]:
+def _settled() -> Iterator[None]:
     """Have all code linked at the end of the outermost of these blocks, which is inside the compiler's lock."""
     global _depth
     _depth += 1
@@ -69,6 +69,13 @@ def settled() -> Iterator[None]:
         _depth -= 1
         if _depth == 0:
             background.settle()
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Compile several functions in this block, whose code is linked at its end."""
+    with compiler_lock, _garbage_left(), _settled():
+        yield
 
 
 class Dispatcher(CPUDispatcher):
@@ -85,7 +92,7 @@ class Dispatcher(CPUDispatcher):
     def compile(self, sig: Any) -> Any:
         """Compile or load the code for a tuple of argument types; it is kept in `overloads`."""
         # Numba takes its lock after registering listeners, which two threads must not do at the same time.
-        with self.guard(), compiler_lock, _garbage_left(), settled():
+        with self.guard(), together():
             return super().compile(sig)
 
     def add_overload(self, result: Any) -> None:

@@ -20,6 +20,7 @@ from numba.core.compiler_machinery import register_pass
 from numba.core.lowering import Lower
 from numba.core.registry import cpu_target
 from numba.core.typed_passes import NativeLowering
+from numba.core.types.functions import BaseFunction
 
 __all__ = ["InlinedLowering", "Lowering", "call_inlined", "fewer_questions"]
 
@@ -162,14 +163,18 @@ class _Questions:
         return when_needed
 
     def resolve(self, func: Any, args: tuple, kws: dict) -> Any:
-        """The signature of a call, of a function whose types are found by templates."""
-        ask = type(self.typing).resolve_function_type
-        if kws or (isinstance(func, types.Callable) and not isinstance(func, types.Function)):
-            return ask(self.typing, func, args, kws)
+        """The signature of a call of a builtin."""
+        ask = functools.partial(type(self.typing).resolve_function_type, self.typing)
+        return ask(func, args, kws) if isinstance(func, types.Callable) else self.kept(ask, func, args, kws)
+
+    def kept(self, ask: Callable, func: Any, args: tuple, kws: dict) -> Any:
+        """The answer ``ask(func, args, kws)``, which is asked once."""
+        if kws:
+            return ask(func, args, kws)
         key = id(func), *map(id, args)
         if key in self._signatures:
             return self._signatures[key][2]
-        found = ask(self.typing, func, args, kws)
+        found = ask(func, args, kws)
         if found is not None:
             self._signatures[key] = func, args, found
         return found
@@ -207,6 +212,14 @@ def _rec_list_vars(self: Any, value: Any) -> list[Any]:
     return found
 
 
+_get_call_type = BaseFunction.get_call_type
+
+
+def _kept_call_type(self: Any, context: Any, args: tuple, kws: dict) -> Any:
+    """The signature of a call of a function whose types are found by templates."""
+    return _questions.kept(lambda func, args, kws: _get_call_type(func, context, args, kws), self, args, kws)
+
+
 _process = postproc.PostProcessor.run
 
 
@@ -223,6 +236,7 @@ def _run_when_needed(self: Any, emit_dels: bool = False, extend_lifetimes: bool 
 
 #: What takes the place of parts of Numba's compiler meanwhile.
 _REPLACED = (
+    (BaseFunction, "get_call_type", _kept_call_type),
     (ir.Inst, "_rec_list_vars", _rec_list_vars),
     (postproc.PostProcessor, "run", _run_when_needed),
     (utils, "pysignature", functools.cache(utils.pysignature)),

@@ -26,13 +26,14 @@ from fastrnn.engine.numba_private.front_end import InlinedLowering, Lowering, ca
 from fastrnn.engine.numba_private.redirect import Redirect
 from fastrnn.engine.numba_private.templates import AbstractTemplate, infer, infer_global, signature
 
-__all__ = ["FewPasses", "Pipeline", "body_of", "is_ours"]
+__all__ = ["SYMBOLS", "FewPasses", "Pipeline", "body_of", "is_ours"]
 
 #: Whether Numba's pass managers are supported here; older releases use two rounds of optimisation.
 ONE_ROUND = numba.version_info.short >= (0, 62)
 
 #: Passes for what no function of this package has, by name: releases differ in where they are.
 _UNUSED_PASSES = {
+    "AnnotateTypes",
     "DumpParforDiagnostics",
     "FindLiterallyCalls",
     "InlineClosureLikes",
@@ -55,6 +56,10 @@ def is_ours(fn: Callable) -> bool:
 def _nothing() -> bytes:
     """A module without functions."""
     return parse_assembly("").as_bitcode()
+
+
+#: How the symbols of functions begin that are compiled by themselves (see `runtime.linking`).
+SYMBOLS = "fastrnn_"
 
 
 class _Library(JITCodeLibrary):
@@ -133,7 +138,10 @@ class _Library(JITCodeLibrary):
             self._codegen.set_env(name, environment)
 
     def _finalize_final_module(self) -> None:
-        if not background.pending(self):
+        if not background.pending(self) and any(
+            function.is_declaration and function.name.startswith(SYMBOLS)
+            for function in self._final_module.functions
+        ):
             background.settle()  # the code may refer to what is being made
         super()._finalize_final_module()
 

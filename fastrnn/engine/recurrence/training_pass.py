@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from fastrnn.engine.kernels.packing import Weights, matrices_of, pack_rows
-from fastrnn.engine.recurrence.backward import backward_pass
-from fastrnn.engine.recurrence.forward import forward_pass
+from fastrnn.engine.kernels.packing import Weights, matrices_of, pack_piece, pack_rows
+from fastrnn.engine.recurrence.backward import BackwardArguments, backward_pass, backward_piece
+from fastrnn.engine.recurrence.forward import ForwardArguments, forward_pass, forward_piece
+from fastrnn.engine.recurrence.call_list import compile_together
 from fastrnn.engine.recurrence.plans import (
     BackPlan,
     Options,
+    Plan,
     dense_plan,
     is_long,
     needs_one_thread,
@@ -26,6 +28,7 @@ from fastrnn.engine.recurrence.rows import needed_backward, needed_forward
 from fastrnn.engine.recurrence.run import contiguous_rows
 from fastrnn.engine.recurrence.unrolled import suited
 from fastrnn.engine.runtime.handover import ALONE
+from fastrnn.engine.runtime.jit import PLAIN
 from fastrnn.engine.runtime.launch import launching
 from fastrnn.engine.runtime.memory import nothing, pool, recycler
 
@@ -88,6 +91,7 @@ class TrainingPass:
         self._no_masks, self._no_rows = nothing(dtype, 1), nothing(dtype, 2)
         self._launch = launching(needed_forward(True, sequences, False), dtype.itemsize)
         self._targets = _joined(gradients)
+        _compile(self.plan, self._matrices, dtype)
         #: By whether the gradient of the inputs is needed, and whether that of the outputs is given, and is time-major.
         self._back: dict[tuple[bool, bool, bool], tuple[BackPlan, launching]] = {}
 
@@ -189,6 +193,56 @@ class TrainingPass:
         if plan.options.time_major:
             return dx.reshape(n_steps, n_batch, n_inputs).transpose(1, 0, 2), d_state0
         return dx.reshape(n_batch, n_steps, n_inputs), d_state0
+
+
+#: The cells' classes and the types of numbers whose passes are compiled.
+_compiled: set[tuple[type, np.dtype]] = set()
+
+
+def _compile(plan: Plan, matrices: tuple[np.ndarray, ...], dtype: np.dtype) -> None:
+    """Compile both passes together, which takes less time than each at its first call."""
+    if PLAIN or (type(plan.cell), dtype) in _compiled:
+        return
+    one, two, three = (nothing(dtype, n) for n in (1, 2, 3))
+    forward = ForwardArguments(
+        team=None,
+        cell=plan.cell,
+        settings=plan.settings,
+        schedule=plan.schedule,
+        x=two,
+        state0=three,
+        packed=two,
+        masks=one,
+        states=three,
+        saved=two,
+        out=two,
+        final=three,
+        work=two,
+        borders=plan.blocks.borders,
+        firsts=plan.blocks.firsts,
+    )
+    backward = BackwardArguments(
+        team=None,
+        cell=plan.cell,
+        settings=plan.settings,
+        schedule=plan.schedule,
+        x=two,
+        packed=two,
+        masks=one,
+        states=three,
+        saved=two,
+        d_out=two,
+        d_final=three,
+        dx=two,
+        d_state0=three,
+        grads=two,
+        work=two,
+        borders=plan.blocks.borders,
+        firsts=plan.blocks.firsts,
+    )
+    packing = matrices, plan.packed.layout, two, plan.packed.n_slices
+    compile_together((forward_piece, forward), (backward_piece, backward), (pack_piece, packing))
+    _compiled.add((type(plan.cell), dtype))
 
 
 def _joined(gradients: Weights) -> list[tuple[int, np.ndarray]]:

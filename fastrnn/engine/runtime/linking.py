@@ -60,7 +60,9 @@ def _provider(dispatcher: Any, slot: Callable[[tuple], int] | None = None) -> Ca
     def provide(arguments: tuple) -> str:
         """Register the symbol for these argument types, and return it."""
         if arguments not in symbols:
-            symbol = "fastrnn_" + hashlib.sha256(repr((name, arguments)).encode()).hexdigest()[:32]
+            symbol = (
+                services.pipeline.SYMBOLS + hashlib.sha256(repr((name, arguments)).encode()).hexdigest()[:32]
+            )
             if slot is None:
                 services.dispatcher.give_address(
                     dispatcher,
@@ -362,7 +364,7 @@ def function_of(record: Any) -> Callable:
 
 def begin(kernels: Sequence[tuple[Any, tuple]]) -> None:
     """Compile functions given to `address`, each for arguments of these types, at the same time."""
-    with held(), services.dispatcher.compiler_lock, services.dispatcher.settled():
+    with held(), services.dispatcher.together():
         for kernel, kinds in kernels:
             kernel.symbol_for(kinds)
 
