@@ -13,8 +13,8 @@ from numpy.lib.stride_tricks import as_strided
 
 from fastrnn.engine.kernels.packing import Weights, matrices_of, pack_piece, pack_rows
 from fastrnn.engine.recurrence.backward import BackwardArguments, backward_pass, backward_piece
-from fastrnn.engine.recurrence.forward import ForwardArguments, forward_pass, forward_piece
 from fastrnn.engine.recurrence.call_list import compile_together
+from fastrnn.engine.recurrence.forward import ForwardArguments, forward_pass, forward_piece
 from fastrnn.engine.recurrence.plans import (
     BackPlan,
     Options,
