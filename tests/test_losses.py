@@ -300,6 +300,21 @@ def test_squared_error_kernel_matches_numpy(shape, weighted, layout, dtype, monk
     np.testing.assert_allclose(grad, expected[1], rtol=1e-5 if dtype is np.float32 else 1e-12, atol=1e-8)
 
 
+@pytest.mark.parametrize("size", [2, 400], ids=["small", "large"])
+def test_methods_of_a_subclass_of_the_squared_error_are_called(size):
+    class Cubed(losses.MeanSquaredError):
+        def values(self, y_true, y_pred):
+            return (np.abs(y_pred - y_true) ** 3).mean(-1)
+
+        def gradient(self, y_true, y_pred):
+            return 3 * (y_pred - y_true) ** 2 * np.sign(y_pred - y_true) / y_pred.shape[-1]
+
+    y, pred = np.zeros((size, 3)), np.full((size, 3), 2.0)
+    value, grad = Cubed().value_and_grad(y, pred)
+    assert value == pytest.approx(8)
+    np.testing.assert_allclose(grad, 12 / 3 / size)
+
+
 @pytest.mark.parametrize("layout", ["batch first", "time first"])
 def test_squared_error_does_not_depend_on_the_number_of_threads(layout, monkeypatch):
     monkeypatch.setattr(tuning, "LOSS_PIECE", 300)  # 9 pieces of 11 rows: not all of a size
