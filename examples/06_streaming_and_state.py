@@ -86,7 +86,7 @@ short = RNNRegressor(
     units=16, return_sequences=True, truncated_bptt_steps=100, max_iter=3, tol=None, random_state=0
 )
 short.fit(series[None, :-1, None], series[None, 1:])
-print(short.loss_curve_)
+print(np.round(short.loss_curve_, 3))
 
 # %%
 # Series of unequal length in stateful batches
@@ -97,4 +97,4 @@ many = [series[: 300 + 70 * i, None] for i in range(4)]
 batches = stateful_batches([s[:-1] for s in many], [s[1:] for s in many], batch_size=2, n_steps=50)
 network = Sequential([layers.GRU(8, stateful=True, return_sequences=True), layers.Dense(1)], seed=0)
 network.compile("adam", "mse")
-print(network.fit(batches, epochs=2, verbose=0).history["loss"])
+print(np.round(network.fit(batches, epochs=2, verbose=0).history["loss"], 3))
