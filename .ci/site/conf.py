@@ -7,6 +7,7 @@ import pkgutil
 import re
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -14,6 +15,7 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 from sphinx.errors import ExtensionError  # noqa: E402
+from sphinx_gallery import notebook  # noqa: E402
 
 import fastrnn  # noqa: E402
 
@@ -54,6 +56,35 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "abort_on_example_error": True,
 }
+
+
+_TABLE = re.compile(r"^(=+(?: +=+)+)\n(.+?)\n\1\n(.+?)\n\1$", re.M | re.S)
+_ROLE = re.compile(r":\w+:`~?([^`<]+)`")
+_LITERAL_BLOCK = re.compile(r"::\n\n((?: {4}.*(?:\n|\Z)|\n(?= {4}))+)")
+
+
+def _markdown_table(found: re.Match[str]) -> str:
+    spans = [slice(column.start(), column.end()) for column in re.finditer("=+", found[1])]
+    spans[-1] = slice(spans[-1].start, None)
+    rows: list[list[str]] = []
+    for line in [*found[2].split("\n"), *found[3].split("\n")]:
+        cells = [line[span].strip() for span in spans]
+        if cells[0] or not rows:
+            rows.append(cells)
+        else:  # the line goes on with the row before
+            rows[-1] = [f"{above} {cell}".strip() for above, cell in zip(rows[-1], cells, strict=True)]
+    rows.insert(1, ["---"] * len(spans))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def as_in_notebooks(text: str, *args: object) -> str:
+    """Text of a page for a notebook: sphinx-gallery leaves tables, roles and literal blocks as they are."""
+    text = _TABLE.sub(_markdown_table, text)
+    text = _LITERAL_BLOCK.sub(lambda found: f":\n\n```\n{dedent(found[1]).strip()}\n```\n", text)
+    return _rst2md(_ROLE.sub(r"``\1``", text), *args)
+
+
+_rst2md, notebook.rst2md = notebook.rst2md, as_in_notebooks
 
 
 def public_modules() -> list[str]:
