@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0, or 2 for invalid arguments.
+        The exit code: 0, 1 if nobody reads what is printed, or 2 for invalid arguments.
     """
     parser = argparse.ArgumentParser(prog="fastrnn", description="Recurrent networks on the CPU.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -63,12 +64,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command == "bench":
         return _bench(arguments)
     if arguments.command == "info":
+        return _info(arguments)
+    return _warmup(arguments)
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    try:
         if arguments.json:
             print(json.dumps(describe(), indent=1))
         else:
             show_versions()
-        return 0
-    return _warmup(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the program that reads has ended, as `head` does
+        # Python writes what is left at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
 
 
 def _warmup(arguments: argparse.Namespace) -> int:

@@ -86,6 +86,22 @@ def test_command_is_declared_and_refuses_what_it_does_not_know(capsys):
         assert "usage: fastrnn" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork, signals and limits of POSIX")
+def test_command_info_ends_quietly_where_the_reader_has_ended():
+    """As in ``fastrnn info | head -3``."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from fastrnn.command import main; raise SystemExit(main(['info']))"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(HANG_SECONDS) == 1
+
+
 def test_command_warmup_hands_its_options_on(monkeypatch, capsys):
     from fastrnn.estimators import warmup as module
 
