@@ -117,7 +117,7 @@ def _run_finite(x, words):
     return True
 
 
-@jit(few_passes=True)
+@jit
 def _run_out(state, x, words, out):
     _write_address(words, x, 2, words[0])
     _write_address(words, out, words[0], words[1])
