@@ -80,11 +80,11 @@ print(forecaster.predict_interval(conformal=intervals).round()[:3])
 # Many series, covariates, long series
 # ------------------------------------
 # ``examples/forecasting.py`` forecasts two years of airline passengers, each day of electricity demand with its temperature
-# known, and the 414 hourly series of M4, and draws them. Each takes less than three minutes on two cores; the second and
-# the third read files, see :mod:`fastrnn.datasets`.
+# known, and the 414 hourly series of M4, and draws them. Each takes less than three minutes on two cores; the second
+# downloads its series, the third reads files, see :mod:`fastrnn.datasets`.
 #
 # .. code-block:: bash
 #
 #    python examples/forecasting.py --series airline
-#    python examples/forecasting.py --series vic_elec --data FOLDER
+#    python examples/forecasting.py --series vic_elec
 #    python examples/forecasting.py --series m4_hourly --data FOLDER

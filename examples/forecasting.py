@@ -1,9 +1,10 @@
 """Forecasts of airline passengers, of electricity demand with known temperature, and of the hourly and weekly series of M4.
 
 Prints the errors and those of the seasonal naive forecast, and writes pictures of forecasts and of the backtest. Airline
-passengers come with the package; the other series are files in a folder, see `fastrnn.datasets`. Those of M4 are published
-as ``Dataset/Train/Hourly-train.csv``, ``Dataset/Test/Hourly-test.csv`` and so on at github.com/Mcompetitions/M4-methods, and
-go into its folder ``series``. Each example takes less than three minutes on two cores.
+passengers come with the package; the demand is read from --data, or from the folder that FASTRNN_DATA names, or is
+downloaded once (extra "data"). The series of M4 are files in such a folder: they are published as
+``Dataset/Train/Hourly-train.csv``, ``Dataset/Test/Hourly-test.csv`` and so on at github.com/Mcompetitions/M4-methods, and go
+into its folder ``series``. Each example takes less than three minutes on two cores.
 
 M4 takes the defaults and the length of the season, no other settings: on the hourly series their sMAPE is below that of the
 competition's winner.
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.datasets import DataNotFoundError, data_folder, load_airline, load_vic_elec
+from fastrnn.datasets import DataNotFoundError, data_folder, fetch_vic_elec, load_airline, load_vic_elec
 from fastrnn.forecasting import BacktestDisplay, ConformalIntervals, ForecastDisplay, RNNForecaster
 
 
@@ -66,7 +67,7 @@ def airline(out: Path, seed: int) -> None:
 
 def vic_elec(out: Path, seed: int, folder: Path | None) -> None:
     """Forecast each day of eight weeks at midnight; the quantiles are calibrated on the eight weeks before."""
-    series = load_vic_elec(folder)
+    series = load_vic_elec(folder) if folder else fetch_vic_elec()
     y, X = series.values[:, 0], series.values[:, 1:]
     last, before = len(y) - 56 * 48, len(y) - 112 * 48
     forecaster = RNNForecaster(
