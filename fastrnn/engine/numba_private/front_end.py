@@ -14,7 +14,7 @@ from typing import Any
 
 from llvmlite import ir as llvm
 from numba import types
-from numba.core import callconv, cgutils, ir, postproc, transforms, utils
+from numba.core import callconv, cgutils, ir, postproc, targetconfig, transforms, utils
 from numba.core.analysis import compute_cfg_from_blocks, compute_use_defs, must_use_alloca
 from numba.core.compiler_machinery import register_pass
 from numba.core.lowering import Lower
@@ -212,6 +212,12 @@ def _rec_list_vars(self: Any, value: Any) -> list[Any]:
     return found
 
 
+def _flag_values(self: Any) -> dict[str, Any]:
+    """The values of all compile flags, of which Numba makes a new table before each pass."""
+    given = self._values
+    return {name: given.get(name, option.default) for name, option in self.options.items()}
+
+
 _get_call_type = BaseFunction.get_call_type
 
 
@@ -237,6 +243,7 @@ def _run_when_needed(self: Any, emit_dels: bool = False, extend_lifetimes: bool 
 #: What takes the place of parts of Numba's compiler meanwhile.
 _REPLACED = (
     (BaseFunction, "get_call_type", _kept_call_type),
+    (targetconfig.TargetConfig, "values", _flag_values),
     (ir.Inst, "_rec_list_vars", _rec_list_vars),
     (postproc.PostProcessor, "run", _run_when_needed),
     (utils, "pysignature", functools.cache(utils.pysignature)),

@@ -121,12 +121,13 @@ class _Saved(NamedTuple):
 
 @linked
 @jit(inner=True)
-def backward_rows(args, k, i):
+def backward_rows(arguments, at, k, i):
     """The backward pass through all time steps of the sorted rows of block `i`.
 
     The first block of a thread writes its gradients to ``args.grads[k]``, the others add to them.
     """
     before = flush_denormals()
+    args = BackwardArguments(*fetch(arguments, at))
     team, cell, settings = args.team, args.cell, args.settings[0]
     n_steps = settings["n_steps"]
     n_units, n_gates, n_states, split, recurrent, late = sizes(cell, settings)
@@ -342,7 +343,7 @@ def _add_weight_gradients(team, batch, span, history, buffers, gradients, begun)
 def _backward_blocks(arguments, at, k):
     args = BackwardArguments(*fetch(arguments, at))
     for i in range(args.firsts[k], args.firsts[k + 1]):
-        backward_rows(args, k, i)
+        backward_rows(arguments, at, k, i)
 
 
 backward_piece = address(_backward_blocks)

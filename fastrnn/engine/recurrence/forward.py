@@ -143,9 +143,10 @@ def _input_products(team, batch, weights, bias, buffers, span):
 
 @linked
 @jit(inner=True)
-def forward_rows(args, k, i):
+def forward_rows(arguments, at, k, i):
     """Compute all time steps of the sorted rows of block `i`, with the memory of thread `k`."""
     before = flush_denormals()
+    args = ForwardArguments(*fetch(arguments, at))
     team, cell, settings = args.team, args.cell, args.settings[0]
     n_steps = settings["n_steps"]
     n_units, n_gates, n_states, split, recurrent, late = sizes(cell, settings)
@@ -253,7 +254,7 @@ def forward_rows(args, k, i):
 def _forward_blocks(arguments, at, k):
     args = ForwardArguments(*fetch(arguments, at))
     for i in range(args.firsts[k], args.firsts[k + 1]):
-        forward_rows(args, k, i)
+        forward_rows(arguments, at, k, i)
 
 
 #: Computes all blocks of thread k, for `handover` and `call_list`. Its arguments are `ForwardArguments`.
