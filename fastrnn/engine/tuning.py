@@ -179,7 +179,7 @@ MAX_PLANS, MAX_SCHEDULES = 512, 256
 MAX_UNDIVIDED_STEPS = 1 << 16
 #: Objects. Number of new ones between two garbage collections while code is compiled; Python's default is 700. The compiler
 #: makes millions and keeps them. Chosen, not measured.
-COLLECT_EVERY = 1_000_000
+COLLECT_EVERY = 600_000
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Loops that are generated from the equations of a cell
