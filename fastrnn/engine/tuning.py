@@ -114,8 +114,8 @@ LONG_WORK = 5_000_000_000
 # Prepared training steps
 
 #: Batches of an epoch. From this number on a fit by itself prepares its steps: a prepared step takes 50 us less, but its
-#: kernels take half a second to compile, once on a machine. Not the number of updates, so that training for some epochs gives
-#: bitwise the weights that longer training has after them.
+#: kernels take half a second to compile, once on a machine. Not the number of updates, so that training for some epochs
+#: gives bitwise the weights that longer training has after them.
 MIN_PREPARED_BATCHES = 8
 #: Bytes of inputs, states and gates. Larger batches take so much longer than Python's calls that they are not prepared, and
 #: their memory is not kept.
