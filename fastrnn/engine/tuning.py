@@ -117,12 +117,13 @@ LONG_WORK = 5_000_000_000
 #: kernels take half a second to compile, once on a machine. Not the number of updates, so that training for some epochs
 #: gives bitwise the weights that longer training has after them.
 MIN_PREPARED_BATCHES = 8
-#: Bytes of inputs, states and gates. Larger batches take so much longer than Python's calls that they are not prepared, and
-#: their memory is not kept.
+#: Bytes. Batches with larger inputs, states and gates take so much longer than Python's calls that they are not prepared,
+#: and their memory is not kept. Chosen, not measured.
 MAX_PREPARED_BYTES = 1 << 23
-#: Multiply-adds of the dense layer, which a prepared step computes without the micro-kernel.
+#: Multiply-adds. Largest work of the dense layer, which a prepared step computes without the micro-kernel. Chosen, not
+#: measured.
 MAX_PREPARED_HEAD = 100_000
-#: Multiply-adds of the forward passes of the updates that one call makes, about 20 ms, after which Ctrl-C is answered.
+#: Multiply-adds. Work of the forward passes of the updates that one call makes, about 20 ms, after which Ctrl-C is answered.
 MAX_UPDATES_WORK = 250_000_000
 
 # ---------------------------------------------------------------------------------------------------------------------
