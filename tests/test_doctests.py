@@ -38,6 +38,7 @@ NEEDED = {
     "plotting": ("matplotlib", "plot"),
     "axes_": ("matplotlib", "plot"),
     "Display": ("matplotlib", "plot"),
+    "import dask": ("dask", "dask"),
     "LocalCluster": ("distributed", "dask"),
     "import pandas": ("pandas", "frames"),
     "import polars": ("polars", "frames"),
