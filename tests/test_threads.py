@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
+import numpy as np
 import pytest
 
 from fastrnn.engine import tuning
 from fastrnn.engine.runtime import threads
 from fastrnn.engine.runtime.threads import parallel_region
-from tests.limits import eventually
+from tests.limits import HANG_SECONDS, eventually
 from tests.team_scripts import needs_fork, needs_jit, needs_two, run
 
 
@@ -174,6 +175,28 @@ def team(monkeypatch: pytest.MonkeyPatch) -> Iterator[threads._Team]:
     workers = list(made._workers)
     made.dismiss()
     assert eventually(lambda: not any(worker.thread.is_alive() for worker in workers))
+
+
+def test_worker_that_is_about_to_sleep_is_dismissed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = threads._Team()
+    looking, dismissed = threading.Event(), threading.Event()
+
+    def serve(state: np.ndarray, spins: int) -> bool:
+        if state[threads.STOP]:
+            return True
+        looking.set()
+        assert dismissed.wait(HANG_SECONDS)
+        return False  # as if it had looked before
+
+    monkeypatch.setattr(threads, "serve", serve)
+    worker = threads._Worker(made)
+    made._workers.append(worker)
+    assert looking.wait(HANG_SECONDS)
+    end = worker.thread.join
+    # Joined after the flags are read.
+    monkeypatch.setattr(worker.thread, "join", lambda timeout: (dismissed.set(), end(timeout)))
+    made.dismiss()
+    assert eventually(lambda: not worker.thread.is_alive())
 
 
 @needs_two

@@ -338,6 +338,7 @@ class _Team:
     def dismiss(self) -> None:
         """Stop the workers before the interpreter ends."""
         self.state[STOP] = 1
+        self.calls += 1  # before the flags are read: a worker that is about to sleep looks again
         for worker in self._workers:
             if worker.asleep:
                 worker.wake(-1, None)
