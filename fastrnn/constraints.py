@@ -54,7 +54,8 @@ def _axis(value: Any) -> Any:
 
 def _norms(w: np.ndarray, axis: Any) -> np.ndarray:
     axis = tuple(axis) if isinstance(axis, list) else axis
-    return np.sqrt(np.square(w).sum(axis=axis, keepdims=True))
+    result: np.ndarray = np.sqrt(np.square(w).sum(axis=axis, keepdims=True))
+    return result
 
 
 class MaxNorm(Constraint):
@@ -82,7 +83,8 @@ class MaxNorm(Constraint):
 
     def __call__(self, w: np.ndarray) -> np.ndarray:
         norms = _norms(w, self.axis)
-        return w * (np.clip(norms, 0, self.max_value) / (_EPSILON + norms))
+        result: np.ndarray = w * (np.clip(norms, 0, self.max_value) / (_EPSILON + norms))
+        return result
 
 
 class NonNeg(Constraint):
@@ -97,7 +99,8 @@ class NonNeg(Constraint):
     """
 
     def __call__(self, w: np.ndarray) -> np.ndarray:
-        return np.maximum(w, 0)
+        result: np.ndarray = np.maximum(w, 0)
+        return result
 
 
 class UnitNorm(Constraint):
@@ -156,7 +159,8 @@ class MinMaxNorm(Constraint):
     def __call__(self, w: np.ndarray) -> np.ndarray:
         norms = _norms(w, self.axis)
         desired = self.rate * np.clip(norms, self.min_value, self.max_value) + (1 - self.rate) * norms
-        return w * (desired / (_EPSILON + norms))
+        result: np.ndarray = w * (desired / (_EPSILON + norms))
+        return result
 
 
 max_norm, min_max_norm, non_neg, unit_norm = MaxNorm, MinMaxNorm, NonNeg, UnitNorm

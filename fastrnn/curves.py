@@ -57,10 +57,12 @@ def _interpolated_pr(tp: np.ndarray, fp: np.ndarray, n_positives: np.ndarray) ->
     both = (p[:-1] > 0) & (p[1:] > 0)
     growth = np.where(both, _ratio(p[:-1], p[1:]), 1.0)
     parts = slope * (tp[:-1] - tp[1:] + intercept * np.log(growth))
-    return _ratio(parts, np.broadcast_to(n_positives, parts.shape)).sum(axis=0)
+    result: np.ndarray = _ratio(parts, np.broadcast_to(n_positives, parts.shape)).sum(axis=0)
+    return result
 
 
 def _ratio(a: Any, b: Any) -> np.ndarray:
     """``a / b``, 0 where `b` is 0."""
     b = np.broadcast_to(b, np.shape(a))
-    return np.divide(a, b, out=np.zeros(np.shape(a)), where=b != 0)
+    result: np.ndarray = np.divide(a, b, out=np.zeros(np.shape(a)), where=b != 0)
+    return result

@@ -136,7 +136,8 @@ class Identity(Initializer):
     def __call__(self, shape: Any, dtype: Any = "float32", rng: Any = None) -> np.ndarray:
         if len(shape) != 2:
             raise ValueError(f"Identity initializes matrices only, got shape={tuple(shape)}")
-        return self.gain * np.eye(*shape, dtype=dtype)
+        result: np.ndarray = self.gain * np.eye(*shape, dtype=dtype)
+        return result
 
 
 class RandomNormal(Initializer):
@@ -156,7 +157,10 @@ class RandomNormal(Initializer):
         self.seed = check_seed(seed)
 
     def __call__(self, shape: Any, dtype: Any = "float32", rng: Any = None) -> np.ndarray:
-        return self._generator(rng).normal(self.mean, self.stddev, shape).astype(dtype, copy=False)
+        result: np.ndarray = (
+            self._generator(rng).normal(self.mean, self.stddev, shape).astype(dtype, copy=False)
+        )
+        return result
 
 
 class TruncatedNormal(RandomNormal):
@@ -171,7 +175,8 @@ class TruncatedNormal(RandomNormal):
 
     def __call__(self, shape: Any, dtype: Any = "float32", rng: Any = None) -> np.ndarray:
         values = truncated_normal(self._generator(rng), shape)
-        return (self.mean + self.stddev * values).astype(dtype, copy=False)
+        result: np.ndarray = (self.mean + self.stddev * values).astype(dtype, copy=False)
+        return result
 
 
 class RandomUniform(Initializer):
@@ -247,7 +252,8 @@ class VarianceScaling(Initializer):
             limit = math.sqrt(3 * variance)
             return uniform(rng, -limit, limit, shape, dtype)
         if self.distribution == "untruncated_normal":
-            return (math.sqrt(variance) * rng.standard_normal(shape)).astype(dtype, copy=False)
+            result: np.ndarray = (math.sqrt(variance) * rng.standard_normal(shape)).astype(dtype, copy=False)
+            return result
         return (math.sqrt(variance) / _TRUNCATED_STD * truncated_normal(rng, shape)).astype(dtype, copy=False)
 
 
@@ -364,7 +370,8 @@ class Orthogonal(Initializer):
         q, r = np.linalg.qr(normal)
         # With the signs of R's diagonal, Q is uniformly distributed over all such matrices.
         q *= np.sign(np.diagonal(r))
-        return (self.gain * (q.T if n_rows < n_columns else q).reshape(shape)).astype(dtype)
+        result: np.ndarray = (self.gain * (q.T if n_rows < n_columns else q).reshape(shape)).astype(dtype)
+        return result
 
 
 def _axes(value: Any, name: str) -> Any:

@@ -81,7 +81,8 @@ def uniform(rng: np.random.Generator, low: float, high: float, shape: Any, dtype
     drawn = rng.random(shape, dtype=dtype)
     drawn *= dtype.type(high - low)
     drawn += dtype.type(low)
-    return drawn
+    result: np.ndarray = drawn
+    return result
 
 
 def truncated_normal(rng: np.random.Generator, shape: Any) -> np.ndarray:
@@ -91,4 +92,5 @@ def truncated_normal(rng: np.random.Generator, shape: Any) -> np.ndarray:
     while outside.any():
         values[outside] = rng.standard_normal(int(outside.sum()))
         outside = np.abs(values) > 2
-    return values
+    result: np.ndarray = values
+    return result

@@ -72,7 +72,8 @@ class ExponentialDecay(LearningRateSchedule):
 
     def __call__(self, step: int) -> float:
         power = _progress(step, self.decay_steps, self.staircase)
-        return self.initial_learning_rate * self.decay_rate**power
+        result: float = self.initial_learning_rate * self.decay_rate**power
+        return result
 
 
 class InverseTimeDecay(ExponentialDecay):
@@ -98,7 +99,8 @@ class InverseTimeDecay(ExponentialDecay):
 
     def __call__(self, step: int) -> float:
         part = _progress(step, self.decay_steps, self.staircase)
-        return self.initial_learning_rate / (1 + self.decay_rate * part)
+        result: float = self.initial_learning_rate / (1 + self.decay_rate * part)
+        return result
 
 
 class PiecewiseConstantDecay(LearningRateSchedule):
@@ -177,7 +179,8 @@ class PolynomialDecay(LearningRateSchedule):
             steps *= max(1, math.ceil(step / steps))
         part = min(step / steps, 1.0)
         span = self.initial_learning_rate - self.end_learning_rate
-        return span * (1 - part) ** self.power + self.end_learning_rate
+        result: float = span * (1 - part) ** self.power + self.end_learning_rate
+        return result
 
 
 class CosineDecay(LearningRateSchedule):
@@ -232,10 +235,12 @@ class CosineDecay(LearningRateSchedule):
         start = self.initial_learning_rate
         if self.warmup_target is not None:
             if step <= self.warmup_steps:
-                return start + (self.warmup_target - start) * (step / max(self.warmup_steps, 1))
+                result: float = start + (self.warmup_target - start) * (step / max(self.warmup_steps, 1))
+                return result
             start, step = self.warmup_target, step - self.warmup_steps
         part = min(step / self.decay_steps, 1.0)
-        return start * ((1 - self.alpha) * 0.5 * (1 + math.cos(math.pi * part)) + self.alpha)
+        result = start * ((1 - self.alpha) * 0.5 * (1 + math.cos(math.pi * part)) + self.alpha)
+        return result
 
 
 class CosineDecayRestarts(LearningRateSchedule):
@@ -275,7 +280,8 @@ class CosineDecayRestarts(LearningRateSchedule):
             restarts = math.floor(math.log(1 - part * (1 - self.t_mul)) / math.log(self.t_mul))
             part = (part - (1 - self.t_mul**restarts) / (1 - self.t_mul)) / self.t_mul**restarts
         cosine = 0.5 * self.m_mul**restarts * (1 + math.cos(math.pi * part))
-        return self.initial_learning_rate * ((1 - self.alpha) * cosine + self.alpha)
+        result: float = self.initial_learning_rate * ((1 - self.alpha) * cosine + self.alpha)
+        return result
 
 
 _registry = Registry(

@@ -139,7 +139,8 @@ class Stream:
             x = self._checked(x)
         with self._lock:
             if self._run(x):
-                return self._output
+                result: np.ndarray = self._output
+                return result
         return self._step_some(x, None)
 
     def _step_some(self, x: Any, where: Any) -> np.ndarray:
@@ -160,7 +161,8 @@ class Stream:
                 )
             wanted = wanted & ~bad
         if not wanted.any():
-            return self._output
+            result: np.ndarray = self._output
+            return result
         idle = ~wanted
         x = x.copy()
         x[idle] = 0
@@ -170,7 +172,8 @@ class Stream:
             self._run(x)
             for array, before in kept:
                 array[idle] = before
-        return self._output
+        result = self._output
+        return result
 
     def _wanted(self, where: Any) -> np.ndarray:
         mask = np.asarray(where)

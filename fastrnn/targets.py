@@ -29,8 +29,10 @@ def as_predictions(y_pred: Any) -> np.ndarray:
     """`y_pred` as an array of float32 or float64; float16 is converted, because its squares overflow."""
     y_pred = np.asarray(y_pred)
     if y_pred.dtype == np.float16:
-        return y_pred.astype(np.float32)
-    return y_pred if y_pred.dtype.kind == "f" else y_pred.astype(np.float64)
+        result: np.ndarray = y_pred.astype(np.float32)
+        return result
+    result = y_pred if y_pred.dtype.kind == "f" else y_pred.astype(np.float64)
+    return result
 
 
 def align_targets(y_true: Any, y_pred: np.ndarray) -> np.ndarray:
@@ -51,7 +53,8 @@ def align_targets(y_true: Any, y_pred: np.ndarray) -> np.ndarray:
             )
         y_true = y_true.astype(y_pred.dtype)
     if y_true.shape == y_pred.shape:
-        return y_true
+        result: np.ndarray = y_true
+        return result
     if y_true.ndim == y_pred.ndim - 1 and y_pred.shape[-1] == 1:
         y_true = y_true[..., None]
     elif y_true.ndim == y_pred.ndim + 1 and y_true.shape[-1] == 1:
@@ -60,7 +63,8 @@ def align_targets(y_true: Any, y_pred: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"y has shape {y_true.shape}, the predictions have {y_pred.shape}: they must be equal"
         )
-    return y_true
+    result = y_true
+    return result
 
 
 def item_weights(
@@ -181,7 +185,8 @@ def one_hot_targets(y_true: Any, y_pred: np.ndarray, loss: str) -> np.ndarray:
             f"y has shape {y_true.shape}, the predictions have {y_pred.shape}: {loss} takes one-hot targets; "
             f"for integer classes use sparse_{loss}"
         )
-    return y_true.astype(y_pred.dtype, copy=False)
+    result: np.ndarray = y_true.astype(y_pred.dtype, copy=False)
+    return result
 
 
 def class_indices(y_true: Any, y_pred: np.ndarray, loss: str) -> np.ndarray:
@@ -196,7 +201,8 @@ def class_indices(y_true: Any, y_pred: np.ndarray, loss: str) -> np.ndarray:
             f"y has shape {y_true.shape}, the predictions have {y_pred.shape}: {loss} takes one integer "
             f"class for each item, shape {y_pred.shape[:-1]}{hint}"
         )
-    return y_true
+    result: np.ndarray = y_true
+    return result
 
 
 def class_targets(y_true: Any, y_pred: np.ndarray, loss: str, ignore_class: int | None = None) -> np.ndarray:
@@ -234,7 +240,8 @@ def class_targets(y_true: Any, y_pred: np.ndarray, loss: str, ignore_class: int 
         raise ValueError(
             f"y holds class {wrong}: with {n_classes} outputs, classes go from 0 to {n_classes - 1}"
         )
-    return y_true
+    result: np.ndarray = y_true
+    return result
 
 
 def weighted_sum(values: np.ndarray, factor: Any) -> float:
@@ -242,4 +249,5 @@ def weighted_sum(values: np.ndarray, factor: Any) -> float:
     if isinstance(factor, np.ndarray):
         total = float((values * factor).sum())
         return total if math.isfinite(total) else float(np.where(factor == 0, 0, values * factor).sum())
-    return float(np.add.reduce(values, axis=None)) * factor
+    result: float = float(np.add.reduce(values, axis=None)) * factor
+    return result

@@ -168,7 +168,8 @@ class _Check:
                 )
 
     def _run(self, x: Any, initial: Any = None, mask: Any = None, training: bool = False) -> list[Any]:
-        return self.layer.forward(x, mask=mask, training=training, initial_state=initial)[0]
+        result: list[Any] = self.layer.forward(x, mask=mask, training=training, initial_state=initial)[0]
+        return result
 
     # -- the checks
 
@@ -319,7 +320,8 @@ class _Check:
     def _views(self, starts: list[np.ndarray]) -> list[Any]:
         """The initial states in their nested layout, as views of the arrays of `starts`."""
         given = iter(starts)
-        return self._map(self.initial, lambda _: next(given))
+        result: list[Any] = self._map(self.initial, lambda _: next(given))
+        return result
 
     def _compare(
         self, name: str, array: np.ndarray, gradient: np.ndarray, value: Callable[[], float]

@@ -53,7 +53,7 @@ def text_to_word_sequence(
     return [word for word in text.split(split) if word]
 
 
-class Tokenizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+class Tokenizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg, misc]
     """Convert words or characters to integers, in decreasing order of their frequency.
 
     Index 0 is reserved for padding. The indices are Keras's: index 1 is the out-of-vocabulary token if `oov_token` is

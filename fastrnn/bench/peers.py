@@ -139,7 +139,8 @@ def torch_contenders(case: Case, counts: Sequence[int]) -> Iterator[Contender]:
             return loss
 
         def output(infer: Callable[[], Any] = infer) -> NDArray[Any]:
-            return infer().numpy().transpose(1, 0, 2)
+            result: NDArray[Any] = infer().numpy().transpose(1, 0, 2)
+            return result
 
         layer.train(case.kind == "training")
         run = infer if case.kind == "inference" else train
@@ -184,7 +185,7 @@ def keras_contenders(case: Case, counts: Sequence[int]) -> Iterator[Contender]:
         return
     # Without x64, JAX would silently compute a float64 network in float32.
     x64 = case.dtype == "float64"
-    jax.config.update("jax_enable_x64", x64)
+    jax.config.update("jax_enable_x64", x64)  # type: ignore[no-untyped-call]
     (x, y), valid = case.data(), case.valid()
     # A call accepts a mask; train_on_batch does not, so the mask is made from the inputs.
     masking = valid is not None and case.kind == "training"
@@ -210,7 +211,7 @@ def keras_contenders(case: Case, counts: Sequence[int]) -> Iterator[Contender]:
         def run() -> Any:
             return model.train_on_batch(x, y)
 
-    yield Contender("keras-jax", "all", run, output, lambda: jax.config.update("jax_enable_x64", x64))
+    yield Contender("keras-jax", "all", run, output, lambda: jax.config.update("jax_enable_x64", x64))  # type: ignore[no-untyped-call]
 
 
 # --- JAX -----------------------------------------------------------------------------------------------------------
@@ -261,7 +262,7 @@ def jax_contenders(case: Case, counts: Sequence[int]) -> Iterator[Contender]:
     import jax.numpy as jnp
 
     x64 = case.dtype == "float64"
-    jax.config.update("jax_enable_x64", x64)
+    jax.config.update("jax_enable_x64", x64)  # type: ignore[no-untyped-call]
     x, y = (jnp.asarray(np.ascontiguousarray(a.transpose(1, 0, 2))) for a in case.data())
     valid = case.valid()
     share = mask = None
@@ -294,13 +295,13 @@ def jax_contenders(case: Case, counts: Sequence[int]) -> Iterator[Contender]:
     def run_training() -> Any:
         nonlocal weights
         weights, value = train(weights, x, y)
-        return jax.block_until_ready((weights, value))
+        return jax.block_until_ready((weights, value))  # type: ignore[no-untyped-call]
 
     def output() -> NDArray[Any]:
         return np.asarray(infer(weights, x)).transpose(1, 0, 2)
 
     run = run_inference if case.kind == "inference" else run_training
-    yield Contender("jax", "all", run, output, lambda: jax.config.update("jax_enable_x64", x64))
+    yield Contender("jax", "all", run, output, lambda: jax.config.update("jax_enable_x64", x64))  # type: ignore[no-untyped-call]
 
 
 # --- ONNX Runtime --------------------------------------------------------------------------------------------------
@@ -390,7 +391,8 @@ def onnxruntime_contenders(case: Case, counts: Sequence[int]) -> Iterator[Conten
         def output(run: Callable[[], Any] = run) -> NDArray[Any]:
             # (T, directions, B, H) -> (B, T, directions * H)
             y = run().transpose(2, 0, 1, 3)
-            return y.reshape(*y.shape[:2], -1)
+            result: NDArray[Any] = y.reshape(*y.shape[:2], -1)
+            return result
 
         yield Contender("onnxruntime", str(threads), run, output)
 

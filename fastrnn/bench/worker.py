@@ -95,10 +95,12 @@ class Worker:
         )
 
     def load(self, case: Case, most_threads: int) -> Loaded | None:
-        return self._ask("load", case, most_threads)
+        result: Loaded | None = self._ask("load", case, most_threads)
+        return result
 
     def block(self) -> float:
-        return self._ask("block")
+        result: float = self._ask("block")
+        return result
 
     def _ask(self, *request: Any) -> Any:
         assert self.process.stdin is not None

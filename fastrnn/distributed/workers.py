@@ -89,7 +89,7 @@ def _serve(
     async def passed_on(arguments: Any) -> Any:
         answer = loop.create_future()
         requests.put((arguments, answer))
-        return {"answer": to_serialize(await answer)}
+        return {"answer": to_serialize(await answer)}  # type: ignore[no-untyped-call]
 
     def reply(answer: asyncio.Future[Any], value: _Answer) -> None:
         if not answer.done():  # it is if the connection was closed
@@ -220,7 +220,8 @@ class Workers:
         except BaseException:
             asked.cancel()
             raise
-        return asked.result()
+        result: list[Any] = asked.result()
+        return result
 
     def look(self) -> None:
         """Log which workers were lost or came since the last look."""
@@ -336,7 +337,7 @@ class Workers:
 
         if place is None:
             return None
-        (address, name), sent = place, to_serialize(arguments)
+        (address, name), sent = place, to_serialize(arguments)  # type: ignore[no-untyped-call]
         if address not in self._direct:
             self._direct[address] = await self._reachable(address)
         try:
@@ -346,7 +347,8 @@ class Workers:
                 found = await self.client.scheduler.proxy(worker=address, msg={"op": name, "arguments": sent})
         except OSError:
             return None
-        return found and found["answer"]
+        result: _Answer | None = found and found["answer"]
+        return result
 
     async def _reachable(self, address: str) -> bool:
         """Whether this process can connect to a worker; if not, the scheduler passes messages on."""

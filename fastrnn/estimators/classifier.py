@@ -25,7 +25,7 @@ __all__ = ["RNNClassifier"]
 
 @with_shared_documentation
 @dataclass(kw_only=True, eq=False, repr=False)
-class RNNClassifier(ClassifierMixin, BaseRNN):
+class RNNClassifier(ClassifierMixin, BaseRNN):  # type: ignore[misc]
     """Recurrent network that classifies sequences, or each of their time steps.
 
     Recurrent layers and a dense layer with a softmax (a sigmoid for two classes), trained on the cross-entropy.

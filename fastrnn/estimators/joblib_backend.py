@@ -13,7 +13,7 @@ from fastrnn.training.prepared import prepare_in_thread
 __all__ = ["FastRNNBackend"]
 
 
-class FastRNNBackend(ThreadingBackend):
+class FastRNNBackend(ThreadingBackend):  # type: ignore[misc]
     """Threads of this process that prepare the training steps of small networks.
 
     Importing the estimators registers it by the name "fastrnn". With it, whatever scikit-learn runs with `n_jobs` trains its

@@ -47,7 +47,8 @@ def of_classes(given: Any, n_classes: int) -> Loss:
     """The given loss for the targets of a classifier: one output for two classes, otherwise one for each class."""
     loss = losses.get(given)
     if n_classes == 2 or isinstance(loss, losses.SparseCategoricalCrossentropy):
-        return loss
+        result: Loss = loss
+        return result
     return OfClasses(loss)
 
 

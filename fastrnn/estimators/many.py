@@ -152,7 +152,8 @@ def _estimators(given: Any, n: int) -> Sequence[Any]:
         if not isinstance(one, BaseEstimator):
             name = f"estimator[{i}]" if isinstance(given, tuple) else "estimator"
             raise TypeError(f"{name}={one!r}: give an estimator, such as RNNRegressor()")
-    return given
+    result: Sequence[Any] = given
+    return result
 
 
 def _check(estimator: Any, item: _Item) -> None:

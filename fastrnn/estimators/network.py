@@ -115,9 +115,11 @@ def build(p: Any, n_features: int, batch_size: int) -> Sequential:
 def _optimizer(p: Any) -> Optimizer:
     """A new optimizer with the estimator's current settings."""
     if not isinstance(p.solver, str):
-        return copy.deepcopy(p.solver)
+        result: Optimizer = copy.deepcopy(p.solver)
+        return result
     more = {"momentum": 0.9, "nesterov": True} if p.solver == "sgd" else {}
-    return SOLVERS[p.solver](learning_rate=p.learning_rate_init, clipnorm=p.clipnorm, **more)
+    result = SOLVERS[p.solver](learning_rate=p.learning_rate_init, clipnorm=p.clipnorm, **more)
+    return result
 
 
 def compile_model(model: Sequential, p: Any) -> None:
@@ -172,7 +174,8 @@ def outputs(model: Sequential, X: Any, per_step: bool, row_states: RowStates | N
         row_states = RowStates(model.layers)
 
     def compute(x: Any, mask: Any) -> np.ndarray:
-        return model.run(Batch(x, None, None, mask), False).y
+        result: np.ndarray = model.run(Batch(x, None, None, mask), False).y
+        return result
 
     for batch, out in loop.outputs(model, data, compute, row_states=row_states, order=order):
         rows = batch.rows

@@ -27,7 +27,7 @@ _POSITIVE = Interval(Integral, 1, None, closed="left")
 _FRACTION = Interval(Real, 0, 1, closed="left")
 
 
-class _Kernel(HasMethods):
+class _Kernel(HasMethods):  # type: ignore[misc]
     def is_satisfied_by(self, val: Any) -> bool:
         return network.is_kernel(val)
 
@@ -37,11 +37,12 @@ class _Kernel(HasMethods):
 
 @functools.cache
 def _names(cls: type[BaseEstimator]) -> list[str]:
-    return cls._get_param_names()
+    result: list[str] = cls._get_param_names()
+    return result
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Parameters(BaseEstimator):
+class Parameters(BaseEstimator):  # type: ignore[misc]
     """The constructor's arguments that classifier and regressor share; scikit-learn reads them from the signature."""
 
     cell: Any = "lstm"

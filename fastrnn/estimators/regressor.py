@@ -23,7 +23,7 @@ __all__ = ["RNNRegressor"]
 
 @with_shared_documentation
 @dataclass(kw_only=True, eq=False, repr=False)
-class RNNRegressor(RegressorMixin, BaseRNN):
+class RNNRegressor(RegressorMixin, BaseRNN):  # type: ignore[misc]
     """Recurrent network that predicts numbers for sequences, or for each of their time steps.
 
     Recurrent layers and a linear dense layer, trained on the mean squared error.

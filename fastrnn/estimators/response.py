@@ -78,7 +78,8 @@ def read_labels(y: Any, x: X, per_step: bool) -> np.ndarray:
     if not per_step:
         check_consistent_length(x, labels)
     check_classification_targets(labels)
-    return labels
+    result: np.ndarray = labels
+    return result
 
 
 def targets_of(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -118,7 +119,8 @@ def read_numbers(y: Any, x: X, per_step: bool) -> np.ndarray:
         )
     if not per_step:
         check_consistent_length(x, y)
-    return y
+    result: np.ndarray = y
+    return result
 
 
 def row_weights(sample_weight: Any, x: X, per_step: bool) -> np.ndarray:
@@ -134,13 +136,15 @@ def row_weights(sample_weight: Any, x: X, per_step: bool) -> np.ndarray:
 
 def _weights(sample_weight: Any, x: X, per_step: bool) -> np.ndarray:
     if not per_step:
-        return _check_sample_weight(sample_weight, x, dtype=np.float64)
+        result: np.ndarray = _check_sample_weight(sample_weight, x, dtype=np.float64)
+        return result
     sample_weight = read_columnar(sample_weight, "sample_weight")
     if not isinstance(sample_weight, (Real, list, tuple, Ragged)):
         sample_weight = np.asarray(sample_weight)
     if not isinstance(sample_weight, Real) and np.ndim(next(iter(sample_weight))) > 0:
         rows = as_step_values(sample_weight, x, "sample_weight")
-        return check_array(rows, ensure_2d=False, dtype=np.float64, input_name="sample_weight").ravel()
+        result = check_array(rows, ensure_2d=False, dtype=np.float64, input_name="sample_weight").ravel()
+        return result
     weight = _check_sample_weight(sample_weight, x, dtype=np.float64)
     return np.repeat(weight, x.lengths if isinstance(x, Ragged) else x.shape[1])
 
@@ -150,7 +154,8 @@ def scaled_weights(weight: np.ndarray) -> np.ndarray:
     total = weight.sum()
     if not total > 0:
         raise ValueError("Sample weights must contain at least one non-zero number.")
-    return weight * (len(weight) / total)
+    result: np.ndarray = weight * (len(weight) / total)
+    return result
 
 
 def with_steps(x: X, per_step: bool, in_place: bool) -> tuple[X, Any]:

@@ -62,7 +62,8 @@ class InUnitsOfTargets(Loss):
 
     def _in_units(self, values: np.ndarray) -> np.ndarray:
         # In float64, because float32 would lose the differences from a large mean.
-        return values * self.scale + self.mean
+        result: np.ndarray = values * self.scale + self.mean
+        return result
 
     def targets(self, y_true: Any, y_pred: np.ndarray) -> np.ndarray:
         return self.loss.targets(self._in_units(align_targets(y_true, y_pred)), self._in_units(y_pred))
@@ -146,12 +147,14 @@ def _continued(before: StandardScaler, targets: np.ndarray, weight: np.ndarray |
 
 def _varies(scaler: StandardScaler) -> np.ndarray:
     """Mask of the outputs with a non-zero variance; StandardScaler divides the others by 1."""
-    return np.isclose(scaler.scale_, np.sqrt(scaler.var_), rtol=1e-6, atol=0)
+    result: np.ndarray = np.isclose(scaler.scale_, np.sqrt(scaler.var_), rtol=1e-6, atol=0)
+    return result
 
 
 def scaled(targets: np.ndarray, scaler: StandardScaler, dtype: str) -> np.ndarray:
     """Targets with zero mean and unit variance."""
-    return ((targets - scaler.mean_) / scaler.scale_).astype(dtype)
+    result: np.ndarray = ((targets - scaler.mean_) / scaler.scale_).astype(dtype)
+    return result
 
 
 def to_standard_units(layer: Any, before: StandardScaler | None, scaler: StandardScaler) -> None:

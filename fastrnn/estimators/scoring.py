@@ -86,7 +86,8 @@ class PerStepScorer:
         layout = steps.layout_of(X)
         if sample_weight is not None:
             params["sample_weight"] = row_weights(sample_weight, layout, True)
-        return self.scorer(steps, X, _typed(as_step_values(y, layout)), **params)
+        result: float = self.scorer(steps, X, _typed(as_step_values(y, layout)), **params)
+        return result
 
     def get_metadata_routing(self) -> MetadataRequest:
         """The scorer's own requests, see scikit-learn's guide to metadata routing."""
@@ -96,7 +97,7 @@ class PerStepScorer:
         return f"per_step({self.scoring!r})"
 
 
-class _Steps(BaseEstimator):
+class _Steps(BaseEstimator):  # type: ignore[misc]
     """A fitted estimator that returns its predictions for time steps as rows."""
 
     def __init__(self, estimator: Any) -> None:
@@ -161,7 +162,8 @@ def _as_rows(answers: Any, method: str) -> tuple[np.ndarray, Ragged]:
 def _is_real(answers: np.ndarray) -> np.ndarray:
     """True for predictions that are not padding, which is NaN, or None among text."""
     if answers.dtype == object:
-        return np.not_equal(answers, np.array(None))
+        result: np.ndarray = np.not_equal(answers, np.array(None))
+        return result
     return ~np.isnan(answers) if answers.dtype.kind == "f" else np.ones(answers.shape, bool)
 
 
@@ -201,7 +203,7 @@ def refuse_scorers_of_rows() -> None:
         frame = frame.f_back  # type: ignore[assignment]
 
 
-class _Answers(BaseEstimator):
+class _Answers(BaseEstimator):  # type: ignore[misc]
     """An estimator whose `predict` calls another method."""
 
     def __init__(self, estimator: Any, method: str, classes: Any) -> None:
@@ -219,7 +221,7 @@ class _Answers(BaseEstimator):
         columns = np.searchsorted(self.classes, known)
 
         def widened(part: np.ndarray) -> np.ndarray:
-            fill = _FILL[self.method](part.dtype)
+            fill = _FILL[self.method](part.dtype)  # type: ignore[no-untyped-call]
             out = np.full((*part.shape[:-1], len(self.classes)), fill, part.dtype)
             out[..., columns] = part
             # Padding stays padding.

@@ -133,7 +133,8 @@ class EstimatorStream:
             x = self._as_rows(x)
         with self._lock:
             self._stream.step(x, where)
-            return self._answer()
+            result: np.ndarray = self._answer()
+            return result
 
     def run(self, x: Any) -> np.ndarray:
         """Take several samples of each series.
@@ -165,7 +166,8 @@ class EstimatorStream:
             _check_feature_names(self.estimator, x, reset=False)
         x = np.asarray(x)
         if self._tokens:
-            return x.reshape(self.n_series) if x.size == self.n_series and x.ndim <= 2 else x
+            result: np.ndarray = x.reshape(self.n_series) if x.size == self.n_series and x.ndim <= 2 else x
+            return result
         shape = (self.n_series, self._n_features)
         ways: list[tuple[int, ...]] = [shape]
         if self.n_series == 1:
@@ -180,7 +182,8 @@ class EstimatorStream:
                 + " or ".join(str(way) for way in ways)
                 + f", as the estimator was fitted to {self._n_features} feature(s) and n_series={self.n_series}"
             )
-        return x.reshape(shape)
+        result = x.reshape(shape)
+        return result
 
     # ---- what a step returns
 
@@ -193,7 +196,8 @@ class EstimatorStream:
 
     def _numbers(self) -> np.ndarray:
         values = self._column if self.estimator._y_is_flat else self._out
-        return values.astype(self.estimator._y_dtype)
+        result: np.ndarray = values.astype(self.estimator._y_dtype)
+        return result
 
     def _two_probabilities(self) -> np.ndarray:
         np.subtract(self._ones, self._column, out=self._no)
@@ -201,10 +205,12 @@ class EstimatorStream:
         return self._both.copy()
 
     def _two_labels(self) -> np.ndarray:
-        return self.estimator.classes_[(self._column > 0.5).view(np.int8)]
+        result: np.ndarray = self.estimator.classes_[(self._column > 0.5).view(np.int8)]
+        return result
 
     def _labels(self) -> np.ndarray:
-        return self.estimator.classes_[self._out.argmax(1)]
+        result: np.ndarray = self.estimator.classes_[self._out.argmax(1)]
+        return result
 
     # ---- states
 

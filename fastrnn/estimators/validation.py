@@ -49,7 +49,8 @@ def split(p: Any, n_samples: int, classes: np.ndarray | None, rng: Any) -> tuple
 def _only_ones_of_their_class(classes: np.ndarray) -> np.ndarray:
     """Which samples have a class that no other has: they can't be divided, and are trained on."""
     _, index, counts = np.unique(classes, return_inverse=True, return_counts=True)
-    return counts[index] == 1
+    result: np.ndarray = counts[index] == 1
+    return result
 
 
 def _last_split(splitter: Any, n_samples: int, classes: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

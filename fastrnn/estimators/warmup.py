@@ -107,7 +107,8 @@ def _dtype(value: Any) -> str:
         name = str(value)
     if value is None or name not in DTYPES:
         raise ValueError(f"dtypes: {value!r} can't be used; {choices(name, DTYPES)}")
-    return name
+    result: str = name
+    return result
 
 
 def _numbers(dtype: str) -> np.ndarray:

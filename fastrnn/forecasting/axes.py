@@ -129,7 +129,8 @@ class StampAxis:
                 raise ValueError(
                     f"series {series} has the frequency {stamps.freqstr}, expected was {self.first.freqstr}: resample it"
                 )
-            return (stamps.asi8 - self.first.ordinal).astype(np.int64)
+            result: NDArray[Any] = (stamps.asi8 - self.first.ordinal).astype(np.int64)
+            return result
         if (stamps.tz is None) != (self.first.tz is None):
             raise ValueError(
                 f"series {series}: the stamp {stamps[0]} has {'no ' if stamps.tz is None else 'a '}time zone, unlike "
@@ -198,7 +199,10 @@ class StampAxis:
 def _skipped_by_clocks(stamps: Any, zone: str) -> NDArray[Any]:
     """Mask of local times that do not exist, because clocks of the zone were put forward; False for unknown zones."""
     try:
-        return stamps.tz_localize(zone, ambiguous=np.ones(len(stamps), bool), nonexistent="NaT").isna()
+        result: NDArray[Any] = stamps.tz_localize(
+            zone, ambiguous=np.ones(len(stamps), bool), nonexistent="NaT"
+        ).isna()
+        return result
     except (KeyError, OSError, ValueError):
         return np.zeros(len(stamps), bool)
 

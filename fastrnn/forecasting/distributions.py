@@ -56,7 +56,8 @@ class HorizonLoss(Loss):
     def values(self, y_true: NDArray[Any], y_pred: NDArray[Any]) -> NDArray[Any]:
         raw, z, scale, known = self._parts(y_true, y_pred)
         values = self.head.losses(z, raw, scale) * known
-        return values.sum(axis=-1) / values.dtype.type(self.head.horizon)
+        result: NDArray[Any] = values.sum(axis=-1) / values.dtype.type(self.head.horizon)
+        return result
 
     def gradient(self, y_true: NDArray[Any], y_pred: NDArray[Any]) -> NDArray[Any]:
         raw, z, scale, known = self._parts(y_true, y_pred)
@@ -87,12 +88,14 @@ class Head:
     def losses(self, z: NDArray[Any], raw: NDArray[Any], scale: NDArray[Any] | None) -> NDArray[Any]:
         """Loss of each step ahead, of the shape of z."""
         error = raw[..., 0] - z
-        return np.abs(error) if self.loss == "absolute_error" else error * error
+        result: NDArray[Any] = np.abs(error) if self.loss == "absolute_error" else error * error
+        return result
 
     def gradients(self, z: NDArray[Any], raw: NDArray[Any], scale: NDArray[Any] | None) -> NDArray[Any]:
         """Derivative of each step's loss with respect to its raw outputs."""
         error = raw - z[..., None]
-        return np.sign(error) if self.loss == "absolute_error" else 2 * error
+        result: NDArray[Any] = np.sign(error) if self.loss == "absolute_error" else 2 * error
+        return result
 
     def point(self, raw: NDArray[Any]) -> NDArray[Any]:
         """Point forecast of each step ahead."""
@@ -175,12 +178,14 @@ class NormalHead(Head):
     def ppf(self, p: Any, raw: NDArray[Any], scale: Any) -> NDArray[Any]:
         """Quantile function, in units of z; p is broadcast to the steps ahead."""
         mean, spread = self.parameters(raw.astype(np.float64))
-        return stats.norm.ppf(p, mean, spread)
+        result: NDArray[Any] = stats.norm.ppf(p, mean, spread)
+        return result
 
     def cdf(self, z: NDArray[Any], raw: NDArray[Any], scale: Any) -> NDArray[Any]:
         """Distribution function, in units of z."""
         mean, spread = self.parameters(raw.astype(np.float64))
-        return stats.norm.cdf(z, mean, spread)
+        result: NDArray[Any] = stats.norm.cdf(z, mean, spread)
+        return result
 
 
 class StudentTHead(NormalHead):
@@ -235,16 +240,18 @@ class PoissonHead(Head):
 
     def ratio(self, raw: NDArray[Any]) -> NDArray[Any]:
         """Mean in units of the scale."""
-        return np.logaddexp(raw[..., 0] + raw.dtype.type(self._offset), raw.dtype.type(0)) + raw.dtype.type(
-            1e-6
-        )
+        result: NDArray[Any] = np.logaddexp(
+            raw[..., 0] + raw.dtype.type(self._offset), raw.dtype.type(0)
+        ) + raw.dtype.type(1e-6)
+        return result
 
     def losses(self, z: Any, raw: Any, scale: Any) -> Any:
         mean, y = scale * self.ratio(raw), scale * z
         return (mean - y * np.log(mean) + special.gammaln(y + 1)).astype(raw.dtype)
 
     def _d_ratio(self, raw: NDArray[Any]) -> NDArray[Any]:
-        return special.expit(raw[..., 0] + raw.dtype.type(self._offset))
+        result: NDArray[Any] = special.expit(raw[..., 0] + raw.dtype.type(self._offset))
+        return result
 
     def gradients(self, z: Any, raw: Any, scale: Any) -> Any:
         ratio = self.ratio(raw)
@@ -269,7 +276,8 @@ class NegativeBinomialHead(PoissonHead):
 
     def shape_of(self, raw: NDArray[Any]) -> NDArray[Any]:
         """The parameter a; the variance decreases with a."""
-        return np.logaddexp(raw[..., 1], raw.dtype.type(0)) + raw.dtype.type(0.01)
+        result: NDArray[Any] = np.logaddexp(raw[..., 1], raw.dtype.type(0)) + raw.dtype.type(0.01)
+        return result
 
     def losses(self, z: Any, raw: Any, scale: Any) -> Any:
         mean, y, a = scale * self.ratio(raw), scale * z, self.shape_of(raw)

@@ -415,7 +415,8 @@ class RNNForecaster(ForecasterStates, Judging, Uncertainty, ForecasterParameters
     def _check_horizon(self, horizon: int | None) -> int:
         most = self._head.horizon
         if horizon is None:
-            return most
+            result: int = most
+            return result
         if (
             isinstance(horizon, bool)
             or not isinstance(horizon, (int, np.integer))

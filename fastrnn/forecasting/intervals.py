@@ -120,7 +120,8 @@ class ConformalIntervals:
     def _errors(self, s: BacktestSeries, levels: tuple[float, ...]) -> NDArray[Any]:
         """How far the truth is outside the bounds, in units of the scale; negative inside."""
         lower, upper = self._base(s, levels)
-        return np.maximum(lower - s.truth, s.truth - upper) / s.spread[:, None]
+        result: NDArray[Any] = np.maximum(lower - s.truth, s.truth - upper) / s.spread[:, None]
+        return result
 
     def apply(
         self, lower: NDArray[Any], upper: NDArray[Any], spread: Any

@@ -130,7 +130,8 @@ class _Moments:
         np.fill_diagonal(a, diagonal)
         # In units in which the diagonal is 1: the intercept of flat series would be too large beside the changes.
         unit = np.sqrt(diagonal)[:, None]
-        return linalg.solve(a / (unit * unit.T), self.both / unit, assume_a="pos") / unit
+        result: NDArray[Any] = linalg.solve(a / (unit * unit.T), self.both / unit, assume_a="pos") / unit
+        return result
 
     def error(self, weights: NDArray[Any]) -> float:
         """Sum of the squared errors of a solution."""

@@ -21,7 +21,7 @@ _FRACTION = Interval(Real, 0, 1, closed="left")
 
 
 @dataclass(eq=False, repr=False)
-class ForecasterParameters(BaseEstimator):
+class ForecasterParameters(BaseEstimator):  # type: ignore[misc]
     """The constructor's arguments, as fields of a dataclass; scikit-learn reads them from the signature."""
 
     horizon: int

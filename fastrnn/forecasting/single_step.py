@@ -125,7 +125,10 @@ def features_of_one(h: Any, t: int) -> NDArray[Any]:
         before = after
     out = np.concatenate(parts)
     out[out != out] = 0.0
-    return np.minimum(np.maximum(out, -LARGEST_FEATURE), LARGEST_FEATURE).astype(np.float32)[None]
+    result: NDArray[Any] = np.minimum(np.maximum(out, -LARGEST_FEATURE), LARGEST_FEATURE).astype(np.float32)[
+        None
+    ]
+    return result
 
 
 def _above_mean(h: Any, lag: int, t: int) -> float:

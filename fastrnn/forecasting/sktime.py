@@ -16,7 +16,7 @@ BaseForecaster: Any = extra("sktime.forecasting.base", "sktime").BaseForecaster
 __all__ = ["SktimeForecaster"]
 
 
-class SktimeForecaster(BaseForecaster):
+class SktimeForecaster(BaseForecaster):  # type: ignore[misc]
     """A forecaster with sktime's methods, for one series at a time.
 
     Parameters

@@ -261,7 +261,8 @@ class SeriesHistory:
         """Reference r for the steps `ahead` of `origins`, which are broadcast; NaN where it is undefined."""
         kind, lag = self.plan.references[r]
         if kind == "last":
-            return self._filled[0][origins] + np.zeros(np.shape(ahead))
+            result: NDArray[Any] = self._filled[0][origins] + np.zeros(np.shape(ahead))
+            return result
         if kind == "linear":
             assert self.plan.linear is not None
             return self.plan.linear(self._filled[0, : self.n], origins.ravel())
@@ -291,11 +292,13 @@ class SeriesHistory:
 
     def scale(self, origins: NDArray[Any]) -> NDArray[Any]:
         """Return the scales, of shape (n_origins,), in units of s."""
-        return self._scale[origins]
+        result: NDArray[Any] = self._scale[origins]
+        return result
 
     def choice(self, origin: int) -> Reference:
         """Return the reference that is used at an origin."""
-        return self.plan.references[self._choice[origin]]
+        result: Reference = self.plan.references[self._choice[origin]]
+        return result
 
     def targets(self, start: int, stop: int) -> NDArray[Any]:
         """Return z for the origins from `start` to `stop`: float32 of shape (n, horizon).
@@ -310,7 +313,8 @@ class SeriesHistory:
         origins = np.arange(start, stop)
         z = (future - self.base(origins)) / self._scale[start:stop, None]
         z[~self._trusted[start:stop]] = np.nan
-        return z.astype(np.float32)
+        result: NDArray[Any] = z.astype(np.float32)
+        return result
 
     def features(self, start: int, stop: int) -> NDArray[Any]:
         """Return the features at the steps from `start` to `stop`: float32 (n, n_features).
@@ -392,7 +396,8 @@ class SeriesHistory:
         if z.ndim == 3:
             base, scale = base[..., None], scale[..., None]
         s = base + scale * z.astype(np.float64)
-        return np.exp(s) if self.plan.log else s
+        result: NDArray[Any] = np.exp(s) if self.plan.log else s
+        return result
 
     def naive(self, origins: NDArray[Any], lag: int, effect: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return the seasonal naive forecasts in units of y, of shape (n_origins, horizon).
@@ -407,7 +412,8 @@ class SeriesHistory:
             s, last = s + effect[at], last + effect[origins][:, None]
         early = origins[:, None] + (self._ahead - seasons * lag) < 0
         s = np.where(early | np.isnan(s), last, s)
-        return np.exp(s) if self.plan.log else s
+        result: NDArray[Any] = np.exp(s) if self.plan.log else s
+        return result
 
     def values(
         self, start: int = 0, stop: int | None = None, effect: NDArray[Any] | None = None

@@ -92,7 +92,8 @@ class Uncertainty:
                 f"levels={missing} are not among the forecaster's quantiles={tuple(have)}; set them there"
             )
         at = [int(np.argmin(np.abs(np.subtract(have, q)))) for q in levels]
-        return self._head.quantiles_of(raw)[..., at]
+        result: NDArray[Any] = self._head.quantiles_of(raw)[..., at]
+        return result
 
     def predict_interval(
         self,

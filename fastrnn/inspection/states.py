@@ -49,7 +49,8 @@ def _chosen(names: Sequence[str], layer: str | int | None) -> str:
     number = integer(layer, "layer", -len(names))
     if number >= len(names):
         raise ValueError(f"layer={layer!r}: there are {len(names)} recurrent layers, {list(names)}")
-    return names[number]
+    result: str = names[number]
+    return result
 
 
 class _Steps(NamedTuple):

@@ -85,11 +85,13 @@ def run_onnx(model: Any, feeds: Mapping[str, np.ndarray], names: Sequence[str]) 
         session = runtime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        return session.run(list(names), dict(feeds))
+        result: list[np.ndarray] = session.run(list(names), dict(feeds))
+        return result
     except Exception as first:
         # onnxruntime's errors have no common class, and missing kernels are found at different moments.
         reference = extra("onnx.reference", "onnx")
         try:
-            return reference.ReferenceEvaluator(model).run(list(names), dict(feeds))
+            result = reference.ReferenceEvaluator(model).run(list(names), dict(feeds))
+            return result
         except Exception as error:
             raise ConversionError(f"the ONNX model can't be run: {first}; {error}") from error

@@ -80,7 +80,8 @@ class _Graph:
         if self.time_first == time_first:
             return x
         self.time_first = time_first
-        return self.node("Transpose", [x], perm=[1, 0, 2])
+        result: str = self.node("Transpose", [x], perm=[1, 0, 2])
+        return result
 
 
 # -- layers
@@ -91,7 +92,8 @@ def _activation(graph: _Graph, layer: Any, activation: str, x: str) -> str:
         return x
     if activation in OPERATORS:
         operator, attributes = OPERATORS[activation]
-        return graph.node(operator, [x], f"{layer.name}_{activation}", **attributes)
+        result: str = graph.node(operator, [x], f"{layer.name}_{activation}", **attributes)
+        return result
     if activation not in COMPOSED:
         raise refuse(layer, "ONNX", f"activation={activation!r}")
     done: list[str] = []
@@ -183,19 +185,24 @@ def _merged(
 ) -> str:
     """Merge the outputs of all directions, which are on a separate axis."""
     if single:
-        return graph.node("Squeeze", [y, graph.constant(np.array([axis], np.int64), "axis")])
+        result: str = graph.node("Squeeze", [y, graph.constant(np.array([axis], np.int64), "axis")])
+        return result
     if merge == "concat":
         y = graph.node("Transpose", [y], perm=perm)
-        return graph.node("Reshape", [y, graph.constant(np.array(keep, np.int64), "shape")])
+        result = graph.node("Reshape", [y, graph.constant(np.array(keep, np.int64), "shape")])
+        return result
     if merge == "sum":
-        return graph.node("ReduceSum", [y, graph.constant(np.array([axis], np.int64), "axis")], keepdims=0)
+        result = graph.node("ReduceSum", [y, graph.constant(np.array([axis], np.int64), "axis")], keepdims=0)
+        return result
     operator = "ReduceMean" if merge == "ave" else "ReduceProd"
-    return graph.node(operator, [y], axes=[axis], keepdims=0)
+    result = graph.node(operator, [y], axes=[axis], keepdims=0)
+    return result
 
 
 def _flipped(graph: _Graph, y: str) -> str:
     ends = [np.array([v], np.int64) for v in (-1, np.iinfo(np.int64).min, 0, -1)]
-    return graph.node("Slice", [y, *(graph.constant(e, "slice") for e in ends)])
+    result: str = graph.node("Slice", [y, *(graph.constant(e, "slice") for e in ends)])
+    return result
 
 
 def _weights(graph: _Graph, cells: list[Any], operator: str, name: str) -> list[str]:
@@ -241,7 +248,8 @@ def _attributes(layer: Any, cells: list[Any], operator: str) -> dict[str, Any]:
 
 def _state_input(graph: _Graph, name: str, units: int) -> str:
     graph.declare(name, ["batch", units], graph.dtype)
-    return graph.node("Unsqueeze", [name, graph.constant(np.array([0], np.int64), "axis")])
+    result: str = graph.node("Unsqueeze", [name, graph.constant(np.array([0], np.int64), "axis")])
+    return result
 
 
 def _layer(graph: _Graph, layer: Any, x: str, ndim: int) -> tuple[str, int]:

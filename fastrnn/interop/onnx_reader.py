@@ -51,7 +51,8 @@ class _Reader:
             raise ConversionError(
                 f"{name!r} is computed, or is an input, but must be a constant, as it is a layer's weight"
             )
-        return self.onnx.numpy_helper.to_array(self.constants[name])
+        result: np.ndarray | None = self.onnx.numpy_helper.to_array(self.constants[name])
+        return result
 
     def attributes(self, node: Any) -> dict[str, Any]:
         return {a.name: self.onnx.helper.get_attribute_value(a) for a in node.attribute}
@@ -100,7 +101,8 @@ class _Reader:
             self.bias(node, at)
         else:
             self.activation(node)
-        return node.output[0]
+        result: str = node.output[0]
+        return result
 
     def add(self, layer: Any, *weights: np.ndarray) -> None:
         self.layers.append(layer)

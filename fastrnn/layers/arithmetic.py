@@ -25,7 +25,8 @@ def check_activation(activation: Any, name: str = "activation") -> str:
             hint = choices(activation, vecmath.ACTIVATIONS)
             raise ValueError(f"{name}={activation!r} is not an activation: {hint}") from None
         raise type(error)(str(error).replace("activation=", f"{name}=", 1)) from None
-    return activation.__name__
+    result: str = activation.__name__
+    return result
 
 
 def _softmax(z: np.ndarray) -> np.ndarray:
@@ -51,5 +52,6 @@ def activate_backward(activation: str, z: np.ndarray, y: np.ndarray, dy: np.ndar
     from fastrnn.engine.kernels.vecmath import activate_backward
 
     if activation == "softmax":
-        return y * (dy - (dy * y).sum(axis=-1, keepdims=True))
+        result: np.ndarray = y * (dy - (dy * y).sum(axis=-1, keepdims=True))
+        return result
     return dy if activation == "linear" else activate_backward(activation, z, y, dy)

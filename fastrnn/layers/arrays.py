@@ -22,7 +22,8 @@ __all__ = [
 
 def check_positive_int(value: Any, name: str) -> int:
     """Return `value` as an int, or raise if it is not a positive integer."""
-    return integer(value, name)
+    result: int = integer(value, name)
+    return result
 
 
 def check_not_empty(layer: Any, shape: Sequence[int]) -> None:
@@ -54,7 +55,8 @@ def check_mask(mask: Any, shape: Sequence[int | None], name: str = "mask") -> np
         )
     if mask.shape != expected:
         raise ValueError(f"{name} has shape {mask.shape}: the input needs {expected}, (batch, time)")
-    return mask
+    result: np.ndarray = mask
+    return result
 
 
 def restarted(states: Any, initial: Any, rows: Any) -> Any:

@@ -355,9 +355,9 @@ class Layer:
 
     def regularization(self) -> float:
         """Return the sum of the penalties on the weights, 0 for a frozen layer."""
-        if not self.trainable:
-            return 0.0
-        return sum(penalty(self._weights[name]) for name, penalty in self._regularizers.items())
+        penalties = self._regularizers if self.trainable else {}
+        result: float = sum((penalty(self._weights[name]) for name, penalty in penalties.items()), 0.0)
+        return result
 
     def add_regularization_gradient(self) -> None:
         """Add the penalties' derivatives to the gradients."""

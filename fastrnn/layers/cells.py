@@ -248,7 +248,8 @@ class Cell(Layer):
         if rate == 0:
             return None
         kept = self._rng.random(shape, dtype=np.float32) >= rate
-        return np.multiply(kept, self.dtype.type(1 / (1 - rate)), dtype=self.dtype)
+        result: np.ndarray | None = np.multiply(kept, self.dtype.type(1 / (1 - rate)), dtype=self.dtype)
+        return result
 
     # -- weights
 

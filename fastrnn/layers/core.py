@@ -250,7 +250,8 @@ class Dense(Layer):
             np.add.reduce(dz, axis=0, out=self._grads["bias"])
         if not need_dx:
             return None
-        return layout.back(matmul(dz, self._weights["kernel"], transpose_b=True))
+        result: np.ndarray | None = layout.back(matmul(dz, self._weights["kernel"], transpose_b=True))
+        return result
 
     def forward(self, x: Any, mask: np.ndarray | None = None, training: bool = False) -> tuple[Any, Any]:
         z, cache = self.forward_linear(x, mask, training)
@@ -469,7 +470,8 @@ class Masking(Layer):
         self.mask_value = number(mask_value, "mask_value")
 
     def _found(self, x: np.ndarray) -> np.ndarray:
-        return (x != self.mask_value).any(axis=-1)
+        result: np.ndarray = (x != self.mask_value).any(axis=-1)
+        return result
 
     def compute_mask(self, x: Any, mask: np.ndarray | None = None) -> np.ndarray | None:
         return self._found(x) if mask is None else self._found(x) & mask

@@ -193,7 +193,8 @@ class Embedding(Layer):
         if not self.mask_zero:
             return mask
         found = x != 0
-        return found if mask is None else found & mask
+        result: np.ndarray | None = found if mask is None else found & mask
+        return result
 
     def as_input(self, x: Any) -> np.ndarray:
         x = as_array(x)
@@ -207,7 +208,8 @@ class Embedding(Layer):
                     f"layer {self.name!r} (Embedding) takes integer tokens, got fractions or NaN"
                 )
             x = tokens
-        return x
+        result: np.ndarray = x
+        return result
 
     def forward(self, x: Any, mask: np.ndarray | None = None, training: bool = False) -> tuple[Any, Any]:
         # Rows are written in time-major order, which a recurrent layer reads without a copy.

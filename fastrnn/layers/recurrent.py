@@ -147,7 +147,8 @@ class RNN(Wrapper):
 
     @property
     def _rng_(self) -> np.random.Generator | None:  # type: ignore[override]
-        return self.cell._rng_
+        result: np.random.Generator | None = self.cell._rng_
+        return result
 
     @_rng_.setter
     def _rng_(self, value: np.random.Generator | None) -> None:
@@ -280,7 +281,8 @@ class RNN(Wrapper):
                 f"layer {self.name!r} has {option}=True: a stream computes forward in time, and its layers return one "
                 "output each"
             )
-        return self.cell.streamed(x, self.unroll)
+        result: Streamed = self.cell.streamed(x, self.unroll)
+        return result
 
     def __call__(self, x: Any, mask: Any = None, initial_state: Any = None, training: bool = False) -> Any:  # type: ignore[override]
         """Compute the outputs for ``x (batch, time, features)``; the first call creates the weights.

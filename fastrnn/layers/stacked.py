@@ -106,7 +106,8 @@ class DropoutWrapper(Wrapper):
     @property
     def output_size(self) -> int:
         """That of the cell inside."""
-        return self.cell.output_size
+        result: int = self.cell.output_size
+        return result
 
     def get_initial_state(self, batch_size: int = 1) -> Any:
         """Return that of the cell inside."""
@@ -115,7 +116,8 @@ class DropoutWrapper(Wrapper):
     @property
     def makes_initial_state(self) -> bool:
         """Whether the initial states are other than zero."""
-        return self.cell.makes_initial_state
+        result: bool = self.cell.makes_initial_state
+        return result
 
     def as_states(self, states: Any, n_batch: int, name: str = "initial_state") -> Any:
         """As the cell inside takes them."""
@@ -149,7 +151,8 @@ class DropoutWrapper(Wrapper):
         return self.cell.prepare(shape, options)
 
     def streamed(self, x: np.ndarray, unroll: bool = False) -> Streamed:
-        return self.cell.streamed(x, unroll)
+        result: Streamed = self.cell.streamed(x, unroll)
+        return result
 
     def __call__(self, x: Any, states: Any, training: bool = False) -> Any:  # type: ignore[override]
         """One time step: the output and the new states."""
@@ -210,7 +213,8 @@ class StackedRNNCells(Wrapper):
     @property
     def output_size(self) -> int:
         """The output size of the last cell."""
-        return self.cells[-1].output_size
+        result: int = self.cells[-1].output_size
+        return result
 
     @property
     def makes_initial_state(self) -> bool:

@@ -53,7 +53,8 @@ class _Crossentropy(Loss):
         if not self.label_smoothing:
             return y_true
         kind = y_true.dtype.type
-        return y_true * kind(1 - self.label_smoothing) + kind(self.label_smoothing / n_choices)
+        result: np.ndarray = y_true * kind(1 - self.label_smoothing) + kind(self.label_smoothing / n_choices)
+        return result
 
     def values(self, y_true: Any, y_pred: Any) -> Any:
         if self.from_logits:
@@ -78,7 +79,8 @@ class _Crossentropy(Loss):
 def _log_softmax(logits: np.ndarray) -> np.ndarray:
     shifted = logits - logits.max(axis=-1, keepdims=True)
     shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return shifted
+    result: np.ndarray = shifted
+    return result
 
 
 class BinaryCrossentropy(_Crossentropy):

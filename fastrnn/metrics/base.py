@@ -250,7 +250,8 @@ class MeanMetricWrapper(Mean):
         self.fn, self.kwargs = fn, kwargs
 
     def values(self, y_true: Any, y_pred: np.ndarray) -> np.ndarray:
-        return self.fn(y_true, y_pred, **self.kwargs)
+        result: np.ndarray = self.fn(y_true, y_pred, **self.kwargs)
+        return result
 
 
 class _LibraryMean(Mean):
@@ -276,7 +277,8 @@ class Accuracy(_LibraryMean):
     direction = "max"
 
     def values(self, y_true: Any, y_pred: np.ndarray) -> np.ndarray:
-        return align_targets(y_true, y_pred) == y_pred
+        result: np.ndarray = align_targets(y_true, y_pred) == y_pred
+        return result
 
 
 class BinaryAccuracy(_LibraryMean):
@@ -308,7 +310,8 @@ class BinaryAccuracy(_LibraryMean):
         self.threshold = number(threshold, "threshold")
 
     def values(self, y_true: Any, y_pred: np.ndarray) -> np.ndarray:
-        return align_targets(y_true, y_pred) == (y_pred > self.threshold)
+        result: np.ndarray = align_targets(y_true, y_pred) == (y_pred > self.threshold)
+        return result
 
 
 class CategoricalAccuracy(_LibraryMean):
@@ -327,9 +330,10 @@ class CategoricalAccuracy(_LibraryMean):
     direction = "max"
 
     def values(self, y_true: Any, y_pred: np.ndarray) -> np.ndarray:
-        return one_hot_targets(y_true, y_pred, "categorical_accuracy").argmax(axis=-1) == y_pred.argmax(
+        result: np.ndarray = one_hot_targets(y_true, y_pred, "categorical_accuracy").argmax(
             axis=-1
-        )
+        ) == y_pred.argmax(axis=-1)
+        return result
 
 
 class SparseCategoricalAccuracy(_LibraryMean):
@@ -348,7 +352,10 @@ class SparseCategoricalAccuracy(_LibraryMean):
     direction = "max"
 
     def values(self, y_true: Any, y_pred: np.ndarray) -> np.ndarray:
-        return class_indices(y_true, y_pred, "sparse_categorical_accuracy") == y_pred.argmax(axis=-1)
+        result: np.ndarray = class_indices(y_true, y_pred, "sparse_categorical_accuracy") == y_pred.argmax(
+            axis=-1
+        )
+        return result
 
 
 class _LossMetric(_LibraryMean):

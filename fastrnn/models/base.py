@@ -312,7 +312,8 @@ class Network:
             layer.apply_constraints()
 
     def _weight_penalty(self) -> float:
-        return sum(layer.regularization() for layer in self._regularized)
+        result: float = sum(layer.regularization() for layer in self._regularized)
+        return result
 
     def _add_penalty_gradients(self) -> None:
         for layer in self._regularized:

@@ -69,4 +69,5 @@ def n_outputs(decoder: list[Any]) -> int:
         found = output_shape(layer, shape)
         # The layers do not yet return sequences, so add the time axis.
         shape = (None, None, found[-1]) if layer.has_states else found
-    return shape[-1]
+    result: int = shape[-1]
+    return result

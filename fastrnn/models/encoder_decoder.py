@@ -295,7 +295,8 @@ class EncoderDecoder(Model):
         """Tokens as inputs of the decoder: unchanged, or one-hot (zeros for a token below 0)."""
         if self._tokens_in:
             return tokens
-        return (tokens[..., None] == np.arange(self._n_outputs)).astype(self.layers[0].dtype)
+        result: np.ndarray = (tokens[..., None] == np.arange(self._n_outputs)).astype(self.layers[0].dtype)
+        return result
 
     def _fed_back(self, y: np.ndarray) -> np.ndarray:
         """The decoder's input in the step after the output `y`."""
@@ -327,7 +328,8 @@ class EncoderDecoder(Model):
 
     def _count(self, n_steps: int | None) -> int:
         if n_steps is not None:
-            return integer(n_steps, "n_steps")
+            result: int = integer(n_steps, "n_steps")
+            return result
         if self.n_steps is None:
             raise ValueError("n_steps is missing: give the number of steps, as the model was not trained yet")
         return self.n_steps
@@ -358,9 +360,11 @@ class EncoderDecoder(Model):
         n_steps = self._count(n_steps) if targets is None else targets.shape[1]
         first, states, _, _ = self._encode(x, mask, training)
         if targets is None:
-            return self._write(first, states, n_steps).y
+            result: np.ndarray = self._write(first, states, n_steps).y
+            return result
         shown = np.concatenate([first[:, None], targets[:, :-1]], axis=1)
-        return forward(self.decoder, shown, None, training, None, states).y
+        result = forward(self.decoder, shown, None, training, None, states).y
+        return result
 
     # -- stepping and prediction
 
@@ -450,7 +454,8 @@ class EncoderDecoder(Model):
 
     def _outputs(self, x: Any, mask: Any, n_steps: int) -> np.ndarray:
         first, states, _, _ = self._encode(x, mask, False)
-        return self._write(first, states, n_steps).y
+        result: np.ndarray = self._write(first, states, n_steps).y
+        return result
 
     def _tokens(self, x: Any, mask: Any, n_steps: int) -> np.ndarray:
         inputs, states, _, _ = self._encode(x, mask, False)

@@ -380,7 +380,8 @@ class Model(Network):
         """
 
         def compute(x: Any, mask: Any) -> np.ndarray:
-            return self.run(Batch(x, None, None, mask), False).y
+            result: np.ndarray = self.run(Batch(x, None, None, mask), False).y
+            return result
 
         data, calls = self._prediction_data(x, batch_size, verbose, steps, callbacks, mask)
         longest = int(data.x.lengths.max()) if isinstance(data.x, Ragged) else None
@@ -491,4 +492,5 @@ class Model(Network):
     def predict_on_batch(self, x: Any, mask: Any = None) -> np.ndarray:
         """Compute the outputs for a batch."""
         self._need_layers()
-        return self.run(self._batch_of(x, None, None, mask), False).y
+        result: np.ndarray = self.run(self._batch_of(x, None, None, mask), False).y
+        return result

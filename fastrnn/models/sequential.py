@@ -129,7 +129,8 @@ class Sequential(Model):
             part.binding = None
         self._shapes = self._shapes[: len(self.layers) + 1]
         self._params = None
-        return layer
+        result: Layer = layer
+        return result
 
     # -- building
 
@@ -152,12 +153,14 @@ class Sequential(Model):
 
     def expected_output(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...] | None:
         if not self.built:
-            return _walk(self.layers, shape)
+            result: tuple[int | None, ...] | None = _walk(self.layers, shape)
+            return result
         self._check_input(self._shapes[0], shape)
         # Skip the check for the same shape as before, as it would slow down short predictions.
         if self._walked is None or self._walked[0] != (shape, len(self.layers)):
             self._walked = (shape, len(self.layers)), _walk(self.layers, shape)
-        return self._walked[1]
+        result = self._walked[1]
+        return result
 
     def _grow(self) -> None:
         """Build the layers that are not built yet."""
@@ -190,7 +193,8 @@ class Sequential(Model):
     def __call__(self, x: Any, mask: Any = None, training: bool = False) -> np.ndarray:
         """Compute the outputs for a batch."""
         self._need_layers()
-        return self.run(Batch(self.as_input(x), mask=mask), training).y
+        result: np.ndarray = self.run(Batch(self.as_input(x), mask=mask), training).y
+        return result
 
     # -- configuration, copies and files
 

@@ -40,7 +40,8 @@ def begins_of(data: Ragged) -> np.ndarray:
 
 def positions_of(data: Ragged) -> np.ndarray:
     """For each step, its number in its sequence, counted from 0."""
-    return np.arange(len(data.values)) - begins_of(data)
+    result: np.ndarray = np.arange(len(data.values)) - begins_of(data)
+    return result
 
 
 class _Transforming:
@@ -87,7 +88,7 @@ class _Transforming:
         return self.fit(X, y).transform(X)  # type: ignore[attr-defined]
 
 
-class SequenceTransformer(_Transforming, TransformerMixin, BaseEstimator):
+class SequenceTransformer(_Transforming, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Base class of the transformers of sequences.
 
     A subclass converts sequences in one form only, :class:`fastrnn.Ragged`: `_learn` computes what `fit` keeps, `_convert`

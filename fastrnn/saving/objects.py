@@ -99,7 +99,8 @@ def _note_custom(layer: Layer, encoder: Encoder) -> None:
 
 def _encode_layer(value: Layer, encoder: Encoder, path: str) -> dict[str, Any]:
     _note_custom(value, encoder)
-    return encoder(serialize(value), path)
+    result: dict[str, Any] = encoder(serialize(value), path)
+    return result
 
 
 def _encode_configurable(value: Any, encoder: Encoder, path: str) -> dict[str, Any]:
@@ -302,7 +303,8 @@ def _check_optimizer(model: Any) -> None:
 def _arguments(value: Any) -> dict[str, Any]:
     """The constructor's arguments of an estimator, or of another object that keeps them as attributes."""
     if hasattr(value, "get_params"):
-        return value.get_params(deep=False)
+        result: dict[str, Any] = value.get_params(deep=False)
+        return result
     return {name: getattr(value, name) for name in inspect.signature(type(value)).parameters}
 
 

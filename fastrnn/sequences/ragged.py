@@ -217,7 +217,8 @@ class Ragged:
         if self.starts is None or self.n_timesteps is None:
             raise ValueError("these sequences came from a list, not from a padded array")
         step = np.arange(self.n_timesteps)
-        return (step >= self.starts[:, None]) & (step < (self.starts + self.lengths)[:, None])
+        result: np.ndarray = (step >= self.starts[:, None]) & (step < (self.starts + self.lengths)[:, None])
+        return result
 
     def restore(self, values: np.ndarray) -> np.ndarray:
         """Return `values`, one row for each step, in the layout of the input.

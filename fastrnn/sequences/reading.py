@@ -182,7 +182,8 @@ def _as_one_array(X: Any, name: str) -> np.ndarray | None:
             return None
         X = numbers_of_objects(X, name, is_frame)
     _check_kind(X, name)
-    return X
+    result: np.ndarray | None = X
+    return result
 
 
 def _check_kind(X: np.ndarray, name: str) -> None:

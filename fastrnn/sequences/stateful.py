@@ -209,7 +209,8 @@ def _holds_several(x: Any, ndim: int) -> bool:
             f"x has shape {x.shape}: give (n_time,), (n_time, n_features), (n_series, n_time, n_features) or a list of "
             "series; with tokens=True (n_time,) or (n_series, n_time) or a list"
         )
-    return x.dtype == object or x.ndim == ndim + 1
+    result: bool = x.dtype == object or x.ndim == ndim + 1
+    return result
 
 
 def _split(part: Any, name: str, n_rows: int | None) -> list[np.ndarray]:

@@ -157,7 +157,8 @@ class Batches:
         """Number of batches; None if it is not known."""
         if self.stream:
             return len(self.x) if isinstance(self.x, Sized) else None
-        return -(-self.n // self.batch_size)
+        result: int | None = -(-self.n // self.batch_size)
+        return result
 
     @property
     def shape(self) -> tuple[int | None, ...]:

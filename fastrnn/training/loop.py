@@ -261,7 +261,8 @@ def _converted(batch: Batch, as_input: Callable[[Any], Any]) -> Batch:
 
 def _reader(model: Any, data: Batches) -> Callable[[Any], Any]:
     """A function that converts the inputs of batches; batches of an iterable may have different shapes."""
-    return model.as_input if data.stream else model.layers[0].as_input
+    result: Callable[[Any], Any] = model.as_input if data.stream else model.layers[0].as_input
+    return result
 
 
 def _due(epoch: int, frequency: Any) -> bool:
@@ -282,7 +283,8 @@ def evaluate(model: Any, data: Batches, calls: CallbackList, steps: int | None =
         calls.batch("test_end", i, trainer.objective.logs)
     logs = trainer.objective.logs()
     calls.call("on_test_end", logs)
-    return logs
+    result: dict[str, float] = logs
+    return result
 
 
 def outputs(

@@ -57,7 +57,10 @@ class Monitor(Callback):
     def _better(self, value: float, than: float) -> bool:
         if math.isnan(than):
             return not math.isnan(value)
-        return value - self.min_delta > than if self._larger_is_better else value + self.min_delta < than
+        result: bool = (
+            value - self.min_delta > than if self._larger_is_better else value + self.min_delta < than
+        )
+        return result
 
     def _value(self, logs: Logs | None) -> float | None:
         value = (logs or {}).get(self.monitor)

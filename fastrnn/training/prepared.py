@@ -304,4 +304,5 @@ def _targets(kind: int, y: Any, n_outputs: int, dtype: Any) -> np.ndarray | None
             return None
     elif y.dtype.kind == "f" and np.isnan(y).any():
         return None  # missing targets
-    return y.astype(dtype, copy=False)
+    result: np.ndarray | None = y.astype(dtype, copy=False)
+    return result

@@ -41,7 +41,8 @@ def check_pieces(layers: Sequence[Any], input_shape: Sequence[int | None], n_ste
         if wrong:
             raise ValueError(_WHY.format(n_steps, layer.name, type(layer).__name__, wrong))
         shape = layer.compute_output_shape(shape)
-    return n_steps
+    result: int = n_steps
+    return result
 
 
 def _per_step(array: Any, name: str, lead: tuple[int, ...]) -> Any:
