@@ -336,6 +336,10 @@ class Network:
         """Write the gradients of all weights."""
         raise NotImplementedError
 
+    def training_stack(self) -> list[Any] | None:
+        """The layers, if `run` and `back` do no more than to call one after the other; otherwise None."""
+        return None
+
     def expected_output(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...] | None:
         """Check inputs of `shape`; return the shape of the outputs, or None if it is not known."""
         return None

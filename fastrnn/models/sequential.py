@@ -190,6 +190,10 @@ class Sequential(Model):
         backward(self.layers, dy, caches, from_logits, self._first_trained)
         self._add_penalty_gradients()
 
+    def training_stack(self) -> list[Any] | None:
+        own = type(self)
+        return self.layers if own.run is Sequential.run and own.back is Sequential.back else None
+
     def __call__(self, x: Any, mask: Any = None, training: bool = False) -> np.ndarray:
         """Compute the outputs for a batch."""
         self._need_layers()

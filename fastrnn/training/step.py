@@ -16,6 +16,7 @@ from fastrnn.training.data import Batch
 from fastrnn.training.guard import Changes, guard, states
 from fastrnn.training.objective import Objective
 from fastrnn.training.prepared import PreparedStep, prepared_step
+from fastrnn.training.prepared_pass import PreparedPass, PreparedPasses
 from fastrnn.training.truncation import carried_states, cut
 from fastrnn.update_plan import Later
 
@@ -75,6 +76,10 @@ class Trainable(Protocol):
 
     def weights_changed(self) -> None:
         """Notify all layers that their weights have changed."""
+
+
+#: NumPy's warnings of numbers that overflow, which are found and told of by the trainer.
+_IGNORED: dict[str, Any] = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}
 
 
 class _Judged(NamedTuple):
@@ -165,6 +170,14 @@ class Trainer:
         #: update is to leave out.
         self.before_update: Callable[[], Later | None] | None = None
         self.history: History | None = None
+        self._passes = PreparedPasses()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_passes"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._passes = PreparedPasses()
 
     def need(self, what: str) -> None:
         """Raise if there is no optimizer or no loss for the method `what`."""
@@ -216,23 +229,28 @@ class Trainer:
         """
         model.bind_weights()
         if n_steps is None or batch.parts or batch.x.shape[1] <= n_steps:
-            return self._update(model, batch)
+            loss = self._prepared(model, batch)
+            return self._update(model, batch) if loss is None else loss
         total = 0.0
         with carried_states(model.layers):
             for piece in cut(batch, n_steps):
                 total += piece.share * self._update(model, piece.batch)
         return total
 
-    # Numbers that overflow are found and told of below; NumPy's warnings would only come on top.
-    @np.errstate(over="ignore", invalid="ignore", divide="ignore")
+    def _prepared(self, model: Trainable, batch: Batch) -> float | None:
+        """Make one update by compiled calls that were prepared; return the loss, or None where there are none."""
+        step = prepared_step(model, batch) if self.prepares else None
+        if step is not None:
+            return self._prepared_update(model, batch, step)
+        passes = self._passes.find(model, batch)
+        return None if passes is None else self._pass_update(model, batch, passes)
+
+    @np.errstate(**_IGNORED)
     def _update(self, model: Trainable, batch: Batch) -> float:
-        """Make one update from a batch or a piece of one; return the loss."""
+        """Make one update from a batch or a piece of one, layer by layer; return the loss."""
         if self.later is not None:
             self.later.settle()
             self.later = None
-        prepared = prepared_step(model, batch) if self.prepares else None
-        if prepared is not None:
-            return self._prepared_update(model, batch, prepared)
         judgements: Sequence[tuple[Batch, _Judged]] = ()
         with guard(*states(model.layers)):
             if batch.parts:
@@ -257,6 +275,42 @@ class Trainer:
             for piece, judged in judgements:
                 self.objective.add(judged.loss, piece.y, judged.y, piece.weight, judged.mask)
         return loss
+
+    def _pass_update(self, model: Trainable, batch: Batch, passes: PreparedPass) -> float:
+        """As `_update`, by prepared passes: the weights are bitwise the same."""
+        objective, y = self.objective, passes.network.y
+        loss = passes.squared_error(batch, objective.loss_weight)
+        if loss is None:
+            with np.errstate(**_IGNORED):
+                y, loss, counts = self._pass_gradients(batch, passes)
+            if not counts:
+                return loss
+        else:
+            _check_loss(loss)
+            objective.resolve(batch.y, y)
+        if not all_finite(passes.grads):
+            raise NonFiniteLossError(_BAD_GRADIENT)
+        if self.before_update is not None:
+            self.before_update()
+        self.optimizer.apply(*model.vectors(), model.plan)
+        model.weights_changed()
+        objective.add(loss, batch.y, y, batch.weight, None)
+        return loss
+
+    def _pass_gradients(self, batch: Batch, passes: PreparedPass) -> tuple[np.ndarray, float, bool]:
+        """Compute outputs, loss and, if any item has a weight, the gradients; return outputs, loss and whether one has."""
+        objective = self.objective
+        y, logits = passes.forward(batch)
+        objective.resolve(batch.y, y)
+        loss, grad = objective.loss.value_and_grad(batch.y, y, batch.weight, None, logits)
+        if objective.loss_weight is not None:
+            loss *= objective.loss_weight
+            grad *= grad.dtype.type(objective.loss_weight)
+        _check_loss(loss)
+        counts = not _nothing_counts(batch, None)
+        if counts:
+            passes.backward(grad)
+        return y, loss, counts
 
     def _prepared_update(self, model: Trainable, batch: Batch, step: PreparedStep) -> float:
         """As `_update`, by compiled calls that were prepared."""

@@ -291,7 +291,7 @@ def _product_tn(a, b, c, accumulate, panel):
 
 
 @jit
-def _matmul(a, a_transposed, b, b_transposed, start, out, packed):
+def matmul_into(a, a_transposed, b, b_transposed, start, out, packed):
     """``out = start + op(a) @ op(b)`` for C-contiguous matrices; ``packed`` holds a transposed b."""
     size = a.itemsize
     m, n = out.shape
@@ -365,5 +365,5 @@ def matmul(
         out[...] = start + product if len(start) else product
     else:
         packed = np.empty(packed_size(k, n, a.dtype) if transpose_b else 0, a.dtype)
-        _matmul(a, transpose_a, b, transpose_b, start, out, packed)
+        matmul_into(a, transpose_a, b, transpose_b, start, out, packed)
     return out

@@ -85,13 +85,14 @@ class TrainingPass:
         )
         self.weights, self.gradients = weights, gradients
         self.plan = dense_plan(suited(cell, n_batch), options, 1)
-        self._dtype, self._matrices = dtype, matrices_of(weights)
+        self._dtype, self.matrices = dtype, matrices_of(weights)
         self._rows_shape = n_batch * n_steps, n_inputs
         self._zeros = np.zeros(self.plan.final_shape, dtype)
         self._no_masks, self._no_rows = nothing(dtype, 1), nothing(dtype, 2)
         self._launch = launching(needed_forward(True, sequences, False), dtype.itemsize)
-        self._targets = _joined(gradients)
-        _compile(self.plan, self._matrices, dtype)
+        #: The gradients as vectors, each with its number in `Weights`.
+        self.targets = _joined(gradients)
+        _compile(self.plan, self.matrices, dtype)
         #: By whether the gradient of the inputs is needed, and whether that of the outputs is given, and is time-major.
         self._back: dict[tuple[bool, bool, bool], tuple[BackPlan, launching]] = {}
 
@@ -117,7 +118,7 @@ class TrainingPass:
         layout, shape, n_slices = plan.packed
         packed = pool.take("packed", shape, dtype)
         with self._launch:
-            pack_rows(ALONE, self._matrices, layout, packed, n_slices)
+            pack_rows(ALONE, self.matrices, layout, packed, n_slices)
             # In the order of the fields of `ForwardArguments`.
             forward_pass(
                 ALONE,
@@ -163,7 +164,7 @@ class TrainingPass:
         d_state0 = np.empty(plan.final_shape, dtype)
         grads = recycler.take(back.grads_shape, dtype)
         with launch:
-            pack_rows(ALONE, self._matrices, layout, packed, n_slices)
+            pack_rows(ALONE, self.matrices, layout, packed, n_slices)
             # In the order of the fields of `BackwardArguments`.
             backward_pass(
                 ALONE,
@@ -185,7 +186,7 @@ class TrainingPass:
                 plan.blocks.firsts,
             )
         row, ends = grads[0], (0, *back.pieces)
-        for first, target in self._targets:
+        for first, target in self.targets:
             target[...] = row[ends[first] : ends[first] + target.size]
         if not need_dx:
             return None, d_state0

@@ -1,0 +1,258 @@
+"""Training passes of a small network, forward and backward, as two lists of kernel calls in fixed memory.
+
+The kernels and their order are those of the layers' own passes, so the gradients are bitwise the same. What is saved is the
+time that Python takes between the kernels, which for a single time step of 32 units is six times as long as they take.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastrnn.engine.kernels.matmul import matmul_into, packed_size
+from fastrnn.engine.kernels.packing import pack_piece
+from fastrnn.engine.recurrence.backward import BackwardArguments, backward_piece
+from fastrnn.engine.recurrence.call_list import Call, bind, run_calls, words_of
+from fastrnn.engine.recurrence.forward import ForwardArguments, forward_piece
+from fastrnn.engine.recurrence.plans import plan_back
+from fastrnn.engine.recurrence.rows import needed_backward, needed_forward
+from fastrnn.engine.recurrence.training_pass import TrainingPass
+from fastrnn.engine.runtime.jit import jit
+from fastrnn.engine.runtime.linking import address, fetch
+from fastrnn.engine.runtime.memory import aligned, nothing
+from fastrnn.engine.runtime.views import copy, part
+
+__all__ = ["DensePass", "NetworkPass"]
+
+
+@jit(inner=True, few_passes=True)
+def _product(arguments, at, k):
+    """A product of matrices, as `matmul` computes it."""
+    a, a_transposed, b, b_transposed, start, out, packed = fetch(arguments, at)
+    matmul_into(a, a_transposed != 0, b, b_transposed != 0, start, out, packed)
+
+
+@jit(inner=True)
+def _take(arguments, at, k):
+    """Copy the first elements of a row."""
+    rows, first, target = fetch(arguments, at)
+    copy(part(rows, 0, first, target.shape[0]), target)
+
+
+@jit(inner=True)
+def _squared_error(arguments, at, k):
+    """The mean squared error of all rows, which have equal weights, and its gradient.
+
+    `numbers` are the factor of the sum of squares and that of the errors in the gradient.
+    """
+    true, pred, grad, numbers, result = fetch(arguments, at)
+    n, size = pred.shape
+    factor = pred.dtype.type(numbers[1])
+    total = 0.0
+    for i in range(n):
+        of_row = pred.dtype.type(0)
+        for j in range(size):
+            error = pred[i, j] - true[i, j]
+            of_row += error * error
+            grad[i, j] = factor * error
+        total += of_row
+    result[0] = total * numbers[0]
+
+
+_product_call = address(_product)
+_take_call = address(_take)
+_squared_error_call = address(_squared_error)
+
+
+class DensePass(NamedTuple):
+    """A dense layer without its activation: views of its weights and of their gradients; no bias is None."""
+
+    kernel: np.ndarray
+    bias: np.ndarray | None
+    d_kernel: np.ndarray
+    d_bias: np.ndarray | None
+
+
+class _Bound(NamedTuple):
+    """The calls of one layer, and the memory that they read and write.
+
+    Attributes
+    ----------
+    forward, backward : list of Call
+    out, d_out : (rows, n) arrays
+        The outputs, and their gradient, which is to be written before the backward calls.
+    d_start : list of arrays, or None
+        Gradients of the initial states.
+    """
+
+    forward: list[Call]
+    backward: list[Call]
+    out: np.ndarray
+    d_out: np.ndarray
+    d_start: list[np.ndarray] | None = None
+
+
+def _bound_cell(of: TrainingPass, rows: np.ndarray, dx: np.ndarray | None) -> _Bound:
+    """The calls of a cell. Its outputs are the time-major rows of all steps, or those of the last one."""
+    plan, dtype, weights = of.plan, rows.dtype, of.matrices
+    n_batch, n_steps, sequences = plan.options.n_batch, plan.options.n_steps, plan.options.sequences
+    back = plan_back(plan, dx is not None, sequences)
+    final, d_final = aligned(plan.final_shape, dtype), aligned(plan.final_shape, dtype, zeros=True)
+    states, packed = aligned(plan.states_shape, dtype), aligned(plan.packed.shape, dtype)
+    packed_back, grads = aligned(back.packed.shape, dtype), aligned(back.grads_shape, dtype)
+    d_start = np.empty(plan.final_shape, dtype)
+    d_out = aligned((n_steps * n_batch, plan.cell.n_units), dtype) if sequences else nothing(dtype, 2)
+    forward = ForwardArguments(
+        team=None,
+        cell=plan.cell,
+        settings=plan.settings,
+        schedule=plan.schedule,
+        x=rows,
+        state0=np.zeros(plan.final_shape, dtype),
+        packed=packed,
+        masks=nothing(dtype, 1),
+        states=states,
+        saved=aligned(plan.saved_shape, dtype),
+        out=nothing(dtype, 2),
+        final=final,
+        work=aligned(plan.work_shape, dtype),
+        borders=plan.blocks.borders,
+        firsts=plan.blocks.firsts,
+    )
+    backward = BackwardArguments(
+        team=None,
+        cell=plan.cell,
+        settings=back.settings,
+        schedule=plan.schedule,
+        x=rows,
+        packed=packed_back,
+        masks=forward.masks,
+        states=states,
+        saved=forward.saved,
+        d_out=d_out,
+        d_final=d_final,
+        dx=nothing(dtype, 2) if dx is None else dx,
+        d_state0=d_start,
+        grads=grads,
+        work=aligned(back.work_shape, dtype),
+        borders=plan.blocks.borders,
+        firsts=plan.blocks.firsts,
+    )
+    size, ends = dtype.itemsize, (0, *back.pieces)
+    needed = (
+        needed_forward(True, sequences, False),
+        needed_backward(True, sequences, dx is not None, False, False),
+    )
+    return _Bound(
+        [
+            bind(pack_piece, weights, plan.packed.layout, packed, 1),
+            bind(forward_piece, *forward, needed=needed[0], item_size=size),
+        ],
+        [
+            bind(pack_piece, weights, back.packed.layout, packed_back, 1),
+            bind(backward_piece, *backward, needed=needed[1], item_size=size),
+            *(bind(_take_call, grads, int(ends[first]), target) for first, target in of.targets),
+        ],
+        states[0, n_batch:] if sequences else final[0],
+        d_out if sequences else d_final[0],
+        list(d_start),
+    )
+
+
+def _bound_dense(layer: DensePass, rows: np.ndarray, dx: np.ndarray | None) -> _Bound:
+    """The calls of a dense layer, but for the gradient of its bias."""
+    kernel, bias, d_kernel, _ = layer
+    dtype, n, (n_inputs, units) = rows.dtype, len(rows), kernel.shape
+    out, d_out = np.empty((n, units), dtype), np.empty((n, units), dtype)
+    none, start = np.empty((0, units), dtype), np.empty((0, n_inputs), dtype)
+    no_panel = nothing(dtype, 1)
+    given = none if bias is None else bias.reshape(1, units)
+    backward = [bind(_product_call, rows, 1, d_out, 0, none, d_kernel, no_panel)]
+    if dx is not None:
+        panel = np.empty(packed_size(units, n_inputs, dtype), dtype)
+        backward.append(bind(_product_call, d_out, 0, kernel, 1, start, dx, panel))
+    return _Bound([bind(_product_call, rows, 0, kernel, 0, given, out, no_panel)], backward, out, d_out)
+
+
+class NetworkPass:
+    """The training passes of recurrent layers and the dense layers after them, for inputs of one shape.
+
+    Parameters
+    ----------
+    layers : sequence of TrainingPass or DensePass
+        Of successive layers. All but the last recurrent layer return the outputs of all steps. Only the first reads rows
+        that are not time-major.
+    shape : tuple
+        ``(n_batch, n_steps, n_inputs)``.
+    dtype : dtype
+
+    Attributes
+    ----------
+    x : (n_batch, n_steps, n_inputs) array
+        The inputs, to be written before :meth:`forward`.
+    y, dy, true : (n_batch, [n_steps,] n_outputs) arrays
+        The outputs; their gradient, to be written before :meth:`backward`; the targets, to be written before :meth:`both`.
+    d_starts : list
+        For each layer the gradients of the initial states as a list, or None.
+    """
+
+    def __init__(
+        self, layers: list[TrainingPass | DensePass], shape: tuple[int, int, int], dtype: np.dtype
+    ) -> None:
+        n_batch, n_steps, n_inputs = shape
+        self.x = aligned(shape, dtype)
+        rows: np.ndarray = self.x.reshape(n_batch * n_steps, n_inputs)
+        bound: list[_Bound] = []
+        for layer in layers:
+            dx = bound[-1].d_out if bound else None
+            if isinstance(layer, TrainingPass):
+                bound.append(_bound_cell(layer, rows, dx))
+            else:
+                bound.append(_bound_dense(layer, rows, dx))
+            rows = bound[-1].out
+        d_rows = bound[-1].d_out
+        self.d_starts = [b.d_start for b in bound]
+        self._biases = [
+            (b.d_out, layer.d_bias)
+            for layer, b in zip(layers, bound, strict=True)
+            if isinstance(layer, DensePass) and layer.d_bias is not None
+        ]
+        true, self._sums, self._numbers = np.zeros_like(rows), np.zeros(1), np.zeros(2)
+        steps = [layer.plan.options.sequences for layer in layers if isinstance(layer, TrainingPass)]
+        self.y, self.dy, self.true = (
+            _sequences(r, n_batch) if steps[-1] else r for r in (rows, d_rows, true)
+        )
+        error = bind(_squared_error_call, true, rows, d_rows, self._numbers, self._sums)
+        forward = [call for b in bound for call in b.forward]
+        backward = [call for b in reversed(bound) for call in b.backward]
+        self._calls = [*forward, error, *backward]  # they keep the memory
+        self._forward, self._backward, self._both = map(words_of, (forward, backward, self._calls))
+
+    def forward(self) -> None:
+        """Compute `y` from `x`."""
+        run_calls(self._forward)
+
+    def backward(self) -> None:
+        """Write the gradients of all weights from `dy`, after `forward`."""
+        run_calls(self._backward)
+        self._sum_biases()
+
+    def set_factors(self, of_loss: float, of_gradient: float) -> None:
+        """Set the factors of the sum of squared errors in the loss, and of the errors in the gradient, for `both`."""
+        self._numbers[:] = of_loss, of_gradient
+
+    def both(self) -> float:
+        """Write the gradients of all weights for the squared error of `true`; return the loss."""
+        run_calls(self._both)
+        self._sum_biases()
+        return float(self._sums[0])
+
+    def _sum_biases(self) -> None:
+        for d_out, d_bias in self._biases:
+            np.add.reduce(d_out, axis=0, out=d_bias)
+
+
+def _sequences(rows: np.ndarray, n_batch: int) -> np.ndarray:
+    """Time-major rows as an array ``(n_batch, n_steps, n)``."""
+    return rows.reshape(-1, n_batch, rows.shape[1]).transpose(1, 0, 2)
