@@ -146,6 +146,25 @@ UNROLLED_SUMS = 8
 UNROLLED_COLUMN_SUMS = 4
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Small layers with sequences as lanes of vectors
+
+#: Units, weights of a gate's inputs. Layers with more always have their sequences as rows.
+MAX_LANE_UNITS, MAX_LANE_KERNEL = 24, 1024
+#: Units, weights of a gate's inputs, ratio. A layer of at most so many has its sequences as lanes if a step then has no more
+#: vectors than in rows; a larger one if rows have 1.3 times as many, because their loops are longer, and to transpose many
+#: inputs takes as long as the product gains.
+SMALL_LANE_UNITS, SMALL_LANE_KERNEL, MIN_LANE_GAIN = 16, 256, 1.3
+#: Time steps. Batches of fewer have their sequences as rows. Chosen, not measured.
+MIN_LANE_STEPS = 3
+#: Vectors. A block of sequences takes as much longer than its vectors as half a vector.
+LANE_BLOCK_COST = 0.5
+#: Bytes. Inputs and states of a chunk of time steps, which are transposed together, and stay in L1.
+LANE_CHUNK_BYTES = 24 * 1024
+#: Bytes. What the backward pass keeps of a chunk of time steps. Its weight gradients are added at the end of a chunk, which
+#: takes as long as some steps; with 192 KiB 8 SimpleRNN units took 1.3 times as long.
+LANE_BACK_CHUNK_BYTES = 96 * 1024
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Distribution of work to the team of threads
 
 #: Spins. The caller waits for the last piece for about 20 us before it yields its core to other threads.

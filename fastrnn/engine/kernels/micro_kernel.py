@@ -47,6 +47,7 @@ __all__ = [
     "lanes_of",
     "tile",
     "transpose_square",
+    "transposed_rows",
     "wide_tile",
 ]
 
@@ -352,13 +353,31 @@ def copy_panel(typingctx, zero, a, a_row, n_rows, b):
     return types.void(zero, types.intp, types.intp, types.intp, types.intp), codegen
 
 
+def transposed_rows(emit: Emitter, rows: list) -> list:
+    """Emit the transpose of a square of as many vectors as a vector has lanes.
+
+    With rows ``0 ... n - 1``, interleaving row i with row ``i + n / 2`` rotates the bits of an element's number
+    (row, column) by one; after ``log2 n`` rounds the bits of row and column are exchanged.
+    """
+    n = emit.lanes
+    halves = [
+        ir.Constant(emit.index, [start + k // 2 + n * (k % 2) for k in range(n)]) for start in (0, n // 2)
+    ]
+    for _ in range(n.bit_length() - 1):
+        rows = [
+            emit.builder.shuffle_vector(rows[i], rows[i + n // 2], half)
+            for i in range(n // 2)
+            for half in halves
+        ]
+    return rows
+
+
 @intrinsic
 def transpose_square(typingctx, zero, a, a_row, n_rows, n_columns, b, b_row):
     """Transpose a square matrix with as many rows as a vector has lanes; addresses and strides are in bytes.
 
     Only ``n_rows`` rows and ``n_columns`` columns of `a` are read, the others are zero; only ``n_columns`` rows of `b` are
-    written. With rows ``0 ... n - 1``, interleaving row i with row ``i + n / 2`` rotates the bits of an element's number
-    (row, column) by one; after ``log2 n`` rounds the bits of row and column are exchanged.
+    written.
     """
 
     def codegen(context, builder, signature, args):
@@ -371,15 +390,7 @@ def transpose_square(typingctx, zero, a, a_row, n_rows, n_columns, b, b_row):
         for i in range(n):
             there = builder.icmp_signed("<", ir.Constant(emit.word, i), n_rows)
             rows.append(emit.load(emit.plus(a, a_row, i), 0, builder.select(there, columns, none)))
-        halves = [
-            ir.Constant(emit.index, [start + k // 2 + n * (k % 2) for k in range(n)]) for start in (0, n // 2)
-        ]
-        for _ in range(n.bit_length() - 1):
-            rows = [
-                builder.shuffle_vector(rows[i], rows[i + n // 2], half)
-                for i in range(n // 2)
-                for half in halves
-            ]
+        rows = transposed_rows(emit, rows)
         for i, row in enumerate(rows):
             there = builder.icmp_signed("<", ir.Constant(emit.word, i), n_columns)
             emit.store(row, emit.plus(b, b_row, i), 0, builder.select(there, everything, none))

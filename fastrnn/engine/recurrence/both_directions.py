@@ -17,9 +17,9 @@ import numpy as np
 from fastrnn.engine import tuning
 from fastrnn.engine.recurrence.call_list import Program, bind, placeholder, side_by_side
 from fastrnn.engine.recurrence.inference import inference_options, pass_call
+from fastrnn.engine.recurrence.lane_plans import dense_plan
 from fastrnn.engine.recurrence.plans import (
     Plan,
-    dense_plan,
     is_long,
     slice_count,
     threads_of_both,
@@ -135,7 +135,7 @@ class BidirectionalProgram:
         if mask_extent(schedules[0], *self._shape[:2])[1]:
             return self(x)
         if own.masked is None:
-            plans = [p._replace(schedule=s) for p, s in zip(self._plans, schedules, strict=True)]
+            plans = [p.in_rows._replace(schedule=s) for p, s in zip(self._plans, schedules, strict=True)]
             own.masked = self._program(plans)
         return self._run(own.masked, x)
 

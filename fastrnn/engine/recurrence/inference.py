@@ -14,8 +14,10 @@ import numpy as np
 from fastrnn.engine import tuning
 from fastrnn.engine.kernels.vecmath import prepare_activations
 from fastrnn.engine.recurrence.call_list import Call, Program, bind, placeholder
-from fastrnn.engine.recurrence.forward import ForwardArguments, forward_piece
-from fastrnn.engine.recurrence.plans import Options, Plan, dense_plan, is_long, slice_count, thread_count
+from fastrnn.engine.recurrence.forward import ForwardArguments
+from fastrnn.engine.recurrence.kernels import forward_part
+from fastrnn.engine.recurrence.lane_plans import dense_plan
+from fastrnn.engine.recurrence.plans import Options, Plan, is_long, slice_count, thread_count
 from fastrnn.engine.recurrence.rows import needed_forward
 from fastrnn.engine.recurrence.run import Weights, pack_weights
 from fastrnn.engine.recurrence.schedule import mask_extent, masked_schedule
@@ -57,7 +59,7 @@ class InferencePlan:
         self._take = recycler.take if sequences and plan.recycle else np.empty
         self._own = _ThreadPrograms()
         #: Whether `masked` can be used for calls with a mask.
-        self.takes_masks = plan.blocks.n_owners == 1
+        self.takes_masks = plan.in_rows.blocks.n_owners == 1
 
     def _program(self, plan: Plan) -> Program:
         n_batch, n_steps, n_inputs = self._shape
@@ -84,7 +86,7 @@ class InferencePlan:
             return self(x), True
         if own.masked is None:
             own.schedule = schedule
-            own.masked = self._program(self._plan._replace(schedule=schedule))
+            own.masked = self._program(self._plan.in_rows._replace(schedule=schedule))
         out = self._take(self._out_shape, self._dtype)
         own.masked.run_out(x, out)
         return (out if self._sequences else out[0]), stepped
@@ -109,7 +111,7 @@ def pass_call(
     prepare_activations(cell, dtype)
     arguments = ForwardArguments(
         team=None,
-        cell=cell,
+        cell=plan.kernel_cell,
         settings=plan.settings,
         schedule=plan.schedule,
         x=x,
@@ -126,7 +128,7 @@ def pass_call(
     )
     needed = needed_forward(plan.dense, plan.options.sequences, plan.options.recurrent_masks)
     return bind(
-        forward_piece, *arguments, pieces=plan.blocks.n_owners, needed=needed, item_size=dtype.itemsize
+        forward_part(plan), *arguments, pieces=plan.blocks.n_owners, needed=needed, item_size=dtype.itemsize
     )
 
 

@@ -12,10 +12,11 @@ import numpy as np
 
 from fastrnn.engine.kernels.matmul import matmul_into, packed_size
 from fastrnn.engine.kernels.packing import pack_piece
-from fastrnn.engine.recurrence.backward import BackwardArguments, backward_piece
+from fastrnn.engine.recurrence.backward import BackwardArguments
 from fastrnn.engine.recurrence.call_list import Call, bind, run_calls, words_of
-from fastrnn.engine.recurrence.forward import ForwardArguments, forward_piece
-from fastrnn.engine.recurrence.plans import plan_back
+from fastrnn.engine.recurrence.forward import ForwardArguments
+from fastrnn.engine.recurrence.kernels import backward_part, forward_part
+from fastrnn.engine.recurrence.lane_plans import back_plan
 from fastrnn.engine.recurrence.rows import needed_backward, needed_forward
 from fastrnn.engine.recurrence.training_pass import TrainingPass
 from fastrnn.engine.runtime.jit import jit
@@ -97,7 +98,7 @@ def _bound_cell(of: TrainingPass, rows: np.ndarray, dx: np.ndarray | None) -> _B
     """The calls of a cell. Its outputs are the time-major rows of all steps, or those of the last one."""
     plan, dtype, weights = of.plan, rows.dtype, of.matrices
     n_batch, n_steps, sequences = plan.options.n_batch, plan.options.n_steps, plan.options.sequences
-    back = plan_back(plan, dx is not None, sequences)
+    back = back_plan(plan, dx is not None, sequences)
     final, d_final = aligned(plan.final_shape, dtype), aligned(plan.final_shape, dtype, zeros=True)
     states, packed = aligned(plan.states_shape, dtype), aligned(plan.packed.shape, dtype)
     packed_back, grads = aligned(back.packed.shape, dtype), aligned(back.grads_shape, dtype)
@@ -105,7 +106,7 @@ def _bound_cell(of: TrainingPass, rows: np.ndarray, dx: np.ndarray | None) -> _B
     d_out = aligned((n_steps * n_batch, plan.cell.n_units), dtype) if sequences else nothing(dtype, 2)
     forward = ForwardArguments(
         team=None,
-        cell=plan.cell,
+        cell=plan.kernel_cell,
         settings=plan.settings,
         schedule=plan.schedule,
         x=rows,
@@ -114,7 +115,7 @@ def _bound_cell(of: TrainingPass, rows: np.ndarray, dx: np.ndarray | None) -> _B
         masks=nothing(dtype, 1),
         states=states,
         saved=aligned(plan.saved_shape, dtype),
-        out=nothing(dtype, 2),
+        out=aligned(plan.out_shape, dtype) if sequences and plan.n_lanes else nothing(dtype, 2),
         final=final,
         work=aligned(plan.work_shape, dtype),
         borders=plan.blocks.borders,
@@ -122,7 +123,7 @@ def _bound_cell(of: TrainingPass, rows: np.ndarray, dx: np.ndarray | None) -> _B
     )
     backward = BackwardArguments(
         team=None,
-        cell=plan.cell,
+        cell=plan.kernel_cell,
         settings=back.settings,
         schedule=plan.schedule,
         x=rows,
@@ -142,19 +143,19 @@ def _bound_cell(of: TrainingPass, rows: np.ndarray, dx: np.ndarray | None) -> _B
     size, ends = dtype.itemsize, (0, *back.pieces)
     needed = (
         needed_forward(True, sequences, False),
-        needed_backward(True, sequences, dx is not None, False, False),
+        needed_backward(True, sequences, dx is not None and not plan.n_lanes, False, False),
     )
     return _Bound(
         [
             bind(pack_piece, weights, plan.packed.layout, packed, 1),
-            bind(forward_piece, *forward, needed=needed[0], item_size=size),
+            bind(forward_part(plan), *forward, needed=needed[0], item_size=size),
         ],
         [
             bind(pack_piece, weights, back.packed.layout, packed_back, 1),
-            bind(backward_piece, *backward, needed=needed[1], item_size=size),
+            bind(backward_part(plan), *backward, needed=needed[1], item_size=size),
             *(bind(_take_call, grads, int(ends[first]), target) for first, target in of.targets),
         ],
-        states[0, n_batch:] if sequences else final[0],
+        final[0] if not sequences else forward.out if plan.n_lanes else states[0, n_batch:],
         d_out if sequences else d_final[0],
         list(d_start),
     )

@@ -36,7 +36,8 @@ __all__ = [
     "Blocks",
     "Options",
     "Plan",
-    "dense_plan",
+    "changed",
+    "dense_rows_plan",
     "is_long",
     "needs_one_thread",
     "pass_work",
@@ -73,7 +74,7 @@ SETTINGS = np.dtype(
             # Starts of the weights in a packed row, and the size of one group of the kernels.
             "kernel recurrent_kernel bias recurrent_bias extra kernel_size recurrent_size",
             # Starts of the arrays in a thread's scratch memory.
-            "at_x at_z at_hu at_h at_ds at_operand at_masked at_scratch at_panel",
+            "at_x at_z at_hu at_h at_ds at_operand at_masked at_scratch at_panel at_spread",
             # Starts of the gradients in a thread's row of gradients.
             "d_kernel d_recurrent d_bias d_recurrent_bias d_extra",
         )
@@ -82,7 +83,7 @@ SETTINGS = np.dtype(
 )
 
 
-def _settings(base: np.ndarray, **values: int) -> np.ndarray:
+def changed(base: np.ndarray, **values: int) -> np.ndarray:
     """A copy of an array of one record with new values for some fields."""
     settings = base.copy()
     for name, value in values.items():
@@ -266,6 +267,16 @@ class Plan(NamedTuple):
     work_shape: tuple[int, ...]
     #: Plans of backward passes that were made so far, by the arguments of `plan_back`.
     back: dict[tuple[bool, bool], BackPlan]
+    #: The cell that the kernels get, and the lanes of a block; 0 if sequences are rows (see `lane_plans`).
+    kernel_cell: Any
+    n_lanes: int = 0
+    #: If sequences are lanes, the plan of the same pass with sequences as rows, which masks need.
+    as_rows: Any = None
+
+    @property
+    def in_rows(self) -> Plan:
+        """The plan with sequences as rows."""
+        return self if self.as_rows is None else self.as_rows
 
     @property
     def dense(self) -> bool:
@@ -274,8 +285,8 @@ class Plan(NamedTuple):
 
 
 @functools.lru_cache(maxsize=tuning.MAX_PLANS, typed=True)
-def dense_plan(cell: Any, options: Options, n_threads: int, n_slices: int = 1) -> Plan:
-    """The plan of a batch without a mask; cached, because it depends only on sizes."""
+def dense_rows_plan(cell: Any, options: Options, n_threads: int, n_slices: int = 1) -> Plan:
+    """The plan of a batch without a mask, in rows; cached, because it depends only on sizes."""
     return plan_pass(cell, options, dense_schedule(options.n_batch, options.n_steps), n_threads, n_slices)
 
 
@@ -332,7 +343,7 @@ def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], n_slices: int) 
         scratch=scratch,
     )
     places, work = placed("at_", arrays, 64 // options.dtype.itemsize)
-    settings = _settings(
+    settings = changed(
         np.zeros(1, SETTINGS),
         n_steps=n_steps,
         n_batch=n_batch,
@@ -379,6 +390,7 @@ def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], n_slices: int) 
         recycle=n_batch * n_steps * n_units * options.dtype.itemsize >= recycler.smallest,
         work_shape=(n_threads, work),
         back={},
+        kernel_cell=cell,
     )
 
 
@@ -428,7 +440,7 @@ def _plan_back(plan: Plan, need_dx: bool, d_time_major: bool) -> BackPlan:
     places, work = placed("at_", arrays, 64 // dtype.itemsize)
     out_step, out_row = strides(d_time_major, n_batch, n_steps)
     dx_step, dx_row = strides(options.time_major, n_batch, n_steps)
-    settings = _settings(
+    settings = changed(
         plan.settings,
         chunk=chunk,
         out_step=out_step,

@@ -13,15 +13,13 @@ import numpy as np
 
 from fastrnn.engine import tuning
 from fastrnn.engine.kernels.packing import PackedRows, Weights, matrices_of, pack_rows
-from fastrnn.engine.recurrence.backward import backward_pass, split_backward_pass
-from fastrnn.engine.recurrence.forward import forward_pass, split_forward_pass
+from fastrnn.engine.recurrence.kernels import backward_kernel, forward_kernel
+from fastrnn.engine.recurrence.lane_plans import back_plan, dense_plan
 from fastrnn.engine.recurrence.layouts import packing
 from fastrnn.engine.recurrence.plans import (
     Blocks,
     Options,
     Plan,
-    dense_plan,
-    plan_back,
     plan_pass,
     slice_count,
     thread_count,
@@ -182,13 +180,14 @@ def forward(
         saved = recycler.take(plan.saved_shape, dtype)
     else:
         states = pool.take("ring", plan.states_shape, dtype)
-    # In a dense pass, the saved time-major states are the outputs.
-    if sequences and not (save and mask is None):
+    # In a dense pass of rows, the saved time-major states are the outputs.
+    states_are_outputs = save and mask is None and not plan.n_lanes
+    if sequences and not states_are_outputs:
         out = (recycler.take if save or plan.recycle else np.empty)(plan.out_shape, dtype)
     final, work = np.empty(plan.final_shape, dtype), pool.take("work", plan.work_shape, dtype)
     # In the order of the fields of `ForwardArguments`: names would take as long as ten time steps of a small cell.
     arguments = (
-        cell,
+        plan.kernel_cell,
         plan.settings,
         plan.schedule,
         rows,
@@ -203,29 +202,20 @@ def forward(
         plan.blocks.borders,
         plan.blocks.firsts,
     )
-    _launch(
-        _FORWARD,
-        arguments,
-        plan.blocks,
-        needed_forward(schedule is None, sequences, masked),
-        to_pack,
-    )
+    needed = needed_forward(schedule is None, sequences, masked)
+    _launch(forward_kernel(plan), arguments, plan.blocks, needed, to_pack)
     outputs = None
     if sequences and save and mask is None:
-        outputs = states[0, n_batch:].reshape(n_steps, n_batch, -1).transpose(1, 0, 2)
+        steps = states[0, n_batch:] if states_are_outputs else out
+        outputs = steps.reshape(n_steps, n_batch, -1).transpose(1, 0, 2)
     elif sequences:
         outputs = out.reshape(n_batch, n_steps, -1)
     tape = Tape(weights, matrices, plan, schedule is None, rows, masks, states, saved) if save else None
     return Result(outputs, final, tape, stepped)
 
 
-#: The kernels of a pass: for threads with their own sequences, and for threads that split each step.
-_FORWARD = forward_pass, split_forward_pass
-_BACKWARD = backward_pass, split_backward_pass
-
-
 def _launch(
-    entries: tuple[Any, Any],
+    entry: Any,
     arguments: tuple[Any, ...],
     blocks: Blocks,
     needed: Sequence[Slots],
@@ -233,7 +223,7 @@ def _launch(
 ) -> None:
     """Pack the weights, if `to_pack` is given, and run all blocks with the number of threads of the plan."""
     if blocks.long and threads.in_main():
-        _launch_interruptibly(entries, arguments, blocks, needed, to_pack)
+        _launch_interruptibly(entry, arguments, blocks, needed, to_pack)
         return
     # One thread has no other to share with. A context that does nothing would show in the times of small layers.
     region = threads.parallel_region(blocks.n_threads, blocks.light) if blocks.n_threads > 1 else None
@@ -243,13 +233,13 @@ def _launch(
         if to_pack is not None:
             pack_rows(state, *to_pack)
         with launching(needed, arguments[3].dtype.itemsize):  # of the inputs
-            entries[blocks.n_slices > 1](state, *arguments)
+            entry(state, *arguments)
     finally:
         if region is not None:
             region.__exit__()
 
 
-def _launch_interruptibly(entries: Any, arguments: tuple[Any, ...], *how: Any) -> None:
+def _launch_interruptibly(entry: Any, arguments: tuple[Any, ...], *how: Any) -> None:
     """As `_launch`, on another thread, while this one handles Ctrl-C and tells the other to stop."""
     # A copy of the settings, in which `stop` sets a flag.
     cell, settings, *others = arguments
@@ -258,7 +248,7 @@ def _launch_interruptibly(entries: Any, arguments: tuple[Any, ...], *how: Any) -
     def stop() -> None:
         settings[0]["stop"] = 1
 
-    threads.run_interruptibly(lambda: _launch(entries, (cell, settings, *others), *how), stop)
+    threads.run_interruptibly(lambda: _launch(entry, (cell, settings, *others), *how), stop)
 
 
 def _join_masks(input_masks: np.ndarray | None, recurrent_masks: np.ndarray | None, dtype: Any) -> np.ndarray:
@@ -296,7 +286,7 @@ def backward(
     cell, options, dtype = plan.cell, plan.options, weights.kernel.dtype
     n_batch, n_steps, n_inputs = options[:3]
     d_rows, d_time_major = (nothing(dtype, 2), False) if d_out is None else contiguous_rows(d_out, dtype)
-    back = plan_back(plan, need_dx, d_time_major)
+    back = back_plan(plan, need_dx, d_time_major)
     to_pack = _to_pack(tape.matrices, back.packed)
     if d_final is None:
         d_final = np.zeros(plan.final_shape, dtype)
@@ -309,7 +299,7 @@ def backward(
     grads = recycler.take(back.grads_shape, dtype)
     # In the order of the fields of `BackwardArguments`.
     arguments = (
-        cell,
+        plan.kernel_cell,
         back.settings,
         plan.schedule,
         tape.x,
@@ -327,8 +317,9 @@ def backward(
         plan.blocks.firsts,
     )
     several = plan.blocks.firsts.shape[0] > 2
-    needed = needed_backward(tape.dense, d_out is not None, need_dx, options.recurrent_masks, several)
-    _launch(_BACKWARD, arguments, plan.blocks, needed, to_pack)
+    scattered = need_dx and not plan.n_lanes
+    needed = needed_backward(tape.dense, d_out is not None, scattered, options.recurrent_masks, several)
+    _launch(backward_kernel(plan), arguments, plan.blocks, needed, to_pack)
     total, (kernel, recurrent, bias, recurrent_bias, extra) = grads[0], back.pieces
     gradients = Weights(
         total[:kernel].reshape(n_inputs, -1),

@@ -15,16 +15,16 @@ import numpy as np
 from fastrnn.engine import tuning
 from fastrnn.engine.kernels import update
 from fastrnn.engine.kernels.packing import Weights, matrices_of, pack_piece
-from fastrnn.engine.recurrence.backward import BackwardArguments, backward_piece
+from fastrnn.engine.recurrence.backward import BackwardArguments
 from fastrnn.engine.recurrence.call_list import bind, compile_together, run_calls, words_of
 from fastrnn.engine.recurrence.contract import traits
-from fastrnn.engine.recurrence.forward import ForwardArguments, forward_piece
+from fastrnn.engine.recurrence.forward import ForwardArguments
+from fastrnn.engine.recurrence.kernels import backward_part, forward_part
+from fastrnn.engine.recurrence.lane_plans import back_plan, dense_plan
 from fastrnn.engine.recurrence.plans import (
     Options,
-    dense_plan,
     is_long,
     pass_work,
-    plan_back,
     slice_count,
     thread_count,
 )
@@ -232,7 +232,7 @@ class TrainingProgram:
         cell = suited(cell, n_batch)
         options = Options(n_batch, n_steps, n_inputs, dtype, False, reverse, True, 0, False, True, False)
         plan = dense_plan(cell, options, 1)
-        back = plan_back(plan, False, False)
+        back = back_plan(plan, False, False)
         self.at_once = max(1, tuning.MAX_UPDATES_WORK // pass_work(cell, n_batch * n_steps, n_inputs))
         self.x = aligned(shape, dtype)
         self.y = np.zeros((n_batch, head.kernel.shape[1]), dtype)
@@ -249,7 +249,7 @@ class TrainingProgram:
         logits = np.empty(head.kernel.shape[1], dtype)
         forward = ForwardArguments(
             team=None,
-            cell=cell,
+            cell=plan.kernel_cell,
             settings=plan.settings,
             schedule=plan.schedule,
             x=rows,
@@ -266,7 +266,7 @@ class TrainingProgram:
         )
         backward = BackwardArguments(
             team=None,
-            cell=cell,
+            cell=plan.kernel_cell,
             settings=back.settings,
             schedule=plan.schedule,
             x=rows,
@@ -289,18 +289,18 @@ class TrainingProgram:
         updated = params, grads, m, v, np.array(ends, np.int64), self.numbers
         compile_together(
             (pack_piece, (matrices, plan.packed.layout, packed, 1)),
-            (forward_piece, forward),
-            (backward_piece, backward),
+            (forward_part(plan), forward),
+            (backward_part(plan), backward),
             (_loss_call, outputs),
             (_adam_call, updated),
         )
         self.gradient_calls = [
             bind(pack_piece, matrices, plan.packed.layout, packed, 1),
-            bind(forward_piece, *forward, needed=needed_forward(True, False, False), item_size=size),
+            bind(forward_part(plan), *forward, needed=needed_forward(True, False, False), item_size=size),
             bind(_loss_call, *outputs),
             bind(pack_piece, matrices, back.packed.layout, packed_back, 1),
             bind(
-                backward_piece,
+                backward_part(plan),
                 *backward,
                 needed=needed_backward(True, False, False, False, False),
                 item_size=size,

@@ -12,17 +12,17 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from fastrnn.engine.kernels.packing import Weights, matrices_of, pack_piece, pack_rows
-from fastrnn.engine.recurrence.backward import BackwardArguments, backward_pass, backward_piece
+from fastrnn.engine.recurrence.backward import BackwardArguments
 from fastrnn.engine.recurrence.call_list import compile_together
-from fastrnn.engine.recurrence.forward import ForwardArguments, forward_pass, forward_piece
+from fastrnn.engine.recurrence.forward import ForwardArguments
+from fastrnn.engine.recurrence.kernels import backward_kernel, backward_part, forward_kernel, forward_part
+from fastrnn.engine.recurrence.lane_plans import back_plan, dense_plan
 from fastrnn.engine.recurrence.plans import (
     BackPlan,
     Options,
     Plan,
-    dense_plan,
     is_long,
     needs_one_thread,
-    plan_back,
 )
 from fastrnn.engine.recurrence.rows import needed_backward, needed_forward
 from fastrnn.engine.recurrence.run import contiguous_rows
@@ -90,6 +90,7 @@ class TrainingPass:
         self._zeros = np.zeros(self.plan.final_shape, dtype)
         self._no_masks, self._no_rows = nothing(dtype, 1), nothing(dtype, 2)
         self._launch = launching(needed_forward(True, sequences, False), dtype.itemsize)
+        self._forward, self._backward = forward_kernel(self.plan), backward_kernel(self.plan)
         #: The gradients as vectors, each with its number in `Weights`.
         self.targets = _joined(gradients)
         _compile(self.plan, self.matrices, dtype)
@@ -114,15 +115,17 @@ class TrainingPass:
         n_batch, n_steps = plan.options.n_batch, plan.options.n_steps
         rows = (x.transpose(1, 0, 2) if plan.options.time_major else x).reshape(self._rows_shape)
         states, saved = recycler.take(plan.states_shape, dtype), recycler.take(plan.saved_shape, dtype)
-        final = np.empty(plan.final_shape, dtype)
+        final, out = np.empty(plan.final_shape, dtype), self._no_rows
+        if plan.n_lanes and plan.options.sequences:
+            out = recycler.take(plan.out_shape, dtype)
         layout, shape, n_slices = plan.packed
         packed = pool.take("packed", shape, dtype)
         with self._launch:
             pack_rows(ALONE, self.matrices, layout, packed, n_slices)
             # In the order of the fields of `ForwardArguments`.
-            forward_pass(
+            self._forward(
                 ALONE,
-                plan.cell,
+                plan.kernel_cell,
                 plan.settings,
                 plan.schedule,
                 rows,
@@ -131,17 +134,18 @@ class TrainingPass:
                 self._no_masks,
                 states,
                 saved,
-                self._no_rows,
+                out,
                 final,
                 pool.take("work", plan.work_shape, dtype),
                 plan.blocks.borders,
                 plan.blocks.firsts,
             )
-        out = None
+        outputs = None
         if plan.options.sequences:
-            # The saved time-major states are the outputs.
-            out = states[0, n_batch:].reshape(n_steps, n_batch, -1).transpose(1, 0, 2)
-        return out, final, PassTape(self, rows, states, saved)
+            # The saved time-major states are the outputs of rows.
+            time_major = out if plan.n_lanes else states[0, n_batch:]
+            outputs = time_major.reshape(n_steps, n_batch, -1).transpose(1, 0, 2)
+        return outputs, final, PassTape(self, rows, states, saved)
 
     def backward(
         self, tape: PassTape, d_out: np.ndarray | None, d_final: np.ndarray | None, need_dx: bool
@@ -152,9 +156,9 @@ class TrainingPass:
         key = need_dx, d_out is not None, d_time_major
         known = self._back.get(key)
         if known is None:
-            needed = needed_backward(True, d_out is not None, need_dx, False, False)
+            needed = needed_backward(True, d_out is not None, need_dx and not plan.n_lanes, False, False)
             known = self._back[key] = (
-                plan_back(plan, need_dx, d_time_major),
+                back_plan(plan, need_dx, d_time_major),
                 launching(needed, dtype.itemsize),
             )
         back, launch = known
@@ -166,9 +170,9 @@ class TrainingPass:
         with launch:
             pack_rows(ALONE, self.matrices, layout, packed, n_slices)
             # In the order of the fields of `BackwardArguments`.
-            backward_pass(
+            self._backward(
                 ALONE,
-                plan.cell,
+                plan.kernel_cell,
                 back.settings,
                 plan.schedule,
                 tape.rows,
@@ -196,18 +200,19 @@ class TrainingPass:
         return dx.reshape(n_batch, n_steps, n_inputs), d_state0
 
 
-#: The cells' classes and the types of numbers whose passes are compiled.
-_compiled: set[tuple[type, np.dtype]] = set()
+#: The cells' classes and the types of numbers whose passes are compiled, and whether for sequences as lanes.
+_compiled: set[tuple[type, np.dtype, bool]] = set()
 
 
 def _compile(plan: Plan, matrices: tuple[np.ndarray, ...], dtype: np.dtype) -> None:
     """Compile both passes together, which takes less time than each at its first call."""
-    if PLAIN or (type(plan.cell), dtype) in _compiled:
+    key = type(plan.cell), dtype, plan.n_lanes > 0
+    if PLAIN or key in _compiled:
         return
     one, two, three = (nothing(dtype, n) for n in (1, 2, 3))
     forward = ForwardArguments(
         team=None,
-        cell=plan.cell,
+        cell=plan.kernel_cell,
         settings=plan.settings,
         schedule=plan.schedule,
         x=two,
@@ -224,7 +229,7 @@ def _compile(plan: Plan, matrices: tuple[np.ndarray, ...], dtype: np.dtype) -> N
     )
     backward = BackwardArguments(
         team=None,
-        cell=plan.cell,
+        cell=plan.kernel_cell,
         settings=plan.settings,
         schedule=plan.schedule,
         x=two,
@@ -242,8 +247,8 @@ def _compile(plan: Plan, matrices: tuple[np.ndarray, ...], dtype: np.dtype) -> N
         firsts=plan.blocks.firsts,
     )
     packing = matrices, plan.packed.layout, two, plan.packed.n_slices
-    compile_together((forward_piece, forward), (backward_piece, backward), (pack_piece, packing))
-    _compiled.add((type(plan.cell), dtype))
+    compile_together((forward_part(plan), forward), (backward_part(plan), backward), (pack_piece, packing))
+    _compiled.add(key)
 
 
 def _joined(gradients: Weights) -> list[tuple[int, np.ndarray]]:

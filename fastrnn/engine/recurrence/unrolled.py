@@ -8,6 +8,7 @@ outputs are the same bits.
 
 Each number of units is compiled separately, in two to three seconds. Therefore these kernels run only if a layer has
 ``unroll=True``, for single sequences, at most `tuning.MAX_UNROLLED_UNITS` units, and no dropout of the recurrent product.
+Several sequences of a small layer are lanes of vectors, with `unroll` and without (see `lane_plans`).
 """
 
 from __future__ import annotations
