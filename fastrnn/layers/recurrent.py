@@ -238,13 +238,9 @@ class RNN(Wrapper):
     ) -> tuple[Any, Any]:  # type: ignore[override]
         if mask is not None:
             mask = check_mask(mask, x.shape)
-        if initial_state is None and not (training or self.stateful or self.return_state):
-            # The plan depends only on shape and weights, and was made in a previous call.
-            ready, key = self._ready, (self.cell.weights_version, x.shape, self._n_threads)
-            if ready is None or ready[0] != key:
-                ready = self._ready = key, self._prepare(x.shape)
-            plan = ready[1]
-            if plan is not None and x.flags.c_contiguous and x.dtype == self._dtype:
+        if initial_state is None and not training:
+            plan = self._plan_for(x)
+            if plan is not None:
                 if mask is None:
                     return plan(x), None
                 if plan.takes_masks:
@@ -258,6 +254,18 @@ class RNN(Wrapper):
         if self.stateful:
             self.states = _copied(final)
         return ([y, *final] if self.return_state else y), cache
+
+    def _plan_for(self, x: np.ndarray, make: bool = True) -> Any:
+        """The prepared pass for inputs like `x`, or None; it depends on shape and weights only. A missing one is made."""
+        if self.stateful or self.return_state:
+            return None
+        shape, ready = x.shape, self._ready
+        key = self._children[""].weights_version, shape, self._n_threads
+        if ready is None or ready[0] != key:
+            if not make:
+                return None
+            ready = self._ready = key, self._prepare(shape)
+        return ready[1] if x.dtype == self._dtype and x.flags.c_contiguous else None
 
     def _prepare(self, shape: tuple[int, ...]) -> Any:
         cell = self.cell
@@ -302,6 +310,11 @@ class RNN(Wrapper):
         -------
         ndarray, or with `return_state` a list ``[output, *states]``
         """
+        if mask is None is initial_state and training is False and type(x) is np.ndarray:
+            # Calls repeat one shape: its checks would take as long as ten time steps of a small layer.
+            plan = self._plan_for(x, make=False)
+            if plan is not None:
+                return plan(x)
         x = self.as_input(x)
         training = flag(training, "training")
         if not self.built:

