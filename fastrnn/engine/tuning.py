@@ -68,9 +68,9 @@ MAX_WIDE_BYTES = {512: 1 << 16, 256: 1 << 62, 128: 1 << 62}
 #: Multiply-adds. Minimum work for each additional thread, 11 us: passing work to a thread takes 1.5 us, and data that
 #: another core has written must be read from its cache. Measured with small passes, whose call takes 3 us.
 MIN_THREAD_WORK = 600_000
-#: Times MIN_THREAD_WORK. A training pass over dense batches of less work, 0.1 ms a step, is computed by one thread, for which
-#: it is prepared: with SimpleRNN, GRU and LSTM of 16 to 256 units, batches of 4 to 128 and 1 to 50 steps, a training step of
-#: one thread took .44 to .78 of the time of two.
+#: Times MIN_THREAD_WORK. A training pass over dense batches of less work, 0.1 ms a step, is computed by one thread, for
+#: which it is prepared: with SimpleRNN, GRU and LSTM of 16 to 256 units, batches of 4 to 128 and 1 to 50 steps, a training
+#: step of one thread took .44 to .78 of the time of two.
 ONE_THREAD_TRAINING = 6
 #: Multiply-adds. Time of a time step without its products: 75 ns.
 STEP_WORK = 4_000
