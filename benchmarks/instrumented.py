@@ -96,6 +96,43 @@ RULES: dict[str, dict[str, Rule]] = {
         "backward_pass": _kernel(HANDOVER),
         "split_backward_pass": _kernel(HANDOVER),
     },
+    "recurrence/lane_forward.py": {
+        "_forward_lanes": Rule(
+            {
+                "spread": ROWS,
+                "to_lanes": ROWS,
+                "take_inputs": ROWS,
+                "lane_product": RECURRENT,
+                "step_forward": POINTWISE,
+                "_give_outputs": ROWS,
+                "from_lanes": ROWS,
+            },
+            piece=True,
+            last=LOOP,
+        ),
+        "lane_forward_pass": _kernel(HANDOVER),
+    },
+    "recurrence/lane_backward.py": {
+        "_backward_lanes": Rule(
+            {
+                "clear": ROWS,
+                "spread": ROWS,
+                "to_lanes": ROWS,
+                "take_inputs": ROWS,
+                "_take_output_gradients": ROWS,
+                "add": ROWS,
+                "step_backward": POINTWISE,
+                "lane_product": RECURRENT,
+                "_add_weight_gradients": WEIGHTS,
+                "_give_input_gradients": ROWS,
+                "_sum_lanes": WEIGHTS,
+                "from_lanes": ROWS,
+            },
+            piece=True,
+            last=LOOP,
+        ),
+        "lane_backward_pass": _kernel(HANDOVER),
+    },
     "recurrence/rows.py": {"_sum_columns": _piece(WEIGHTS)},
     "recurrence/split_step.py": {
         "_product_slice": _piece("announced"),

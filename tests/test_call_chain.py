@@ -12,6 +12,7 @@ import pytest
 import fastrnn
 import fastrnn.training
 from fastrnn import RNNClassifier, Sequential, layers
+from fastrnn.engine.recurrence import kernels as engine_kernels
 from fastrnn.engine.recurrence import run, training_pass
 
 PACKAGE = Path(fastrnn.__file__).parent
@@ -30,13 +31,21 @@ class Watched:
 
 def frames_at_kernels(monkeypatch, train):
     """The package's frames, outermost first, at each moment a kernel of a pass is entered, by the pass."""
-    watched = {"forward": run._FORWARD, "backward": run._BACKWARD}
     kernels = {}
-    for name, entries in watched.items():
-        wrapped = tuple(Watched(entry) for entry in entries)
-        kernels.update((id(w), name) for w in wrapped)
-        monkeypatch.setattr(run, f"_{name.upper()}", wrapped)
-        monkeypatch.setattr(training_pass, f"{name}_pass", wrapped[0])
+
+    def watched(name, chosen):
+        def choose(plan):
+            kernel = Watched(chosen(plan))
+            kernels[id(kernel)] = name, kernel
+            return kernel
+
+        return choose
+
+    for name in ("forward", "backward"):
+        for module in (run, training_pass):
+            monkeypatch.setattr(
+                module, f"{name}_kernel", watched(name, getattr(engine_kernels, f"{name}_kernel"))
+            )
     found = {"forward": [], "backward": []}
 
     def profile(frame, event, argument):
@@ -48,7 +57,7 @@ def frames_at_kernels(monkeypatch, train):
             if path.is_relative_to(PACKAGE):
                 stack.append((path.relative_to(PACKAGE).as_posix(), at.f_code.co_qualname))
             at = at.f_back
-        found[kernels[id(frame.f_locals["self"])]].append(stack[::-1])
+        found[kernels[id(frame.f_locals["self"])][0]].append(stack[::-1])
 
     sys.setprofile(profile)
     try:

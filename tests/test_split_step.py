@@ -12,7 +12,7 @@ from fastrnn.cells.lstm import LSTM
 from fastrnn.cells.simple_rnn import SimpleRNN
 from fastrnn.engine.kernels import matmul, packing
 from fastrnn.engine.kernels.micro_kernel import VECTORS, lanes
-from fastrnn.engine.recurrence import layouts, plans, run
+from fastrnn.engine.recurrence import lane_plans, layouts, plans, run
 from fastrnn.engine.recurrence.training_pass import TrainingPass
 from fastrnn.engine.runtime import jit, threads
 from fastrnn.engine.runtime.handover import ALONE, OWNED, WORD
@@ -92,7 +92,7 @@ DIVIDED_UNITS = 3 * VECTORS * lanes(np.float32) - 2
 @pytest.fixture
 def every_layer_apart(monkeypatch):
     """Layers of any size have their gates packed one by one."""
-    cached = plans._sizes, plans.dense_plan, layouts.packing
+    cached = plans._sizes, plans.dense_rows_plan, lane_plans.dense_plan, layouts.packing
     monkeypatch.setattr(layouts.tuning, "MIN_APART_UNITS", 1)
     for function in cached:
         function.cache_clear()
@@ -135,7 +135,7 @@ def test_step_split_by_units_changes_no_bit(name, options, n_batch, masked, rng,
 )
 def test_plan_divides_units(cell, masks, n_slices, expected):
     options = plans.Options(4, 9, 20, np.dtype(np.float32), False, False, True, masks, False, False, True)
-    assert plans.dense_plan(cell, options, 1, n_slices).settings[0]["by_units"] == expected
+    assert lane_plans.dense_plan(cell, options, 1, n_slices).settings[0]["by_units"] == expected
 
 
 def test_split_step_is_done_alone_where_the_team_works_for_others(rng, monkeypatch):

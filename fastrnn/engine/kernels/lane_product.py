@@ -28,16 +28,16 @@ from fastrnn.engine.numba_private.services import cgutils
 from fastrnn.engine.runtime.jit import inlined, jit
 from fastrnn.engine.runtime.linking import linked
 from fastrnn.engine.runtime.views import smaller
+from fastrnn.engine.tuning import LANE_DOT_ROWS, LANE_HEIGHTS, LANE_VECTORS
 
-__all__ = ["LANE_VECTORS", "Factor", "dot_lanes", "from_lanes", "lane_product", "to_lanes"]
+__all__ = ["Factor", "dot_lanes", "from_lanes", "lane_product", "to_lanes"]
 
-#: Numbers of vectors that a row of sequences may have.
-LANE_VECTORS = 1, 2
-#: Rows that a tile may have, and the most of them by vectors: as many accumulators as fit the registers.
-_HEIGHTS = 16, 8, 6, 4, 2, 1
-_MOST_ROWS = tuple(max(h for h in _HEIGHTS if h * n <= ROWS * VECTORS) for n in range(max(LANE_VECTORS) + 1))
-#: Rows and columns of a tile of `dot_lanes`.
-_DOT_ROWS, _DOT_COLUMNS = 4, 1 << (ROWS * VECTORS).bit_length() - 3
+#: Most rows of a tile, by vectors.
+_MOST_ROWS = tuple(
+    max(h for h in LANE_HEIGHTS if h * n <= ROWS * VECTORS) for n in range(max(LANE_VECTORS) + 1)
+)
+#: Columns of a tile of `dot_lanes`.
+_DOT_COLUMNS = _MOST_ROWS[1] // LANE_DOT_ROWS
 
 
 @inlined
@@ -83,7 +83,7 @@ def _tile(typingctx, zero, number, first, second, c, start, row):
         done = builder.append_basic_block("done")
         cases = builder.switch(args[1], done)
         for vectors in LANE_VECTORS:
-            for rows in _HEIGHTS:
+            for rows in LANE_HEIGHTS:
                 if rows > _MOST_ROWS[vectors]:
                     continue
                 block = builder.append_basic_block(f"lanes{rows}x{vectors}")
@@ -191,7 +191,7 @@ def lane_product(zero, first, second, n, c, start, row, size):
 
 
 @intrinsic
-def _dot_tile(typingctx, zero, number, a, b, c, n_steps, a_step, b_step, n_vectors, accumulate):
+def _dot_tile(typingctx, zero, number, a, b, c, n_steps, n_vectors, accumulate):
     """A tile of `dot_lanes` of ``number // 16`` rows and ``number % 16`` columns."""
 
     def codegen(context, builder, signature, args):
@@ -200,7 +200,7 @@ def _dot_tile(typingctx, zero, number, a, b, c, n_steps, a_step, b_step, n_vecto
         matrices = [cgutils.unpack_tuple(builder, matrix) for matrix in args[2:5]]
         done = builder.append_basic_block("done")
         cases = builder.switch(args[1], done)
-        for rows in (_DOT_ROWS, 1):
+        for rows in (LANE_DOT_ROWS, 1):
             for columns in (_DOT_COLUMNS, 1):
                 block = builder.append_basic_block(f"dots{rows}x{columns}")
                 cases.add_case(ir.Constant(emit.word, 16 * rows + columns), block)
@@ -211,14 +211,14 @@ def _dot_tile(typingctx, zero, number, a, b, c, n_steps, a_step, b_step, n_vecto
         return context.get_dummy_value()
 
     n = types.intp
-    return types.void(zero, n, a, b, c, n, n, n, n, n), codegen
+    return types.void(zero, n, a, b, c, n, n, n), codegen
 
 
 def _emit_dots(emit: Emitter, rows: int, columns: int, matrices: list, counts: Any) -> None:
     """Emit the sums of one tile over all steps and vectors, then the sums of their lanes."""
     builder, word = emit.builder, emit.word
-    (a, a_row, _), (b, b_row, _), (c, c_row, c_column) = matrices
-    n_steps, a_step, b_step, n_vectors, accumulate = counts
+    (a, a_row, a_step), (b, b_row, b_step), (c, c_row, c_column) = matrices
+    n_steps, n_vectors, accumulate = counts
     zero, one, vector = (ir.Constant(word, n) for n in (0, 1, emit.lanes * emit.size))
     cells = [(i, j) for i in range(rows) for j in range(columns)]
     a_rows = [emit.plus(a, a_row, i) for i in range(rows)]
@@ -289,19 +289,17 @@ def dot_lanes(zero, a, m, b, n, c, n_steps, n_vectors, accumulate):
     """
     i = 0
     while i < m:
-        rows = _DOT_ROWS if m - i >= _DOT_ROWS else 1
+        rows = LANE_DOT_ROWS if m - i >= LANE_DOT_ROWS else 1
         j = 0
         while j < n:
             columns = _DOT_COLUMNS if n - j >= _DOT_COLUMNS else 1
             _dot_tile(
                 zero,
                 16 * rows + columns,
-                Strided(a.at + i * a.row, a.row, 0),
-                Strided(b.at + j * b.row, b.row, 0),
+                Strided(a.at + i * a.row, a.row, a.column),
+                Strided(b.at + j * b.row, b.row, b.column),
                 Strided(c.at + i * c.row + j * c.column, c.row, c.column),
                 n_steps,
-                a.column,
-                b.column,
                 n_vectors,
                 accumulate,
             )

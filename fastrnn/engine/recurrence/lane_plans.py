@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from fastrnn.engine import tuning
-from fastrnn.engine.kernels.lane_product import LANE_VECTORS
 from fastrnn.engine.kernels.micro_kernel import lanes
 from fastrnn.engine.kernels.packing import packed_rows
 from fastrnn.engine.recurrence.contract import UnrollableCell, traits
@@ -67,7 +66,7 @@ def _block_vectors(n_vectors: int) -> int:
     def cost(block: int) -> float:
         return -(-n_vectors // block) * (block + tuning.LANE_BLOCK_COST)
 
-    return min(LANE_VECTORS, key=cost)
+    return min(tuning.LANE_VECTORS, key=cost)
 
 
 def _lane_plan(plan: Plan, n_threads: int) -> Plan:
