@@ -12,6 +12,8 @@ from fastrnn.cells import registered
 from fastrnn.cells.gru import GRUBefore
 from fastrnn.cells.lstm import LSTM
 from fastrnn.engine import tuning
+from fastrnn.engine.kernels.micro_kernel import VECTORS, lanes
+from fastrnn.engine.numba_private.services import STOCK
 from fastrnn.engine.recurrence import both_directions, inference, run
 from fastrnn.engine.recurrence.contract import traits
 from fastrnn.engine.recurrence.unrolled import suited, unrolled_if_small
@@ -43,10 +45,13 @@ def both(cell, units, dtype="float32", n_inputs=3, n_steps=7, seed=0):
     return looped, looped.unrolled(), weights_of(looped, n_inputs, dtype, rng), x, rng
 
 
+@pytest.mark.parametrize(
+    "units", [5, 4]
+)  # 4 units are in one vector, and the products of most cells in their steps
 @pytest.mark.parametrize("cell", CELLS)
-def test_unrolled_forward_has_the_bits_of_the_looped_one(cell):
-    looped, unrolled, weights, x, rng = both(cell, 5)
-    state0 = rng.normal(size=(traits(looped).n_states, 1, 5)).astype(x.dtype)
+def test_unrolled_forward_has_the_bits_of_the_looped_one(cell, units):
+    looped, unrolled, weights, x, rng = both(cell, units)
+    state0 = rng.normal(size=(traits(looped).n_states, 1, units)).astype(x.dtype)
     for options in ({}, {"reverse": True}, {"mask": np.array([[1, 0, 1, 1, 0, 1, 0]], bool)}):
         expected = run.forward(looped, weights, x, state0, sequences=True, **options)
         found = run.forward(unrolled, weights, x, state0, sequences=True, **options)
@@ -55,7 +60,18 @@ def test_unrolled_forward_has_the_bits_of_the_looped_one(cell):
 
 
 @pytest.mark.parametrize(
-    ("cell", "units"), [("lstm", 1), ("lstm", 8), ("lstm", 17), ("gru", 11), ("gru", 64), ("simple_rnn", 33)]
+    ("cell", "units"),
+    [
+        ("lstm", 1),
+        ("lstm", 8),
+        ("lstm", 16),
+        ("lstm", 17),
+        ("gru", 11),
+        ("gru", 16),
+        ("gru", 64),
+        ("simple_rnn", 32),
+        ("simple_rnn", 33),
+    ],
 )
 def test_unrolled_forward_has_the_bits_of_the_looped_one_at_any_width(cell, units):
     looped, unrolled, weights, x, _ = both(cell, units)
@@ -63,11 +79,12 @@ def test_unrolled_forward_has_the_bits_of_the_looped_one_at_any_width(cell, unit
     np.testing.assert_array_equal(run.forward(unrolled, weights, x, sequences=True).out, expected)
 
 
+@pytest.mark.parametrize("units", [5, 4])
 @pytest.mark.parametrize("cell", CELLS)
-def test_unrolled_gradients_are_those_of_the_looped_cell(cell):
-    looped, unrolled, weights, x, rng = both(cell, 5, "float64")
-    d_out = rng.normal(size=(1, 7, 5))
-    d_final = rng.normal(size=(traits(looped).n_states, 1, 5))
+def test_unrolled_gradients_are_those_of_the_looped_cell(cell, units):
+    looped, unrolled, weights, x, rng = both(cell, units, "float64")
+    d_out = rng.normal(size=(1, 7, units))
+    d_final = rng.normal(size=(traits(looped).n_states, 1, units))
     for mask in (None, np.array([[1, 0, 1, 1, 0, 1, 0]], bool)):
         results = []
         for kind in (looped, unrolled):
@@ -93,6 +110,22 @@ def test_unrolled_gradients_match_finite_differences():
                 values.append(float((run.forward(unrolled, weights, x, sequences=True).out * d_out).sum()))
                 array.flat[index] -= sign * 1e-6
             assert gradient.flat[index] == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.skipif(STOCK, reason="no cell is unrolled on the stock path")
+def test_steps_compute_their_products_where_columns_of_gates_fit_panels():
+    width = VECTORS * lanes("float32")
+    small = min(8, lanes("float32"))
+    assert LSTM(small).unrolled().computes_product(32)
+    assert not LSTM(small).computes_product(32)  # for any number of units
+    assert (
+        not LSTM(small)
+        .unrolled()
+        .variant({"activation": None, "recurrent_activation": None})
+        .computes_product(32)
+    )
+    assert not GRUBefore(small).unrolled().computes_product(32)  # whose last product needs a gate
+    assert not LSTM(width + 1).unrolled().computes_product(32)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru_before"])

@@ -13,13 +13,14 @@ from typing import Any
 from fastrnn.checks import number
 from fastrnn.engine.equations.derive import Derived, derive
 from fastrnn.engine.equations.functions import FUNCTIONS
-from fastrnn.engine.equations.loops import backward_text, forward_text
+from fastrnn.engine.equations.loops import Schedule, backward_text, forward_text
 from fastrnn.engine.equations.operations import KERNEL_NAMES
 from fastrnn.engine.equations.schedules import Schedules, schedules
 from fastrnn.engine.equations.trace import GIVEN, Definition, trace
-from fastrnn.engine.equations.unit_loop import for_each_unit
+from fastrnn.engine.equations.unit_loop import for_each_unit, suits_registers
 from fastrnn.engine.kernels.activations import ACTIVATIONS, ROWWISE, name_of, resolve
 from fastrnn.engine.kernels.vecmath import activate_backward_row, activate_row
+from fastrnn.engine.numba_private.services import PLAIN
 from fastrnn.engine.recurrence.contract import (
     Traits,
     UnrollableCell,
@@ -96,6 +97,14 @@ class EquationsCell(UnrollableCell):
         """The same cell, of the class that serves any number of units."""
         values: Any = self
         return self if self.units is None else self.base.variant(self.choice)(*values)
+
+    @classmethod
+    def computes_product(cls, bits: int) -> bool:
+        """Whether the body of a step forward computes the recurrent product of float32 or float64 (`bits`) too."""
+        if PLAIN or cls.units is None or None in cls.choice.values():
+            return False
+        traits = _traits(cls)
+        return traits.recurrent and not traits.late and suits_registers(cls.units, traits.n_gates, bits)
 
     @classmethod
     def using(cls, **names: str) -> Any:
@@ -232,15 +241,17 @@ def _traits(cls: Any) -> Traits:
 @_cached
 def _text(cls: Any, bits: int) -> str:
     derived = _derived(cls)
-    return written(derived, schedules(bits, derived.rowwise), cls.units)
+    return written(derived, schedules(bits, derived.rowwise), cls.units, cls.computes_product(bits))
 
 
-def written(derived: Derived, chosen: Schedules, units: int | None = None) -> str:
+def written(derived: Derived, chosen: Schedules, units: int | None = None, with_product: bool = False) -> str:
     """The text of both bodies, with loops cut as chosen; for one number of units, if it is given."""
     narrow, wide = chosen.narrow, chosen.wide
-    if units is not None:
+    if with_product:
+        narrow = wide = Schedule()  # all in one loop, whose values stay in registers
+    elif units is not None:
         narrow = wide = wide if units >= chosen.least_wide else narrow
-    forward = forward_text(derived, narrow, wide, chosen.least_wide, units)
+    forward = forward_text(derived, narrow, wide, chosen.least_wide, units, with_product)
     return forward + "\n" + backward_text(derived, chosen.backward, units)
 
 

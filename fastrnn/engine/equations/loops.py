@@ -34,6 +34,11 @@ _ROWS = {
     "operand": "part(step.operand, r, 0, n)",
     "left": "part(step.d_operand, r, 0, n)",
 }
+#: In place of "z" or "u", if the loops compute the recurrent product: where it begins, its operands, the gate, all columns.
+_PRODUCTS = {
+    "z": "(part(step.z, 0, {0} * u, n), plane(step.previous, 0, 0, n), step.weights[0], {0}, {1} * u)",
+    "u": "(segment(step.weights[1], {0} * u, n), plane(step.previous, 0, 0, n), step.weights[0], {0}, {1} * u)",
+}
 #: Rows of gradients that are added to or overwritten, so their values can't be read again.
 _ACCUMULATED = ("ds", "dextra")
 
@@ -249,7 +254,12 @@ def _scratch_rows(derived: Derived) -> int:
 
 
 def forward_text(
-    derived: Derived, narrow: Schedule, wide: Schedule, least_wide: int, units: int | None = None
+    derived: Derived,
+    narrow: Schedule,
+    wide: Schedule,
+    least_wide: int,
+    units: int | None = None,
+    with_product: bool = False,
 ) -> str:
     """Source of the body of `step_forward`.
 
@@ -261,6 +271,8 @@ def forward_text(
     least_wide : int
     units : int, optional
         For this number of units only.
+    with_product : bool
+        Whether the loops compute the recurrent product (see `unit_loop`).
     """
     definition, traced = derived.definition, derived.traced
     w = _Writer("step.z", "forward", _scratch_rows(derived), {})
@@ -268,6 +280,9 @@ def forward_text(
     given = _given(derived, w, z=definition.gates, prev=definition.states, extra=definition.extra)
     if definition.split:
         given |= _given(derived, w, u=definition.gates)
+    if with_product:
+        kind, n_gates = "u" if definition.split else "z", len(definition.gates)
+        w.rows |= {f"{kind}{k}": _PRODUCTS[kind].format(k, n_gates) for k in range(n_gates)}
     roots = [*traced.left.values(), *traced.new]
     once: list[str] = []
     if not derived.rowwise:

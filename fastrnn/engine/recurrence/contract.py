@@ -107,6 +107,9 @@ class Forward(NamedTuple):
         Whether the body must write `saved`.
     first, n_units : int or None
         The first unit to compute, and the number of units; None for all units. See `unit_range`.
+    weights : tuple of arrays, or None
+        The packed recurrent kernel and the recurrent bias, if the body computes the recurrent product itself (see
+        `UnrollableCell.computes_product`): `z` does not include it, and `hu` is not used.
     """
 
     z: np.ndarray
@@ -120,6 +123,7 @@ class Forward(NamedTuple):
     save: int
     first: int | None = None
     n_units: int | None = None
+    weights: tuple[np.ndarray, np.ndarray] | None = None
 
 
 class Backward(NamedTuple):
@@ -176,6 +180,11 @@ class UnrollableCell:
     def looped(self) -> Any:
         """The same cell, of the class for any number of units."""
         raise NotImplementedError
+
+    @classmethod
+    def computes_product(cls, bits: int) -> bool:
+        """Whether the body of a step forward computes the recurrent product of float32 or float64 (`bits`) too."""
+        return False
 
 
 @stub

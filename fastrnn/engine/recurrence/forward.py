@@ -28,7 +28,7 @@ from fastrnn.engine.recurrence.rows import (
 )
 from fastrnn.engine.recurrence.schedule import unpacked
 from fastrnn.engine.recurrence.split_step import UnitStep, split_forward, split_product, step_by_units
-from fastrnn.engine.recurrence.unrolled import product_forward, running_rows, sizes
+from fastrnn.engine.recurrence.unrolled import product_forward, product_weights, running_rows, sizes
 from fastrnn.engine.runtime.denormals import flush_denormals, restore_denormals
 from fastrnn.engine.runtime.handover import share
 from fastrnn.engine.runtime.jit import inlined, jit
@@ -207,6 +207,7 @@ def forward_rows(arguments, at, k, i):
                 save=settings["save"],
                 first=None,
                 n_units=None,
+                weights=product_weights(cell, weights, settings),
             )
             if settings["by_units"]:
                 step_by_units(team, cell, batch, UnitStep(weights, buffers.x, buffers.z, out, span, s), step)

@@ -3,8 +3,9 @@
 In a time step of few units, choosing tiles, making views and calling functions takes more time than the arithmetic. The
 class of an unrolled cell contains the number of units (see `EquationsCell.unrolled`). For such a cell the time loops are
 compiled with constants in place of settings; they process one sequence, the recurrent product is straight-line code, and
-the loops over units have a constant number of iterations. The order of additions is that of the other time loops, so
-outputs are the same bits.
+the loops over units have a constant number of iterations. Where a vector of units has all its weights in one panel of the
+packed matrix, the body of a step computes the product and the functions of the units in one go: pre-activations stay in
+registers. The order of additions is that of the other time loops, so outputs are the same bits.
 
 Each number of units is compiled separately, in two to three seconds. Therefore these kernels run only if a layer has
 ``unroll=True``, for single sequences, at most `tuning.MAX_UNROLLED_UNITS` units, and no dropout of the recurrent product.
@@ -26,9 +27,17 @@ from fastrnn.engine.recurrence.contract import UnrollableCell
 from fastrnn.engine.recurrence.rows import active_rows
 from fastrnn.engine.recurrence.split_step import split_product
 from fastrnn.engine.runtime.jit import body_of
-from fastrnn.engine.runtime.views import data_address, fill, part
+from fastrnn.engine.runtime.views import data_address, fill, part, segment
 
-__all__ = ["product_back", "product_forward", "running_rows", "sizes", "suited", "unrolled_if_small"]
+__all__ = [
+    "product_back",
+    "product_forward",
+    "product_weights",
+    "running_rows",
+    "sizes",
+    "suited",
+    "unrolled_if_small",
+]
 
 
 def unrolled_if_small(cell: Any) -> Any:
@@ -97,8 +106,29 @@ def product_back(cell, team, n_slices, a, packed, n, c, start):
 
 
 @body_of(product_forward)
-def _product_forward(cell, *_):
-    return product_forward if _units(cell) is None else _row_forward
+def _product_forward(cell, team, n_slices, a, packed, n, c, start):
+    if _units(cell) is None:
+        return product_forward
+    if cell.instance_class.computes_product(c.dtype.bitwidth):
+        return lambda cell, team, n_slices, a, packed, n, c, start: None
+    return _row_forward
+
+
+def product_weights(cell, weights, settings):
+    """The recurrent kernel and bias for a body that computes the product, or None."""
+    return None
+
+
+@body_of(product_weights)
+def _product_weights(cell, weights, settings):
+    units = _units(cell)
+    if units is None or not cell.instance_class.computes_product(weights.dtype.bitwidth):
+        return lambda cell, weights, settings: None
+    width = units * cell.instance_class(units).traits().n_gates
+    return lambda cell, weights, settings: (
+        segment(weights, settings["recurrent_kernel"], settings["recurrent_size"]),
+        segment(weights, settings["recurrent_bias"], width),
+    )
 
 
 @body_of(product_back)
