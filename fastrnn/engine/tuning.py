@@ -149,9 +149,9 @@ UNROLLED_SUMS = 8
 #: measured.
 UNROLLED_COLUMN_SUMS = 4
 #: Vectors. Sums of a step (gates times vectors of units) up to which its recurrent product and its functions are one loop:
-#: with one vector of units, and with several. A step of 8 LSTM units takes 32.9 ns with vectors of 512 bits, in two parts 36.5
-#: ns. One of 16 units with vectors of 256 bits, which has 8 sums, takes 73.5 and 57.2 ns, because LLVM orders the sums one
-#: after the other. Zen 5.
+#: with one vector of units, and with several. A step of 8 LSTM units takes 32.9 ns with vectors of 512 bits, and 36.5 ns in
+#: two parts. One of 16 units with vectors of 256 bits, which has 8 sums, takes 73.5 and 57.2 ns, because LLVM orders the sums
+#: one after the other. Zen 5.
 PRODUCT_SUMS = 4
 PRODUCT_SUMS_OF_SEVERAL = 2
 
