@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import compare, epochs, growth, ratios, search, start
+from benchmarks import compare, epochs, growth, ratios, search, start, unrolled
 from fastrnn.bench.cases import Case, Size
 from fastrnn.engine.runtime.jit import DISABLED
 
@@ -269,3 +269,34 @@ def test_search_has_24_candidates_of_each_library():
     found = search.candidates(names, 1)
     assert len(found) == len({json.dumps(one) for one in found}) == 24
     assert search.candidates(names, 12) == found[::12]
+
+
+# --- unrolled ----------------------------------------------------------------------------------------------------------
+
+
+def test_unrolled_chain_has_all_links_and_tells_what_is_possible():
+    links = {"add": 1e-9, "mul": 2e-9, "fma": 3e-9, "memory": 4e-9, "tanh": 5e-9, "sigmoid": 6e-9}
+    assert unrolled.chain_seconds("simple_rnn", 8, links) == pytest.approx(33e-9)
+    assert unrolled.chain_seconds("lstm", 16, links) == pytest.approx(68e-9)
+    assert unrolled.chain_seconds("gru", 1, links) == pytest.approx(25e-9)
+    times = {
+        "inference": {"base": 20e-6, "looped": 12e-6, "unrolled": 10.94e-6},
+        "one step": {"base": 2e-6, "looped": 1.5e-6, "unrolled": 1.04e-6},
+    }
+    row = unrolled.chain_row(unrolled.Size("simple_rnn", 8, 1), times, links)
+    assert row["step"] == pytest.approx(100e-9)
+    assert row["call"] == pytest.approx(0.94e-6)
+    assert row["ratio"] == pytest.approx(20 / 10.94)
+    assert row["possible"] == pytest.approx(20 / (0.94 + 3.3))
+
+
+@pytest.mark.skipif(DISABLED, reason="nothing is compiled with NUMBA_DISABLE_JIT=1")
+def test_unrolled_measures_links_and_processes(tmp_path):
+    links = unrolled.latencies()
+    assert set(links) >= {link for chain in unrolled.CHAINS.values() for link in chain}
+    assert np.isfinite(list(links.values())).all()
+    unrolled.main(["--units", "4", "--rounds", "1", "--cells", "simple_rnn", "--out", str(tmp_path)])
+    (stored,) = (json.loads(path.read_text()) for path in tmp_path.glob("*.json"))
+    assert {row["job"] for row in stored["rows"]} == {*unrolled.JOBS, "one step"}
+    assert all(row["looped"] > 0 and row["unrolled"] > 0 for row in stored["rows"])
+    assert len(stored["chains"]) == 1
