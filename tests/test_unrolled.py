@@ -12,7 +12,7 @@ from fastrnn.cells import registered
 from fastrnn.cells.gru import GRUBefore
 from fastrnn.cells.lstm import LSTM
 from fastrnn.engine import tuning
-from fastrnn.engine.kernels.micro_kernel import VECTORS, lanes
+from fastrnn.engine.kernels.micro_kernel import lanes
 from fastrnn.engine.numba_private.services import STOCK
 from fastrnn.engine.recurrence import both_directions, inference, run
 from fastrnn.engine.recurrence.contract import traits
@@ -66,6 +66,7 @@ def test_unrolled_forward_has_the_bits_of_the_looped_one(cell, units):
         ("lstm", 8),
         ("lstm", 16),
         ("lstm", 17),
+        ("gru", 24),
         ("gru", 11),
         ("gru", 16),
         ("gru", 64),
@@ -113,19 +114,20 @@ def test_unrolled_gradients_match_finite_differences():
 
 
 @pytest.mark.skipif(STOCK, reason="no cell is unrolled on the stock path")
-def test_steps_compute_their_products_where_columns_of_gates_fit_panels():
-    width = VECTORS * lanes("float32")
-    small = min(8, lanes("float32"))
-    assert LSTM(small).unrolled().computes_product(32)
-    assert not LSTM(small).computes_product(32)  # for any number of units
+def test_steps_compute_their_products_where_units_fill_vectors():
+    n = lanes("float32")
+    for units in (n // 2, n, n // 2 * 4):
+        assert LSTM(units).unrolled().computes_product(32)
+        assert not LSTM(units).computes_product(32)  # for any number of units
+    for units in (1, n - 1, n + 1):
+        assert not LSTM(units).unrolled().computes_product(32)
     assert (
-        not LSTM(small)
+        not LSTM(n)
         .unrolled()
         .variant({"activation": None, "recurrent_activation": None})
         .computes_product(32)
     )
-    assert not GRUBefore(small).unrolled().computes_product(32)  # whose last product needs a gate
-    assert not LSTM(width + 1).unrolled().computes_product(32)
+    assert not GRUBefore(n).unrolled().computes_product(32)  # whose last product needs a gate
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru_before"])

@@ -148,12 +148,10 @@ UNROLLED_SUMS = 8
 #: Sums. For each column of the backward product, which has few of them and would wait for a single sum of each. Not
 #: measured.
 UNROLLED_COLUMN_SUMS = 4
-#: Vectors. Sums of a step (gates times vectors of units) up to which its recurrent product and its functions are one loop:
-#: with one vector of units, and with several. A step of 8 LSTM units takes 32.9 ns with vectors of 512 bits, and 36.5 ns in
-#: two parts. One of 16 units with vectors of 256 bits, which has 8 sums, takes 73.5 and 57.2 ns, because LLVM orders the sums
-#: one after the other. Zen 5.
-PRODUCT_SUMS = 4
-PRODUCT_SUMS_OF_SEVERAL = 2
+#: Vectors. Sums of a step (gates times vectors of units) up to which its functions read its product from registers.
+#: A step of 8 LSTM units takes 34.5 ns with vectors of 512 bits, and 36.5 ns if the sums go through memory; one of 16 units
+#: with vectors of 256 bits, which has 8 sums, 55 and 60 ns; one of 32 units, which has 16, 130 and 135 ns. Zen 5.
+PRODUCT_SUMS = 16
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Small layers with sequences as lanes of vectors

@@ -28,17 +28,20 @@ _intrinsic: Any = intrinsic
 def suits_registers(n_units: int, n_gates: int, bits: int) -> bool:
     """Whether `for_each_unit` should compute a cell's recurrent product too.
 
-    Each gate's columns must be inside one panel of the packed matrix, or fill whole panels. With many sums at once, LLVM
-    computes one after the other.
+    The units must fill vectors, or be a power of two below the length of one: then each vector is in one panel of the
+    packed matrix.
     """
-    width, lanes = _panel_width(bits), max(1, VECTOR_BITS // bits)
-    n_vectors = -(-n_units // lanes)
-    most = tuning.PRODUCT_SUMS if n_vectors == 1 else tuning.PRODUCT_SUMS_OF_SEVERAL
-    return n_gates * n_vectors <= most and (width % n_units == 0 or n_units % width == 0)
+    lanes = _lanes(bits)
+    vectors = n_units % lanes == 0 or (n_units < lanes and n_units & (n_units - 1) == 0)
+    return vectors and n_units > 1 and n_gates * -(-n_units // lanes) <= tuning.PRODUCT_SUMS
+
+
+def _lanes(bits: int) -> int:
+    return max(1, VECTOR_BITS // bits)
 
 
 def _panel_width(bits: int) -> int:
-    return VECTORS * max(1, VECTOR_BITS // bits)
+    return VECTORS * _lanes(bits)
 
 
 class _Product(NamedTuple):
@@ -46,59 +49,69 @@ class _Product(NamedTuple):
 
     Attributes
     ----------
-    left : list
-        The states.
-    right : pointer
-        The matrix.
+    start, left, right : pointers
+        What the product is added to, the states, and the matrix.
     gate : int
         Number of the gate.
     width : int
         Number of columns of all gates.
-    bits : int
-        Width of the numbers.
     """
 
-    left: list[Any]
+    start: Any
+    left: Any
     right: Any
     gate: Any
     width: Any
-    bits: int
 
 
-def _add_products(
-    builder: Any, products: dict[int, _Product], starts: list[Any], panel: int, j: Any
-) -> tuple[list[Any], list[Any]]:
-    """The starts of unit `j` plus the products, in the order of additions of the micro-kernel, and the loads of weights.
+def _emit_products(builder: Any, products: list[_Product], n_units: int, bits: int) -> list[Any]:
+    """Emit the products of all gates in the micro-kernel's order of additions; pointers to their sums.
 
-    With gates wider than a panel, unit `j` is in panel number `panel` of each gate.
+    The sums are in memory only until LLVM has vectorised the loop that reads them: then it keeps them in registers.
     """
-    sums, loads, rows = list(starts), [], {}
-    for i, product in products.items():
-        kind, n_units, bits = j.type, len(product.left), product.bits
-        size, lanes = _panel_width(bits), max(1, VECTOR_BITS // bits)
-        # The compiler computes all of this.
-        column = builder.add(builder.mul(product.gate, kind(n_units)), kind(panel * size))
-        first = builder.and_(column, kind(-size))
-        whole = builder.and_(builder.add(builder.sub(product.width, first), kind(lanes - 1)), kind(-lanes))
-        stride = builder.select(builder.icmp_signed("<", whole, kind(size)), whole, kind(size))
-        place = builder.add(builder.mul(first, kind(n_units)), builder.sub(column, first))
-        rows[i] = builder.add(place, builder.sub(j, kind(panel * size))), stride
-    for k in range(max((len(product.left) for product in products.values()), default=0)):
-        for i, product in products.items():
-            place, stride = rows[i]
-            at = builder.add(place, builder.mul(stride, stride.type(k)))
-            loads.append(builder.load(builder.gep(product.right, [at])))
-            sums[i] = _fused(builder, product.left[k], loads[-1], sums[i])
-    return sums, loads
+    scalar, word = products[0].start.type.pointee, products[0].gate.type
+    lanes = min(n_units, _lanes(bits))
+    vector, size = ir.VectorType(scalar, lanes), _panel_width(bits)
+    name = f"llvm.fmuladd.v{lanes}f{bits}"
+    fused = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
+    first, index = ir.IntType(32)(0), ir.VectorType(ir.IntType(32), lanes)
+    undefined = ir.Constant(vector, ir.Undefined)
 
+    def at(pointer: Any, place: Any) -> Any:
+        return builder.bitcast(builder.gep(pointer, [place]), vector.as_pointer())
 
-def _fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    """``a * b + c``; the instruction of the micro-kernel."""
-    name = "f32" if isinstance(a.type, ir.FloatType) else "f64"
-    function = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(a.type, [a.type] * 3), f"llvm.fmuladd.{name}"
-    )
-    return builder.call(function, [a, b, c])
+    def read(pointer: Any, place: Any) -> Any:
+        return builder.load(at(pointer, place), align=bits // 8)
+
+    memory, columns = [], []
+    for product in products:
+        sums = cgutils.alloca_once(builder, ir.ArrayType(scalar, n_units))
+        memory.append(builder.gep(sums, [word(0), word(0)]))
+        for unit in range(0, n_units, lanes):
+            # The compiler computes all of this: the place of the vector in its panel, and the length of the panel's rows.
+            column = builder.add(builder.mul(product.gate, word(n_units)), word(unit))
+            panel = builder.and_(column, word(-size))
+            whole = builder.add(builder.sub(product.width, panel), word(_lanes(bits) - 1))
+            whole = builder.and_(whole, word(-_lanes(bits)))
+            row = builder.select(builder.icmp_signed("<", whole, word(size)), whole, word(size))
+            place = builder.add(builder.mul(panel, word(n_units)), builder.sub(column, panel))
+            columns.append((product, memory[-1], word(unit), place, row))
+    for group in range(0, len(columns), tuning.UNROLLED_SUMS):
+        chosen = columns[group : group + tuning.UNROLLED_SUMS]
+        sums = [read(product.start, unit) for product, _, unit, _, _ in chosen]
+        for k in range(n_units):
+            state = builder.load(builder.gep(products[0].left, [word(k)]))
+            left = builder.shuffle_vector(
+                builder.insert_element(undefined, state, first), undefined, ir.Constant(index, [0] * lanes)
+            )
+            for c, (product, _, _, place, row) in enumerate(chosen):
+                right = read(product.right, builder.add(place, builder.mul(row, word(k))))
+                sums[c] = builder.call(fused, [left, right, sums[c]])
+            # Keeps the order of the loads: LLVM would compute one sum after the other, each waiting for itself.
+            builder.fence("acq_rel", "singlethread")
+        for value, (_, target, unit, _, _) in zip(sums, chosen, strict=True):
+            builder.store(value, at(target, unit), align=bits // 8)
+    return memory
 
 
 class _Distinct(ir.MDValue):
@@ -139,11 +152,14 @@ def _for_each_unit(typingctx: Any, body: Any, at_once: Any, n: Any, outs: Any, i
                     context.make_array(k)(context, builder, a).data
                     for k, a in zip(kind, arrays, strict=False)
                 )
-                states = [builder.load(builder.gep(left, [gate.type(k)])) for k in range(n.literal_value)]
-                products[len(sources)] = _Product(states, right, gate, width, kind[0].dtype.bitwidth)
-                sources.append(start)
+                products[len(sources)] = _Product(start, left, right, gate, width)
+                sources.append(None)
             else:
                 sources.append(context.make_array(kind)(context, builder, value).data)
+        if products:
+            sums = _emit_products(builder, list(products.values()), n.literal_value, outs[0].dtype.bitwidth)
+            for place, pointer in zip(products, sums, strict=True):
+                sources[place] = pointer
         count, targets = args[2], pointers(outs, args[3])
         given = cgutils.unpack_tuple(builder, args[5], len(numbers))
         several = isinstance(call.return_type, types.BaseTuple)
@@ -161,11 +177,10 @@ def _for_each_unit(typingctx: Any, body: Any, at_once: Any, n: Any, outs: Any, i
             j = builder.phi(count.type)
             j.add_incoming(start, before)
             loads = [builder.load(builder.gep(pointer, [j])) for pointer in sources]
-            values, weights = _add_products(builder, products, loads, panel, j)
-            result = function(builder, [*values, *given])
+            result = function(builder, [*loads, *given])
             results = cgutils.unpack_tuple(builder, result, len(outs)) if several else [result]
             stores = [builder.store(v, builder.gep(p, [j])) for p, v in zip(targets, results, strict=True)]
-            for access in loads + stores + weights:
+            for access in loads + stores:
                 access.set_metadata("llvm.access.group", group)
             following = builder.add(j, count.type(1), flags=["nsw"])
             j.add_incoming(following, builder.block)
@@ -180,31 +195,27 @@ def _for_each_unit(typingctx: Any, body: Any, at_once: Any, n: Any, outs: Any, i
             # Fewer units than lanes: narrower vectors. What was stored is not forwarded to a masked load beyond it.
             lanes = min(lanes, 1 << max(1, n.literal_value).bit_length() - 1)
 
-        def loops(start: Any, count: Any) -> None:
-            """Emit the loops from a start, a multiple of the lanes, to the end."""
-            if interleave == 0 or lanes == 1:
-                loop(start, count)
-                return
-            width = {"vectorize_width": number(lanes)}
-            if interleave > 1:
-                end = builder.and_(count, count.type(-lanes * interleave))
-                loop(start, end, interleave_count=number(interleave), **width)
-                start = end
-            if VECTOR_BITS < 512 or interleave == 1 or constant:
-                # Masked loads and stores are slow without AVX-512; with it, the loop for the rest takes whole vectors too,
-                # and a cell has fewer loops to compile.
-                end = builder.and_(count, count.type(-lanes))
-                loop(start, end, interleave_count=number(1), **width)
-                start = end
-            loop(start, count, interleave_count=number(1), vectorize_predicate_enable=yes, **width)
-
-        panel = 0
-        if products and n.literal_value > _panel_width(outs[0].dtype.bitwidth):
-            step = _panel_width(outs[0].dtype.bitwidth)
-            for panel in range(n.literal_value // step):
-                loops(count.type(panel * step), count.type((panel + 1) * step))
-        else:
-            loops(count.type(0), count)
+        zero = count.type(0)
+        width = {"vectorize_width": number(lanes)}
+        if interleave == 0 or lanes == 1:
+            loop(zero, count)
+            return context.get_dummy_value()
+        if constant and n.literal_value == lanes:
+            # One vector; LLVM would rather unroll a short body to as many scalar ones.
+            loop(zero, count, interleave_count=number(1), unroll_count=number(1), **width)
+            return context.get_dummy_value()
+        start = zero
+        if interleave > 1:
+            end = builder.and_(count, count.type(-lanes * interleave))
+            loop(zero, end, interleave_count=number(interleave), **width)
+            start = end
+        if VECTOR_BITS < 512 or interleave == 1 or constant:
+            # Masked loads and stores are slow without AVX-512; with it, the loop for the rest takes whole vectors too, and
+            # a cell has fewer loops to compile.
+            end = builder.and_(count, count.type(-lanes))
+            loop(start, end, interleave_count=number(1), **width)
+            start = end
+        loop(start, count, interleave_count=number(1), vectorize_predicate_enable=yes, **width)
         return context.get_dummy_value()
 
     return types.void(body, at_once, n, outs, ins, numbers), codegen
@@ -252,7 +263,7 @@ else:
         outs, ins : tuple of 1-D arrays
             Rows of one type; two rows are the same or do not overlap. An input may be ``(start, left, right, gate, width)``:
             ``start`` plus columns ``gate * n ... (gate + 1) * n`` of the product of the row `left` of `n` numbers and the
-            packed matrix `right` of `width` columns. `n` is a constant then, and fits the panels (see `suits_registers`).
+            packed matrix `right` of `width` columns. `n` is a constant then (see `suits_registers`).
         numbers : tuple of numbers
         """
         return _for_each_unit(typingctx, body, at_once, n, outs, ins, numbers)

@@ -3,9 +3,9 @@
 In a time step of few units, choosing tiles, making views and calling functions takes more time than the arithmetic. The
 class of an unrolled cell contains the number of units (see `EquationsCell.unrolled`). For such a cell the time loops are
 compiled with constants in place of settings; they process one sequence, the recurrent product is straight-line code, and
-the loops over units have a constant number of iterations. Where a vector of units has all its weights in one panel of the
-packed matrix, the body of a step computes the product and the functions of the units in one go: pre-activations stay in
-registers. The order of additions is that of the other time loops, so outputs are the same bits.
+the loops over units have a constant number of iterations. Where the units fill vectors, the body of a step computes the
+recurrent product too, and pre-activations stay in registers. The order of additions is that of the other time loops, so
+outputs are the same bits.
 
 Each number of units is compiled separately, in two to three seconds. Therefore these kernels run only if a layer has
 ``unroll=True``, for single sequences, at most `tuning.MAX_UNROLLED_UNITS` units, and no dropout of the recurrent product.
