@@ -265,7 +265,9 @@ class RNN(Wrapper):
             if not make:
                 return None
             ready = self._ready = key, self._prepare(shape)
-        return ready[1] if x.dtype == self._dtype and x.flags.c_contiguous else None
+        # Most types of arrays are the same object.
+        fits = (x.dtype is self._dtype or x.dtype == self._dtype) and x.flags.c_contiguous
+        return ready[1] if fits else None
 
     def _prepare(self, shape: tuple[int, ...]) -> Any:
         cell = self.cell

@@ -55,7 +55,12 @@ class InferencePlan:
         self._cell, self._packed, self._plan, self._shape = cell, packed, plan, shape
         self._sequences, self._dtype = sequences, packed.dtype
         n_batch, n_steps, _ = shape
+        n_states = plan.final_shape[0]
+        #: The output of the last step is the first of several states; a single state is returned as it was made.
+        self._picks_first = not sequences and n_states > 1
         self._out_shape = (n_batch, n_steps, cell.n_units) if sequences else plan.final_shape
+        if n_states == 1 and not sequences:
+            self._out_shape = plan.final_shape[1:]
         self._take = recycler.take if sequences and plan.recycle else np.empty
         self._own = _ThreadPrograms()
         #: Whether `masked` can be used for calls with a mask.
@@ -75,7 +80,7 @@ class InferencePlan:
             program = self._own.dense = self._program(self._plan)
         out = self._take(self._out_shape, self._dtype)
         program.run_out(x, out)
-        return out if self._sequences else out[0]
+        return out[0] if self._picks_first else out
 
     def masked(self, x: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, bool]:
         """The outputs for a mask in processing order, and whether each sequence has a valid step."""
@@ -89,7 +94,7 @@ class InferencePlan:
             own.masked = self._program(self._plan.in_rows._replace(schedule=schedule))
         out = self._take(self._out_shape, self._dtype)
         own.masked.run_out(x, out)
-        return (out if self._sequences else out[0]), stepped
+        return (out[0] if self._picks_first else out), stepped
 
 
 def _program(call: Call, plan: Plan, x: np.ndarray, out: np.ndarray, final: np.ndarray) -> Program:
