@@ -390,19 +390,19 @@ sys.path.insert(0, {folder!r})
 
 SLOW_PART = """
 from fastrnn.engine.runtime.jit import jit
-from fastrnn.engine.runtime.handover import _load, _store, share
+from fastrnn.engine.runtime.handover import load, share, store
 from fastrnn.engine.runtime.linking import address, fetch, spill
 
 @jit
 def _part(arguments, at, k):
     started, x = fetch(arguments, at)
-    _store(started, k, 1)
+    store(started, k, 1)
     looks = 0
-    while _load(started, 1 - k) == 0 and looks < 4_000_000_000:  # until another thread has the other part
+    while load(started, 1 - k) == 0 and looks < 4_000_000_000:  # until another thread has the other part
         looks += 1
     if k == 1:  # the team has this one; it takes longer than the caller spins
         for i in range(20_000_000):
-            x[0] += _load(started, 0)
+            x[0] += load(started, 0)
 
 part = address(_part)
 

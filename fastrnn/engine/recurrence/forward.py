@@ -3,7 +3,7 @@
 Each thread computes a range of sorted rows (see `schedule`) for all time steps, without barriers between steps; or one
 thread computes all rows, and the team splits each step (see `split_step`). The input product is computed for a chunk of
 steps, as one product over ``steps * rows`` rows; then the steps of the chunk are computed while its pre-activations are in
-the cache.
+the cache. Threads that compute units of their own have another loop (see `by_units`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from fastrnn.engine.recurrence.rows import (
     steps_of,
 )
 from fastrnn.engine.recurrence.schedule import unpacked
-from fastrnn.engine.recurrence.split_step import UnitStep, split_forward, split_product, step_by_units
+from fastrnn.engine.recurrence.split_step import split_forward, split_product
 from fastrnn.engine.recurrence.unrolled import product_forward, product_weights, running_rows, sizes
 from fastrnn.engine.runtime.denormals import flush_denormals, restore_denormals
 from fastrnn.engine.runtime.handover import share
@@ -183,8 +183,7 @@ def forward_rows(arguments, at, k, i):
         if active_rows(schedule, s0, r0, r1) == 0 or settings["stop"]:
             break
         span = Span(s0, s1, r0, r1)
-        if not settings["by_units"]:
-            _input_products(team, batch, weights, bias, buffers, span)
+        _input_products(team, batch, weights, bias, buffers, span)
         at = 0
         for s in range(s0, s1):
             n = running_rows(cell, schedule, s, r0, r1)
@@ -209,10 +208,6 @@ def forward_rows(arguments, at, k, i):
                 n_units=None,
                 weights=product_weights(cell, weights, settings),
             )
-            if settings["by_units"]:
-                step_by_units(team, cell, batch, UnitStep(weights, buffers.x, buffers.z, out, span, s), step)
-                at += n
-                continue
             for phase in range(2 if late else 1):
                 if recurrent:
                     for g in range(groups - late if phase else 0, groups if phase else groups - late):

@@ -127,13 +127,13 @@ def pass_call(
         saved=nothing(dtype, 2),
         out=out,
         final=final,
-        work=aligned(plan.work_shape, dtype),
+        work=aligned(plan.work_shape, dtype, zeros=plan.blocks.by_units),  # zeros for the words of `turns`
         borders=plan.blocks.borders,
         firsts=plan.blocks.firsts,
     )
     needed = needed_forward(plan.dense, plan.options.sequences, plan.options.recurrent_masks)
     return bind(
-        forward_part(plan), *arguments, pieces=plan.blocks.n_owners, needed=needed, item_size=dtype.itemsize
+        forward_part(plan), *arguments, pieces=plan.blocks.pieces, needed=needed, item_size=dtype.itemsize
     )
 
 
@@ -168,16 +168,18 @@ def prepare(
 ) -> InferencePlan | None:
     """Prepare passes over batches of one `shape` without dropout or initial state; arguments as in `run.forward`.
 
-    Returns None if threads should split each step, as programs are divided only between sequences.
+    Returns None if threads should split each step of a cell that can't compute some of its units.
     """
     n_batch, n_steps, n_inputs = shape
     cell = suited(cell, n_batch)
-    if slice_count(cell, n_batch, n_steps, n_inputs, n_threads) > 1:
-        return None
     if is_long(cell, n_batch * n_steps, n_inputs):  # `run.forward` can be interrupted
         return None
     if packed is None:
         packed = pack_weights(cell, weights)
     options = inference_options(shape, packed.dtype, reverse=reverse, repeat=repeat, sequences=sequences)
+    n_slices = slice_count(cell, n_batch, n_steps, n_inputs, n_threads)
     n_threads = thread_count(cell, n_batch * n_steps, n_inputs, n_batch, n_threads, tuning.MIN_INFERENCE_ROWS)
-    return InferencePlan(cell, packed, dense_plan(cell, options, n_threads), shape, sequences)
+    plan = dense_plan(cell, options, n_threads, n_slices)
+    if n_slices > 1 and not plan.blocks.by_units:
+        return None
+    return InferencePlan(cell, packed, plan, shape, sequences)

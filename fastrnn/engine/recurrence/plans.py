@@ -29,6 +29,7 @@ from fastrnn.engine.recurrence.layouts import (
 from fastrnn.engine.recurrence.schedule import dense_schedule, is_dense, row_bounds, row_total
 from fastrnn.engine.runtime import threads
 from fastrnn.engine.runtime.memory import recycler
+from fastrnn.engine.runtime.turns import turn_bytes
 
 __all__ = [
     "SETTINGS",
@@ -74,7 +75,7 @@ SETTINGS = np.dtype(
             # Starts of the weights in a packed row, and the size of one group of the kernels.
             "kernel recurrent_kernel bias recurrent_bias extra kernel_size recurrent_size",
             # Starts of the arrays in a thread's scratch memory.
-            "at_x at_z at_hu at_h at_ds at_operand at_masked at_scratch at_panel at_spread",
+            "at_x at_z at_hu at_h at_ds at_operand at_masked at_scratch at_turns at_panel at_spread",
             # Starts of the gradients in a thread's row of gradients.
             "d_kernel d_recurrent d_bias d_recurrent_bias d_extra",
         )
@@ -118,6 +119,8 @@ class Blocks(NamedTuple):
         Number of threads that compute rows of their own.
     n_threads : int
         Number of threads.
+    by_units : bool
+        Whether the slices of a step are of units (see `by_units`).
     """
 
     borders: np.ndarray
@@ -128,9 +131,15 @@ class Blocks(NamedTuple):
     n_slices: int
     n_owners: int
     n_threads: int
+    by_units: bool
+
+    @property
+    def pieces(self) -> int:
+        """Number of calls of the kernel that is the part of one thread."""
+        return self.n_slices if self.by_units else self.n_owners
 
 
-def _blocks(bounds: np.ndarray, work: int, n_slices: int) -> Blocks:
+def _blocks(bounds: np.ndarray, work: int, n_slices: int, by_units: bool) -> Blocks:
     """Divide the ranges of rows into blocks of at most `MAX_BLOCK_ROWS`, of whole tiles and about equal size."""
     most = max(1, int(np.diff(bounds).max()))
     n_blocks = -(-most // tuning.MAX_BLOCK_ROWS)
@@ -145,7 +154,9 @@ def _blocks(bounds: np.ndarray, work: int, n_slices: int) -> Blocks:
     light, long = work < tuning.MIN_WAKING_WORK, work > tuning.LONG_WORK
     n_owners = len(firsts) - 1
     n_threads = max(n_owners, n_slices)
-    return Blocks(borders, firsts.astype(np.int64), size, light, long, n_slices, n_owners, n_threads)
+    return Blocks(
+        borders, firsts.astype(np.int64), size, light, long, n_slices, n_owners, n_threads, by_units
+    )
 
 
 class Options(NamedTuple):
@@ -319,8 +330,6 @@ def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], n_slices: int) 
     prepare_activations(cell, options.dtype)
     parts, n_units = traits(cell), cell.n_units
     n_batch, n_steps, n_inputs = options[:3]
-    blocks = _blocks(np.array(bounds), pass_work(cell, n_batch * n_steps, n_inputs), n_slices)
-    block, n_threads = blocks.most_rows, blocks.n_owners
     width = parts.n_gates * cell.n_units
     masks = options.input_groups, options.recurrent_masks
     input_groups, groups = column_groups(cell, *masks, options.dtype)
@@ -330,18 +339,21 @@ def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], n_slices: int) 
         and gates_apart(cell, options.dtype)
         and slices_are_even(n_units, n_slices, options.dtype)
     )
+    blocks = _blocks(np.array(bounds), pass_work(cell, n_batch * n_steps, n_inputs), n_slices, by_units)
+    block, n_threads = blocks.most_rows, blocks.n_owners
     packed = packing(cell, n_inputs, *masks, options.dtype)
     x_step, x_row = strides(options.time_major, n_batch, n_steps)
     out_step, out_row = strides(False, n_batch, n_steps)
     chunk = _chunk(n_steps, block, width + n_inputs, options.dtype)
     scratch = n_slices * (parts.n_gates + 4) * n_units
     arrays = dict(
-        x=chunk * block * n_inputs,
+        x=(n_slices if by_units else 1) * chunk * block * n_inputs,
         z=chunk * block * width,
         hu=block * width,
         operand=block * n_units,
         masked=block * n_units,
         scratch=scratch,
+        turns=by_units * turn_bytes(n_slices) // options.dtype.itemsize,
     )
     places, work = placed("at_", arrays, 64 // options.dtype.itemsize)
     settings = changed(

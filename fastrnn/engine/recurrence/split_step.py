@@ -3,7 +3,7 @@
 This is for networks with many units and few sequences. If each thread computes its own sequences, it reads all weights for a
 few rows; if each thread computes some columns, it reads only its part of the weights, which may stay in its cache. The
 threads synchronise in every step. A free thread takes the next slice, so slices are not bound to threads. Results do not
-depend on the number of slices.
+depend on the number of slices. Cells that can compute some of their units have a better way: see `by_units`.
 
 A kernel whose `team` is None computes everything itself, and contains no code for splitting; kernels that split are compiled
 when they are first needed.
@@ -11,45 +11,34 @@ when they are first needed.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
-import numpy as np
 from numba import types
 
 from fastrnn.engine.kernels.matmul import product, product_tn
 from fastrnn.engine.kernels.micro_kernel import VECTOR_BITS, VECTORS
 from fastrnn.engine.numba_private.services import Redirect
 from fastrnn.engine.recurrence.contract import Backward, Forward, step_backward, step_forward
-from fastrnn.engine.recurrence.rows import Span, gather_inputs, inputs_in_order, output_row
 from fastrnn.engine.runtime.denormals import flush_denormals, restore_denormals
 from fastrnn.engine.runtime.handover import share
 from fastrnn.engine.runtime.jit import body_of, inlined, jit
 from fastrnn.engine.runtime.linking import address, fetch, spill
 from fastrnn.engine.runtime.views import (
     block,
-    copy,
-    matrix,
-    part,
-    plane,
-    planes,
     segment,
     slab,
-    slab_columns,
     smaller,
 )
 
 __all__ = [
-    "UnitStep",
+    "column_range",
     "split_backward",
     "split_forward",
     "split_product",
     "split_product_tn",
-    "step_by_units",
 ]
 
 
 @inlined
-def _column_range(n, k, n_slices, itemsize):
+def column_range(n, k, n_slices, itemsize):
     """The first and the end column of slice `k` of `n` columns; slices are whole panels."""
     width = VECTORS * (VECTOR_BITS // (8 * itemsize))
     n_panels = (n + width - 1) // width
@@ -59,7 +48,7 @@ def _column_range(n, k, n_slices, itemsize):
 @jit(inner=True)
 def _product_slice(arguments, at, k):
     n_slices, a, packed, n, c, start = fetch(arguments, at)
-    first, end = _column_range(n, k, n_slices, c.itemsize)
+    first, end = column_range(n, k, n_slices, c.itemsize)
     before = flush_denormals()
     product(
         a,
@@ -92,7 +81,7 @@ def _split_product(team, *kinds):
 def _product_tn_slice(arguments, at, k):
     n_slices, a, b, c, accumulate, panels = fetch(arguments, at)
     panel = panels.shape[0] // n_slices
-    first, end = _column_range(c.shape[1], k, n_slices, c.itemsize)
+    first, end = column_range(c.shape[1], k, n_slices, c.itemsize)
     before = flush_denormals()
     product_tn(
         a,
@@ -167,131 +156,6 @@ def _split_forward(team, *kinds):
         share(team if n_slices > 1 else team[:0], _forward_piece(args), spill(args), n_slices)
 
     return Redirect(step_forward, 2) if team == types.none else on_team
-
-
-class UnitStep(NamedTuple):
-    """What `step_by_units` needs besides the records of the batch and the step.
-
-    Attributes
-    ----------
-    weights : 1-D array
-        The packed weights, each gate by itself.
-    inputs : (n, n_inputs) array
-        Memory for the inputs of a chunk of steps.
-    z : (n, n_gates * n_units) array
-        Pre-activations of all steps of the chunk.
-    out : array
-        As in `forward.ForwardArguments`.
-    span : Span
-        The chunk.
-    s : int
-        The step.
-    """
-
-    weights: np.ndarray
-    inputs: np.ndarray
-    z: np.ndarray
-    out: np.ndarray
-    span: Span
-    s: int
-
-
-@inlined
-def _input_columns(settings, weights, g, first, inputs, z):
-    """``z = b + x @ W`` for all columns of `z`, which are those of gate `g` from unit `first` on."""
-    size, n_inputs, width = settings["kernel_size"], settings["n_inputs"], z.shape[1]
-    kernel = segment(weights, settings["kernel"] + g * size + first * n_inputs, size - first * n_inputs)
-    bias = matrix(weights, settings["bias"] + g * settings["n_units"] + first, 1, width)
-    product(inputs, kernel, width, z, block(bias, 0, 1, 0, width))
-
-
-@inlined
-def _recurrent_columns(settings, weights, g, first, h, step):
-    """``z += h @ U``, or ``hu = b + h @ U``, for columns of gate `g` as many as `step` has units, from `first` on."""
-    size, n_units, n = settings["recurrent_size"], settings["n_units"], step.n_units
-    kernel = segment(
-        weights, settings["recurrent_kernel"] + g * size + first * n_units, size - first * n_units
-    )
-    column, n_rows = g * n_units + first, step.z.shape[0]
-    target = start = block(step.z, 0, n_rows, column, n)
-    if settings["split"]:
-        target = block(step.hu, 0, n_rows, column, n)
-        start = block(matrix(weights, settings["recurrent_bias"] + column, 1, n), 0, 1, 0, n)
-    product(h, kernel, n, target, start)
-
-
-@jit(inner=True)
-def _units_slice(arguments, at, k):
-    cell, batch, at_hand, inputs, step = fetch(arguments, at)
-    settings, weights = batch.settings, at_hand.weights
-    n_rows, n_states = step.z.shape[0], step.states.shape[0]
-    first, end = _column_range(settings["n_units"], k, settings["n_slices"], step.z.itemsize)
-    n, depth = end - first, step.scratch.shape[0] // settings["n_slices"]
-    before = flush_denormals()
-    units = Forward(
-        z=step.z,
-        hu=step.hu,
-        previous=slab_columns(step.previous, n_states, 0, n_rows, first, n),
-        states=slab_columns(step.states, n_states, 0, n_rows, first, n),
-        saved=step.saved,
-        operand=step.operand,
-        extra=step.extra,
-        scratch=block(step.scratch, k * depth, depth, 0, n),
-        save=step.save,
-        first=first,
-        n_units=n,
-    )
-    h = planes(step.previous, 0, 0, n_rows, settings["n_units"])
-    for g in range(settings["n_gates"]):
-        if inputs.shape[0] > 0:
-            z = block(at_hand.z, 0, inputs.shape[0], g * settings["n_units"] + first, n)
-            _input_columns(settings, weights, g, first, inputs, z)
-        _recurrent_columns(settings, weights, g, first, h, units)
-    step_forward(cell, 0, units)
-    if at_hand.out.shape[0] > 0:
-        for r in range(n_rows):
-            row = output_row(batch, at_hand.span.r0 + r, at_hand.s)
-            copy(plane(units.states, 0, r, n), part(at_hand.out, row, first, n))
-    restore_denormals(before)
-
-
-_units_piece = address(_units_slice)
-
-
-def step_by_units(team, cell, batch, at_hand, step):
-    """A whole step with its units divided for the `team`, so that the threads wait for one another only once.
-
-    Each slice has the input products (of a whole chunk), recurrent products, functions and outputs of its units. The states
-    before and after the step are different memory, so no thread writes what another reads.
-    """
-    raise NotImplementedError("only a team divides units")
-
-
-def _computes_units(cell: Any) -> bool:
-    """Whether cells of this type can compute some of their units."""
-    cls = cell.instance_class
-    return cls(*[1] * len(cls._fields)).traits().by_units
-
-
-@body_of(step_by_units)
-def _step_by_units(team, cell, *kinds):
-    def alone(team, cell, batch, at_hand, step):
-        pass
-
-    def on_team(team, cell, batch, at_hand, step):
-        settings, span = batch.settings, at_hand.span
-        # The slices of the first step of a chunk compute the input products of all its steps.
-        inputs = block(at_hand.inputs, 0, 0, 0, 0)
-        if at_hand.s == span.s0 and inputs_in_order(batch, span):
-            n_rows = (span.s1 - span.s0) * (span.r1 - span.r0)
-            inputs = block(batch.x, span.s0 * settings["x_step"], n_rows, 0, settings["n_inputs"])
-        elif at_hand.s == span.s0:
-            n_rows = gather_inputs(batch, 0, span, at_hand.inputs)
-            inputs = block(at_hand.inputs, 0, n_rows, 0, settings["n_inputs"])
-        args = (cell, batch, at_hand, inputs, step)
-        share(team, _units_piece(args), spill(args), settings["n_slices"])
-
-    return on_team if team != types.none and _computes_units(cell) else alone
 
 
 @jit(inner=True)

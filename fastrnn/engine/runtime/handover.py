@@ -29,7 +29,21 @@ from fastrnn.engine.runtime.linking import Arguments, function_of, linked, note_
 from fastrnn.engine.runtime.views import data_address
 from fastrnn.engine.tuning import SPINS_BEFORE_YIELD
 
-__all__ = ["ALONE", "STOP", "WAITED", "call_part", "new_state", "serve", "share"]
+__all__ = [
+    "ALONE",
+    "STOP",
+    "WAITED",
+    "add_to",
+    "call_part",
+    "load",
+    "new_state",
+    "offer",
+    "pause",
+    "serve",
+    "share",
+    "store",
+    "swap",
+]
 
 # Indices in the state, on separate cache lines. WAITED: nanoseconds for which `share` waited for the last part. OWNED:
 # whether a thread has claimed the team for a job; compiled code claims and frees it, so it can't be interrupted.
@@ -64,7 +78,9 @@ _ARRAY = types.Array(types.int64, 1, "C")
 
 
 @intrinsic
-def _load(typingctx, array, index):
+def load(typingctx, array, index):
+    """Read an element, and no other number before it."""
+
     def codegen(context, builder, signature, args):
         return builder.load_atomic(_word(context, builder, signature.args[0], *args), "acquire", 8)
 
@@ -72,7 +88,9 @@ def _load(typingctx, array, index):
 
 
 @intrinsic
-def _store(typingctx, array, index, value):
+def store(typingctx, array, index, value):
+    """Write an element after all numbers that were written before."""
+
     def codegen(context, builder, signature, args):
         builder.store_atomic(
             args[2], _word(context, builder, signature.args[0], args[0], args[1]), "release", 8
@@ -83,7 +101,9 @@ def _store(typingctx, array, index, value):
 
 
 @intrinsic
-def _add(typingctx, array, index, value):
+def add_to(typingctx, array, index, value):
+    """Add to an element; return what it was."""
+
     def codegen(context, builder, signature, args):
         where = _word(context, builder, signature.args[0], args[0], args[1])
         return builder.atomic_rmw("add", where, args[2], "acq_rel")
@@ -92,7 +112,7 @@ def _add(typingctx, array, index, value):
 
 
 @intrinsic
-def _swap(typingctx, array, index, old, new):
+def swap(typingctx, array, index, old, new):
     """Replace `old` by `new` if the element is still `old`; return whether it was."""
 
     def codegen(context, builder, signature, args):
@@ -103,7 +123,7 @@ def _swap(typingctx, array, index, old, new):
 
 
 @intrinsic
-def _pause(typingctx):
+def pause(typingctx):
     """Tell the core that this is a spin loop."""
 
     def codegen(context, builder, signature, args):
@@ -117,13 +137,44 @@ def _pause(typingctx):
     return types.void(), codegen
 
 
+if PLAIN:  # one thread
+
+    @inlined
+    def load(array, index):
+        """Read an element."""
+        return array[index]
+
+    @inlined
+    def store(array, index, value):
+        """Write an element."""
+        array[index] = value
+
+    @inlined
+    def add_to(array, index, value):
+        """Add to an element; return what it was."""
+        array[index] += value
+        return array[index] - value
+
+    @inlined
+    def swap(array, index, old, new):
+        """Replace `old` by `new`; return whether the element was `old`."""
+        if array[index] != old:
+            return False
+        array[index] = new
+        return True
+
+    @inlined
+    def pause():
+        """Do nothing: no other thread is waited for."""
+
+
 if _POSIX:
     _sched_yield = types.ExternalFunction("sched_yield", types.int32())
     _clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.intp))
     _MONOTONIC = time.CLOCK_MONOTONIC
 
     @inlined
-    def _offer():
+    def offer():
         """Let another thread have the core."""
         _sched_yield()
 
@@ -144,7 +195,7 @@ elif _KERNEL32 is not None:
             add_symbol(_symbol, ctypes.cast(_function, ctypes.c_void_p).value or 0)
 
     @inlined
-    def _offer():
+    def offer():
         """Let another thread have the core."""
         _switch_to_thread()
 
@@ -158,7 +209,7 @@ elif _KERNEL32 is not None:
 else:
 
     @inlined
-    def _offer():
+    def offer():
         """Do nothing: there is no function to yield the core on this system."""
 
     @inlined
@@ -205,39 +256,39 @@ if PLAIN:
 def _take(state):
     """Compute one part, if there is one left; return whether there was one."""
     while True:
-        word = _load(state, WORD)
+        word = load(state, WORD)
         part = word & _MASK
         if part >= (word >> 16) & _MASK:
             return False
         function, at = state[JOB], state[JOB + 1]
-        if _swap(state, WORD, word, word + 1):
+        if swap(state, WORD, word, word + 1):
             call_part(function, at, part)
-            _add(state, DONE, 1)
+            add_to(state, DONE, 1)
             return True
 
 
 def _share(state, function, at, parts):
     """Compute all parts of a job (at most 65535), with the threads that serve `state` unless it is empty."""
-    if state.shape[0] == 0 or not _swap(state, OWNED, 0, 1):
+    if state.shape[0] == 0 or not swap(state, OWNED, 0, 1):
         for k in range(parts):
             call_part(function, at, k)
         return
     state[JOB], state[JOB + 1] = function, at
-    _store(state, DONE, 0)
-    _store(state, WORD, (((_load(state, WORD) >> 32) + 1) << 32) | (parts << 16))
+    store(state, DONE, 0)
+    store(state, WORD, (((load(state, WORD) >> 32) + 1) << 32) | (parts << 16))
     while _take(state):
         pass
     spins = 0
-    while _load(state, DONE) < parts and spins < SPINS_BEFORE_YIELD:
+    while load(state, DONE) < parts and spins < SPINS_BEFORE_YIELD:
         spins += 1
-        _pause()
+        pause()
     state[WAITED] = 0
     if spins == SPINS_BEFORE_YIELD:
         start = _clock(state)
-        while _load(state, DONE) < parts:
-            _offer()
+        while load(state, DONE) < parts:
+            offer()
         state[WAITED] = _clock(state) - start
-    _store(state, OWNED, 0)
+    store(state, OWNED, 0)
 
 
 def _share_alone(state, function, at, parts):
@@ -254,11 +305,11 @@ def serve(state, spins):
     """Compute parts of jobs until `spins` checks in a row found no part (returns False), or until the end (True)."""
     idle = 0
     while idle < spins:
-        if _load(state, STOP):
+        if load(state, STOP):
             return True
         if _take(state):
             idle = 0
         else:
             idle += 1
-            _pause()
+            pause()
     return False
