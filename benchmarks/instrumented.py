@@ -57,7 +57,6 @@ RULES: dict[str, dict[str, Rule]] = {
             {
                 "product_forward": RECURRENT,
                 "split_forward": POINTWISE,
-                "step_by_units": HANDOVER,
                 "move": ROWS,
                 "copy": ROWS,
                 "mask_rows": ROWS,
@@ -138,17 +137,23 @@ RULES: dict[str, dict[str, Rule]] = {
         "_product_slice": _piece("announced"),
         "_product_tn_slice": _piece(WEIGHTS),
         "_forward_slice": _piece(POINTWISE),
-        "_units_slice": Rule(
+        "_backward_slice": _piece(POINTWISE),
+    },
+    "recurrence/by_units.py": {
+        "_forward_units": Rule(
             {
+                "next_turn": HANDOVER,
                 "_input_columns": INPUTS,
-                "_recurrent_columns": RECURRENT,
+                "gather_inputs": ROWS,
+                "_recurrent_products": RECURRENT,
                 "step_forward": POINTWISE,
                 "copy": ROWS,
+                "hide_outputs": ROWS,
             },
             piece=True,
             last=LOOP,
         ),
-        "_backward_slice": _piece(POINTWISE),
+        "units_forward_pass": _kernel(HANDOVER),
     },
     "recurrence/call_list.py": {"_run": _kernel(HANDOVER), "_run_out": _kernel(HANDOVER)},
     "kernels/packing.py": {"_pack_slice": _piece(PACKING), "pack_rows": _kernel(PACKING)},

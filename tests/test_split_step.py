@@ -12,7 +12,7 @@ from fastrnn.cells.lstm import LSTM
 from fastrnn.cells.simple_rnn import SimpleRNN
 from fastrnn.engine.kernels import matmul, packing
 from fastrnn.engine.kernels.micro_kernel import VECTORS, lanes
-from fastrnn.engine.recurrence import lane_plans, layouts, plans, run
+from fastrnn.engine.recurrence import inference, lane_plans, layouts, plans, run
 from fastrnn.engine.recurrence.training_pass import TrainingPass
 from fastrnn.engine.runtime import jit, threads
 from fastrnn.engine.runtime.handover import ALONE, OWNED, WORD
@@ -43,8 +43,9 @@ def with_shares(monkeypatch, shares):
         planned.append(shares)
         return shares
 
-    monkeypatch.setattr(run, "slice_count", slice_count)
-    # Prepared passes are for one thread.
+    for module in (run, inference):
+        monkeypatch.setattr(module, "slice_count", slice_count)
+    # Prepared training passes are for one thread.
     monkeypatch.setattr(TrainingPass, "suits", staticmethod(lambda *sizes: False))
     return planned
 
@@ -135,7 +136,37 @@ def test_step_split_by_units_changes_no_bit(name, options, n_batch, masked, rng,
 )
 def test_plan_divides_units(cell, masks, n_slices, expected):
     options = plans.Options(4, 9, 20, np.dtype(np.float32), False, False, True, masks, False, False, True)
-    assert lane_plans.dense_plan(cell, options, 1, n_slices).settings[0]["by_units"] == expected
+    assert lane_plans.dense_plan(cell, options, 1, n_slices).blocks.by_units == expected
+
+
+@pytest.mark.parametrize(("cell", "prepared"), [(LSTM(512), True), (GRUBefore(512), False)])
+def test_inference_that_divides_units_is_prepared(cell, prepared, rng):
+    width = cell.traits().n_gates * 512
+    weights = run.Weights(
+        *(rng.normal(size=s).astype(np.float32) / 20 for s in ((20, width), (512, width), (width,)))
+    )
+    x = rng.normal(size=(1, 9, 20)).astype(np.float32)
+    plan = inference.prepare(cell, weights, x.shape, sequences=True, n_threads=2)
+    assert (plan is not None) == prepared
+    if prepared:
+        alone = run.forward(cell, weights, x, sequences=True, n_threads=1).out
+        for _ in range(3):
+            np.testing.assert_array_equal(plan(x), alone)
+
+
+@pytest.mark.usefixtures("every_layer_apart")
+def test_blocks_of_rows_divide_units_one_after_the_other(rng, monkeypatch):
+    """More sequences than a block has, some of them shorter."""
+    x = rng.normal(size=(plans.tuning.MAX_BLOCK_ROWS + 7, 5, 20)).astype(np.float32)
+    mask = rng.random(x.shape[:2]) < 0.8
+    layer = layer_of("GRU", units=DIVIDED_UNITS)
+    found = []
+    for shares in (1, 3):
+        layer.n_threads = shares
+        with_shares(monkeypatch, shares)
+        found.append([layer(x), layer(x, mask=mask)])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_split_step_is_done_alone_where_the_team_works_for_others(rng, monkeypatch):

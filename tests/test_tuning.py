@@ -33,6 +33,7 @@ OTHERS = {
     "runtime/handover.py": {
         "WORD DONE JOB STOP WAITED OWNED FREQUENCY _MASK _ARRAY ALONE": "the state's layout"
     },
+    "runtime/turns.py": {"_WORDS _LEFT _BEGUN _DONE _THERE": "the layout of the words"},
     "runtime/memory.py": {"_LINE _PAGE": "sizes of the processor's cache lines and of the system's pages"},
 }
 #: Coefficients of polynomials, and limits of their arguments, which decide on the accuracy.

@@ -167,7 +167,8 @@ def _forward_units(arguments, at, k):
                     n_given = (span.s1 - span.s0) * rows
                     inputs = block(batch.x, s0 * settings["x_step"], n_given, 0, settings["n_inputs"])
                 else:
-                    inputs = block(inputs, 0, gather_inputs(batch, 0, span, inputs), 0, settings["n_inputs"])
+                    n_given = gather_inputs(batch, 0, span, inputs)
+                    inputs = block(inputs, 0, n_given, 0, settings["n_inputs"])
                 for g in range(n_gates):
                     columns = block(z, 0, inputs.shape[0], g * n_units + first, n)
                     _input_columns(settings, weights, g, first, inputs, columns)
