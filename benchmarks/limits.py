@@ -1,9 +1,13 @@
 """Speed limits of the machine, and how near to them a pass comes: python -m benchmarks.limits [CASE ...]
 
-The limit of a pass is the time of its matrix products at the micro-kernel's best speed, plus the time of its pointwise
-functions at the speed that they have on a few rows in the innermost cache. Without a CASE (written as in
-fastrnn.bench.cases), these are the points of the stored grid at which fastrnn is below its target, and the cases of
-`breakdown`. The products of the limit and the pass take turns.
+The limit of a pass is the time of its matrix products plus the time of its pointwise functions at the speed that they have
+on a few rows in the innermost cache. The products are taken twice: at the micro-kernel's best speed, which they have where
+all numbers are in a cache; and with the recurrent products in place: as many rows as a step has, with all weights that a
+thread reads in a step, one step after the other. With few rows and many units these are limited by the memory that the
+weights are read from. What the steps wait for, and what the threads send one another, is in neither.
+
+Without a CASE (written as in fastrnn.bench.cases), these are the points of the stored grid at which fastrnn is below its
+target, and the cases of `breakdown`. The products and the pass take turns.
 
 Written to benchmarks/results/: limits.json and limits.md, with the width of the vectors in their names where code is
 generated for another processor.
@@ -33,14 +37,19 @@ from fastrnn.bench.cases import GATES, Case, case_named
 from fastrnn.bench.ours import fastrnn_contenders
 from fastrnn.bench.peers import Contender, thread_counts
 from fastrnn.bench.timing import seconds_of
+from fastrnn.engine import tuning
 from fastrnn.engine.kernels import matmul
+from fastrnn.engine.kernels.micro_kernel import VECTORS, lanes
 from fastrnn.engine.recurrence.contract import Backward, step_backward, traits
+from fastrnn.engine.recurrence.by_units import GROUP_VECTORS
+from fastrnn.engine.recurrence.plans import slice_count
 from fastrnn.engine.runtime.denormals import flush_denormals, restore_denormals
-from fastrnn.engine.runtime.handover import share
+from fastrnn.engine.runtime.handover import ALONE, share
 from fastrnn.engine.runtime.jit import jit
 from fastrnn.engine.runtime.linking import address, fetch, spill
+from fastrnn.engine.runtime.memory import aligned
 from fastrnn.engine.runtime.threads import parallel_region
-from fastrnn.engine.runtime.views import block, planes, segment, slab
+from fastrnn.engine.runtime.views import block, part, planes, segment, slab, smaller
 
 RESULTS = Path(__file__).parent / "results"
 #: Share of the limit's speed that a pass should reach where a peer can't be beaten by the target.
@@ -137,6 +146,62 @@ def micro_kernel_work(flop: float, threads: int = 1) -> Callable[[], Any]:
     return run
 
 
+@jit
+def _steps_of_slice(arguments, at, k):
+    a, packed, out, steps, n_groups = fetch(arguments, at)
+    depth, columns, mine = a.shape[2], out.shape[2] // n_groups, smaller(k, packed.shape[0] - 1)
+    size, left = packed.shape[1] // n_groups, planes(a, k, 0, a.shape[1], depth)
+    for s in range(steps):
+        for i in range(n_groups):  # to and fro, as in `by_units`
+            g = n_groups - 1 - i if s & 1 else i
+            weights = segment(part(packed, mine, 0, packed.shape[1]), g * size, size)
+            target = block(
+                planes(out, k, 0, out.shape[1], out.shape[2]), 0, out.shape[1], g * columns, columns
+            )
+            matmul.product(left, weights, columns, target, target)
+
+
+_slice_of_steps = address(_steps_of_slice)
+
+
+@jit
+def _all_steps(state, parts, *args):
+    share(state, _slice_of_steps(args), spill(args), parts)
+
+
+def recurrent_work(case: Case, threads: int, *, back: bool = False) -> Callable[[], Any]:
+    """A function that computes the recurrent products of all steps of a case, and nothing else.
+
+    Each thread has the rows and columns that it has in the pass, and no thread waits for another. `back` means the products
+    of the backward pass.
+    """
+    s, gates = case.size, GATES[case.cell]
+    cell = KERNEL_CELLS[case.cell](s.units)
+    by_units = slice_count(cell, s.batch, s.steps, s.inputs, threads) > 1
+    width = VECTORS * lanes(case.dtype)
+    rows = s.batch if by_units else math.ceil(s.batch / threads)
+    units = math.ceil(math.ceil(s.units / width) / threads) * width if by_units else s.units
+    depth, columns = (gates * s.units, units) if back else (s.units, gates * units)
+    group = GROUP_VECTORS * lanes(case.dtype)  # read to and fro
+    n_groups = max(1, columns // group) if by_units else 1
+    while columns % n_groups:
+        n_groups -= 1
+    one = n_groups * matmul.packed_size(depth, columns // n_groups, case.dtype)
+    shared = one * np.dtype(case.dtype).itemsize > tuning.OWN_WEIGHTS_BYTES and not by_units
+    rng = np.random.default_rng(0)
+    packed = aligned((1 if shared else threads, one), np.dtype(case.dtype))
+    packed[:] = rng.standard_normal(one) / 100
+    a = rng.standard_normal((threads, rows, depth)).astype(case.dtype)
+    out = np.zeros((threads, rows, columns), case.dtype)
+
+    def run() -> None:
+        with parallel_region(threads) as state:
+            out.fill(0)
+            _all_steps(ALONE if state is None else state, threads, a, packed, out, s.steps, n_groups)
+
+    return run
+
+
 def machine_limits() -> dict[str, float]:
     """GFLOP/s of the fastest installed matrix product, and GB/s of a copy, on all cores."""
     a, b = (np.ones((1024, 1024), dtype=np.float32) for _ in range(2))
@@ -205,18 +270,24 @@ def product_flop(case: Case) -> int:
 
 @dataclass
 class Near:
-    """Seconds of a pass, and of what it consists of at the limit."""
+    """Seconds of a pass, and of its parts at the limit: products at their best, and the recurrent ones in place."""
 
     case: str
     threads: int
     products: float
+    in_place: float
     pointwise: float
     measured: float
 
     @property
+    def share_of_best(self) -> float:
+        """The time at the speed of the caches over that of the pass."""
+        return (self.products + self.pointwise) / self.measured
+
+    @property
     def share(self) -> float:
         """The limit's time over that of the pass."""
-        return (self.products + self.pointwise) / self.measured
+        return (self.in_place + self.pointwise) / self.measured
 
 
 def nearness(case: Case, threads: int, seconds: float) -> Near:
@@ -225,12 +296,21 @@ def nearness(case: Case, threads: int, seconds: float) -> Near:
     flop = _REPEATS * threads * 2.0 * math.prod(_WORK)
     work = micro_kernel_work(flop, threads)
     (ours,) = fastrnn_contenders(case, (threads,))
-    times = time_side_by_side([Contender("limit", str(threads), work, work), ours], seconds=seconds)
+    sides = [
+        work,
+        *(recurrent_work(case, threads, back=b) for b in (False, True)[: 1 + (case.kind == "training")]),
+    ]
+    limits = [Contender("limit", str(threads), run, run) for run in sides]
+    times = time_side_by_side([*limits, ours], seconds=seconds)
     # The best of the products, because it is a limit.
     per_number = pointwise_seconds(case.cell, case.size.units, training=case.kind == "training")
     pointwise = per_number * case.rows * case.size.units / threads
-    products = float(np.min(times[0])) * product_flop(case) / flop
-    return Near(str(case), threads, products, pointwise, float(np.median(times[1])))
+    best, *recurrent, measured = times
+    products = float(np.min(best)) * product_flop(case) / flop
+    size = case.size
+    others = product_flop(case) - len(recurrent) * 2 * GATES[case.cell] * case.rows * size.units**2
+    in_place = float(np.min(best)) * others / flop + sum(float(np.min(times)) for times in recurrent)
+    return Near(str(case), threads, products, max(products, in_place), pointwise, float(np.median(measured)))
 
 
 def markdown(found: Sequence[Near], info: dict[str, Any]) -> str:
@@ -238,7 +318,8 @@ def markdown(found: Sequence[Near], info: dict[str, Any]) -> str:
         [
             one.case.removesuffix("-float32"),
             one.threads,
-            *(f"{value * 1e3:.3g}" for value in (one.products, one.pointwise, one.measured)),
+            *(f"{value * 1e3:.3g}" for value in (one.products, one.in_place, one.pointwise, one.measured)),
+            f"{one.share_of_best:.2f}",
             f"{one.share:.2f}" + ("" if one.share >= NEAR else " **below**"),
         ]
         for one in found
@@ -247,14 +328,18 @@ def markdown(found: Sequence[Near], info: dict[str, Any]) -> str:
         "case",
         "threads",
         "products at their best, ms",
+        "recurrent ones in place, ms",
         "pointwise at its best, ms",
         "measured, ms",
+        "best / measured",
         "limit / measured",
     ]
     text = [
         described(info),
         "",
-        "The limit is the sum of the two: no load of weights, no move of rows, no hand-over, no Python.",
+        "At their best, products have all numbers in a cache. In place, a recurrent product has the rows of a step, and reads",
+        "the weights in every step from where they lie. The limit is the sum of these products and the pointwise functions: no",
+        "move of rows, no exchange between threads, no hand-over, no Python.",
         "",
         *table(head, lines),
         "",

@@ -145,6 +145,25 @@ def test_limits_take_the_points_below_target():
     assert below_target(rows) == [Case("lstm", size)]
 
 
+@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize(("batch", "units", "threads"), [(2, 5, 1), (4, 40, 2), (9, 511, 2)])
+def test_limits_compute_the_recurrent_products_of_a_case(batch, units, threads, back, monkeypatch):
+    """Every thread has as many columns, and every step as many products, as the pass has."""
+    from benchmarks import limits
+
+    calls = []
+    monkeypatch.setattr(limits, "_all_steps", lambda state, parts, *args: calls.append((parts, *args)))
+    limits.recurrent_work(Case("lstm", Size(batch, 3, 4, units)), threads, back=back)()
+    ((parts, a, packed, out, steps, n_groups),) = calls
+    assert (parts, steps) == (threads, 3)
+    assert len(a) == len(out) == threads
+    assert (
+        a.shape[1] * a.shape[2] * out.shape[2] * threads >= batch * units * 4 * units
+    )  # whole panels and rows
+    assert packed.shape[1] >= a.shape[2] * out.shape[2]
+    assert out.shape[2] % n_groups == 0
+
+
 def test_limits_hold_a_pass_against_products_and_functions(tmp_path, capsys):
     from benchmarks import limits
 
@@ -154,8 +173,10 @@ def test_limits_hold_a_pass_against_products_and_functions(tmp_path, capsys):
     assert [row["case"] for row in found] == [f"{case}-float32" for case in cases]
     assert all(0 < row["pointwise"] < row["measured"] for row in found)
     assert all(0 < row["products"] < row["measured"] for row in found)  # of a few thousand operations
-    near = limits.Near("lstm-inference-B1xT1xI1xH1-float32", 1, 0.5, 0.35, 1.0)
+    assert all(row["products"] <= row["in_place"] for row in found)
+    near = limits.Near("lstm-inference-B1xT1xI1xH1-float32", 1, 0.4, 0.5, 0.35, 1.0)
     assert near.share == pytest.approx(0.85)
+    assert near.share_of_best == pytest.approx(0.75)
     info = {"cpu": "", "cores": 2, "vector": "AVX2", "date": "", "versions": {}}
     assert "1 of 2 are at 85%" in limits.markdown([near, replace(near, measured=1.01)], info)
     with pytest.raises(SystemExit):

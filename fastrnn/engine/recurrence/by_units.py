@@ -43,10 +43,10 @@ from fastrnn.engine.runtime.views import (
     smaller,
 )
 
-__all__ = ["units_forward_pass", "units_piece"]
+__all__ = ["GROUP_VECTORS", "units_forward_pass", "units_piece"]
 
 #: Vectors of a group of columns. The groups are multiplied in turn.
-_GROUP_VECTORS = VECTORS * max(WIDE_PANELS)
+GROUP_VECTORS = VECTORS * max(WIDE_PANELS)
 
 
 @inlined
@@ -79,7 +79,7 @@ def _recurrent_products(settings, weights, first, end, h, step, backwards):
 
     If weights do not fit the cache, what was read last is still there in the next step, so that one reads them `backwards`.
     """
-    width = _GROUP_VECTORS * (VECTOR_BITS // (8 * step.z.itemsize))
+    width = GROUP_VECTORS * (VECTOR_BITS // (8 * step.z.itemsize))
     n_groups = (end - first + width - 1) // width
     total = settings["n_gates"] * n_groups
     for i in range(total):
