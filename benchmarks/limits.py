@@ -40,8 +40,8 @@ from fastrnn.bench.timing import seconds_of
 from fastrnn.engine import tuning
 from fastrnn.engine.kernels import matmul
 from fastrnn.engine.kernels.micro_kernel import VECTORS, lanes
-from fastrnn.engine.recurrence.contract import Backward, step_backward, traits
 from fastrnn.engine.recurrence.by_units import GROUP_VECTORS
+from fastrnn.engine.recurrence.contract import Backward, step_backward, traits
 from fastrnn.engine.recurrence.plans import slice_count
 from fastrnn.engine.runtime.denormals import flush_denormals, restore_denormals
 from fastrnn.engine.runtime.handover import ALONE, share
@@ -337,9 +337,9 @@ def markdown(found: Sequence[Near], info: dict[str, Any]) -> str:
     text = [
         described(info),
         "",
-        "At their best, products have all numbers in a cache. In place, a recurrent product has the rows of a step, and reads",
-        "the weights in every step from where they lie. The limit is the sum of these products and the pointwise functions: no",
-        "move of rows, no exchange between threads, no hand-over, no Python.",
+        "At their best, products have all numbers in a cache. In place, a recurrent product has the rows of a step, and",
+        "reads the weights in every step from where they lie. The limit is the sum of these products and the pointwise",
+        "functions: no move of rows, no exchange between threads, no hand-over, no Python.",
         "",
         *table(head, lines),
         "",
