@@ -344,7 +344,9 @@ def _sizes(cell: Any, options: Options, bounds: tuple[int, ...], n_slices: int) 
     packed = packing(cell, n_inputs, *masks, options.dtype)
     x_step, x_row = strides(options.time_major, n_batch, n_steps)
     out_step, out_row = strides(False, n_batch, n_steps)
-    chunk = _chunk(n_steps, block, width + n_inputs, options.dtype)
+    # Threads with their own units have a part of a chunk each.
+    columns = (width + n_inputs) // (tuning.UNITS_CHUNK if by_units else 1)
+    chunk = _chunk(n_steps, block, columns, options.dtype)
     scratch = n_slices * (parts.n_gates + 4) * n_units
     arrays = dict(
         x=(n_slices if by_units else 1) * chunk * block * n_inputs,
