@@ -18,8 +18,8 @@ from typing import NamedTuple
 #: Bytes. Scratch memory of a chunk of time steps, which must fit a core's L2 together with the packed weights, because the
 #: steps read what the input product has written.
 CHUNK_BYTES = 192 * 1024
-#: Ratio. A chunk of threads that compute units of their own is larger by this: with nine sequences of 511 units and vectors of
-#: 512 bits, a pass takes 2 to 4% less time than with chunks of 2 and 3 steps, and no less with larger ones.
+#: Ratio. A chunk of threads that compute units of their own is larger by this: with nine sequences of 511 units and vectors
+#: of 512 bits, a pass takes 2 to 4% less time than with chunks of 2 and 3 steps, and no less with larger ones.
 UNITS_CHUNK = 4
 #: Rows. Minimum for a chunk in the backward pass, even if it exceeds CHUNK_BYTES. Weight gradients are read and written once
 #: for each chunk; if they exceed L2, this takes longer than the products of fewer rows.
