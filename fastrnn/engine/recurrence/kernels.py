@@ -1,4 +1,4 @@
-"""The kernels of a plan: sequences as lanes, as rows of threads of their own, steps that threads split, or their own units."""
+"""The kernels of a plan: sequences as lanes, as rows of threads of their own, steps that threads split, or their units."""
 
 from __future__ import annotations
 
