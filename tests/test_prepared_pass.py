@@ -7,8 +7,11 @@ import pytest
 
 from fastrnn import NonFiniteLossError, Sequential, layers, losses
 from fastrnn.engine import tuning
+from fastrnn.engine.runtime import threads
 from fastrnn.engine.runtime.jit import PLAIN
+from fastrnn.engine.runtime.threads import resolve
 from fastrnn.optimizers import SGD, Adam
+from fastrnn.training.prepared_pass import PreparedPass
 from fastrnn.training.step import Trainer
 
 pytestmark = pytest.mark.skipif(PLAIN, reason="passes are prepared on the private path only")
@@ -424,6 +427,48 @@ def test_masked_and_large_batches_are_not_prepared(prepared, monkeypatch):
     for _ in range(4):
         model.train_on_batch(*batch(model, rng))
     assert not prepared
+
+
+@pytest.mark.parametrize("cell", [layers.SimpleRNN, layers.LSTM])
+@pytest.mark.parametrize("sequences", [False, True])
+def test_passes_of_several_threads_have_the_weights_of_usual_ones(cell, sequences, prepared, monkeypatch):
+    monkeypatch.setattr(tuning, "MIN_THREAD_WORK", 0)
+    counts = []
+
+    def make():
+        made = [cell(5, return_sequences=True), cell(6, return_sequences=sequences), layers.Dense(2)]
+        for layer in made[:2]:
+            layer.n_threads = 2
+        return network(*made, optimizer="adam")
+
+    def train(model):
+        rng = np.random.default_rng(0)
+        found = [model.train_on_batch(*batch(model, rng, 9)) for _ in range(4)]
+        counts.extend(
+            p.network._threads for p in model.trainer._passes._known.values() if isinstance(p, PreparedPass)
+        )
+        model.layers[1].n_threads = 1
+        return found + [model.train_on_batch(*batch(model, rng, 9)) for _ in range(4)]
+
+    assert_same(both(monkeypatch, make, train))
+    assert len(prepared) == 6
+    assert counts == [min(2, resolve(2))]
+
+
+def test_free_cores_are_followed(prepared, monkeypatch):
+    monkeypatch.setattr(tuning, "MIN_THREAD_WORK", 0)
+    free = [2]
+    monkeypatch.setattr(threads, "resolve", lambda n=None: free[0])
+
+    def train(model):
+        rng = np.random.default_rng(0)
+        free[0] = 2
+        found = [model.train_on_batch(*batch(model, rng, 9)) for _ in range(4)]
+        free[0] = 1
+        return found + [model.train_on_batch(*batch(model, rng, 9)) for _ in range(4)]
+
+    assert_same(both(monkeypatch, with_dense, train))
+    assert len(prepared) == 6
 
 
 def test_few_shapes_are_kept(prepared):

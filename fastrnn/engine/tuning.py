@@ -71,10 +71,6 @@ MAX_WIDE_BYTES = {512: 1 << 16, 256: 1 << 62, 128: 1 << 62}
 #: Multiply-adds. Minimum work for each additional thread, 11 us: passing work to a thread takes 1.5 us, and data that
 #: another core has written must be read from its cache. Measured with small passes, whose call takes 3 us.
 MIN_THREAD_WORK = 600_000
-#: Times MIN_THREAD_WORK. A training pass over dense batches of less work, 0.1 ms a step, is computed by one thread, for
-#: which it is prepared: with SimpleRNN, GRU and LSTM of 16 to 256 units, batches of 4 to 128 and 1 to 50 steps, a training
-#: step of one thread took .44 to .78 of the time of two.
-ONE_THREAD_TRAINING = 6
 #: Multiply-adds. Time of a time step without its products: 75 ns.
 STEP_WORK = 4_000
 #: Multiply-adds. Minimum work to wake a sleeping thread, 75 us, because waking takes about as long as it saves.
@@ -128,11 +124,12 @@ MIN_PREPARED_BATCHES = 8
 #: and their memory is not kept. Chosen, not measured.
 MAX_PREPARED_BYTES = 1 << 23
 #: Batches of one shape. After this many the passes of a model for that shape are prepared. That takes 1 ms, and once on a
-#: machine the compilation of three kernels; each of the following steps takes 20 to 35 us less. Chosen so that short fits do
+#: machine the compilation of three kernels; each of the following steps takes 20 to 45 us less. Chosen so that short fits do
 #: not wait for it.
 MIN_PASSES = 64
-#: Bytes. As MAX_PREPARED_BYTES, for passes, which a trained model keeps. Chosen, not measured.
-MAX_PASS_BYTES = 1 << 20
+#: Bytes. As MAX_PREPARED_BYTES, for passes, which a trained model keeps. A step of LSTM with half of it takes 0.5 ms, of
+#: which prepared passes save a tenth.
+MAX_PASS_BYTES = 1 << 22
 #: Multiply-adds. Largest work of the dense layer, which a prepared step computes without the micro-kernel. Chosen, not
 #: measured.
 MAX_PREPARED_HEAD = 100_000

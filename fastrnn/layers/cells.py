@@ -15,7 +15,8 @@ from fastrnn.checks import flag, number
 from fastrnn.engine.recurrence import run
 from fastrnn.engine.recurrence.contract import traits
 from fastrnn.engine.recurrence.inference import InferencePlan, prepare, step_program
-from fastrnn.engine.recurrence.training_pass import PassTape, TrainingPass
+from fastrnn.engine.recurrence.plans import Options
+from fastrnn.engine.recurrence.training_pass import CellPass, PassTape, TrainingPass, cell_pass
 from fastrnn.engine.recurrence.unrolled import unrolled_if_small
 from fastrnn.layers.arithmetic import check_activation
 from fastrnn.layers.arrays import check_positive_int
@@ -212,6 +213,13 @@ class Cell(Layer):
             )
         self._training[key] = known
         return known
+
+    def cell_pass(self, x: np.ndarray, options: TimeOptions, n_threads: int) -> CellPass:
+        """Training passes for dense inputs of this shape, C-contiguous or time-major, on this number of threads."""
+        time_major = not x.flags.c_contiguous
+        of = *x.shape, self._dtype, time_major, options.reverse, True, 0, False, True, options.sequences
+        weights, gradients = self.kernel_weights(), self._as_kernel(self._grads)
+        return cell_pass(self.kernel_cell(options.unroll), weights, gradients, Options(*of), n_threads)
 
     def take_gradients(self, gradients: run.Weights) -> None:
         """Copy the engine's gradients into the layer's gradients."""

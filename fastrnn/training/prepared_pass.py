@@ -21,8 +21,9 @@ import numpy as np
 from fastrnn import losses
 from fastrnn.engine import tuning
 from fastrnn.engine.recurrence.network_pass import DensePass, NetworkPass
+from fastrnn.engine.recurrence.plans import is_long, needs_one_thread, slice_count, thread_count
 from fastrnn.engine.recurrence.training import training_numbers
-from fastrnn.engine.recurrence.training_pass import TrainingPass
+from fastrnn.engine.recurrence.training_pass import CellPass
 from fastrnn.engine.runtime.jit import PLAIN
 from fastrnn.layers.arithmetic import activate
 from fastrnn.layers.bidirectional import Bidirectional
@@ -202,7 +203,7 @@ class PreparedPasses:
     @staticmethod
     def _prepare(model: Any, batch: Batch) -> PreparedPass | None:
         model.refresh_plan()
-        made = _made(model)
+        made = _made(model, batch.x.shape)
         if made is None or batch.x.ndim != 3 or batch.x.dtype != made.params.dtype:
             return None
         passes = _passes_of(made, batch.x.shape)
@@ -211,8 +212,8 @@ class PreparedPasses:
         return PreparedPass(model, NetworkPass(passes, batch.x.shape, made.params.dtype), made)
 
 
-def _made(model: Any) -> _Made | None:
-    """What a pass of a model depends on; None if the model has no prepared passes."""
+def _made(model: Any, shape: tuple[int, ...]) -> _Made | None:
+    """What a pass of a model for inputs of this shape depends on; None if the model has no prepared passes."""
     layers, plan, objective = model.training_stack(), model.plan, model.trainer.objective
     if (
         not layers
@@ -223,7 +224,7 @@ def _made(model: Any) -> _Made | None:
         or not isinstance(objective.loss, losses.Loss)
     ):
         return None
-    options = []
+    options: list[Callable[[Any], Any]] = []
     for layer in layers:
         kind = type(layer)
         if kind is Dense:
@@ -237,7 +238,7 @@ def _made(model: Any) -> _Made | None:
             and type(layer.cell).forward_sequence is Cell.forward_sequence
             and type(layer.cell).backward_sequence is Cell.backward_sequence
         ):
-            options.append(_of_recurrent)
+            options.append(_options_of(layer, shape))
         else:
             return None
     return _Made(
@@ -250,13 +251,35 @@ def _made(model: Any) -> _Made | None:
     )
 
 
+def _options_of(layer: Any, shape: tuple[int, ...]) -> Callable[[Any], Any]:
+    """The function that returns what the passes of a recurrent layer depend on, for a model's inputs of this shape."""
+    inputs = shape[0], shape[1], len(layer.cell._weights["kernel"])
+    if needs_one_thread(layer.cell.kernel_cell(), *inputs, layer._n_threads):
+        return _of_recurrent
+    # The number of threads follows from the cores that are free.
+    return lambda layer: (_of_recurrent(layer), _threads_of(layer, inputs))
+
+
+def _threads_of(layer: Any, shape: tuple[int, ...]) -> int | None:
+    """Number of threads that compute the sequences of a dense batch; None if they split each step, or the pass is long."""
+    cell, most = layer.cell.kernel_cell(), layer._n_threads
+    n_batch, n_steps, n_inputs = shape
+    if 0 in shape or is_long(cell, n_batch * n_steps, n_inputs):
+        return None
+    if needs_one_thread(cell, n_batch, n_steps, n_inputs, most):
+        return 1
+    if slice_count(cell, n_batch, n_steps, n_inputs, most) > 1:
+        return None
+    return thread_count(cell, n_batch * n_steps, n_inputs, n_batch, most)
+
+
 def _ends_in_logits(layer: Any, loss: Any) -> bool:
     return loss.logit_activation is not None and layer.output_activation == loss.logit_activation
 
 
-def _passes_of(made: _Made, shape: tuple[int, ...]) -> list[TrainingPass | DensePass] | None:
+def _passes_of(made: _Made, shape: tuple[int, ...]) -> list[CellPass | DensePass] | None:
     """The passes of the layers for inputs of this shape; None if one of them has none that can be prepared."""
-    found: list[TrainingPass | DensePass] = []
+    found: list[CellPass | DensePass] = []
     n_batch, n_steps, _ = shape
     x: np.ndarray | None = np.empty(shape, made.params.dtype)
     n_bytes = 0
@@ -280,11 +303,11 @@ def _passes_of(made: _Made, shape: tuple[int, ...]) -> list[TrainingPass | Dense
             return None  # a recurrent layer after one that returns no sequences, or after a dense one
         if cell.dropout or cell.recurrent_dropout:
             return None
-        one = cell._training_pass(x, layer._options())
-        if one is None:
+        n_threads = _threads_of(layer, x.shape)
+        if n_threads is None:
             return None
-        n_bytes += math.prod(x.shape[:2]) * training_numbers(one.plan.cell, x.shape[2]) * x.itemsize
-        found.append(one)
+        n_bytes += math.prod(x.shape[:2]) * training_numbers(cell.kernel_cell(), x.shape[2]) * x.itemsize
+        found.append(cell.cell_pass(x, layer._options(), n_threads))
         x = None
         if layer.return_sequences:
             x = np.empty((n_steps, n_batch, cell.units), made.params.dtype).transpose(1, 0, 2)

@@ -36,6 +36,7 @@ __all__ = [
     "compile_together",
     "placeholder",
     "run_calls",
+    "share_calls",
     "side_by_side",
     "words_of",
 ]
@@ -102,6 +103,15 @@ def _run_alone(words):
     for i in range(0, words.shape[0], 3):
         for k in range(words[i + 2]):
             call_part(words[i], words[i + 1], k)
+
+
+@jit
+def _run_shared(state, words):
+    for i in range(0, words.shape[0], 3):
+        if words[i + 2] == 1:
+            call_part(words[i], words[i + 1], 0)
+        else:
+            share(state, words[i], words[i + 1], words[i + 2])
 
 
 @jit
@@ -318,6 +328,12 @@ def run_calls(words: np.ndarray) -> None:
     _run_alone(words)
     if failed[0]:
         check()
+
+
+def share_calls(words: np.ndarray, n_threads: int, light: bool) -> None:
+    """As :func:`run_calls`, with the pieces of each call shared between threads; `light` work does not wake them."""
+    with threads.parallel_region(n_threads, light) as team, LAUNCHING:
+        _run_shared(ALONE if team is None else team, words)
 
 
 def _places(step: Call, array: np.ndarray) -> list[int]:

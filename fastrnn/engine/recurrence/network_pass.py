@@ -11,18 +11,19 @@ from typing import NamedTuple
 import numpy as np
 
 from fastrnn.engine.kernels.matmul import matmul_into, packed_size
-from fastrnn.engine.kernels.packing import pack_piece
+from fastrnn.engine.kernels.packing import PackedRows, pack_piece
 from fastrnn.engine.recurrence.backward import BackwardArguments
-from fastrnn.engine.recurrence.call_list import Call, bind, run_calls, words_of
+from fastrnn.engine.recurrence.call_list import Call, bind, run_calls, share_calls, words_of
 from fastrnn.engine.recurrence.forward import ForwardArguments
 from fastrnn.engine.recurrence.kernels import backward_part, forward_part
 from fastrnn.engine.recurrence.lane_plans import back_plan
-from fastrnn.engine.recurrence.rows import needed_backward, needed_forward
-from fastrnn.engine.recurrence.training_pass import TrainingPass
+from fastrnn.engine.recurrence.rows import needed_backward, needed_forward, sum_piece
+from fastrnn.engine.recurrence.training_pass import CellPass
 from fastrnn.engine.runtime.jit import jit
 from fastrnn.engine.runtime.linking import address, fetch
 from fastrnn.engine.runtime.memory import aligned, nothing
 from fastrnn.engine.runtime.views import copy, part
+from fastrnn.engine.tuning import MIN_SHARED_SUM
 
 __all__ = ["DensePass", "NetworkPass"]
 
@@ -94,9 +95,10 @@ class _Bound(NamedTuple):
     d_start: list[np.ndarray] | None = None
 
 
-def _bound_cell(of: TrainingPass, rows: np.ndarray, dx: np.ndarray | None) -> _Bound:
+def _bound_cell(of: CellPass, rows: np.ndarray, dx: np.ndarray | None) -> _Bound:
     """The calls of a cell. Its outputs are the time-major rows of all steps, or those of the last one."""
-    plan, dtype, weights = of.plan, rows.dtype, of.matrices
+    (plan, weights, targets), dtype = of, rows.dtype
+    n_threads = plan.blocks.n_threads
     n_batch, n_steps, sequences = plan.options.n_batch, plan.options.n_steps, plan.options.sequences
     back = back_plan(plan, dx is not None, sequences)
     final, d_final = aligned(plan.final_shape, dtype), aligned(plan.final_shape, dtype, zeros=True)
@@ -145,20 +147,30 @@ def _bound_cell(of: TrainingPass, rows: np.ndarray, dx: np.ndarray | None) -> _B
         needed_forward(True, sequences, False),
         needed_backward(True, sequences, dx is not None and not plan.n_lanes, False, False),
     )
+    summed = []
+    if n_threads > 1:
+        slices = n_threads if grads.shape[1] >= MIN_SHARED_SUM else 1
+        summed.append(bind(sum_piece, grads, slices, pieces=slices))
     return _Bound(
         [
-            bind(pack_piece, weights, plan.packed.layout, packed, 1),
-            bind(forward_part(plan), *forward, needed=needed[0], item_size=size),
+            _pack(weights, plan.packed, packed),
+            bind(forward_part(plan), *forward, pieces=n_threads, needed=needed[0], item_size=size),
         ],
         [
-            bind(pack_piece, weights, back.packed.layout, packed_back, 1),
-            bind(backward_part(plan), *backward, needed=needed[1], item_size=size),
-            *(bind(_take_call, grads, int(ends[first]), target) for first, target in of.targets),
+            _pack(weights, back.packed, packed_back),
+            bind(backward_part(plan), *backward, pieces=n_threads, needed=needed[1], item_size=size),
+            *summed,
+            *(bind(_take_call, grads, int(ends[first]), target) for first, target in targets),
         ],
         final[0] if not sequences else forward.out if plan.n_lanes else states[0, n_batch:],
         d_out if sequences else d_final[0],
         list(d_start),
     )
+
+
+def _pack(weights: tuple[np.ndarray, ...], how: PackedRows, rows: np.ndarray) -> Call:
+    layout, shape, n_slices = how
+    return bind(pack_piece, weights, layout, rows, n_slices, pieces=shape[0] * n_slices)
 
 
 def _bound_dense(layer: DensePass, rows: np.ndarray, dx: np.ndarray | None) -> _Bound:
@@ -181,7 +193,7 @@ class NetworkPass:
 
     Parameters
     ----------
-    layers : sequence of TrainingPass or DensePass
+    layers : sequence of CellPass or DensePass
         Of successive layers. All but the last recurrent layer return the outputs of all steps. Only the first reads rows
         that are not time-major.
     shape : tuple
@@ -199,7 +211,7 @@ class NetworkPass:
     """
 
     def __init__(
-        self, layers: list[TrainingPass | DensePass], shape: tuple[int, int, int], dtype: np.dtype
+        self, layers: list[CellPass | DensePass], shape: tuple[int, int, int], dtype: np.dtype
     ) -> None:
         n_batch, n_steps, n_inputs = shape
         self.x = aligned(shape, dtype)
@@ -207,7 +219,7 @@ class NetworkPass:
         bound: list[_Bound] = []
         for layer in layers:
             dx = bound[-1].d_out if bound else None
-            if isinstance(layer, TrainingPass):
+            if isinstance(layer, CellPass):
                 bound.append(_bound_cell(layer, rows, dx))
             else:
                 bound.append(_bound_dense(layer, rows, dx))
@@ -220,7 +232,7 @@ class NetworkPass:
             if isinstance(layer, DensePass) and layer.d_bias is not None
         ]
         true, self._sums, self._numbers = np.zeros_like(rows), np.zeros(1), np.zeros(2)
-        steps = [layer.plan.options.sequences for layer in layers if isinstance(layer, TrainingPass)]
+        steps = [layer.plan.options.sequences for layer in layers if isinstance(layer, CellPass)]
         self.y, self.dy, self.true = (
             _sequences(r, n_batch) if steps[-1] else r for r in (rows, d_rows, true)
         )
@@ -229,14 +241,16 @@ class NetworkPass:
         backward = [call for b in reversed(bound) for call in b.backward]
         self._calls = [*forward, error, *backward]  # they keep the memory
         self._forward, self._backward, self._both = map(words_of, (forward, backward, self._calls))
+        blocks = [layer.plan.blocks for layer in layers if isinstance(layer, CellPass)]
+        self._threads, self._light = max(b.n_threads for b in blocks), all(b.light for b in blocks)
 
     def forward(self) -> None:
         """Compute `y` from `x`."""
-        run_calls(self._forward)
+        self._run(self._forward)
 
     def backward(self) -> None:
         """Write the gradients of all weights from `dy`, after `forward`."""
-        run_calls(self._backward)
+        self._run(self._backward)
         self._sum_biases()
 
     def set_factors(self, of_loss: float, of_gradient: float) -> None:
@@ -245,9 +259,15 @@ class NetworkPass:
 
     def both(self) -> float:
         """Write the gradients of all weights for the squared error of `true`; return the loss."""
-        run_calls(self._both)
+        self._run(self._both)
         self._sum_biases()
         return float(self._sums[0])
+
+    def _run(self, words: np.ndarray) -> None:
+        if self._threads == 1:
+            run_calls(words)
+        else:
+            share_calls(words, self._threads, self._light)
 
     def _sum_biases(self) -> None:
         for d_out, d_bias in self._biases:

@@ -248,8 +248,7 @@ def needs_one_thread(cell: Any, n_batch: int, n_steps: int, n_inputs: int, n_thr
         return True
     parts, work = traits(cell), pass_work(cell, n_batch * n_steps, n_inputs)
     slices = n_batch * parts.recurrent * parts.n_gates * cell.n_units**2 // tuning.MIN_SLICE_WORK
-    small = n_batch == 1 or work < tuning.ONE_THREAD_TRAINING * tuning.MIN_THREAD_WORK
-    return small and (work < tuning.MIN_WAKING_WORK or slices < 2)
+    return (n_batch == 1 or work < tuning.MIN_THREAD_WORK) and (work < tuning.MIN_WAKING_WORK or slices < 2)
 
 
 class BackPlan(NamedTuple):

@@ -35,6 +35,7 @@ __all__ = [
     "scatter_input_gradients",
     "state_rows",
     "steps_of",
+    "sum_piece",
     "sum_rows",
 ]
 
@@ -277,13 +278,14 @@ def _sum_columns(arguments, at, k):
         add(part(rows, other, first, end - first), part(rows, 0, first, end - first))
 
 
-_sum_piece = address(_sum_columns)
+#: Sums a slice of the columns of all rows into the first row; arguments the rows, and the number of slices.
+sum_piece = address(_sum_columns)
 
 
 def _sum_rows(state, rows):
     """Sum all rows into the first one, with the team that shares `state`, or without one if it is empty."""
     sums = (rows, 1 if state.shape[0] == 0 else rows.shape[0])
-    share(state, _sum_piece(sums), spill(sums), sums[1])
+    share(state, sum_piece(sums), spill(sums), sums[1])
 
 
 sum_rows = _sum_rows if PLAIN else linked(jit(inner=True)(_sum_rows), on_demand=True)

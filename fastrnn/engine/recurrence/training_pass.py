@@ -32,7 +32,32 @@ from fastrnn.engine.runtime.jit import PLAIN
 from fastrnn.engine.runtime.launch import launching
 from fastrnn.engine.runtime.memory import nothing, pool, recycler
 
-__all__ = ["PassTape", "TrainingPass"]
+__all__ = ["CellPass", "PassTape", "TrainingPass", "cell_pass"]
+
+
+class CellPass(NamedTuple):
+    """What training passes of a cell over dense batches of one shape need.
+
+    Attributes
+    ----------
+    plan : Plan
+    matrices : tuple of arrays
+        The weights, as `pack_rows` takes them.
+    targets : list of (int, array)
+        The gradients as vectors, each with its number in `Weights`.
+    """
+
+    plan: Plan
+    matrices: tuple[np.ndarray, ...]
+    targets: list[tuple[int, np.ndarray]]
+
+
+def cell_pass(
+    cell: Any, weights: Weights, gradients: Weights, options: Options, n_threads: int = 1
+) -> CellPass:
+    """What passes need that compute the sequences on this number of threads; the arrays are kept, and read in each pass."""
+    plan = dense_plan(suited(cell, options.n_batch), options, n_threads)
+    return CellPass(plan, matrices_of(weights), _joined(gradients))
 
 
 class PassTape(NamedTuple):
@@ -84,16 +109,14 @@ class TrainingPass:
             n_batch, n_steps, n_inputs, dtype, time_major, reverse, True, 0, False, True, sequences
         )
         self.weights, self.gradients = weights, gradients
-        self.plan = dense_plan(suited(cell, n_batch), options, 1)
-        self._dtype, self.matrices = dtype, matrices_of(weights)
+        self.plan, self._matrices, self._targets = cell_pass(cell, weights, gradients, options)
+        self._dtype = dtype
         self._rows_shape = n_batch * n_steps, n_inputs
         self._zeros = np.zeros(self.plan.final_shape, dtype)
         self._no_masks, self._no_rows = nothing(dtype, 1), nothing(dtype, 2)
         self._launch = launching(needed_forward(True, sequences, False), dtype.itemsize)
         self._forward, self._backward = forward_kernel(self.plan), backward_kernel(self.plan)
-        #: The gradients as vectors, each with its number in `Weights`.
-        self.targets = _joined(gradients)
-        _compile(self.plan, self.matrices, dtype)
+        _compile(self.plan, self._matrices, dtype)
         #: By whether the gradient of the inputs is needed, and whether that of the outputs is given, and is time-major.
         self._back: dict[tuple[bool, bool, bool], tuple[BackPlan, launching]] = {}
 
@@ -121,7 +144,7 @@ class TrainingPass:
         layout, shape, n_slices = plan.packed
         packed = pool.take("packed", shape, dtype)
         with self._launch:
-            pack_rows(ALONE, self.matrices, layout, packed, n_slices)
+            pack_rows(ALONE, self._matrices, layout, packed, n_slices)
             # In the order of the fields of `ForwardArguments`.
             self._forward(
                 ALONE,
@@ -168,7 +191,7 @@ class TrainingPass:
         d_state0 = np.empty(plan.final_shape, dtype)
         grads = recycler.take(back.grads_shape, dtype)
         with launch:
-            pack_rows(ALONE, self.matrices, layout, packed, n_slices)
+            pack_rows(ALONE, self._matrices, layout, packed, n_slices)
             # In the order of the fields of `BackwardArguments`.
             self._backward(
                 ALONE,
@@ -190,7 +213,7 @@ class TrainingPass:
                 plan.blocks.firsts,
             )
         row, ends = grads[0], (0, *back.pieces)
-        for first, target in self.targets:
+        for first, target in self._targets:
             target[...] = row[ends[first] : ends[first] + target.size]
         if not need_dx:
             return None, d_state0
