@@ -19,7 +19,8 @@ from tests.limits import HANG_SECONDS
 pytestmark = pytest.mark.skipif(DISABLED, reason="nothing is compiled")
 ROOT = Path(__file__).resolve().parents[1]
 
-#: What is compiled for a first fit, then for sequences of unequal lengths and rare options; and what makes C functions.
+#: What is compiled for a first fit, then for sequences of unequal lengths, rare options, and steps whose passes are
+#: prepared; and what makes C functions.
 FIT = """
 import ctypes
 made, kept = [], ctypes.CFUNCTYPE
@@ -36,8 +37,13 @@ first = list(compiled)
 p = model.predict_proba([x[: 2 + i % 4] for i, x in enumerate(X)])
 options |= dict(units=17, n_jobs=1, recurrent_dropout=0.5, activation="mish")
 q = RNNClassifier(**options).fit(X, np.arange(64) % 3).predict_proba(X)
+from fastrnn import Sequential, layers
+network = Sequential([layers.GRU(5), layers.Dense(2)], seed=0)
+network.compile("sgd", "mse")
+for _ in range(70):
+    network.train_on_batch(X[:4], X[:4, 0, :2])
 makers = sorted({name for name in made if name.startswith("fastrnn")})
-digest = hashlib.sha256(p.tobytes() + q.tobytes()).hexdigest()
+digest = hashlib.sha256(p.tobytes() + q.tobytes() + network.params.tobytes()).hexdigest()
 refreshed = "numba.np.arraymath" in sys.modules
 print(json.dumps({"first": first, "compiled": compiled, "makers": makers, "refreshed": refreshed, "result": digest}))
 """

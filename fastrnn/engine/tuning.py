@@ -123,8 +123,8 @@ MIN_PREPARED_BATCHES = 8
 #: Bytes. Batches with larger inputs, states and gates take so much longer than Python's calls that they are not prepared,
 #: and their memory is not kept. Chosen, not measured.
 MAX_PREPARED_BYTES = 1 << 23
-#: Batches of one shape. After this many the passes of a model for that shape are prepared. That takes 1 ms, and once on a
-#: machine the compilation of three kernels; each of the following steps takes 20 to 45 us less. Chosen so that short fits do
+#: Batches of one shape. After this many the passes of a model for that shape are prepared. That takes 6 ms, and once on a
+#: machine 0.1 s to compile three kernels; each of the following steps takes 20 to 45 us less. Chosen so that short fits do
 #: not wait for it.
 MIN_PASSES = 64
 #: Bytes. As MAX_PREPARED_BYTES, for passes, which a trained model keeps. A step of LSTM with half of it takes 0.5 ms, of

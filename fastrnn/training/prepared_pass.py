@@ -2,7 +2,7 @@
 
 A network of recurrent layers and dense layers takes as long to train on a small batch as Python takes to call its kernels.
 For batches of a shape that comes again and again, the kernel calls of forward and backward pass are prepared once, and run
-from a list. They are the kernels of the layers' own passes, in the same order, so the weights are bitwise the same. The
+from a list. They are the kernels of the layers' own passes, in the same order, so the numbers are bitwise the same. The
 squared error is computed by a call of that list; other losses are computed between the passes.
 
 What a prepared pass depends on is compared before each step, so settings of layers, loss, optimizer and model may change at
@@ -123,7 +123,9 @@ class PreparedPass:
             true = true[..., 0]
         loss = self._made.loss
         if self._reduction is not loss.reduction:
-            network.set_factors(*_factors(loss.reduction, network.y))
+            y_pred = network.y
+            factor = item_factors(loss.reduction, y_pred.shape[:-1], y_pred.dtype, None, None)
+            network.error.set_factor(factor)
             self._reduction = loss.reduction
         np.copyto(network.x, batch.x)
         if y.dtype == true.dtype:
@@ -157,19 +159,6 @@ class PreparedPass:
     def _note_starts(self) -> None:
         for layer, d_start in self._recurrent:
             layer.d_initial_state = d_start
-
-
-def _factors(reduction: str, y: np.ndarray) -> tuple[float, float]:
-    """The factors of the sum of squared errors in the loss, and of the errors in its gradient.
-
-    The numbers of `MeanSquaredError`, which computes few errors by NumPy.
-    """
-    dtype, size = y.dtype, y.shape[-1]
-    factor = item_factors(reduction, y.shape[:-1], dtype, None, None)
-    if y.size < tuning.MIN_LOSS_KERNEL:
-        return factor / size, 2 * (factor / size)
-    weight = float(dtype.type(factor) * dtype.type(1 / size))
-    return weight, 2 * weight
 
 
 class PreparedPasses:

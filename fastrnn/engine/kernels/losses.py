@@ -15,7 +15,7 @@ from fastrnn.engine.runtime.linking import address, fetch, spill
 from fastrnn.engine.runtime.memory import recycler
 from fastrnn.engine.runtime.views import fill, plane
 
-__all__ = ["squared_error", "squared_error_of_layout"]
+__all__ = ["n_loss_pieces", "squared_error", "squared_error_of_layout", "squared_error_piece"]
 
 
 @jit(inner=True)
@@ -43,12 +43,18 @@ def _squared_errors(arguments, at, k):
     sums[k] = loss
 
 
-_piece = address(_squared_errors)
+#: The kernel of a piece; arguments are those of `squared_error` and the sums of all pieces, which it writes.
+squared_error_piece = address(_squared_errors)
 
 
 @jit(entry=True)
 def _all_pieces(state, *args):
-    share(state, _piece(args), spill(args), args[4].shape[0])
+    share(state, squared_error_piece(args), spill(args), args[4].shape[0])
+
+
+def n_loss_pieces(y_pred: np.ndarray) -> int:
+    """The number of pieces; it, and the order in which they are summed, depend only on the size."""
+    return max(1, min(len(y_pred), y_pred.size // tuning.LOSS_PIECE))
 
 
 def squared_error(
@@ -73,8 +79,7 @@ def squared_error(
     n_threads : int, optional
         Largest number of threads; None: all free cores. The result does not depend on it.
     """
-    # The pieces, and the order in which they are summed, depend only on the size.
-    n_pieces = max(1, min(len(y_pred), y_pred.size // tuning.LOSS_PIECE))
+    n_pieces = n_loss_pieces(y_pred)
     sums = np.empty(n_pieces)
     if n_pieces == 1:
         with LAUNCHING:

@@ -290,7 +290,7 @@ def _product_tn(a, b, c, accumulate, panel):
     return impl
 
 
-@jit
+@inlined
 def matmul_into(a, a_transposed, b, b_transposed, start, out, packed):
     """``out = start + op(a) @ op(b)`` for C-contiguous matrices; ``packed`` holds a transposed b."""
     size = a.itemsize
@@ -316,6 +316,11 @@ def matmul_into(a, a_transposed, b, b_transposed, start, out, packed):
         n,
         k,
     )
+
+
+@jit
+def _matmul(a, a_transposed, b, b_transposed, start, out, packed):
+    matmul_into(a, a_transposed, b, b_transposed, start, out, packed)
 
 
 def matmul(
@@ -365,5 +370,5 @@ def matmul(
         out[...] = start + product if len(start) else product
     else:
         packed = np.empty(packed_size(k, n, a.dtype) if transpose_b else 0, a.dtype)
-        matmul_into(a, transpose_a, b, transpose_b, start, out, packed)
+        _matmul(a, transpose_a, b, transpose_b, start, out, packed)
     return out

@@ -1,7 +1,7 @@
 """Training passes of a small network, forward and backward, as two lists of kernel calls in fixed memory.
 
-The kernels and their order are those of the layers' own passes, so the gradients are bitwise the same. What is saved is the
-time that Python takes between the kernels, which for a single time step of 32 units is six times as long as they take.
+The kernels and their order are those of the layers' own passes, so losses and gradients are bitwise the same. What is saved
+is the time that Python takes between the kernels, which for a single time step of 32 units is six times as long as they take.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastrnn.engine import tuning
+from fastrnn.engine.kernels.losses import n_loss_pieces, squared_error_piece
 from fastrnn.engine.kernels.matmul import matmul_into, packed_size
 from fastrnn.engine.kernels.packing import PackedRows, pack_piece
 from fastrnn.engine.recurrence.backward import BackwardArguments
@@ -23,7 +25,6 @@ from fastrnn.engine.runtime.jit import jit
 from fastrnn.engine.runtime.linking import address, fetch
 from fastrnn.engine.runtime.memory import aligned, nothing
 from fastrnn.engine.runtime.views import copy, part
-from fastrnn.engine.tuning import MIN_SHARED_SUM
 
 __all__ = ["DensePass", "NetworkPass"]
 
@@ -43,28 +44,21 @@ def _take(arguments, at, k):
 
 
 @jit(inner=True)
-def _squared_error(arguments, at, k):
-    """The mean squared error of all rows, which have equal weights, and its gradient.
-
-    `numbers` are the factor of the sum of squares and that of the errors in the gradient.
-    """
-    true, pred, grad, numbers, result = fetch(arguments, at)
-    n, size = pred.shape
-    factor = pred.dtype.type(numbers[1])
-    total = 0.0
+def _few_errors(arguments, at, k):
+    """The errors of few predictions, and the gradient, which is ``factor[0, 0]`` times them."""
+    true, pred, factor, grad, errors = fetch(arguments, at)
+    n, m, size = pred.shape
     for i in range(n):
-        of_row = pred.dtype.type(0)
-        for j in range(size):
-            error = pred[i, j] - true[i, j]
-            of_row += error * error
-            grad[i, j] = factor * error
-        total += of_row
-    result[0] = total * numbers[0]
+        for j in range(m):
+            for x in range(size):
+                error = pred[i, j, x] - true[i, j, x]
+                errors[i, j, x] = error
+                grad[i, j, x] = factor[0, 0] * error
 
 
 _product_call = address(_product)
 _take_call = address(_take)
-_squared_error_call = address(_squared_error)
+_few_errors_call = address(_few_errors)
 
 
 class DensePass(NamedTuple):
@@ -149,7 +143,7 @@ def _bound_cell(of: CellPass, rows: np.ndarray, dx: np.ndarray | None) -> _Bound
     )
     summed = []
     if n_threads > 1:
-        slices = n_threads if grads.shape[1] >= MIN_SHARED_SUM else 1
+        slices = n_threads if grads.shape[1] >= tuning.MIN_SHARED_SUM else 1
         summed.append(bind(sum_piece, grads, slices, pieces=slices))
     return _Bound(
         [
@@ -188,6 +182,52 @@ def _bound_dense(layer: DensePass, rows: np.ndarray, dx: np.ndarray | None) -> _
     return _Bound([bind(_product_call, rows, 0, kernel, 0, given, out, no_panel)], backward, out, d_out)
 
 
+class SquaredErrorCall:
+    """The squared error and its gradient as a call in fixed memory, with the numbers of `MeanSquaredError`.
+
+    That computes few errors by NumPy, so here they are kept, and the loss is computed by NumPy as well.
+
+    Parameters
+    ----------
+    true, pred, grad : (n_batch, [n_steps,] n_outputs) arrays
+        Of one memory order.
+
+    Attributes
+    ----------
+    call : Call
+    """
+
+    def __init__(self, true: np.ndarray, pred: np.ndarray, grad: np.ndarray) -> None:
+        dtype, self._size = pred.dtype, pred.shape[-1]
+        self._factor = np.ones((1, 1), dtype)
+        self._errors: np.ndarray | None = None
+        time_major = not pred.flags.c_contiguous
+        arrays = [
+            a.reshape((1,) * (3 - a.ndim) + a.shape) if a.ndim < 3 else a.swapaxes(0, 1) if time_major else a
+            for a in (true, pred, grad)
+        ]
+        given = arrays[0], arrays[1], self._factor, arrays[2]
+        if pred.size < tuning.MIN_LOSS_KERNEL:
+            self._errors = np.empty(pred.shape, dtype)
+            errors = self._errors.swapaxes(0, 1) if time_major else self._errors.reshape(arrays[0].shape)
+            self.call = bind(_few_errors_call, *given, errors)
+        else:
+            n_pieces = n_loss_pieces(arrays[1])
+            self._sums = np.zeros(n_pieces)
+            self.call = bind(squared_error_piece, *given, self._sums, pieces=n_pieces)
+
+    def set_factor(self, factor: float) -> None:
+        """Set the factor of the items' losses, the means over the outputs."""
+        self._share = factor / self._size
+        self._factor[0, 0] = factor if self._errors is None else 2 * self._share
+
+    def loss(self) -> float:
+        """The loss, after the call."""
+        if self._errors is None:
+            return float(self._sums[0] if len(self._sums) == 1 else self._sums.sum())
+        return self._share * float(np.vdot(self._errors, self._errors))
+
+
 class NetworkPass:
     """The training passes of recurrent layers and the dense layers after them, for inputs of one shape.
 
@@ -206,6 +246,8 @@ class NetworkPass:
         The inputs, to be written before :meth:`forward`.
     y, dy, true : (n_batch, [n_steps,] n_outputs) arrays
         The outputs; their gradient, to be written before :meth:`backward`; the targets, to be written before :meth:`both`.
+    error : SquaredErrorCall
+        Its factor is to be set before :meth:`both`.
     d_starts : list
         For each layer the gradients of the initial states as a list, or None.
     """
@@ -231,15 +273,15 @@ class NetworkPass:
             for layer, b in zip(layers, bound, strict=True)
             if isinstance(layer, DensePass) and layer.d_bias is not None
         ]
-        true, self._sums, self._numbers = np.zeros_like(rows), np.zeros(1), np.zeros(2)
+        true = np.zeros_like(rows)
         steps = [layer.plan.options.sequences for layer in layers if isinstance(layer, CellPass)]
         self.y, self.dy, self.true = (
             _sequences(r, n_batch) if steps[-1] else r for r in (rows, d_rows, true)
         )
-        error = bind(_squared_error_call, true, rows, d_rows, self._numbers, self._sums)
+        self.error = SquaredErrorCall(self.true, self.y, self.dy)
         forward = [call for b in bound for call in b.forward]
         backward = [call for b in reversed(bound) for call in b.backward]
-        self._calls = [*forward, error, *backward]  # they keep the memory
+        self._calls = [*forward, self.error.call, *backward]  # they keep the memory
         self._forward, self._backward, self._both = map(words_of, (forward, backward, self._calls))
         blocks = [layer.plan.blocks for layer in layers if isinstance(layer, CellPass)]
         self._threads, self._light = max(b.n_threads for b in blocks), all(b.light for b in blocks)
@@ -253,15 +295,11 @@ class NetworkPass:
         self._run(self._backward)
         self._sum_biases()
 
-    def set_factors(self, of_loss: float, of_gradient: float) -> None:
-        """Set the factors of the sum of squared errors in the loss, and of the errors in the gradient, for `both`."""
-        self._numbers[:] = of_loss, of_gradient
-
     def both(self) -> float:
         """Write the gradients of all weights for the squared error of `true`; return the loss."""
         self._run(self._both)
         self._sum_biases()
-        return float(self._sums[0])
+        return self.error.loss()
 
     def _run(self, words: np.ndarray) -> None:
         if self._threads == 1:
