@@ -11,6 +11,7 @@ from fastrnn.engine.runtime import threads
 from fastrnn.engine.runtime.jit import PLAIN
 from fastrnn.engine.runtime.threads import resolve
 from fastrnn.optimizers import SGD, Adam
+from fastrnn.training.data import Batch
 from fastrnn.training.prepared_pass import PreparedPass
 from fastrnn.training.step import Trainer
 
@@ -396,6 +397,26 @@ def test_subclass_with_a_pass_of_its_own_is_not_prepared(prepared):
     for _ in range(4):
         model.train_on_batch(x, y)
     assert not prepared
+
+
+def test_trainer_with_an_update_of_its_own_makes_all_updates(prepared):
+    class Own(Trainer):
+        def _update(self, model, batch):
+            made.append(len(batch.x))
+            return 0.0
+
+    made = []
+    model, rng = with_dense(), np.random.default_rng(0)
+    for _ in range(3):
+        model.train_on_batch(*batch(model, rng))
+    own = Own()
+    own.__dict__.update(model.trainer.__dict__)
+    model.trainer = own
+    before = model.params.copy()
+    for _ in range(3):
+        model.trainer.train(model, Batch(*batch(model, rng)))
+    assert made == [6] * 3
+    np.testing.assert_array_equal(model.params, before)
 
 
 @pytest.mark.parametrize(

@@ -128,11 +128,7 @@ class PreparedPass:
             network.error.set_factor(factor)
             self._reduction = loss.reduction
         np.copyto(network.x, batch.x)
-        if y.dtype == true.dtype:
-            np.copyto(true, y)
-        else:
-            with np.errstate(over="ignore", invalid="ignore"):
-                np.copyto(true, y, casting="unsafe")
+        np.copyto(true, y, casting="unsafe")
         result = network.both()
         self._note_starts()
         return result

@@ -78,10 +78,6 @@ class Trainable(Protocol):
         """Notify all layers that their weights have changed."""
 
 
-#: NumPy's warnings of numbers that overflow, which are found and told of by the trainer.
-_IGNORED: dict[str, Any] = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}
-
-
 class _Judged(NamedTuple):
     """A forward pass with its loss and, in training, the gradient of the outputs or logits."""
 
@@ -229,8 +225,7 @@ class Trainer:
         """
         model.bind_weights()
         if n_steps is None or batch.parts or batch.x.shape[1] <= n_steps:
-            loss = self._prepared(model, batch)
-            return self._update(model, batch) if loss is None else loss
+            return self._update(model, batch)
         total = 0.0
         with carried_states(model.layers):
             for piece in cut(batch, n_steps):
@@ -245,12 +240,16 @@ class Trainer:
         passes = self._passes.find(model, batch)
         return None if passes is None else self._pass_update(model, batch, passes)
 
-    @np.errstate(**_IGNORED)
+    # Numbers that overflow are found and told of below; NumPy's warnings would only come on top.
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")
     def _update(self, model: Trainable, batch: Batch) -> float:
-        """Make one update from a batch or a piece of one, layer by layer; return the loss."""
+        """Make one update from a batch or a piece of one; return the loss."""
         if self.later is not None:
             self.later.settle()
             self.later = None
+        found = self._prepared(model, batch)
+        if found is not None:
+            return found
         judgements: Sequence[tuple[Batch, _Judged]] = ()
         with guard(*states(model.layers)):
             if batch.parts:
@@ -281,8 +280,7 @@ class Trainer:
         objective, y = self.objective, passes.network.y
         loss = passes.squared_error(batch, objective.loss_weight)
         if loss is None:
-            with np.errstate(**_IGNORED):
-                y, loss, counts = self._pass_gradients(batch, passes)
+            y, loss, counts = self._pass_gradients(batch, passes)
             if not counts:
                 return loss
         else:

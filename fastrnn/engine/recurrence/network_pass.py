@@ -1,7 +1,7 @@
 """Training passes of a small network, forward and backward, as two lists of kernel calls in fixed memory.
 
 The kernels and their order are those of the layers' own passes, so losses and gradients are bitwise the same. What is saved
-is the time that Python takes between the kernels, which for a single time step of 32 units is six times as long as they take.
+is the time that Python takes between the kernels, for a single time step of 32 units six times as long as they take.
 """
 
 from __future__ import annotations
