@@ -203,11 +203,12 @@ _ROOT_HALF_D, _HALF_D = _D(0.7071067811865476), _D(0.5)
 
 
 def _tanh_f(x):
-    # Polynomials in pairs of terms: fewer operations wait for each other than in Horner's form, and none is added.
+    # Polynomials in pairs of terms: fewer operations wait for each other than in Horner's form. The last term is added at
+    # the end, as there, so that the rounding of the other operations is small beside it.
     u = x * x
     v = u * u
-    p = (_TF4 * v + (_TF3 * u + _TF2)) * v + (_TF1 * u + _ONE_F)
-    q = (_TG4 * v + (_TG3 * u + _TG2)) * v + (_TG1 * u + _ONE_F)
+    p = ((_TF4 * u + _TF3) * v + (_TF2 * u + _TF1)) * u + _ONE_F
+    q = ((_TG4 * u + _TG3) * v + (_TG2 * u + _TG1)) * u + _ONE_F
     y = x * p / q
     # Exactly 1 from there on, where the fraction is 3e-7 too small: 1 - y * y must be zero for a saturated unit.
     limit = -_ONE_F if x < _ZERO_F else _ONE_F
