@@ -44,6 +44,8 @@ def _can_be_lanes(cell: Any, options: Options) -> bool:
     """Whether the cell's units do not depend on one another within a step, and nothing is masked."""
     if PLAIN or options.input_groups or options.recurrent_masks or not isinstance(cell, UnrollableCell):
         return False
+    if cell.units is not None:  # its loops have that number of units; lanes have several times as many
+        return False
     parts = traits(cell)  # type: ignore[arg-type]
     return parts.by_units and parts.recurrent and options.n_steps >= tuning.MIN_LANE_STEPS
 
