@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy import empty, ndarray
 
 from fastrnn.checks import as_array, choice
 from fastrnn.engine.recurrence.call_list import Program
+from fastrnn.engine.recurrence.guarded import GuardedProgram, write_answer
 from fastrnn.layers.arrays import check_positive_int
 from fastrnn.layers.base import Layer
 from fastrnn.layers.streamed import PythonStep
@@ -69,7 +70,7 @@ class Stream:
         self.batch_size = check_positive_int(batch_size, "batch_size")
         self.missing = choice(missing, "missing", ("raise", "skip"))
         first = next((layer for layer in layers if not layer.unchanged), layers[0])
-        self._tokens = first.input_dim if first.takes_tokens else 0  # type: ignore[attr-defined]
+        self._tokens: int = (first.input_dim or 0) if first.takes_tokens else 0  # type: ignore[attr-defined]
         if self._tokens:
             x = np.zeros(self.batch_size, np.int64)
         else:
@@ -96,9 +97,11 @@ class Stream:
             self._states += [list(states) for states in step.states]
         #: What a sequence starts from: zeros, but for a user's cell that has initial states of its own.
         self._starts = [[state.copy() for state in states] for states in self._states]
-        self._run = _joined(parts, x, at, check=not self._tokens)
         # The buffers hold one step at a time, and compiled code releases the GIL.
-        self._lock = threading.Lock()
+        self._program = GuardedProgram(_joined(parts, x, at), x, at, self._tokens)
+        self._enter, self._place = self._program.enter, self._program.at
+        #: The number of dimensions of samples that need no further checks in Python; none has -1.
+        self._n_dims = -1 if self._blanks else x.ndim
         self._at = at
         at[...] = 0
         self._output: Any = at.view()
@@ -127,23 +130,54 @@ class Stream:
             If `x` has the wrong shape or dtype, tokens out of range, or, unless they are skipped, NaN or infinity; the
             states do not change.
         """
-        if where is not None or self._blanks:
-            return self._step_some(x, where)
         if (
-            x.__class__ is not np.ndarray
-            or x.shape != self._shape
-            or x.dtype is not self._dtype
-            or self._tokens
-            or not x.flags.carray
+            where is None
+            and x.__class__ is ndarray
+            and x.dtype is self._dtype
+            and x.ndim == self._n_dims
+            and self._enter(x, self._place)
         ):
-            x = self._checked(x)
-        with self._lock:
-            if self._run(x):
-                result: np.ndarray = self._output
-                return result
-        return self._step_some(x, None)
+            result: np.ndarray = self._output
+            return result
+        return self._step_checked(x, where)
 
-    def _step_some(self, x: Any, where: Any) -> np.ndarray:
+    def _step_checked(self, x: Any, where: Any, out: np.ndarray | None = None) -> np.ndarray:
+        """A step with any input, which may have to be converted, refused, or skipped in part; `out` as in `_result`."""
+        if where is None and not self._blanks:
+            x = self._checked(x)
+            with self._program.alone():
+                if self._program.run(x):
+                    return self._result(out)
+        return self._step_some(x, where, out)
+
+    def _result(self, out: np.ndarray | None) -> np.ndarray:
+        """The output in the memory of the stream, or in `out` if it is given."""
+        if out is None:
+            result: np.ndarray = self._output
+            return result
+        write_answer(self._at, out)
+        return out
+
+    def _answering(self, shape: tuple[int, ...], dtype: np.dtype) -> Callable[..., np.ndarray]:
+        """What makes a step as :meth:`step` does, but returns an answer (see `guarded`) in a new array."""
+        enter = self._program.answering(empty(shape, dtype))
+        sample, n_dims, place, output = self._dtype, self._n_dims, self._place, self._at
+
+        def step(x: Any, where: Any = None) -> np.ndarray:
+            out = empty(shape, dtype)
+            if (
+                where is None
+                and x.__class__ is ndarray
+                and x.dtype is sample
+                and x.ndim == n_dims
+                and enter(x, place, output, out)
+            ):
+                return out
+            return self._step_checked(x, where, out)
+
+        return step
+
+    def _step_some(self, x: Any, where: Any, out: np.ndarray | None) -> np.ndarray:
         """Advance the sequences that have a sample."""
         wanted = np.ones(self.batch_size, bool) if where is None else self._wanted(where)
         x = self._checked(x, wanted)
@@ -160,20 +194,17 @@ class Stream:
                     "the sequence out by step(x, where=mask), or make the stream with missing='skip'."
                 )
             wanted = wanted & ~bad
-        if not wanted.any():
-            result: np.ndarray = self._output
-            return result
         idle = ~wanted
         x = x.copy()
         x[idle] = 0
-        with self._lock:
-            changed = [state for states in self._states for state in states] + [self._at]
-            kept = [(array, array[idle]) for array in changed]
-            self._run(x)
-            for array, before in kept:
-                array[idle] = before
-        result = self._output
-        return result
+        with self._program.alone():
+            if wanted.any():
+                changed = [state for states in self._states for state in states] + [self._at]
+                kept = [(array, array[idle]) for array in changed]
+                self._program.run(x)
+                for array, before in kept:
+                    array[idle] = before
+            return self._result(out)
 
     def _wanted(self, where: Any) -> np.ndarray:
         mask = np.asarray(where)
@@ -226,7 +257,7 @@ class Stream:
 
         They can be assigned.
         """
-        with self._lock:
+        with self._program.alone():
             return [[state.copy() for state in states] for states in self._states]
 
     @states.setter
@@ -247,14 +278,14 @@ class Stream:
                         f"states[{k}][{j}] has shape {array.shape}: this layer's have {state.shape}"
                     )
                 pairs.append((state, array))
-        with self._lock:
+        with self._program.alone():
             for state, array in pairs:
                 state[...] = array
 
     @property
     def output(self) -> np.ndarray:
         """A copy of the last output, ``(batch_size, n_outputs)``, zeros before the first step. It can be assigned."""
-        with self._lock:
+        with self._program.alone():
             return self._at.copy()
 
     @output.setter
@@ -262,7 +293,7 @@ class Stream:
         array = np.asarray(value, self._at.dtype)
         if array.shape != self._at.shape:
             raise ValueError(f"output has shape {array.shape}: that of this stream has {self._at.shape}")
-        with self._lock:
+        with self._program.alone():
             self._at[...] = array
 
     def reset(self, rows: Any = None) -> None:
@@ -283,7 +314,7 @@ class Stream:
                 raise ValueError(
                     f"rows={rows.tolist()}: give numbers of sequences, 0 to {self.batch_size - 1}"
                 )
-        with self._lock:
+        with self._program.alone():
             for states, starts in zip(self._states, self._starts, strict=True):
                 for state, start in zip(states, starts, strict=True):
                     state[rows] = start[rows]
@@ -295,13 +326,8 @@ class Stream:
         return f"Stream(batch_size={self.batch_size}, input {self._shape}, output {self._output.shape})"
 
 
-def _joined(
-    parts: Sequence[Any], x: np.ndarray, out: np.ndarray, check: bool
-) -> Callable[[np.ndarray], bool]:
-    """What runs the parts of all layers: one program of all compiled ones that follow each other.
-
-    With `check` it returns False, and runs nothing, if the input holds NaN or infinity.
-    """
+def _joined(parts: Sequence[Any], x: np.ndarray, out: np.ndarray) -> list[Any]:
+    """Programs of the parts of all layers: one of all compiled ones that follow each other."""
     programs: list[Any] = []
     calls: list[Any] = []
 
@@ -320,14 +346,4 @@ def _joined(
     finish(out)
     if not programs:
         raise ValueError("the model has no layer that computes anything")
-    if check and len(programs) == 1 and isinstance(programs[0], Program):
-        return programs[0].run_finite
-
-    def run(x: np.ndarray) -> bool:
-        if check and not np.isfinite(x).all():
-            return False
-        for program in programs:
-            x = program.run(x)
-        return True
-
-    return run
+    return programs

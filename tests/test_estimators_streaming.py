@@ -9,6 +9,7 @@ from sklearn.exceptions import NotFittedError
 
 import fastrnn
 from fastrnn import RNNClassifier, RNNRegressor, Sequential, layers
+from fastrnn.engine.recurrence import guarded
 from fastrnn.estimators.streaming import EstimatorStream
 
 MADE = {"cell": "gru", "units": 5, "max_iter": 2, "tol": None, "random_state": 0, "batch_size": 7}
@@ -242,6 +243,76 @@ def test_stateful_estimators_go_on_from_the_states_of_partial_fit(data):
     np.testing.assert_allclose(model.stream(5).run(X[:5, 3:]), model.predict(X[:5, 3:]), **CLOSE)
     with pytest.raises(ValueError, match="had 5"):
         model.stream(4)
+
+
+@pytest.mark.parametrize(("kind", "method"), KINDS)
+def test_answers_of_the_fast_path_and_of_others_are_the_same(kind, method, data):
+    """A sample in the network's dtype is taken by compiled code as it is; a list, a mask and float64 take other ways."""
+    X, y = data
+    model = made(kind, X, y)
+    x = X[:5, 0].astype("f")
+    streams = [model.stream(5, method=method) for _ in range(4)]
+    for _ in range(3):
+        answers = [
+            streams[0].step(x),
+            streams[1].step(x.tolist()),
+            streams[2].step(x, where=np.ones(5, bool)),
+            streams[3].step(x.astype("d")),
+        ]
+        for other in answers[1:]:
+            assert other.dtype == answers[0].dtype
+            assert not np.shares_memory(other, answers[0])
+            np.testing.assert_array_equal(other, answers[0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_answers_are_what_numpy_says(dtype, rng):
+    for n, k in ((1, 1), (7, 1), (1, 2), (7, 2), (7, 4)):
+        source = rng.random((n, k)).astype(dtype)
+        source[0] = 0.5
+        source[-1, -1] = np.nan
+        index = np.empty(n, np.intp)
+        guarded.write_answer(source, index)
+        np.testing.assert_array_equal(index, source[:, 0] > 0.5 if k == 1 else source.argmax(1))
+        for wanted in ("float32", "float64"):
+            rows = np.empty((n, k), wanted)
+            guarded.write_answer(source, rows)
+            np.testing.assert_array_equal(rows, source.astype(wanted))
+        if k == 1:
+            flat, two = np.empty(n, "float64"), np.empty((n, 2), dtype)
+            guarded.write_answer(source, flat)
+            guarded.write_answer(source, two)
+            np.testing.assert_array_equal(flat, source[:, 0])
+            np.testing.assert_array_equal(two, np.c_[1 - source, source])
+
+
+def test_states_and_answers_read_together_belong_together(data):
+    """A regressor that adds its samples: its state is its answer, whatever another thread does meanwhile."""
+    X, _ = data
+    model = RNNRegressor(
+        **{**MADE, "cell": "simple_rnn", "units": 1, "return_sequences": True, "normalize_y": False}
+    )
+    model.fit(X[:, :, :1], X[:, :, 0])
+    weights = [np.ones((1, 1)), np.ones((1, 1)), np.zeros(1), np.ones((1, 1)), np.zeros(1)]
+    model.model_.set_weights([w * 0.5 if i == 1 else w for i, w in enumerate(weights)])
+    stream = model.stream(2)
+    going = threading.Event()
+
+    def work():
+        x = np.ones((2, 1), "f")
+        while not going.is_set():
+            stream.step(x)
+            stream.reset()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for _ in range(300):
+            state = stream.state
+            np.testing.assert_allclose(np.nan_to_num(state["output"]), state["states"][0][0], **CLOSE)
+    finally:
+        going.set()
+        thread.join()
 
 
 def test_steps_of_two_threads_come_one_after_the_other(data):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import pickle
+import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from fastrnn import Sequential
+from fastrnn.engine.numba_private.services import PLAIN
+from fastrnn.engine.recurrence import guarded
 from fastrnn.layers import (
     GRU,
     JANET,
@@ -236,3 +240,162 @@ def test_steps_from_several_threads_are_made_one_after_the_other():
         thread.join()
     for ours, theirs in zip(shared.states, alone.states, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def odd_copies(x):
+    """Arrays equal to a matrix that lie differently in memory, by name."""
+    n, width = x.shape
+    wide = np.zeros((2 * n, 2 * width), x.dtype)
+    wide[::2, ::2] = x
+    room = np.zeros(x.nbytes + 1, np.uint8)[1:].view(x.dtype).reshape(x.shape)
+    room[...] = x
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    return {
+        "contiguous": x.copy(),
+        "strided": wide[::2, ::2],
+        "fortran": np.asfortranarray(x),
+        "backward": x[::-1, ::-1].copy()[::-1, ::-1],
+        "broadcast rows": np.broadcast_to(x[0], x.shape) if (x == x[0]).all() else x,
+        "unaligned": room,
+        "swapped bytes": x.astype(x.dtype.newbyteorder()),
+        "frozen": frozen,
+        "other dtype": x.astype("float64" if x.dtype == np.float32 else "float32"),
+        "list": x.tolist(),
+    }
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(1, 3), (4, 3), (4, 1), (1, 1)])
+def test_step_takes_samples_in_any_layout(shape, dtype, rng):
+    n, width = shape
+    layers = [Input((None, width)), GRU(4, return_sequences=True, dtype=dtype), Dense(2, dtype=dtype)]
+    model = with_bias(Sequential(layers), rng)
+    for x in (rng.integers(-9, 9, shape).astype(dtype) / 8, np.tile(np.arange(width, dtype=dtype), (n, 1))):
+        expected = model.predict(np.repeat(x[:, None], 2, axis=1), verbose=0)
+        for name, copy in odd_copies(x).items():
+            stream = model.stream(n)
+            for t in range(2):
+                np.testing.assert_allclose(
+                    stream.step(copy), expected[:, t], rtol=2e-6, atol=1e-6, err_msg=name
+                )
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 4), (2, 6), (12, 1), (1, 12), (12,), (4, 3, 1), (1, 4, 3), (4, 2), (3, 3)]
+)
+def test_step_refuses_arrays_of_other_shapes(shape, rng):
+    stream = model_of(rng, GRU(4)).stream(4)
+    stream.step(np.ones((4, 3), "float32"))
+    before = stream.states
+    with pytest.raises(
+        ValueError, match=rf"x has shape {re.escape(str(shape))}: a step of this stream takes \(4, 3\)"
+    ):
+        stream.step(np.ones(shape, "float32"))
+    np.testing.assert_array_equal(stream.states, before)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_not_finite_are_refused_at_each_place(value, dtype, rng):
+    layers = [Input((None, 19)), LSTM(4, return_sequences=True, dtype=dtype), Dense(2, dtype=dtype)]
+    stream = with_bias(Sequential(layers), rng).stream(2)
+    x = rng.standard_normal((2, 19)).astype(dtype)
+    y = stream.step(x).copy()
+    before = stream.states
+    for i, k in np.ndindex(x.shape):
+        bad = x.copy()
+        bad[i, k] = value
+        with pytest.raises(ValueError, match=rf"x\[{i}, {k}\] is {value}, which would spoil"):
+            stream.step(bad)
+        np.testing.assert_array_equal(stream.states, before)
+        np.testing.assert_array_equal(stream.output, y)
+    largest = np.full_like(x, np.finfo(dtype).max)  # the sum of these is infinite, each of them is not
+    with np.errstate(all="ignore"):
+        assert not np.array_equal(stream.step(largest), y)
+
+
+@pytest.mark.parametrize("wrong", [-1, 7, 2**62])
+@pytest.mark.parametrize("dtype", ["int64", "int32", "uint64"])
+def test_tokens_out_of_range_are_refused_in_arrays(wrong, dtype, rng):
+    if wrong != np.array(wrong).astype(dtype):
+        wrong = 8
+    model = Sequential([Embedding(7, 4), GRU(5)])
+    model.build((None, None))
+    stream = with_bias(model, rng).stream(2)
+    tokens = np.array([0, 6], dtype)
+    stream.step(tokens)
+    before = stream.states
+    with pytest.raises(ValueError, match="give 0 to 6"):
+        stream.step(np.array([3, wrong], dtype))
+    np.testing.assert_array_equal(stream.states, before)
+    np.testing.assert_allclose(
+        stream.step(tokens), model.predict(np.c_[tokens, tokens], verbose=0), rtol=1e-5
+    )
+    wide = np.zeros(4, dtype)
+    wide[::2] = tokens
+    stream.reset()
+    np.testing.assert_array_equal(stream.step(wide[::2]), model.stream(2).step(tokens))
+
+
+def test_steps_of_all_kinds_exclude_each_other(rng):
+    """Each thread's steps change the states by amounts that do not depend on the order: lost steps would be seen."""
+    model = Sequential([Input((None, 1)), SimpleRNN(1, activation="linear")])
+    model.build((None, None, 1))
+    model.set_weights([np.ones((1, 1)), np.ones((1, 1)), np.zeros(1)])  # h = h + x
+    n, n_steps = 64, 300
+    stream = model.stream(n)
+    one, mask = np.ones((n, 1), "float32"), np.arange(n) % 2 == 0
+
+    def whole():
+        for _ in range(n_steps):
+            stream.step(one)
+
+    def some():
+        for _ in range(n_steps):
+            stream.step(one, mask)
+
+    def converted():
+        for _ in range(n_steps):
+            stream.step(one.astype("float64"))
+
+    def read():
+        for _ in range(n_steps):
+            ((states,),) = stream.states
+            even, odd = states[mask], states[~mask]
+            assert (even == even[0]).all()
+            assert (odd == odd[0]).all()
+
+    with ThreadPoolExecutor(5) as pool:
+        for done in [pool.submit(f) for f in (whole, some, converted, read, whole)]:
+            done.result()
+    np.testing.assert_array_equal(stream.output[mask], 4 * n_steps)
+    np.testing.assert_array_equal(stream.output[~mask], 3 * n_steps)
+
+
+def test_stream_works_after_a_thread_was_interrupted_while_it_held_the_states(rng, monkeypatch):
+    stream = model_of(rng, GRU(4)).stream()
+    x = np.ones((1, 3), "float32")
+    expected = stream.step(x).copy()
+
+    def interrupted(x):
+        raise KeyboardInterrupt
+
+    stream.reset()
+    with monkeypatch.context() as patch:
+        patch.setattr(stream._program, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stream.step(x, where=[True])
+    np.testing.assert_array_equal(stream.step(x), expected)
+
+
+@pytest.mark.skipif(PLAIN, reason="programs are claimed in compiled code")
+def test_program_left_claimed_by_an_interrupted_thread_is_claimed_again(rng):
+    stream = model_of(rng, GRU(4)).stream()
+    x = np.ones((1, 3), "float32")
+    expected = stream.step(x).copy()
+    stream.reset()
+    stream._program._memory[0, guarded.OWNED] = guarded.BY_HOLDER
+    assert not stream._program.enter(x, stream._program.at)
+    np.testing.assert_array_equal(stream.step(x), expected)
+    assert stream._program.enter(x, stream._program.at)

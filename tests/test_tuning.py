@@ -26,6 +26,10 @@ OTHERS = {
     "numba_private/services.py": {"FIRST_UNTRIED": "a version of Numba"},
     "recurrence/both_directions.py": {"_CONCAT _SUM _AVE _MUL": "codes"},
     "recurrence/call_list.py": {"_BLOCK_BYTES": "a capacity: arguments must fit"},
+    "recurrence/guarded.py": {
+        "LENGTH OWNED ROWS COLUMNS LIMIT WORDS BY_ENTRY BY_HOLDER": "the memory's layout",
+        "_BODIES": "kinds of numbers",
+    },
     "recurrence/training.py": {"SQUARED BINARY SOFTMAX": "codes"},
     "recurrence/plans.py": {"_NO_SCHEDULE": "an empty array"},
     "runtime/cache.py": {"_ENGINE": "a path", "_DAY": "seconds"},

@@ -25,6 +25,8 @@ for n_classes in (2, 3):
     model.fit(X, np.arange(40) % n_classes)
     model.predict([x[: 2 + i % 4] for i, x in enumerate(X)])
     model.model_.stream().step(X[:1, 0])
+    for method in ("predict", "predict_proba"):
+        model.stream(method=method).step(X[:1, 0])
     for x in (X, X.astype("d")):  # fits of many batches
         model.set_params(batch_size=4).fit(x, np.arange(40) % n_classes)
 print(json.dumps(compiled))

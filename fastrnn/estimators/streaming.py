@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import numpy as np
@@ -81,14 +80,11 @@ class EstimatorStream:
         self.n_series = self._stream.batch_size
         self._tokens = made["vocabulary_size"] is not None
         self._first = self._answer_to_nothing() if not made["return_sequences"] else np.nan
-        # Several values are computed from one output in the memory of the stream.
-        self._lock = threading.Lock()
-        self._out = self._stream._output
-        self._column = self._out[:, 0]
-        self._both = np.empty((self.n_series, 2), self._out.dtype)
-        self._ones = np.ones(self.n_series, self._out.dtype)
-        self._no, self._yes = self._both[:, 0], self._both[:, 1]
-        self._answer = self._chosen_answer()
+        #: The labels of which a step gives the indices, if it does not return numbers.
+        self._classes = estimator.classes_ if is_classifier(estimator) and method == "predict" else None
+        # Each answer is an array of its own, made before another thread can make the next step.
+        self._step = self._stream._answering(*self._kind_of_answers())
+        self._n_dims = 1 if self._tokens else 2
         self.reset()
         states = estimator._states_for(self.n_series)
         if states is not None:
@@ -129,12 +125,10 @@ class EstimatorStream:
         TypeError, ValueError
             If `x` has the wrong shape or dtype, or NaN or infinity unless they are skipped. The stream is left as it was.
         """
-        if x.__class__ is not np.ndarray or x.ndim != 2 or self._tokens:
+        if x.__class__ is not np.ndarray or x.ndim != self._n_dims:
             x = self._as_rows(x)
-        with self._lock:
-            self._stream.step(x, where)
-            result: np.ndarray = self._answer()
-            return result
+        result: np.ndarray = self._step(x, where)
+        return result if self._classes is None else self._classes[result]
 
     def run(self, x: Any) -> np.ndarray:
         """Take several samples of each series.
@@ -185,45 +179,28 @@ class EstimatorStream:
         result = x.reshape(shape)
         return result
 
-    # ---- what a step returns
-
-    def _chosen_answer(self) -> Any:
+    def _kind_of_answers(self) -> tuple[tuple[int, ...], np.dtype]:
+        """Shape and dtype of what the stream of the network gives: numbers, probabilities, or indices of classes."""
+        n, output = self.n_series, self._stream.output
         if not is_classifier(self.estimator):
-            return self._numbers
-        if self._out.shape[1] == 1:
-            return self._two_probabilities if self.method == "predict_proba" else self._two_labels
-        return self._out.copy if self.method == "predict_proba" else self._labels
-
-    def _numbers(self) -> np.ndarray:
-        values = self._column if self.estimator._y_is_flat else self._out
-        result: np.ndarray = values.astype(self.estimator._y_dtype)
-        return result
-
-    def _two_probabilities(self) -> np.ndarray:
-        np.subtract(self._ones, self._column, out=self._no)
-        self._yes[...] = self._column
-        return self._both.copy()
-
-    def _two_labels(self) -> np.ndarray:
-        result: np.ndarray = self.estimator.classes_[(self._column > 0.5).view(np.int8)]
-        return result
-
-    def _labels(self) -> np.ndarray:
-        result: np.ndarray = self.estimator.classes_[self._out.argmax(1)]
-        return result
+            return (n,) if self.estimator._y_is_flat else output.shape, self.estimator._y_dtype
+        if self.method == "predict":
+            return (n,), np.dtype(np.intp)
+        return (n, max(2, output.shape[1])), output.dtype
 
     # ---- states
 
     @property
     def state(self) -> dict[str, Any]:
         """All data on which later answers depend: copies of the states, and the last outputs."""
-        return {"states": self._stream.states, "output": self._stream.output}
+        with self._stream._program.alone():
+            return {"states": self._stream.states, "output": self._stream.output}
 
     @state.setter
     def state(self, value: Any) -> None:
         if not isinstance(value, dict) or sorted(value) != ["output", "states"]:
             raise ValueError("state: give what `state` of a stream like this one has returned")
-        with self._lock:
+        with self._stream._program.alone():
             before = self._stream.states
             self._stream.states = value["states"]
             try:
@@ -245,7 +222,7 @@ class EstimatorStream:
         EstimatorStream
             The stream itself.
         """
-        with self._lock:
+        with self._stream._program.alone():
             self._stream.reset(rows)
             output = self._stream.output
             output[slice(None) if rows is None else rows] = self._first

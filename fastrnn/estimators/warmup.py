@@ -134,7 +134,13 @@ def _train(cell: str, dtype: str, n_jobs: int) -> None:
     ragged = [row[: 1 + k % len(row)] for k, row in enumerate(x)]
     model = _classifier(cell, dtype, n_jobs=n_jobs).fit(ragged, y)
     model.predict(ragged)
-    model.model_.stream().step(x[:1, 0])
+    stream = model.model_.stream()
+    stream.step(x[:1, 0])
+    stream.reset()
+    stream._answering((1,), np.dtype(np.intp))  # labels
+    for answers in map(np.dtype, DTYPES):  # numbers; several numbers, and probabilities
+        stream._answering((1,), answers)
+        stream._answering((1, _CLASSES), answers)
 
 
 def _predict(cell: str, dtype: str, n_jobs: int) -> None:

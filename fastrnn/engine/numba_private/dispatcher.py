@@ -15,7 +15,7 @@ from numba.core.registry import CPUDispatcher
 from fastrnn.engine import tuning
 from fastrnn.engine.numba_private import background
 
-__all__ = ["Dispatcher", "address_of_code", "compiler_lock", "give_address", "together"]
+__all__ = ["Dispatcher", "address_of_code", "compiler_lock", "entry_of", "give_address", "together"]
 
 #: The reentrant lock of Numba's compiler.
 compiler_lock = global_compiler_lock
@@ -128,3 +128,14 @@ def give_address(
     compiled = dispatcher.overloads[arguments]
     name = compiled.fndesc.llvm_func_name
     background.after(compiled.library, lambda: take(compiled.library.get_pointer_to_function(name)), undo)
+
+
+def entry_of(dispatcher: Any, arguments: tuple) -> Callable:
+    """The function of Python that runs the code for these types; a call does not look for the code by its arguments' types.
+
+    The caller must give numbers and arrays of these types. Of an array only the size of its elements is checked: that it is
+    an array of this number of dimensions must be known, and code that needs an array without gaps must check it.
+    """
+    dispatcher.compile(arguments)
+    entry: Callable = dispatcher.overloads[arguments].entry_point
+    return entry

@@ -33,6 +33,7 @@ __all__ = [
     "Call",
     "Program",
     "bind",
+    "call_all",
     "compile_together",
     "placeholder",
     "run_calls",
@@ -90,12 +91,18 @@ def _write_address(words, x, i, end):
 
 # `words` is [end of the input's places, end of the output's places, these places (addresses of arguments)], then [kernel,
 # arguments, pieces] for each call.
-@jit
-def _run(x, words):
+@inlined
+def call_all(x, words):
+    """Write the address of the input to its places, and make the calls in turn on this thread."""
     _write_address(words, x, 2, words[0])
     for i in range(words[1], words.shape[0], 3):
         for k in range(words[i + 2]):
             call_part(words[i], words[i + 1], k)
+
+
+@jit
+def _run(x, words):
+    call_all(x, words)
 
 
 @jit
@@ -274,6 +281,11 @@ class Program:
         ends = [2 + len(inputs), 2 + len(inputs) + len(outputs)]
         jobs = [word for p in self.calls for word in (p.function, p.block.ctypes.data, p.pieces)]
         self._words = np.array([*ends, *inputs, *outputs, *jobs], np.int64)
+
+    @property
+    def words(self) -> np.ndarray:
+        """The program as compiled code reads it; not on the stock path."""
+        return self._words
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """Run on a C-contiguous `x` of the input's dtype and size; the output is valid until the next run."""

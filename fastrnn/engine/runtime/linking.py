@@ -36,6 +36,7 @@ __all__ = [
     "Arguments",
     "address",
     "address_of",
+    "any_failed",
     "begin",
     "check",
     "complete",
@@ -248,6 +249,18 @@ def check() -> None:
             "are incomplete. This is an error in fastrnn, or in a cell that has the code of an activation in a field "
             "whose name does not end in 'activation'"
         )
+
+
+@intrinsic
+def any_failed(typingctx):
+    """Whether a function that kernels call has ever ended with an exception in this process."""
+
+    def codegen(context, builder, signature, args):
+        module, word = builder.module, ir.IntType(64)
+        at = module.globals.get(_FAILED) or ir.GlobalVariable(module, word, _FAILED)
+        return builder.icmp_unsigned("!=", builder.load(at), word(0))
+
+    return types.boolean(), codegen
 
 
 if not PLAIN:

@@ -32,6 +32,7 @@ __all__ = [
     "slab_columns",
     "smaller",
     "spaced",
+    "stretch",
 ]
 
 
