@@ -39,6 +39,7 @@ from fastrnn.engine.runtime.views import (
     matrix,
     part,
     plane,
+    plane_rows,
     planes,
     segment,
     slab,
@@ -174,7 +175,10 @@ def forward_rows(arguments, at, k, i):
     own = 2 * settings["rows"] * k  # first row of this thread in `states`, if that has only two steps
 
     for state in range(n_states):
-        for r in range(rows):
+        if schedule.dense:  # in their order
+            target = plane_rows(states, state, own if ring else r0, rows, n_units)
+            move(plane_rows(args.state0, state, r0, rows, n_units), target)
+        for r in range(0 if schedule.dense else rows):
             source = plane(args.state0, state, schedule.order[r0 + r], n_units)
             move(source, plane(states, state, (own if ring else r0) + r, n_units))
 
@@ -235,7 +239,12 @@ def forward_rows(arguments, at, k, i):
                     copy(plane(states, 0, new + r, n_units), target)
             at += n
 
-    for r in range(rows):
+    if schedule.dense:
+        last = own + (n_steps & 1) * rows if ring else state_rows(batch, n_steps)[0] + r0
+        for state in range(n_states):
+            target = plane_rows(args.final, state, r0, rows, n_units)
+            move(plane_rows(states, state, last, rows, n_units), target)
+    for r in range(0 if schedule.dense else rows):
         n = steps_of(schedule, r0 + r)
         last = own + (n & 1) * rows if ring else state_rows(batch, n)[0] + r0
         for state in range(n_states):

@@ -26,6 +26,7 @@ __all__ = [
     "matrix",
     "part",
     "plane",
+    "plane_rows",
     "planes",
     "segment",
     "slab",
@@ -103,6 +104,11 @@ def _plane(builder, strides, size, args):
     return [(k, strides[0]), (i, strides[1])], [n], [size]
 
 
+def _plane_rows(builder, strides, size, args):
+    k, i, n, width = args
+    return [(k, strides[0]), (i, strides[1])], [builder.mul(n, width)], [size]
+
+
 def _matrix(builder, strides, size, args):
     start, n, width = args
     return [(start, size)], [n, width], [builder.mul(width, size), size]
@@ -177,6 +183,11 @@ if PLAIN:
         return a[k, i, :n]
 
     @inlined
+    def plane_rows(a, k, i, n, width):
+        """The elements of the rows ``a[k, i : i + n]`` of an array without gaps, whose rows have ``width`` elements."""
+        return a[k, i : i + n].reshape(-1)
+
+    @inlined
     def matrix(a, start, n, width):
         """The 1-D array from ``start`` as an ``(n, width)`` matrix."""
         return a[start : start + n * width].reshape(n, width)
@@ -232,6 +243,11 @@ else:
     def plane(typingctx, a, k, i, n):
         """``a[k, i, :n]``."""
         return _view(3, 1, "C", _plane)(a, k, i, n)
+
+    @intrinsic
+    def plane_rows(typingctx, a, k, i, n, width):
+        """The elements of the rows ``a[k, i : i + n]`` of an array without gaps, whose rows have ``width`` elements."""
+        return _view(4, 1, "C", _plane_rows)(a, k, i, n, width)
 
     @intrinsic
     def matrix(typingctx, a, start, n, width):
