@@ -11,14 +11,16 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
 from llvmlite import binding, ir
 
+from fastrnn.engine.kernels.lane_product import dot_columns, emit_dots, emit_tile, most_rows
 from fastrnn.engine.kernels.micro_kernel import Emitter, choose_tile
 from fastrnn.engine.numba_private.symbols import x86_vector_bits
-from fastrnn.engine.tuning import TILES, TileShape
+from fastrnn.engine.tuning import LANE_DOT_ROWS, LANE_VECTORS, TILES, TileShape
 
 X86, ARM = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
 
@@ -66,21 +68,16 @@ PROCESSORS = {
 }
 
 
-def inner_loop(processor: Processor, size: int) -> list[str]:
-    """The instructions of the largest tile's loop over the inner dimension."""
-    shape = processor.tile
+def loop_of(
+    processor: Processor, size: int, n_arguments: int, write: Callable[[Emitter, Any], None]
+) -> list[str]:
+    """The instructions of the longest loop of what `write` emits, with an emitter and the function's arguments."""
     word, scalar = ir.IntType(64), ir.FloatType() if size == 4 else ir.DoubleType()
     module = ir.Module("tile")
     module.triple = processor.triple
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [word] * 14), "tile")
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [word] * n_arguments), "tile")
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    done = function.append_basic_block("done")
-    *matrices, k, tail = function.args
-    operands: list[Any] = [tuple(matrices[i : i + 3]) for i in range(0, 12, 3)]
-    Emitter(builder, scalar, size, shape.bits).tile(
-        shape.rows, shape.vectors, False, [*operands, k, tail], done
-    )
-    builder.position_at_end(done)
+    write(Emitter(builder, scalar, size, processor.tile.bits), function.args)
     builder.ret_void()
 
     binding.initialize_all_targets()
@@ -90,6 +87,20 @@ def inner_loop(processor: Processor, size: int) -> list[str]:
     passes = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(speed_level=3))
     passes.getModulePassManager().run(parsed, passes)
     return longest_loop(machine.emit_assembly(parsed).splitlines())
+
+
+def inner_loop(processor: Processor, size: int) -> list[str]:
+    """The instructions of the largest tile's loop over the inner dimension."""
+
+    def write(emit: Emitter, arguments: Any) -> None:
+        *matrices, k, tail = arguments
+        operands: list[Any] = [tuple(matrices[i : i + 3]) for i in range(0, 12, 3)]
+        done = emit.builder.function.append_basic_block("done")
+        shape = processor.tile
+        emit.tile(shape.rows, shape.vectors, False, [*operands, k, tail], done)
+        emit.builder.position_at_end(done)
+
+    return loop_of(processor, size, 14, write)
 
 
 def longest_loop(assembly: list[str]) -> list[str]:
@@ -112,6 +123,41 @@ def test_tile_keeps_its_sums_in_registers(name, size):
     sums = [line for line in loop if re.search(processor.fused[size], line)]
     assert len(sums) == processor.instructions * processor.tile.rows * processor.tile.vectors, "\n".join(loop)
     assert not [line for line in loop if re.search(processor.stack, line)], "\n".join(loop)
+
+
+@pytest.mark.parametrize("size", [4, 8], ids=["float32", "float64"])
+@pytest.mark.parametrize("vectors", LANE_VECTORS)
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_tiles_of_lanes_keep_their_sums_in_registers(name, vectors, size):
+    processor = PROCESSORS[name]
+    rows = most_rows(processor.tile.rows * processor.tile.vectors)[vectors]
+
+    def write(emit: Emitter, arguments: Any) -> None:
+        factors = [tuple(arguments[i : i + 4]) for i in (0, 4)]
+        emit_tile(emit, rows, vectors, factors, *arguments[8:])
+
+    loop = loop_of(processor, size, 11, write)
+    sums = [line for line in loop if re.search(processor.fused[size], line)]
+    assert len(sums) >= processor.instructions * rows * vectors, "\n".join(loop)
+    assert not [line for line in loop if re.search(processor.stack, line)], "\n".join(loop)
+
+
+@pytest.mark.parametrize("size", [4, 8], ids=["float32", "float64"])
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_weight_gradients_of_lanes_keep_their_sums_in_registers(name, size):
+    processor = PROCESSORS[name]
+    columns = dot_columns(processor.tile.rows * processor.tile.vectors)
+
+    def write(emit: Emitter, arguments: Any) -> None:
+        matrices = [tuple(arguments[i : i + 3]) for i in (0, 3, 6)]
+        emit_dots(emit, LANE_DOT_ROWS, columns, matrices, arguments[9:])
+
+    loop = loop_of(processor, size, 12, write)
+    sums = [line for line in loop if re.search(processor.fused[size], line)]
+    assert len(sums) >= processor.instructions * LANE_DOT_ROWS * columns, "\n".join(loop)
+    # The frame pointer is one of the many addresses here, so only the stack pointer tells a spill.
+    stack = processor.stack.replace("[sb]", "s")
+    assert not [line for line in loop if re.search(stack, line)], "\n".join(loop)
 
 
 def test_longest_loop_is_found_between_a_label_and_the_jump_to_it():

@@ -16,7 +16,6 @@ OTHERS = {
     "equations/loops.py": {"ALL": "stands for no limit"},
     "equations/operations.py": {"OPERATIONS": "derivatives"},
     "kernels/activation_loops.py": {"FORWARD SLOPE BACKWARD _SOFTMAX _LOG_SOFTMAX _SPARSEMAX": "codes"},
-    "kernels/lane_product.py": {"_MOST_ROWS _DOT_COLUMNS": "from LANE_HEIGHTS and the registers"},
     "kernels/micro_kernel.py": {
         "_LANES_32 _LANES_64": "elements of a vector",
         "WIDE_PANELS WIDE_ROWS": "from MIN_SUMS and the sizes of a tile",

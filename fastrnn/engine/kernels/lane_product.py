@@ -30,14 +30,33 @@ from fastrnn.engine.runtime.linking import linked
 from fastrnn.engine.runtime.views import smaller
 from fastrnn.engine.tuning import LANE_DOT_ROWS, LANE_HEIGHTS, LANE_VECTORS
 
-__all__ = ["Factor", "dot_lanes", "from_lanes", "lane_product", "to_lanes"]
+__all__ = [
+    "Factor",
+    "dot_columns",
+    "dot_lanes",
+    "emit_dots",
+    "emit_tile",
+    "from_lanes",
+    "lane_product",
+    "most_rows",
+    "to_lanes",
+]
 
-#: Most rows of a tile, by vectors.
-_MOST_ROWS = tuple(
-    max(h for h in LANE_HEIGHTS if h * n <= ROWS * VECTORS) for n in range(max(LANE_VECTORS) + 1)
-)
-#: Columns of a tile of `dot_lanes`.
-_DOT_COLUMNS = _MOST_ROWS[1] // LANE_DOT_ROWS
+
+def most_rows(registers: int) -> tuple[int, ...]:
+    """Most rows of a tile for a processor whose registers hold so many sums, by the vectors of a row."""
+    return tuple(max(h for h in LANE_HEIGHTS if h * n <= registers) for n in range(max(LANE_VECTORS) + 1))
+
+
+_MOST_ROWS = most_rows(ROWS * VECTORS)
+
+
+def dot_columns(registers: int) -> int:
+    """Columns of a tile of `dot_lanes`."""
+    return most_rows(registers)[1] // LANE_DOT_ROWS
+
+
+_DOT_COLUMNS = dot_columns(ROWS * VECTORS)
 
 
 @inlined
@@ -89,7 +108,7 @@ def _tile(typingctx, zero, number, first, second, c, start, row):
                 block = builder.append_basic_block(f"lanes{rows}x{vectors}")
                 cases.add_case(ir.Constant(emit.word, 32 * vectors + rows), block)
                 builder.position_at_end(block)
-                _emit_tile(emit, rows, vectors, factors, *args[4:])
+                emit_tile(emit, rows, vectors, factors, *args[4:])
                 builder.branch(done)
         builder.position_at_end(done)
         return context.get_dummy_value()
@@ -98,7 +117,7 @@ def _tile(typingctx, zero, number, first, second, c, start, row):
     return types.void(zero, n, first, second, n, n, n), codegen
 
 
-def _emit_tile(emit: Emitter, rows: int, vectors: int, factors: list, c: Any, start: Any, row: Any) -> None:
+def emit_tile(emit: Emitter, rows: int, vectors: int, factors: list, c: Any, start: Any, row: Any) -> None:
     """Emit a tile: its start, a loop over the inner dimensions of both products, and the stores."""
     builder, word = emit.builder, emit.word
     zero, one = (ir.Constant(word, n) for n in (0, 1))
@@ -205,7 +224,7 @@ def _dot_tile(typingctx, zero, number, a, b, c, n_steps, n_vectors, accumulate):
                 block = builder.append_basic_block(f"dots{rows}x{columns}")
                 cases.add_case(ir.Constant(emit.word, 16 * rows + columns), block)
                 builder.position_at_end(block)
-                _emit_dots(emit, rows, columns, matrices, args[5:])
+                emit_dots(emit, rows, columns, matrices, args[5:])
                 builder.branch(done)
         builder.position_at_end(done)
         return context.get_dummy_value()
@@ -214,7 +233,7 @@ def _dot_tile(typingctx, zero, number, a, b, c, n_steps, n_vectors, accumulate):
     return types.void(zero, n, a, b, c, n, n, n), codegen
 
 
-def _emit_dots(emit: Emitter, rows: int, columns: int, matrices: list, counts: Any) -> None:
+def emit_dots(emit: Emitter, rows: int, columns: int, matrices: list, counts: Any) -> None:
     """Emit the sums of one tile over all steps and vectors, then the sums of their lanes."""
     builder, word = emit.builder, emit.word
     (a, a_row, a_step), (b, b_row, b_step), (c, c_row, c_column) = matrices
