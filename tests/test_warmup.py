@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 USE = """
 from fastrnn import RNNClassifier
 X = np.random.default_rng(0).normal(size=(40, 6, 3)).astype("f")
-for n_classes in (2, 3):
-    model = RNNClassifier(cell="simple_rnn", units=17, max_iter=2, tol=None, random_state=0)
+for n_classes, units in ((2, 17), (3, 17), (2, 8), (2, 40)):
+    model = RNNClassifier(cell="simple_rnn", units=units, max_iter=2, tol=None, random_state=0)
     model.fit(X, np.arange(40) % n_classes)
     model.predict([x[: 2 + i % 4] for i, x in enumerate(X)])
     model.model_.stream().step(X[:1, 0])

@@ -23,8 +23,8 @@ __all__ = ["warmup"]
 
 DTYPES = ("float32", "float64")
 
-# Enough work for a second thread.
-_SHAPE, _UNITS, _CLASSES = (32, 16, 8), 64, 3
+# Enough work for a second thread; and a small layer, which has its sequences as lanes of vectors.
+_SHAPE, _UNITS, _SMALL, _CLASSES = (32, 16, 8), 64, 8, 3
 
 
 def warmup(
@@ -39,8 +39,8 @@ def warmup(
 
     Otherwise each kernel is compiled at its first call. Use this function where a delay of seconds does not matter, for
     example when a container image is built, or before requests are served. It compiles forward and backward passes over
-    full and ragged batches, streams, and training with each of the solvers on numbers and on tokens. Activations other than
-    tanh and sigmoid are compiled at their first call.
+    full and ragged batches, also of small layers, streams, and training with each of the solvers on numbers and on tokens.
+    Activations other than tanh and sigmoid are compiled at their first call.
 
     Parameters
     ----------
@@ -115,22 +115,21 @@ def _numbers(dtype: str) -> np.ndarray:
     return np.linspace(-1, 1, np.prod(_SHAPE), dtype=dtype).reshape(_SHAPE)
 
 
-def _classifier(cell: str, dtype: str, **options: Any) -> RNNClassifier:
-    return RNNClassifier(
-        cell=cell, units=_UNITS, dtype=dtype, max_iter=1, tol=None, random_state=0, **options
-    )
+def _classifier(cell: str, dtype: str, units: int = _UNITS, **options: Any) -> RNNClassifier:
+    return RNNClassifier(cell=cell, units=units, dtype=dtype, max_iter=1, tol=None, random_state=0, **options)
 
 
 def _train(cell: str, dtype: str, n_jobs: int) -> None:
     x = _numbers(dtype)
     y = np.arange(len(x)) % _CLASSES
-    for labels in (y, y % 2):
-        _classifier(cell, dtype, n_jobs=n_jobs).fit(x, labels).predict(x)
+    for labels, units in ((y, _UNITS), (y % 2, _UNITS), (y, _SMALL)):
+        _classifier(cell, dtype, units, n_jobs=n_jobs).fit(x, labels).predict(x)
     if n_jobs == 1:
         # In a loop of updates, whose inputs may have another dtype than the network.
         with preparing():
             for values in map(x.astype, DTYPES):
                 _classifier(cell, dtype, n_jobs=1).fit(values, y)
+            _classifier(cell, dtype, _SMALL, n_jobs=1).fit(x, y)
     ragged = [row[: 1 + k % len(row)] for k, row in enumerate(x)]
     model = _classifier(cell, dtype, n_jobs=n_jobs).fit(ragged, y)
     model.predict(ragged)
@@ -147,12 +146,14 @@ def _predict(cell: str, dtype: str, n_jobs: int) -> None:
     from fastrnn import layers
 
     x = _numbers(dtype)
-    recurrent = getattr(layers, CELLS[cell])(_UNITS, dtype=dtype)
-    recurrent.n_threads = n_jobs
-    model = Sequential([Input(x.shape[1:]), recurrent, Dense(_CLASSES, activation="softmax", dtype=dtype)])
-    model.predict(x, verbose=0)
-    model.predict(x[:1], verbose=0)
-    model.stream().step(x[:1, 0])
+    for units in (_UNITS, _SMALL):
+        recurrent = getattr(layers, CELLS[cell])(units, dtype=dtype)
+        recurrent.n_threads = n_jobs
+        head = Dense(_CLASSES, activation="softmax", dtype=dtype)
+        model = Sequential([Input(x.shape[1:]), recurrent, head])
+        model.predict(x, verbose=0)
+        model.predict(x[:1], verbose=0)
+        model.stream().step(x[:1, 0])
 
 
 def _solve(solver: str, cell: str, dtype: str) -> None:
