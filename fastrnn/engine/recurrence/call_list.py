@@ -122,19 +122,6 @@ def _run_shared(state, words):
 
 
 @jit
-def _run_finite(x, words):
-    for i in range(x.shape[0]):
-        for k in range(x.shape[1]):
-            if x[i, k] - x[i, k] != 0:
-                return False
-    _write_address(words, x, 2, words[0])
-    for i in range(words[1], words.shape[0], 3):
-        for k in range(words[i + 2]):
-            call_part(words[i], words[i + 1], k)
-    return True
-
-
-@jit
 def _run_out(state, x, words, out):
     _write_address(words, x, 2, words[0])
     _write_address(words, out, words[0], words[1])
@@ -299,18 +286,6 @@ class Program:
             if failed[0]:
                 check()
         return self.output
-
-    def run_finite(self, x: np.ndarray) -> bool:
-        """As :meth:`run` for a matrix `x`, unless it holds NaN or infinity; return whether it was run."""
-        if PLAIN:
-            finite = bool(np.isfinite(x).all())
-            if finite:
-                self.run(x)
-            return finite
-        finite = _run_finite(x, self._words)
-        if failed[0]:
-            check()
-        return finite
 
     def run_out(self, x: np.ndarray, out: np.ndarray) -> None:
         """As :meth:`run`, and write to `out`; with the team, if a call has several pieces.
