@@ -27,7 +27,7 @@ FIRST_USE = """
 from fastrnn.layers import LSTM
 
 rng = np.random.default_rng(0)
-layer, x = LSTM(4, seed=0), rng.normal(size=(5, 6, 3)).astype("f")
+layer, x = LSTM(30, seed=0), rng.normal(size=(5, 6, 3)).astype("f")
 mask = np.arange(6) < np.array([6, 4, 1, 0, 3])[:, None]
 layer.return_sequences = True
 dense = layer(x)
@@ -64,7 +64,7 @@ def test_inner_function_tells_that_only_kernels_call_it():
 
 
 def test_failed_compilation_is_raised_before_the_launch_and_the_next_call_is_right(monkeypatch, rng):
-    layer, x = LSTM(3, seed=0, dtype="float64"), rng.normal(size=(3, 4, 2))
+    layer, x = LSTM(30, seed=0, dtype="float64"), rng.normal(size=(3, 4, 2))
     mask = np.array([[1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 0, 0]], bool)
     last = layer(x)
     slots = rows._gather_ragged.slots
@@ -100,7 +100,7 @@ from fastrnn.engine.runtime import linking
 from fastrnn.layers import LSTM
 
 inference.needed_forward = lambda *options: ()  # as if the engine had forgotten what a call needs
-layer, x = LSTM(4, seed=0, return_sequences=True), np.ones((5, 6, 3), np.float32)
+layer, x = LSTM(30, seed=0, return_sequences=True), np.ones((5, 6, 3), np.float32)
 mask = np.arange(6) < np.array([6, 4, 1, 0, 3])[:, None]
 layer(x)
 raised = []
