@@ -50,8 +50,11 @@ def _compare(stock: np.lib.npyio.NpzFile, usual: np.lib.npyio.NpzFile, *names: s
         if key.endswith("warnings"):
             continue
         assert stock[key].dtype == usual[key].dtype
-        tolerance = 2e-6 if stock[key].dtype == np.float32 else 1e-12
-        np.testing.assert_allclose(stock[key], usual[key], rtol=tolerance, atol=tolerance, err_msg=key)
+        single = stock[key].dtype == np.float32
+        # Sums of gradients are in another order. Adam makes steps of the rounding of a gradient that is nothing else, as
+        # that of the sLSTM's input bias, which its normaliser cancels.
+        rtol, atol = (2e-6, 1e-5) if single else (1e-12, 1e-12)
+        np.testing.assert_allclose(stock[key], usual[key], rtol=rtol, atol=atol, err_msg=key)
 
 
 @pytest.mark.slow
