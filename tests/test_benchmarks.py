@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import compare, epochs, growth, ratios, search, start, unrolled
+from benchmarks import compare, epochs, growth, neighbours, ratios, search, start, unrolled
 from fastrnn.bench.cases import Case, Size
 from fastrnn.engine.runtime.jit import DISABLED
 
@@ -300,3 +300,36 @@ def test_unrolled_measures_links_and_processes(tmp_path):
     assert {row["job"] for row in stored["rows"]} == {*unrolled.JOBS, "one step"}
     assert all(row["looped"] > 0 and row["unrolled"] > 0 for row in stored["rows"])
     assert len(stored["chains"]) == 1
+
+
+@pytest.mark.skipif(DISABLED, reason="nothing is compiled")
+def test_neighbours_compare_two_threads_with_one_and_tell_what_is_over(tmp_path, monkeypatch, capsys):
+    found = neighbours.fewer("simple_rnn-inference-B8xT5xI2xH4", 2, 0.01)
+    assert found["one"] > 0
+    assert found["two"] > 0
+    rows = [
+        {"cores": "one core", "case": "a", "one": 1.0, "two": 1.2},
+        {"cores": "half", "case": "a", "one": 1.0, "two": 1.0},
+    ]
+    monkeypatch.setattr(neighbours, "rows_fewer", lambda seconds: rows)
+    both = {
+        "beside": "torch",
+        "case": "a",
+        "ours": 1.0,
+        "ours_beside": 1.1,
+        "theirs": 1.0,
+        "theirs_beside": 1.5,
+    }
+    monkeypatch.setattr(neighbours, "rows_beside", lambda seconds: [both])
+    assert neighbours.main(["--out", str(tmp_path)]) == 0
+    text = (tmp_path / "neighbours.md").read_text("utf-8")
+    assert "1.20 **over**" in text
+    assert "| torch | a | 1e+03 | 1.10 | 1.50 |" in text
+    assert json.loads((tmp_path / "neighbours.json").read_text("utf-8"))["rows"] == [both, *rows]
+
+
+def test_neighbours_leave_out_control_groups_that_can_not_be_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(neighbours, "GROUPS", tmp_path / "none")
+    monkeypatch.setattr(neighbours, "in_process", lambda *arguments: {"one": 1.0, "two": 1.0})
+    assert {row["cores"] for row in neighbours.rows_fewer(0.01)} <= {"one core"}
+    assert "no control group of 0.5 cores" in capsys.readouterr().err

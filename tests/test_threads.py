@@ -111,21 +111,24 @@ def test_team_survives_exceptions_at_any_moment_of_a_call(tmp_path: Path) -> Non
 
 
 AFFINITY = """
+def alone():
+    with parallel_region(2) as state:
+        return state is None
 def allowed():
     return sorted(os.sched_getaffinity(worker.thread.native_id))
 cores = sorted(os.sched_getaffinity(0))
 work()
 (worker,) = threads._team._workers
-os.sched_setaffinity(0, cores[:1])  # this thread: the team follows
-wake()
-print(allowed() == cores[:1], end=" ")
+os.sched_setaffinity(0, cores[:1])  # this thread: the team follows, and is not used, as it could only take turns
+assert eventually(alone)
+print(allowed() == cores[:1] and alone(), end=" ")
 os.sched_setaffinity(0, cores)
 # Without a pause, so that the thread need not sleep.
 print(eventually(lambda: work() and allowed() == cores, 0), end=" ")
 assert eventually(lambda: worker.asleep)
 for thread in os.listdir("/proc/self/task"):  # all threads, as taskset --all-tasks does
     os.sched_setaffinity(int(thread), cores[-1:])
-wake()
+assert eventually(alone)
 print(allowed() == cores[-1:], end=" ")
 os.sched_setaffinity(0, cores)
 wake()

@@ -19,8 +19,8 @@ from fastrnn.bench.cases import Case
 from fastrnn.bench.rows import OURS, outputs_of
 from fastrnn.bench.timing import PAUSE_SECONDS, calibrate, seconds_of, wait
 
-#: Blocks of each configuration from which the best is chosen.
-TRIAL_BLOCKS = 5
+#: Blocks of each configuration from which the best is chosen: more than 64 calls, after which fastrnn prepares training.
+TRIAL_BLOCKS = 12
 
 
 class Loaded(NamedTuple):

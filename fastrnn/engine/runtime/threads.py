@@ -276,6 +276,8 @@ class _Team:
         #: The cores of the thread of the last call, and the time when they were read.
         self._cores: set[int] = set()
         self._asked = 0
+        #: Whether the thread of the last call may use a single core.
+        self._one_core = False
         self._rest = 0
         self._left = 0
         self._start = 0
@@ -285,6 +287,10 @@ class _Team:
         if self._left:
             self._left -= 1
             return False
+        if self._one_core:
+            if len(os.sched_getaffinity(0)) == 1:
+                return False
+            self._one_core = False
         if len(self._workers) < min(n - 1, self._most):
             self._start_workers(n - 1)
         before, self._start = self._start, time.perf_counter_ns()
@@ -293,24 +299,33 @@ class _Team:
         if asleep and light and self._start - before > tuning.AWAKE_NS:
             return False
         if asleep or self._start - self._asked > tuning.AFFINITY_NS:
-            self._wake(asleep)
+            return self._wake(asleep)
         return True
 
-    def _wake(self, asleep: list[_Worker]) -> None:
-        """Wake workers; if the calling thread was moved to other cores, all workers are moved too."""
+    def _wake(self, asleep: list[_Worker]) -> bool:
+        """Wake workers; if the calling thread was moved to other cores, all workers are moved too.
+
+        Return False, and wake none, if the calling thread may use a single core: each would wait for the other to be
+        interrupted.
+        """
         moved_to = None
         if _current_core is not None:
             cores = os.sched_getaffinity(0)
+            self._one_core = len(cores) == 1
             if cores != self._cores:
                 moved_to = cores
                 for worker in self._workers:
-                    if worker not in asleep:
+                    if worker not in asleep or self._one_core:
                         worker.move(cores)
+            if self._one_core:
+                self._cores = cores
+                return False
         for worker in asleep:
             worker.wake(_current_core() if _current_core else 0, moved_to)
         if moved_to is not None:
             self._cores = moved_to
         self._asked = self._start
+        return True
 
     def done(self) -> None:
         """Record how long the call had to wait."""
@@ -406,7 +421,8 @@ class parallel_region(contextlib.AbstractContextManager):  # noqa: N801 - used l
     """Context in which a parallel kernel may be called, with at most `n` threads.
 
     Its value is the state that the kernel shares with the team, or None if the kernel must run on this thread alone: if `n`
-    is 1, if other processes use the cores, or if the work is too small to wake the team. While the team works for another
+    is 1, if this thread may use a single core, if other processes use the cores, or if the work is too small to wake the
+    team. While the team works for another
     Python thread, a kernel's jobs are computed by the calling thread alone.
 
     Parameters
