@@ -1,13 +1,15 @@
 """Does fastrnn get along with others? python -m benchmarks.neighbours
 
 - Beside the threads of another library in one process, which wait actively for a while after each call: both libraries
-  are called in turn, and each call is compared with calls of the same library alone.
+  are called in turn, the other one with one thread and with two. With one thread it takes data out of the caches too,
+  but has no thread that waits.
 - On one core, while two threads were asked for: compared with one thread that was set by hand.
 - In a control group with the processor time of one core or of half a core, with two threads asked for: the same. Only where
   this user may make such a group.
 
-Every row is measured in a process of its own; times are medians of calls. Written to benchmarks/results/: neighbours.json
-and neighbours.md.
+Every row is measured in a process of its own; times are medians of calls, and means with less than two cores.
+
+Written to benchmarks/results/: neighbours.json and neighbours.md.
 """
 
 from __future__ import annotations
@@ -59,22 +61,38 @@ def median_seconds(runs: Sequence[Callable[[], Any]], seconds: float) -> list[fl
 
 
 def beside(name: str, library: str, seconds: float) -> dict[str, float]:
-    """Ours and theirs alone, and in turn; of a library with several ways the one that is fastest alone."""
+    """Ours alone, and in turn with a library on one thread and on several; theirs on several alone, and in turn.
+
+    On one thread a library takes our data out of the caches as well, but none of its threads waits actively.
+    """
     case = case_named(name)
     (ours,) = fastrnn_contenders(case, (2,))
-    before = median_seconds([ours.run], seconds)[0]
-    theirs = list(peer_contenders(case, (library,)))
-    alone = [median_seconds([contender.run], seconds / len(theirs))[0] for contender in theirs]
-    best = theirs[alone.index(min(alone))]
-    time.sleep(0.3)  # until the threads of the other library sleep
-    again = median_seconds([ours.run], seconds)[0]
-    ours_in_turn, theirs_in_turn = median_seconds([ours.run, best.run], 2 * seconds)
-    return {
-        "ours": min(before, again),
-        "ours_beside": ours_in_turn,
-        "theirs": min(alone),
-        "theirs_beside": theirs_in_turn,
-    }
+    alone = median_seconds([ours.run], seconds)[0]
+    found = {"ours": alone}
+    for threads, key in (("1", "one"), ("2", "several")):
+        best = None
+        for theirs in peer_contenders(case, (library,)):
+            if theirs.threads == threads:
+                theirs.prepare()
+                took = median_seconds([theirs.run], seconds / 2)[0]
+                best = min(filter(None, (best, (took, theirs))), key=lambda pair: pair[0])
+        if best is None:
+            raise ValueError(f"{library} has no contender of {threads} threads")
+        best[1].prepare()
+        time.sleep(0.3)  # until its threads sleep
+        found[f"{key}_alone"] = best[0]
+        found[f"ours_{key}"], found[f"{key}_beside"] = median_seconds([ours.run, best[1].run], 2 * seconds)
+    return found
+
+
+def mean_seconds(run: Callable[[], Any], seconds: float) -> float:
+    """Mean of the seconds of calls: a control group stops its threads in few of them, for long."""
+    run()
+    start, calls = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        run()
+        calls += 1
+    return (time.perf_counter() - start) / calls
 
 
 def fewer(name: str, cores: float, seconds: float) -> dict[str, float]:
@@ -83,7 +101,7 @@ def fewer(name: str, cores: float, seconds: float) -> dict[str, float]:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     case = case_named(name)
     one, two = (next(fastrnn_contenders(case, (count,))).run for count in (1, 2))
-    found = [(median_seconds([one], seconds)[0], median_seconds([two], seconds)[0]) for _ in range(3)]
+    found = [(mean_seconds(one, seconds), mean_seconds(two, seconds)) for _ in range(3)]
     return {"one": min(pair[0] for pair in found), "two": min(pair[1] for pair in found)}
 
 
@@ -173,10 +191,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     pairs, alone, kept = [], [], []
     for row in rows_beside(args.seconds):
-        ours, theirs = row["ours_beside"] / row["ours"], row["theirs_beside"] / row["theirs"]
+        ours = row["ours_several"] / row["ours_one"]
         verdict = "" if ours <= BESIDE else " **over**"
         pairs.append(
-            [row["beside"], row["case"], f"{row['ours'] * 1e3:.3g}", f"{ours:.2f}{verdict}", f"{theirs:.2f}"]
+            [
+                row["beside"],
+                row["case"],
+                f"{row['ours'] * 1e3:.3g}",
+                f"{row['ours_one'] / row['ours']:.2f}",
+                f"{ours:.2f}{verdict}",
+                f"{row['several_beside'] / row['several_alone']:.2f}",
+            ]
         )
         kept.append(row)
         print(*pairs[-1], sep="\t", flush=True)
@@ -186,12 +211,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         alone.append([row["cores"], row["case"], f"{row['one'] * 1e3:.3g}", f"{ratio:.2f}{verdict}"])
         kept.append(row)
         print(*alone[-1], sep="\t", flush=True)
-    heads = ["library", "case", "ours alone, ms", "ours in turn / alone", "theirs in turn / alone"]
+    heads = [
+        "library",
+        "case",
+        "ours alone, ms",
+        "beside one thread / alone",
+        "beside two threads / beside one",
+        "theirs on two threads, in turn / alone",
+    ]
     few = ["processor time", "case", "one thread, ms", "two threads asked for / one"]
     args.out.mkdir(parents=True, exist_ok=True)
     text = [
         described(environment()),
-        f"In one process with another library, called in turn; ours should take at most {BESIDE} times as long.",
+        "In one process with another library, called in turn. Beside its two threads ours should take at most "
+        f"{BESIDE} times as long as beside one.",
         "\n".join(table(heads, pairs)),
         f"With less than two cores; two threads should take at most {FEWER} times as long as one.",
         "\n".join(table(few, alone)),

@@ -316,15 +316,16 @@ def test_neighbours_compare_two_threads_with_one_and_tell_what_is_over(tmp_path,
         "beside": "torch",
         "case": "a",
         "ours": 1.0,
-        "ours_beside": 1.1,
-        "theirs": 1.0,
-        "theirs_beside": 1.5,
+        "ours_one": 1.1,
+        "ours_several": 1.32,
+        "several_alone": 1.0,
+        "several_beside": 1.5,
     }
     monkeypatch.setattr(neighbours, "rows_beside", lambda seconds: [both])
     assert neighbours.main(["--out", str(tmp_path)]) == 0
     text = (tmp_path / "neighbours.md").read_text("utf-8")
     assert "1.20 **over**" in text
-    assert "| torch | a | 1e+03 | 1.10 | 1.50 |" in text
+    assert "| torch | a | 1e+03 | 1.10 | 1.20 **over** | 1.50 |" in text
     assert json.loads((tmp_path / "neighbours.json").read_text("utf-8"))["rows"] == [both, *rows]
 
 
