@@ -206,3 +206,9 @@ if __name__ == "__main__":
         print(list(pool.map(resolve, [None] * 4)), pool.submit(work).result() in (1, 2))
 """
     assert run(tmp_path, script) == "[1, 1, 1, 1] True"
+
+
+def test_team_is_not_used_within_the_time_of_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_quota", lambda: 1)
+    with threads.parallel_region(2) as state:
+        assert state is None

@@ -421,8 +421,8 @@ class parallel_region(contextlib.AbstractContextManager):  # noqa: N801 - used l
     """Context in which a parallel kernel may be called, with at most `n` threads.
 
     Its value is the state that the kernel shares with the team, or None if the kernel must run on this thread alone: if `n`
-    is 1, if this thread may use a single core, if other processes use the cores, or if the work is too small to wake the
-    team. While the team works for another
+    is 1, if this thread may use a single core or its control group has the time of one, if other processes use the cores,
+    or if the work is too small to wake the team. While the team works for another
     Python thread, a kernel's jobs are computed by the calling thread alone.
 
     Parameters
@@ -446,7 +446,8 @@ class parallel_region(contextlib.AbstractContextManager):  # noqa: N801 - used l
 
     def __enter__(self) -> np.ndarray | None:
         team = _team
-        if self._n <= 1 or not team.call(self._n, self._light):
+        # Within the processor time of one core, threads that wait for one another take time from those that work.
+        if self._n <= 1 or _quota() <= 1 or not team.call(self._n, self._light):
             return None
         self._team = team
         return team.state
