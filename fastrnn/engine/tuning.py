@@ -158,19 +158,19 @@ PRODUCT_SUMS = 16
 
 #: Units and weights. Layers with more units, or more weights of the inputs of a gate, always have their sequences as rows.
 MAX_LANE_UNITS, MAX_LANE_KERNEL = 24, 1024
-#: Units and weights. A layer of at most so many units, and weights of the inputs of a gate, has its sequences as
-#: lanes if a step then has no more vectors than in rows; a larger one if rows have 1.3 times as many, because their loops
-#: are longer, and to transpose many inputs takes as long as the product gains.
+#: Units and weights. If a layer has at most this many units, and a gate at most this many weights of inputs, sequences are
+#: lanes when a step then has no more vectors than in rows. For larger layers rows must have MIN_LANE_GAIN times as many
+#: vectors, because loops over their units are longer, and transposing many inputs takes as long as the product saves.
 SMALL_LANE_UNITS, SMALL_LANE_KERNEL, MIN_LANE_GAIN = 16, 256, 1.3
 #: Time steps. Batches of fewer have their sequences as rows. Chosen, not measured.
 MIN_LANE_STEPS = 3
-#: Vectors. That a block of sequences may have: with four, 16 units took 1.03 times as long with 512 bits, and up to 1.07
+#: Vectors. Sizes of a block of sequences; with four vectors, 16 units took 1.03 times as long with 512 bits, and up to 1.07
 #: times with 256 bits.
 LANE_VECTORS = 1, 2
-#: Rows. That a tile of their product may have, as many as its accumulators fit the registers; 16 of one vector were up to
-#: 1.06 times as fast as 8. Rows of a tile of their weight gradients.
+#: Rows. Sizes of a tile of the product; the largest is used whose accumulators fit in registers. With one vector, 16 rows
+#: were up to 1.06 times as fast as 8. The last number is that of a tile of the weight gradients.
 LANE_HEIGHTS, LANE_DOT_ROWS = (16, 8, 6, 4, 2, 1), 4
-#: Vectors. A block of sequences takes as much longer than its vectors as half a vector.
+#: Vectors. The fixed cost of a block of sequences, as the time of this many vectors.
 LANE_BLOCK_COST = 0.5
 #: Bytes. Inputs and states of a chunk of time steps, which are transposed together, and stay in L1.
 LANE_CHUNK_BYTES = 24 * 1024

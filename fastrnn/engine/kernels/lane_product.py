@@ -44,7 +44,7 @@ __all__ = [
 
 
 def most_rows(registers: int) -> tuple[int, ...]:
-    """Most rows of a tile for a processor whose registers hold so many sums, by the vectors of a row."""
+    """The largest number of rows of a tile, by the number of vectors in a row; `registers` accumulators fit in registers."""
     return tuple(max(h for h in LANE_HEIGHTS if h * n <= registers) for n in range(max(LANE_VECTORS) + 1))
 
 

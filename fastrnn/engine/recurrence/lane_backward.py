@@ -12,7 +12,7 @@ from fastrnn.engine.kernels.lane_product import Factor, dot_lanes, from_lanes, l
 from fastrnn.engine.kernels.micro_kernel import Strided, lanes_of
 from fastrnn.engine.recurrence.backward import BackwardArguments
 from fastrnn.engine.recurrence.contract import Backward, step_backward
-from fastrnn.engine.recurrence.lane_forward import sequences_of, spread, take_inputs
+from fastrnn.engine.recurrence.lane_forward import sequences_of, sequences_of_state, spread, take_inputs
 from fastrnn.engine.recurrence.rows import clear, sum_rows
 from fastrnn.engine.runtime.denormals import flush_denormals, restore_denormals
 from fastrnn.engine.runtime.handover import share
@@ -176,11 +176,7 @@ def _backward_lanes(arguments, at, k, i):
         clear(segment(grads, settings["d_bias"], grads.shape[0] - settings["d_bias"]))
     own = (n_steps + 1) * i
     for state in range(n_states):
-        source = Strided(
-            data_address(args.d_final) + state * args.d_final.strides[0] + r0 * args.d_final.strides[1],
-            args.d_final.strides[1],
-            size,
-        )
+        source = sequences_of_state(args.d_final, state, r0)
         to_lanes(zero, source, n, n_units, data_address(ds) + state * ds.strides[0], row, 0)
 
     for s0 in range((n_steps - 1) // chunk * chunk, -1, -chunk):
@@ -273,11 +269,7 @@ def _backward_lanes(arguments, at, k, i):
     if further > 0:
         _sum_lanes(d_extra, segment(grads, settings["d_extra"], settings["n_extra"] * n_units))
     for state in range(n_states):
-        end = Strided(
-            data_address(args.d_state0) + state * args.d_state0.strides[0] + r0 * args.d_state0.strides[1],
-            args.d_state0.strides[1],
-            size,
-        )
+        end = sequences_of_state(args.d_state0, state, r0)
         from_lanes(zero, data_address(ds) + state * ds.strides[0], row, n_units, end, n)
     restore_denormals(before)
 

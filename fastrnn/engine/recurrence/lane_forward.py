@@ -19,7 +19,14 @@ from fastrnn.engine.runtime.jit import inlined, jit
 from fastrnn.engine.runtime.linking import address, fetch, linked, spill
 from fastrnn.engine.runtime.views import block, data_address, fill, matrix, part, segment, slab, smaller
 
-__all__ = ["lane_forward_pass", "lane_forward_piece", "sequences_of", "spread", "take_inputs"]
+__all__ = [
+    "lane_forward_pass",
+    "lane_forward_piece",
+    "sequences_of",
+    "sequences_of_state",
+    "spread",
+    "take_inputs",
+]
 
 
 @inlined
@@ -34,6 +41,13 @@ def spread(values, target):
 def sequences_of(rows, first, step):
     """Row `first` of `rows`, and every `step`-th row after it, as Strided; each may go on over the following rows."""
     return Strided(data_address(rows) + first * rows.strides[0], step * rows.strides[0], rows.itemsize)
+
+
+@inlined
+def sequences_of_state(states, state, first):
+    """A state of the sequences from `first` on, of an array ``(n_states, n_batch, n_units)``, as Strided."""
+    at = data_address(states) + state * states.strides[0] + first * states.strides[1]
+    return Strided(at, states.strides[1], states.itemsize)
 
 
 @inlined
@@ -111,11 +125,7 @@ def _forward_lanes(arguments, at, k, i):
     # The first row of this block's states: those of a chunk, which are used again, or those of all steps.
     own = (chunk + 1) * k if ring else (n_steps + 1) * i
     for state in range(n_states):
-        source = Strided(
-            data_address(args.state0) + state * args.state0.strides[0] + r0 * args.state0.strides[1],
-            args.state0.strides[1],
-            size,
-        )
+        source = sequences_of_state(args.state0, state, r0)
         place = data_address(states) + state * states.strides[0] + own * states.strides[1]
         to_lanes(zero, source, n, n_units, place, row, 1)
 
@@ -174,11 +184,7 @@ def _forward_lanes(arguments, at, k, i):
 
     last = own + (n_steps - (n_steps - 1) // chunk * chunk if ring else n_steps)
     for state in range(n_states):
-        end = Strided(
-            data_address(args.final) + state * args.final.strides[0] + r0 * args.final.strides[1],
-            args.final.strides[1],
-            size,
-        )
+        end = sequences_of_state(args.final, state, r0)
         place = data_address(states) + state * states.strides[0] + last * states.strides[1]
         from_lanes(zero, place, row, n_units, end, n)
     restore_denormals(before)

@@ -63,7 +63,7 @@ def _lanes_pay(n_units: int, options: Options, n_threads: int) -> bool:
 
 
 def _block_vectors(n_vectors: int) -> int:
-    """Vectors of a block, of which a thread has as many as it needs for `n_vectors`."""
+    """The number of vectors in a block that takes the least time, if a thread has `n_vectors` of sequences."""
 
     def cost(block: int) -> float:
         return -(-n_vectors // block) * (block + tuning.LANE_BLOCK_COST)
@@ -126,7 +126,7 @@ def _lane_plan(plan: Plan, n_threads: int) -> Plan:
 
 
 def _chunk(n_steps: int, numbers: int, dtype: Any, size: int) -> int:
-    """Time steps whose buffers, of so many numbers a step, fit `size` bytes."""
+    """The number of time steps whose buffers fit in `size` bytes, if those of one step hold this many `numbers`."""
     return max(1, min(n_steps, size // (numbers * np.dtype(dtype).itemsize)))
 
 
